@@ -1,0 +1,96 @@
+"""Load a bundle: check hashes, shapes and the golden score, and refuse what does not agree."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from monitor.bundle.interpreter import TFLiteModel
+from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
+from monitor.bundle.statistics import read_statistics
+from monitor.core.bands import Expected
+from monitor.core.detector import Detector, Reconstruction
+from monitor.core.errors import BundleError, StethosError
+from monitor.core.golden import golden_score
+from monitor.core.scorer import Scorer, ScorerSpec
+
+GOLDEN_TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was accepted."""
+
+    manifest: Manifest
+    expected: Expected | None
+    digest: str  # SHA-256 of the manifest, which holds the hashes of the rest
+    _model: bytes
+
+    @property
+    def id(self) -> str:
+        """Name and content: what events carry."""
+        return f"{self.manifest.name}@{self.digest[:12]}"
+
+    def scorer(self) -> Scorer:
+        """A scorer with an interpreter of its own."""
+        return _scorer(self.manifest, self._model)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load and check the bundle in a folder; BundleError says which check failed and by how much."""
+    manifest = read_manifest(folder)
+    try:
+        model = _read(folder, manifest.model)
+        statistics = manifest.detector.statistics
+        expected = None
+        if statistics is not None:
+            expected = read_statistics(_read(folder, statistics), n_mels=manifest.front_end.n_mels)
+        _check_golden(manifest, golden_score(_scorer(manifest, model)))
+    except StethosError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    return Bundle(manifest, expected, sha256((folder / MANIFEST).read_bytes()), model)
+
+
+def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal["mse", "mae"]) -> Scorer:
+    """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
+    model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
+    n_mels = spec.front_end.n_mels
+    for which, got, frames in (("input", model.n_in, spec.input_frames), ("output", model.n_out, spec.target_frames)):
+        if got != len(frames) * n_mels:
+            raise BundleError(
+                f"model's {which} must have {len(frames) * n_mels} values ({len(frames)} frames of {n_mels} mels), got {got}"
+            )
+    dimensions = 1 if layout == "flat" else 3
+    if len(model.input_shape) != dimensions:
+        raise BundleError(f"model's input must be {layout} ({dimensions} dimensions), got {model.input_shape}")
+    return Scorer(spec, model, Detector(Reconstruction(error)))
+
+
+def _scorer(manifest: Manifest, content: bytes) -> Scorer:
+    return make_scorer(content, spec=manifest.scorer_spec, layout=manifest.model.layout, error=manifest.detector.error)
+
+
+def sha256(content: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(folder: Path, ref: FileRef) -> bytes:
+    try:
+        content = (folder / ref.file).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{ref.file} cannot be read: {error.strerror}") from error
+    got = sha256(content)
+    if got != ref.sha256:
+        raise BundleError(f"{ref.file} must have sha256 {ref.sha256[:12]}…, got {got[:12]}… ({len(content)} bytes)")
+    return content
+
+
+def _check_golden(manifest: Manifest, got: float) -> None:
+    want = manifest.golden.score
+    off = abs(got - want) / max(abs(want), 1e-12)
+    if off > GOLDEN_TOLERANCE:
+        raise BundleError(
+            f"golden score must be {want:.6g} within {GOLDEN_TOLERANCE:.1%}, got {got:.6g} ({off:.2%} off): "
+            "this runtime or the manifest computes something else than what was exported"
+        )

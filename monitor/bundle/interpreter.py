@@ -1,0 +1,90 @@
+"""The only file that knows the TensorFlow Lite runtime: LiteRT, or tflite-runtime where LiteRT has no wheel."""
+
+from typing import Any
+
+import numpy as np
+
+from monitor.bundle.quantisation import Quantisation
+from monitor.core.arrays import F32
+from monitor.core.errors import BundleError
+
+try:
+    # Only there when somebody asked for it (32-bit ARM, or the extra); it was built for NumPy 1.
+    if not np.__version__.startswith("1."):
+        raise ImportError
+    from tflite_runtime.interpreter import Interpreter
+
+    RUNTIME = "tflite-runtime"
+except ImportError:
+    from ai_edge_litert.interpreter import Interpreter
+
+    RUNTIME = "ai-edge-litert"
+
+
+class TFLiteModel:
+    """A TFLite model with one input and one output, int8 or float32, run on a fixed number of rows on one thread.
+
+    Shapes, types and scales are read from the model.
+    """
+
+    def __init__(self, content: bytes, *, n_rows: int) -> None:
+        try:
+            self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"model cannot be loaded: {_first_line(error)}") from error
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise BundleError(f"model must have 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
+        self._in, self._out = inputs[0], outputs[0]
+        self._batch = self._fix_rows(n_rows)
+        self._quantise_in = _quantisation(self._in, "input")
+        self._quantise_out = _quantisation(self._out, "output")
+        self.n_in = int(np.prod(self._in["shape"][1:]))
+        self.n_out = int(np.prod(self._out["shape"][1:]))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the input tensor."""
+        return tuple(int(n) for n in self._in["shape"][1:])
+
+    def predict(self, windows: F32) -> F32:
+        """Windows (n_rows, n_in), dB, to predictions (n_rows, n_out), dB."""
+        rows = windows if self._quantise_in is None else self._quantise_in.quantise(windows)
+        out = np.concatenate([self._invoke(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)])
+        predicted: F32 = out if self._quantise_out is None else self._quantise_out.dequantise(out)
+        return predicted
+
+    def _invoke(self, rows: Any) -> Any:
+        self._interpreter.set_tensor(self._in["index"], rows.reshape(self._batch, *self.input_shape))
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._out["index"]).reshape(self._batch, -1)
+
+    def _fix_rows(self, n_rows: int) -> int:
+        """Give the model its batch size: all rows at once, or one by one where its operators fix the batch."""
+        for batch in (n_rows, 1):
+            try:
+                self._interpreter.resize_tensor_input(self._in["index"], [batch, *self._in["shape"][1:]])
+                self._interpreter.allocate_tensors()
+                self._interpreter.invoke()
+            except (ValueError, RuntimeError) as error:
+                refusal = error
+                continue
+            self._out = self._interpreter.get_output_details()[0]
+            if self._out["shape"][0] == batch:
+                return batch
+            refusal = RuntimeError(f"{batch} rows in give {self._out['shape'][0]} rows out")
+        raise BundleError(f"model cannot be run: {_first_line(refusal)}") from refusal
+
+
+def _quantisation(tensor: dict[str, Any], which: str) -> Quantisation | None:
+    """The tensor's quantisation; None for float32."""
+    if tensor["dtype"] == np.float32:
+        return None
+    scale, zero_point = tensor["quantization"]
+    if tensor["dtype"] != np.int8 or scale <= 0:
+        raise BundleError(f"model's {which} must be float32 or quantised int8, got {np.dtype(tensor['dtype']).name}")
+    return Quantisation(np.float32(scale), int(zero_point))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,142 @@
+"""`manifest.json`: everything about a bundle that is not in the model itself (docs/bundle.md)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
+
+from monitor.core.decision import Rule
+from monitor.core.errors import BundleError
+from monitor.core.frontend import FrontEndSpec
+from monitor.core.scorer import ScorerSpec
+from monitor.core.windows import WindowSpec
+
+MANIFEST = "manifest.json"
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # beside the manifest, no path
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FileRef(_Part):
+    """A file of the bundle and the SHA-256 of its bytes."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class ModelPart(FileRef):
+    """The network and the frames of a window that go in and that it predicts."""
+
+    layout: Literal["flat", "image"]
+    input_frames: Frames
+    target_frames: Frames
+
+
+class DetectorPart(_Part):
+    """Components and how they become the score. `statistics` is missing where a foreign model came without any."""
+
+    components: tuple[Literal["reconstruction"]]
+    error: Literal["mse", "mae"]
+    fusion: Literal["none"]
+    statistics: FileRef | None = None
+
+
+class CalibrationPart(_Part):
+    """The threshold and the normal sound that it rests on."""
+
+    method: Literal["mean+k*sigma", "given"]
+    k: Positive | None = None
+    threshold: Positive
+    file_threshold: Positive
+    n_segments: Annotated[int, Field(ge=0)]
+    n_recordings: Annotated[int, Field(ge=0)]
+    hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class GoldenPart(_Part):
+    """The score of the golden signal when the bundle was exported, on the exported model."""
+
+    score: Finite
+
+
+class Provenance(_Part):
+    """Where the bundle came from; for people, reports and bug reports."""
+
+    recipe: str
+    dataset_sha256: Sha256 | None = None
+    seed: int | None = None
+    versions: Mapping[str, str] = {}
+    metrics: Mapping[str, JsonValue] = {}
+
+
+class Manifest(_Part):
+    """The whole manifest. Unknown keys are errors."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    created: AwareDatetime
+    front_end: FrontEndSpec
+    window: WindowSpec
+    tick_frames: Annotated[int, Field(ge=1, le=1024)]
+    segment_ticks: Annotated[int, Field(ge=1, le=1024)]
+    model: ModelPart
+    detector: DetectorPart
+    calibration: CalibrationPart
+    rule: Rule
+    golden: GoldenPart
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Manifest":
+        last = self.window.n_frames - 1
+        for key in ("input_frames", "target_frames"):
+            if max(getattr(self.model, key)) > last:
+                raise ValueError(f"model.{key} must be in 0..{last}, got {max(getattr(self.model, key))}")
+        if self.tick_frames % self.window.hop_frames:
+            raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
+        if self.rule.raise_k <= self.segment_ticks:
+            raise ValueError(
+                f"rule.raise_k must be above segment_ticks ({self.segment_ticks}), else one bang raises, got {self.rule.raise_k}"
+            )
+        return self
+
+    @property
+    def scorer_spec(self) -> ScorerSpec:
+        """What shapes a score."""
+        return ScorerSpec(
+            front_end=self.front_end,
+            window=self.window,
+            tick_frames=self.tick_frames,
+            segment_ticks=self.segment_ticks,
+            input_frames=self.model.input_frames,
+            target_frames=self.model.target_frames,
+        )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate a bundle's manifest; BundleError says in one line which key is wrong."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise BundleError(f"{path}: {one_line(error)}") from error
+
+
+def one_line(error: ValidationError) -> str:
+    """The first problem of a pydantic error: key, what is wrong, what was found; and how many more there are."""
+    first, *rest = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    shown = repr(first["input"])
+    got = f", got {shown}" if first["type"] not in ("value_error", "missing", "json_invalid") and len(shown) < 80 else ""
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{key}: {message}{got}{more}" if key else f"{message}{got}{more}"

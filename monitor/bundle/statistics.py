@@ -1,0 +1,34 @@
+"""`statistics.npz`: what a bundle knows of normal sound, as plain arrays (never pickle)."""
+
+import io
+
+import numpy as np
+
+from monitor.core.bands import Expected
+from monitor.core.errors import BundleError
+
+_KEYS = ("expected_mean_db", "expected_spread_db")
+
+
+def read_statistics(content: bytes, *, n_mels: int) -> Expected:
+    """The expected spectrum of a bundle; BundleError names the array that is missing or has another shape."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            if set(arrays.files) != set(_KEYS):
+                raise BundleError(f"statistics must hold {', '.join(_KEYS)}, got {', '.join(sorted(arrays.files)) or 'nothing'}")
+            mean, spread = (np.asarray(arrays[key], np.float32) for key in _KEYS)
+    except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"statistics cannot be read: {error}") from error
+    for key, array in zip(_KEYS, (mean, spread), strict=True):
+        if array.shape != (n_mels,) or not np.isfinite(array).all():
+            raise BundleError(f"statistics.{key} must be ({n_mels},) finite numbers, got {array.shape}")
+    return Expected(mean, spread)
+
+
+def write_statistics(expected: Expected) -> bytes:
+    """The bytes of `statistics.npz`; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, expected_mean_db=expected.mean_db, expected_spread_db=expected.spread_db)
+    return buffer.getvalue()

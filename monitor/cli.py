@@ -1,0 +1,137 @@
+"""The `monitor` command."""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitor import __version__
+from monitor.core.errors import StethosError, UsageError
+
+if TYPE_CHECKING:
+    from monitor.config import Config, MqttConfig
+    from monitor.service.replay import Publish
+
+EXIT_ANOMALY = 3
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 config or bundle refused)."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _replay(arguments)
+    except StethosError as error:
+        print(f"monitor: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: not our failure
+        return 0
+    except OSError as error:
+        print(f"monitor: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("monitor: interrupted", file=sys.stderr)
+        return 130
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from monitor.bundle import load_bundle
+    from monitor.config import load_config
+    from monitor.service.replay import Replay, replay
+    from monitor.sinks.jsonl import JsonLines
+
+    config = load_config(arguments.config, os.environ)
+    machine, folder = _machine(arguments, config)
+    bundle = load_bundle(folder)
+    with ExitStack() as stack:
+        job = Replay(
+            bundle=bundle,
+            node=config.node,
+            machine=machine or bundle.manifest.name,
+            started_at=arguments.started_at or EPOCH,
+            clock_synced=arguments.started_at is not None,
+            channel=arguments.channel,
+            real_time=arguments.speed == "1",
+            show_scores=arguments.scores,
+            lines=JsonLines(sys.stdout),
+            publish=_publisher(config.node, config.mqtt, stack) if arguments.publish else None,
+        )
+        stack.enter_context(logging_redirect_tqdm())
+        outcome = replay(arguments.replay, job)
+    if outcome.n_failed:
+        return 1
+    return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
+
+
+def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | None, Path]:
+    """The machine's name, where one is known, and its bundle's folder."""
+    if arguments.model is not None:
+        return arguments.machine, arguments.model
+    known = config.machines
+    if arguments.machine is None and len(known) == 1:
+        return next((key, entry.bundle) for key, entry in known.items())
+    if arguments.machine not in known:
+        allowed = f"one of {', '.join(known)}" if known else "configured (--config FILE), or --model DIR given"
+        raise UsageError(f"--machine must be {allowed}, got {arguments.machine or 'none'}")
+    return arguments.machine, known[arguments.machine].bundle
+
+
+def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "Publish":
+    from monitor.sinks.mqtt import MqttPublisher
+
+    publisher = MqttPublisher(host=mqtt.host, port=mqtt.port, prefix=mqtt.prefix, node=node)
+    stack.callback(publisher.close)
+    return publisher.publish
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="monitor",
+        description="Listen to a machine and tell when its sound changes. This version replays recordings.",
+        epilog="Exit status: 0 done, 1 a file or the broker failed, 2 usage, 3 anomaly found (--fail-on-anomaly), "
+        "78 configuration or bundle refused.",
+    )
+    parser.add_argument("--version", action="version", version=f"stethos {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (configs/monitor.yaml explains every key)")
+    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line an event and a file")
+    group.add_argument("--replay", type=Path, nargs="+", required=True, metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
+    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
+    group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
+    group.add_argument("--channel", type=int, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    group.add_argument("--speed", choices=("max", "1"), default="max", help="as fast as possible, or as it sounded")
+    group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
+    group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
+    group.add_argument("--publish", action="store_true", help="send events to the configured MQTT broker, too")
+    group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
+    return parser
+
+
+def _utc(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError(f"must consist of a-z, 0-9, _ and -, got {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""Names for the array types that cross the seams."""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+I8: TypeAlias = NDArray[np.int8]
+Bool: TypeAlias = NDArray[np.bool_]

@@ -1,0 +1,75 @@
+"""The event: one anomaly's life as subscribers see it, and the ids that make it the same everywhere."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal
+
+from monitor.core.bands import Band
+
+EVENT_SCHEMA = 1
+EventType = Literal["start", "update", "end"]
+EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who is speaking: part of every event and of its id. `session` is one opening of a source."""
+
+    node: str
+    machine: str
+    bundle: str
+    session: str
+
+    def event_id(self, start: int) -> str:
+        """UUIDv5 of the identity and the sample index at which the anomaly began."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.node}/{self.machine}/{self.bundle}/{self.session}/{start}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """Ties sample indexes to UTC: sample 0 was at `utc`. `synced` says whether that clock can be believed."""
+
+    utc: datetime
+    sample_rate_hz: int
+    synced: bool
+
+    def at(self, sample: int) -> datetime:
+        """The UTC time of a sample."""
+        return self.utc + timedelta(seconds=sample / self.sample_rate_hz)
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with milliseconds and a Z: 2026-11-21T10:00:00.000Z."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One message of an anomaly's life (docs/mqtt.md); identified by (id, seq)."""
+
+    event_type: EventType
+    id: str
+    seq: int
+    ts: datetime  # end of the deciding tick
+    onset_ts: datetime  # start of the first tick whose own score passed
+    clock_synced: bool
+    node: str
+    machine: str
+    score: float
+    ratio: float
+    threshold: float
+    peak_ratio: float
+    duration_s: float  # from the onset to the end of the last tick whose own score passed
+    rms_dbfs: float
+    bands: tuple[Band, ...]
+    summary: str
+    bundle: str
+    clip: str | None = None
+    end_reason: EndReason | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The flat JSON object that MQTT carries."""
+        times = {"ts": rfc3339(self.ts), "onset_ts": rfc3339(self.onset_ts)}
+        return {"schema": EVENT_SCHEMA, **asdict(self), **times}

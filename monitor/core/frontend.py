@@ -1,0 +1,95 @@
+"""The front end: a tick of sound in, log-mel frames out."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from monitor.core.arrays import F32, F64
+from monitor.core.errors import ConfigError
+from monitor.core.mel import mel_edges_hz, mel_filters
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndSpec:
+    """The front end's parameters, under librosa's names; they come from the bundle, never from the config."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
+
+    kind: Literal["log_mel"] = "log_mel"
+    sample_rate_hz: int
+    n_fft: int
+    hop_length: int
+    window_fn: Literal["hann", "boxcar"] = "hann"
+    n_mels: int
+    fmin_hz: float = 0.0
+    fmax_hz: float
+    power: float = 2.0
+    log: Literal["max", "add"] = "max"  # 10 log10(max(x, floor)) or 10 log10(x + floor)
+    floor: float = 1e-10
+
+    def __post_init__(self) -> None:
+        nyquist_hz = self.sample_rate_hz / 2
+        _within("sample_rate_hz", self.sample_rate_hz, 1_000, 384_000)
+        _within("n_fft", self.n_fft, 16, 1 << 20)
+        _within("hop_length", self.hop_length, 1, self.n_fft)
+        _within("n_mels", self.n_mels, 1, self.n_fft // 2)
+        _within("fmax_hz", self.fmax_hz, 1.0, nyquist_hz)
+        if not 0.0 <= self.fmin_hz < self.fmax_hz:
+            raise ConfigError(f"fmin_hz must be in 0..fmax_hz ({self.fmax_hz:g}), got {self.fmin_hz:g}")
+        if self.power not in (1.0, 2.0):
+            raise ConfigError(f"power must be 1.0 (magnitude) or 2.0 (power), got {self.power:g}")
+        if not 0.0 < self.floor <= 1.0:
+            raise ConfigError(f"floor must be above 0 and at most 1, got {self.floor:g}")
+
+    def edges_hz(self) -> F64:
+        """Edges (n_mels + 2,), Hz, of the bands: band i lies between edge i and edge i + 2, its centre at i + 1."""
+        return mel_edges_hz(n_mels=self.n_mels, fmin_hz=self.fmin_hz, fmax_hz=self.fmax_hz)
+
+
+class FrontEnd:
+    """Turn the samples of one tick into its frames. It keeps no state: frames depend on the samples alone.
+
+    Window and FFT are float64, so that a strong tone does not hide weak bands behind rounding; power, mel and log are
+    float32. There is no centring, padding or per-clip normalisation.
+    """
+
+    def __init__(self, spec: FrontEndSpec, *, tick_frames: int) -> None:
+        self.spec = spec
+        self._window = _window(spec)
+        self._windowed = np.empty((tick_frames, spec.n_fft), np.float64)
+        filters = mel_filters(
+            sample_rate_hz=spec.sample_rate_hz,
+            n_fft=spec.n_fft,
+            n_mels=spec.n_mels,
+            fmin_hz=spec.fmin_hz,
+            fmax_hz=spec.fmax_hz,
+        )
+        self._filters = np.ascontiguousarray(filters.T)
+        self._floor = np.float32(spec.floor)
+
+    def frames(self, samples: F32) -> F32:
+        """Frames (tick_frames, n_mels), float32, dB, of samples (tick_frames * hop_length + n_fft - hop_length,)."""
+        cut = sliding_window_view(samples, self.spec.n_fft)[:: self.spec.hop_length]
+        np.multiply(cut, self._window, out=self._windowed)
+        spectrum = np.fft.rfft(self._windowed)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        if self.spec.power == 1.0:
+            power = np.sqrt(power)
+        mel = power @ self._filters
+        mel = mel + self._floor if self.spec.log == "add" else np.maximum(mel, self._floor)
+        decibels: F32 = np.float32(10.0) * np.log10(mel)
+        return decibels
+
+
+def _window(spec: FrontEndSpec) -> F64:
+    """The analysis window (n_fft,), float64; Hann is periodic (`scipy.signal.get_window(..., fftbins=True)`)."""
+    if spec.window_fn == "boxcar":
+        return np.ones(spec.n_fft)
+    return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be in {low:g}..{high:g}, got {value:g}")

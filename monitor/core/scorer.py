@@ -1,0 +1,139 @@
+"""From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from monitor.core.arrays import F32, F64
+from monitor.core.block import Block
+from monitor.core.detector import Detector, Observation
+from monitor.core.frontend import FrontEnd, FrontEndSpec
+from monitor.core.quality import measure_quality
+from monitor.core.segment import Measured, Segment
+from monitor.core.ticks import Tick, Ticks
+from monitor.core.windows import Windows, WindowSpec, frame_columns
+
+
+class Model(Protocol):
+    """The network: fixed numbers of rows in and out."""
+
+    def predict(self, windows: F32) -> F32:
+        """Windows (n_windows, n_in), dB, to predictions (n_windows, n_out), dB."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec:
+    """Everything that shapes a score, as the bundle's manifest has it."""
+
+    front_end: FrontEndSpec
+    window: WindowSpec
+    tick_frames: int
+    segment_ticks: int
+    input_frames: tuple[int, ...]
+    target_frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TickScore:
+    """What is known at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
+
+    start: int
+    stop: int
+    rms_dbfs: float
+    reason: str | None  # why this tick may not be scored
+    tick_score: float | None  # of this tick alone
+    score: float | None  # of the segment that ends here
+    n_ticks: int  # valid ticks in that segment
+
+
+class Scorer:
+    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come."""
+
+    def __init__(self, spec: ScorerSpec, model: Model, detector: Detector) -> None:
+        front_end = spec.front_end
+        self.spec = spec
+        self._hop_length = front_end.hop_length
+        self._model = model
+        self._detector = detector
+        self._front_end = FrontEnd(front_end, tick_frames=spec.tick_frames)
+        self._ticks = Ticks(n_fft=front_end.n_fft, hop_length=front_end.hop_length, tick_frames=spec.tick_frames)
+        self._windows = Windows(spec.window, n_mels=front_end.n_mels, tick_frames=spec.tick_frames)
+        of = spec.window.n_frames
+        self._inputs = frame_columns(spec.input_frames, n_mels=front_end.n_mels, of=of)
+        self._targets = frame_columns(spec.target_frames, n_mels=front_end.n_mels, of=of)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all sound: the next block opens a new stream."""
+        self._ticks.reset()
+        self._windows.reset()
+        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ticks.step_samples)
+        self._file_sums: F64 | None = None
+        self.scored_frames = 0
+
+    def push(self, block: Block) -> Iterator[TickScore]:
+        """Append a block; yield a score for each tick that it completes."""
+        for tick in self._ticks.push(block):
+            yield self._score(tick)
+
+    def flush(self) -> Iterator[TickScore]:
+        """Score the partial tick at the end of a recording, its padding masked."""
+        for tick in self._ticks.flush():
+            yield self._score(tick)
+
+    def push_frames(self, frames: F32) -> None:
+        """Take frames (m, n_mels), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
+        n = self.spec.tick_frames
+        for at in range(0, len(frames), n):
+            part = frames[at : at + n]
+            padded = np.zeros((n, frames.shape[1]), np.float32)
+            padded[: len(part)] = part
+            self._add_to_file(self._measure(padded, len(part)), len(part))
+
+    def file_score(self) -> float | None:
+        """The score over all valid windows since the stream opened."""
+        return None if self._file_sums is None else self._detector.score(self._file_sums)
+
+    def mean_frame(self) -> F64:
+        """The mean frame (n_mels,), dB, of the present segment, which must not be empty."""
+        return self._segment.mean_frame()
+
+    def _score(self, tick: Tick) -> TickScore:
+        stop = tick.start + tick.n_frames * self._hop_length
+        self._segment.advance(stop)
+        heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self.spec.front_end.n_fft]
+        quality = measure_quality(heard)
+        if tick.fresh:
+            self._windows.reset()
+        if quality.reason is not None:
+            self._windows.reset()
+            return TickScore(tick.start, stop, quality.rms_dbfs, quality.reason, None, None, len(self._segment))
+        frames = self._front_end.frames(tick.samples)
+        sums = self._measure(frames, tick.n_frames)
+        tick_score = self._detector.score(sums)
+        if tick_score is None:
+            return TickScore(tick.start, stop, quality.rms_dbfs, "short", None, None, len(self._segment))
+        self._add_to_file(sums, tick.n_frames)
+        frame_sum = frames[: tick.n_frames].sum(axis=0, dtype=np.float64)
+        self._segment.push(Measured(tick.start, sums, frame_sum, tick.n_frames))
+        score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
+        return TickScore(tick.start, stop, quality.rms_dbfs, None, tick_score, score, len(self._segment))
+
+    def _measure(self, frames: F32, n_frames: int) -> F64:
+        windows, valid = self._windows.push(frames, n_frames)
+        predicted = self._model.predict(windows[:, self._inputs])
+        return self._detector.measure(Observation(windows[:, self._targets], predicted, valid))
+
+    def _add_to_file(self, sums: F64, n_frames: int) -> None:
+        self._file_sums = sums if self._file_sums is None else self._file_sums + sums
+        self.scored_frames += n_frames
+
+
+def score_stream(scorer: Scorer, blocks: Sequence[Block]) -> list[TickScore]:
+    """Score blocks as one whole stream from a fresh start, its last partial tick included."""
+    scorer.reset()
+    scored = [tick for block in blocks for tick in scorer.push(block)]
+    return scored + list(scorer.flush())

@@ -1,0 +1,54 @@
+"""The segment: the last valid ticks, summed; what is scored and decided."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.core.arrays import F64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One valid tick, boiled down: the detector's sums (k,) and the sum of its frames (n_mels,), dB."""
+
+    start: int
+    sums: F64
+    frame_sum: F64
+    n_frames: int
+
+
+class Segment:
+    """The last `n_ticks` valid ticks, none older than twice that; scored from half of them on."""
+
+    def __init__(self, *, n_ticks: int, step_samples: int) -> None:
+        self._n_ticks = n_ticks
+        self._oldest = 2 * n_ticks * step_samples
+        self._ticks: deque[Measured] = deque(maxlen=n_ticks)
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    def advance(self, stop: int) -> None:
+        """Let time pass up to sample `stop`: ticks that have become too old leave."""
+        while self._ticks and self._ticks[0].start < stop - self._oldest:
+            self._ticks.popleft()
+
+    def push(self, tick: Measured) -> None:
+        """Take a valid tick in; the oldest leaves when the segment is full."""
+        self._ticks.append(tick)
+
+    @property
+    def is_scorable(self) -> bool:
+        """Whether enough of it is there."""
+        return 2 * len(self._ticks) >= self._n_ticks
+
+    def sums(self) -> F64:
+        """The detector's sums (k,) over the segment; it must not be empty."""
+        return np.sum([tick.sums for tick in self._ticks], axis=0, dtype=np.float64)
+
+    def mean_frame(self) -> F64:
+        """The mean frame (n_mels,), dB; the segment must not be empty."""
+        frame_sum = np.sum([tick.frame_sum for tick in self._ticks], axis=0, dtype=np.float64)
+        mean: F64 = frame_sum / sum(tick.n_frames for tick in self._ticks)
+        return mean

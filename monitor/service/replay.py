@@ -1,0 +1,206 @@
+"""Replay: run recordings through the very pipeline that listens to a microphone."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from monitor.bundle import Bundle
+from monitor.core.block import Block
+from monitor.core.errors import SourceError
+from monitor.core.event import Anchor, Event, Identity
+from monitor.core.pipeline import Pipeline, Step
+from monitor.core.scorer import Scorer
+from monitor.service.machine_feed import MachineFeed, Publish
+from monitor.sinks.jsonl import JsonLines
+from monitor.sources.recording import Recording
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What to replay recordings with, and what to say of them."""
+
+    bundle: Bundle
+    node: str
+    machine: str
+    started_at: datetime
+    clock_synced: bool
+    channel: int | None
+    real_time: bool
+    show_scores: bool
+    lines: JsonLines
+    publish: Publish | None
+
+
+@dataclass
+class Outcome:
+    """What came of all the files."""
+
+    n_failed: int = 0
+    n_anomalous: int = 0
+
+
+def replay(files: Iterable[Path], job: Replay) -> Outcome:
+    """Replay each file as a stream of its own; one that cannot be read is named and the others go on."""
+    outcome = Outcome()
+    scorer = job.bundle.scorer()
+    for path in files:
+        listener = _Listener(path, job, scorer)
+        try:
+            listener.run()
+            error = None
+        except SourceError as problem:
+            error = str(problem)
+            outcome.n_failed += 1
+            log.error("monitor: error: %s", error)
+        finally:
+            listener.close()
+        summary = listener.summary(error)
+        job.lines.write(summary)
+        outcome.n_anomalous += bool(summary["verdict"] == "anomaly" or listener.n_events)
+    return outcome
+
+
+class _Listener:
+    """One file on its way through the pipeline."""
+
+    def __init__(self, path: Path, job: Replay, scorer: Scorer) -> None:
+        self._path = path
+        self._job = job
+        self._scorer = scorer
+        self._rate_hz = scorer.spec.front_end.sample_rate_hz
+        self._pipeline: Pipeline | None = None
+        self._anchor = Anchor(utc=job.started_at, sample_rate_hz=self._rate_hz, synced=job.clock_synced)
+        self._feed: MachineFeed | None = None
+        if job.publish is not None:
+            self._feed = MachineFeed(job.publish, machine=job.machine, threshold=job.bundle.manifest.calibration.threshold)
+        self._heard = 0
+        self._state = "starting"
+        self.n_events = 0
+
+    def run(self) -> None:
+        """Listen to the whole file."""
+        manifest = self._job.bundle.manifest
+        recording = Recording(self._path, sample_rate_hz=self._rate_hz, channel=self._job.channel)
+        identity = Identity(
+            node=self._job.node, machine=self._job.machine, bundle=self._job.bundle.id, session=recording.sha256()
+        )
+        self._pipeline = Pipeline(
+            self._scorer,
+            threshold=manifest.calibration.threshold,
+            rule=manifest.rule,
+            expected=self._job.bundle.expected,
+            identity=identity,
+            anchor=self._anchor,
+        )
+        blocks = recording.blocks(block_s=0.1 if self._job.real_time else 2.0)
+        with closing(blocks), tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
+            for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
+                for step in self._pipeline.push(block):
+                    self._take(step)
+                self._heard = block.start + len(block.samples)
+                bar.update(len(block.samples) / self._rate_hz)
+        for step in self._pipeline.flush():
+            self._take(step)
+
+    def close(self) -> None:
+        """End an event that is still open."""
+        event = self._pipeline.close("shutdown") if self._pipeline is not None else None
+        if event is not None:
+            self._tell(event)
+        if self._feed is not None:
+            if event is not None:
+                self._feed.event(event)
+            self._feed.close(self._anchor.at(self._heard))
+
+    def summary(self, error: str | None) -> dict[str, Any]:
+        """The file's own line."""
+        calibration = self._job.bundle.manifest.calibration
+        score = self._scorer.file_score() if self._pipeline is not None else None
+        ratio = None if score is None else score / calibration.file_threshold
+        verdict = "unknown" if ratio is None or error else "anomaly" if ratio >= 1.0 else "normal"
+        hop_s = self._scorer.spec.front_end.hop_length / self._rate_hz
+        scored_s = self._scorer.scored_frames * hop_s if self._pipeline is not None else 0.0
+        message = {
+            "type": "file",
+            "file": str(self._path),
+            "duration_s": round(self._heard / self._rate_hz, 3),
+            "scored_s": round(scored_s, 3),
+            "score": None if score is None else round(score, 6),
+            "ratio": None if ratio is None else round(ratio, 4),
+            "threshold": round(calibration.file_threshold, 6),
+            "verdict": verdict,
+            "n_events": self.n_events,
+            "error": error,
+        }
+        if error is None:
+            shown = "no score" if ratio is None else f"{ratio:.2f} x the file threshold"
+            log.info("%s: %s (%s, %d events)", self._path, verdict, shown, self.n_events)
+        return message
+
+    def _take(self, step: Step) -> None:
+        if step.state != self._state and step.event is None:
+            what = f"{step.ratio:.2f} x the threshold" if step.ratio is not None else step.reason
+            log.info("%s  %s  %s: %s", _clock(step.tick.stop / self._rate_hz), self._job.machine, step.state, what)
+        self._state = step.state
+        if step.event is not None:
+            self._tell(step.event)
+        if self._job.show_scores:
+            self._job.lines.write(_segment_line(step, self._path, self._rate_hz))
+        if self._feed is not None:
+            self._feed.step(step, self._anchor)
+
+    def _tell(self, event: Event) -> None:
+        self.n_events += event.event_type == "start"
+        self._job.lines.write(event.to_dict())
+        log.info("%s", describe(event, started_at=self._job.started_at))
+
+
+def describe(event: Event, *, started_at: datetime) -> str:
+    """An event in one line for a person, its times counted from the start of the recording."""
+    at, onset = (_clock((moment - started_at).total_seconds()) for moment in (event.ts, event.onset_ts))
+    if event.event_type == "end":
+        return (
+            f"{at}  {event.machine}  ANOMALY ended ({event.end_reason}): lasted {event.duration_s:.0f} s, "
+            f"at most {event.peak_ratio:.2f} x the threshold"
+        )
+    what = "STARTED" if event.event_type == "start" else "goes on"
+    return f"{at}  {event.machine}  ANOMALY {what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
+
+
+def _segment_line(step: Step, path: Path, rate_hz: int) -> dict[str, Any]:
+    tick = step.tick
+    return {
+        "type": "segment",
+        "file": str(path),
+        "start_s": round(tick.start / rate_hz, 3),
+        "end_s": round(tick.stop / rate_hz, 3),
+        "score": tick.score,
+        "ratio": step.ratio,
+        "tick_score": tick.tick_score,
+        "n_ticks": tick.n_ticks,
+        "state": step.state,
+        "reason": step.reason,
+        "rms_dbfs": round(tick.rms_dbfs, 2),
+    }
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
+
+
+def _paced(blocks: Iterator[Block], rate_hz: int) -> Iterator[Block]:
+    """Hand each block out when its last sample would have been heard."""
+    began = time.monotonic()
+    for block in blocks:
+        due = began + (block.start + len(block.samples)) / rate_hz
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield block

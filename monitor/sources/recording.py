@@ -1,0 +1,129 @@
+"""A recording as a source: the very blocks a microphone would give, from any file that libsndfile reads."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from monitor.core.arrays import F32
+from monitor.core.block import Block
+from monitor.core.errors import SourceError
+from monitor.sources.resample import Resampler
+
+_UNKNOWN_LENGTH = 1 << 60  # what libsndfile reports for streams that do not say how long they are
+
+
+class Recording:
+    """A sound file, mixed to mono (or one channel of it) and resampled to `sample_rate_hz`, in constant memory.
+
+    `channel` counts from 1; None is the mean of all channels.
+    """
+
+    def __init__(self, path: Path, *, sample_rate_hz: int, channel: int | None = None) -> None:
+        self.path = path
+        self._sample_rate_hz = sample_rate_hz
+        self._channel = channel
+        try:
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise SourceError(f"{path}: is empty (0 bytes)")
+            with soundfile.SoundFile(path) as sound:
+                self.rate_hz = int(sound.samplerate)
+                self.n_channels = int(sound.channels)
+                self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
+                self._promised = _promised_bytes(sound.extra_info)
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        except soundfile.LibsndfileError as error:
+            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
+        if self.n_samples == 0:
+            raise SourceError(f"{path}: holds no samples")
+        if channel is not None and not 1 <= channel <= self.n_channels:
+            raise SourceError(f"{path}: channel must be in 1..{self.n_channels}, got {channel}")
+
+    @property
+    def duration_s(self) -> float | None:
+        """Its length, where the file says so."""
+        return None if self.n_samples is None else self.n_samples / self.rate_hz
+
+    def sha256(self) -> str:
+        """SHA-256 of the file's bytes."""
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            for chunk in iter(partial(file.read, 1 << 20), b""):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
+        """Its sound, or that between two of its times, as a stream that begins at sample 0.
+
+        A file that ends early or holds NaN raises SourceError after the sound before that point.
+        """
+        start = 0
+        resampler = Resampler(from_hz=self.rate_hz, to_hz=self._sample_rate_hz)
+        for samples in self._chunks(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
+            resampled = resampler.push(samples)
+            if len(resampled):
+                yield Block(start, resampled)
+            start += len(resampled)
+        rest = resampler.push(np.empty(0, np.float32), last=True) if self.rate_hz != self._sample_rate_hz else ()
+        if len(rest):
+            yield Block(start, np.asarray(rest, np.float32))
+
+    def _chunks(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
+        """Mono samples at the file's own rate."""
+        done = round(start_s * self.rate_hz)
+        stop = None if stop_s == math.inf else round(stop_s * self.rate_hz)
+        buffer = np.empty((n, self.n_channels), np.float32)
+        with soundfile.SoundFile(self.path) as sound:
+            if done:
+                sound.seek(done)
+            while stop is None or done < stop:
+                try:
+                    chunk = sound.read(n, dtype="float32", always_2d=True, out=buffer)
+                except soundfile.LibsndfileError as error:
+                    raise self._cut_off(done, error.error_string) from error
+                if not len(chunk):
+                    break
+                if stop is not None:
+                    chunk = chunk[: stop - done]
+                mono = self._mono(chunk)
+                finite = np.isfinite(mono)
+                if not finite.all():
+                    bad = int(np.argmin(finite))
+                    if bad:
+                        yield mono[:bad]
+                    at = done + bad
+                    raise SourceError(f"{self.path}: sample {at} ({at / self.rate_hz:.3f} s) must be finite, got {mono[bad]}")
+                done += len(chunk)
+                yield mono
+        if stop is None and (self._promised is not None or (self.n_samples is not None and done < self.n_samples)):
+            raise self._cut_off(done, "its header promises more")
+
+    def _mono(self, chunk: F32) -> F32:
+        if self._channel is not None:
+            return np.ascontiguousarray(chunk[:, self._channel - 1])
+        if chunk.shape[1] == 1:
+            return chunk[:, 0].copy()
+        mean: F32 = chunk.mean(axis=1)
+        return mean
+
+    def _cut_off(self, done: int, why: str) -> SourceError:
+        return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")
+
+
+def _promised_bytes(header_log: str) -> int | None:
+    """Bytes of sound that a RIFF header promises but the file does not hold (libsndfile notes both), else None.
+
+    A recorder that writes to a pipe cannot know the length and leaves 0 or the largest number: no promise.
+    """
+    found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", header_log, re.MULTILINE)
+    if found is None:
+        return None
+    promised, held = int(found[1]), int(found[2])
+    return promised if held < promised < 0x7FFFFF00 else None

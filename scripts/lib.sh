@@ -1,0 +1,59 @@
+# Shared by the scripts: where environments live and how they are made. Sourced, not run.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=${PYTHONDONTWRITEBYTECODE:-}
+VENVS=$PWD/.venvs
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+
+# Debian packages that are missing are installed where that is allowed, else named.
+need_debian() {
+    local missing=() package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        say "installing ${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+            { apt-get update >/dev/null && apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null; }
+    else
+        echo "missing Debian packages, install them first: sudo apt-get install ${missing[*]}" >&2
+        return 1
+    fi
+}
+
+# The first Python of a version that really runs: from the path, or pyenv's.
+find_python() {
+    local candidate
+    for candidate in "$(command -v "python$1" || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python /opt/python"$1"/bin/python; do
+        if [ -x "$candidate" ] && [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# make_venv NAME PYTHON CONSTRAINTS REQUIREMENT…: made or brought up to date when what it depends on has changed.
+make_venv() {
+    local name=$1 python=$2 constraints=$3 stamp
+    shift 3
+    stamp=$(cat "$constraints" pyproject.toml - <<<"$python $*" | sha256sum | cut -d' ' -f1)
+    if [ "$(cat "$VENVS/$name/stamp" 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+    say "setting up .venvs/$name"
+    mkdir -p "$VENVS"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        need_debian python3-venv
+    fi
+    "$python" -m venv --clear "$VENVS/$name"
+    "$VENVS/$name/bin/pip" install --quiet --constraint "$constraints" "$@"
+    echo "$stamp" >"$VENVS/$name/stamp"
+}
+
+default_python() {
+    find_python 3.11 || find_python 3.12 || find_python 3.13 || find_python 3.10 ||
+        { echo "no Python 3.10 to 3.13 found, install one first: sudo apt-get install python3" >&2; return 1; }
+}

@@ -1,0 +1,1 @@
+"""From recordings of normal sound to a bundle; runs on a workstation."""

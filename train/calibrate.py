@@ -1,0 +1,84 @@
+"""Calibrate: score held-out normal sound on the exported model, through the device's own pipeline."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from monitor.core.arrays import F64
+from monitor.core.bands import Expected
+from monitor.core.calibration import mean_sigma_threshold
+from monitor.core.decision import Rule
+from monitor.core.errors import ConfigError
+from monitor.core.scorer import Scorer
+from train.datasets import Piece
+
+MIN_FILES = 10  # below, their whole-file scores say too little
+MIN_SPREAD_DB = 0.5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_mels)."""
+
+    segment_scores: F64
+    file_scores: F64
+    mean_frames: F64
+    hours: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """For segments and for whole files, and the fraction of the segments' under which an anomaly may be over."""
+
+    segment: float
+    file: float
+    clear_ratio: float
+
+
+def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
+    """Score every full segment of every piece; of a piece shorter than a segment, its longest one."""
+    segments: list[tuple[float, F64]] = []
+    files: list[float] = []
+    seconds = 0.0
+    for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
+        scored = _segments(scorer, piece)
+        segments += [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks] or [
+            (score, frame) for score, _, frame in scored[-1:]
+        ]
+        score = scorer.file_score()
+        files += [] if score is None else [score]
+        front_end = scorer.spec.front_end
+        seconds += scorer.scored_frames * front_end.hop_length / front_end.sample_rate_hz
+    if not segments:
+        raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
+    scores, frames = zip(*segments, strict=True)
+    return HeldOut(np.array(scores), np.array(files), np.array(frames), seconds / 3600)
+
+
+def thresholds(held_out: HeldOut, *, k: float) -> Thresholds:
+    """Mean + k sigma of segment scores; for whole files the larger of that and the same of file scores.
+
+    Normal scores can lie close under the threshold (the error of pure noise does not vanish), so an anomaly clears at
+    the default ratio or at mean + k / 2 sigma, whichever is higher: else it would never end.
+    """
+    segment = mean_sigma_threshold(held_out.segment_scores, k=k)
+    enough = len(held_out.file_scores) >= MIN_FILES
+    file = max(segment, mean_sigma_threshold(held_out.file_scores, k=k)) if enough else segment
+    half_way = mean_sigma_threshold(held_out.segment_scores, k=k / 2)
+    return Thresholds(segment, file, clear_ratio=max(Rule().clear_ratio, round(half_way / segment, 4)))
+
+
+def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
+    """The training frames' mean, and how far held-out segments' mean frames are from it (RMS)."""
+    spread = np.sqrt(np.mean((held_out.mean_frames - training_mean_db) ** 2, axis=0))
+    return Expected(training_mean_db.astype(np.float32), np.maximum(spread, MIN_SPREAD_DB).astype(np.float32))
+
+
+def _segments(scorer: Scorer, piece: Piece) -> list[tuple[float, int, F64]]:
+    """Score, number of ticks and mean frame of each segment of a piece."""
+    scorer.reset()
+    blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
+    ticks: Iterable = (tick for part in (*(scorer.push(block) for block in blocks), scorer.flush()) for tick in part)
+    return [(tick.score, tick.n_ticks, scorer.mean_frame()) for tick in ticks if tick.score is not None]

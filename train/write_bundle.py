@@ -1,0 +1,55 @@
+"""Write a bundle: all of it aside, then moved to its place whole."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from monitor.bundle.bundle import load_bundle, sha256
+from monitor.bundle.manifest import MANIFEST, Manifest
+from monitor.core.errors import BundleError
+
+MODEL = "model.tflite"
+STATISTICS = "statistics.npz"
+
+
+def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
+    """Write files and manifest, load the result as `monitor` would, and put it where an older bundle may be.
+
+    A failure or an interruption leaves what was there before.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise BundleError(f"{out}: must be a new folder or a bundle to replace, got something else")
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        for name, content in {**files, MANIFEST: manifest_json(manifest)}.items():
+            path = aside / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        load_bundle(aside)
+        aside.chmod(0o755)
+        _replace(out, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def manifest_json(manifest: Manifest) -> bytes:
+    """The manifest as people like to read it."""
+    content = json.loads(manifest.model_dump_json(by_alias=True, exclude_none=True))
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def file_ref(name: str, content: bytes) -> dict[str, str]:
+    """What a manifest says of a file."""
+    return {"file": name, "sha256": sha256(content)}
+
+
+def _replace(out: Path, new: Path) -> None:
+    old = new.with_name(new.name + "-old")
+    with suppress(FileNotFoundError):
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
