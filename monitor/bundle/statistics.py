@@ -1,6 +1,7 @@
 """`statistics.npz`: what a bundle knows of normal sound, as plain arrays (never pickle)."""
 
 import io
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def read_statistics(content: bytes, *, n_mels: int) -> Expected:
             if set(arrays.files) != set(_KEYS):
                 raise BundleError(f"statistics must hold {', '.join(_KEYS)}, got {', '.join(sorted(arrays.files)) or 'nothing'}")
             mean, spread = (np.asarray(arrays[key], np.float32) for key in _KEYS)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"statistics cannot be read: {error}") from error

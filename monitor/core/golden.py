@@ -7,16 +7,24 @@ from monitor.core.block import Block
 from monitor.core.errors import ScoreError
 from monitor.core.scorer import Scorer, score_stream
 
-_TONES = ((0.01, 0.1), (0.05, 0.05), (0.2, 0.02))  # frequency as a fraction of the rate, amplitude
-_NOISE = 0.02
+_N_TONES = 16
+_AMPLITUDE = 0.03
+_NOISE = 0.0005
 
 
 def golden_signal(n_samples: int) -> F32:
-    """Samples (n_samples,), float32: three sines plus noise from an integer hash (Mueller's lowbias32)."""
+    """Samples (n_samples,), float32: sixteen rising sines over the whole spectrum, each swelling at its own pace, over noise.
+
+    Tones far apart over little noise make every band count, and their rise and swelling make every frame count: another
+    band edge, window or hop gives another score. The noise is an integer hash (Mueller's lowbias32).
+    """
     index = np.arange(n_samples)
-    sines = sum(amplitude * np.sin(2.0 * np.pi * (frequency * index % 1.0)) for frequency, amplitude in _TONES)
-    noise = _lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0
-    return np.asarray(sines + _NOISE * noise, np.float32)
+    signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
+    rise = index % (1 << 18) / (1 << 18)
+    for k in range(_N_TONES):
+        swell = 0.5 + 0.5 * np.cos(2.0 * np.pi * ((k + 1) * index % 20_000) / 20_000)
+        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * (0.004 * 1.35**k * index % 1.0))
+    return signal.astype(np.float32)
 
 
 def golden_score(scorer: Scorer) -> float:

@@ -1,0 +1,44 @@
+"""What tests share. With CI=true nothing that a proof needs may be missing; elsewhere it is skipped with its reason."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def need(condition: bool, what: str) -> None:
+    """Skip the test, or fail it under CI, when what it needs is not there."""
+    if not condition:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have {what}")
+        pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def demo_bundle() -> Path:
+    return ROOT / "models" / "demo-fan"
+
+
+@pytest.fixture(scope="session")
+def demo_fault() -> Path:
+    return ROOT / "demo" / "fan-bearing.flac"
+
+
+@pytest.fixture(scope="session")
+def demo_normal() -> Path:
+    return ROOT / "demo" / "fan-normal.flac"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real recordings beside the project (never part of it)."""
+    folder = ROOT.parent / "shared" / "data"
+    need(folder.is_dir(), "real recordings in ../shared/data")
+    return folder

@@ -1,0 +1,56 @@
+"""A model small enough to write down, and a scorer around it: the core without any runtime."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.core.arrays import F32
+from monitor.core.block import Block
+from monitor.core.detector import Detector, Reconstruction
+from monitor.core.frontend import FrontEnd, FrontEndSpec
+from monitor.core.scorer import Scorer, ScorerSpec
+from monitor.core.ticks import Ticks
+from monitor.core.windows import WindowSpec
+from tests.signals import hum
+
+FRONT_END = FrontEndSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
+TICK = 32 * 512
+
+
+def frames_of(parts: list[Block]) -> F32:
+    """All whole frames (m, 64) of a stream of blocks."""
+    front_end = FrontEnd(FRONT_END, tick_frames=32)
+    ticks = Ticks(n_fft=1024, hop_length=512, tick_frames=32)
+    rows = [front_end.frames(tick.samples)[: tick.n_frames] for part in parts for tick in ticks.push(part)]
+    rows += [front_end.frames(tick.samples)[: tick.n_frames] for tick in ticks.flush()]
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Predicts every window as a fixed linear mix (n_in, n_in) of its distance from a centre (n_in,)."""
+
+    centre: F32
+    mix: F32
+
+    def predict(self, windows: F32) -> F32:
+        predicted: F32 = self.centre + (windows - self.centre) @ self.mix
+        return predicted
+
+
+def linear_scorer(*, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1) -> Scorer:
+    """Scores how far sound is from `hum`."""
+    rng = np.random.default_rng(3)
+    width = n_frames * FRONT_END.n_mels
+    centre = np.tile(frames_of([Block(0, hum(0, 64_000))]).mean(axis=0), n_frames)
+    mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
+    frames = tuple(range(n_frames))
+    spec = ScorerSpec(
+        front_end=FRONT_END,
+        window=WindowSpec(n_frames=n_frames, hop_frames=hop_frames),
+        tick_frames=32,
+        segment_ticks=segment_ticks,
+        input_frames=frames,
+        target_frames=frames,
+    )
+    return Scorer(spec, LinearModel(centre, mix.astype(np.float32)), Detector(Reconstruction("mse")))

@@ -1,0 +1,53 @@
+"""The same samples give the same bits, in whatever blocks they arrive."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.bundle import load_bundle
+from monitor.core.block import Block
+from monitor.core.scorer import score_stream
+from tests.core.linear import frames_of, linear_scorer
+from tests.signals import blocks, even_blocks, hum
+
+SIGNAL = hum(7, 20 * 16000)
+
+
+@pytest.mark.parametrize("size", [1, 160, 511, 512, 1_000, 16_000, 160_000])
+def test_any_block_size_gives_the_same_frames(size: int) -> None:
+    signal = SIGNAL[:50_000] if size == 1 else SIGNAL
+    assert frames_of(even_blocks(signal, size)).tobytes() == frames_of(blocks(signal)).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
+def test_random_cuts_give_the_same_frames(cuts: list[int]) -> None:
+    assert frames_of(blocks(SIGNAL, cuts)).tobytes() == frames_of(blocks(SIGNAL)).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
+def test_random_cuts_give_the_same_scores(cuts: list[int]) -> None:
+    scorer = linear_scorer()
+    assert score_stream(scorer, blocks(SIGNAL, cuts)) == score_stream(scorer, blocks(SIGNAL))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
+def test_random_cuts_give_the_same_scores_on_the_shipped_model(cuts: list[int]) -> None:
+    scorer = load_bundle(Path(__file__).parents[2] / "models" / "demo-fan").scorer()
+    assert score_stream(scorer, blocks(SIGNAL, cuts)) == score_stream(scorer, blocks(SIGNAL))
+
+
+def test_a_late_start_at_a_tick_gives_the_same_frames() -> None:
+    whole = frames_of(blocks(SIGNAL))
+    late = frames_of([Block(0, SIGNAL[3 * 32 * 512 :])])
+    assert late.tobytes() == whole[3 * 32 :].tobytes()
+
+
+def test_a_reset_scorer_scores_as_a_new_one() -> None:
+    scorer = linear_scorer()
+    score_stream(scorer, [Block(0, hum(1, 100_000))])
+    assert score_stream(scorer, blocks(SIGNAL)) == score_stream(linear_scorer(), blocks(SIGNAL))

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from monitor.core.quality import measure_quality
+from tests.signals import hum, noise
+
+
+def test_a_machine_may_be_scored() -> None:
+    quality = measure_quality(hum(1, 16_000))
+    assert quality.reason is None
+    assert quality.rms_dbfs == pytest.approx(-27.0, abs=1.0)
+
+
+def test_the_level_of_a_full_scale_sine_is_minus_three_decibels() -> None:
+    sine = np.sin(2 * np.pi * np.arange(16_000) / 160).astype(np.float32)
+    assert measure_quality(0.5 * sine).rms_dbfs == pytest.approx(-9.03, abs=0.01)
+    assert measure_quality(0.5 * sine).peak == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "reason"),
+    [
+        ("digital silence", np.zeros(16_000, np.float32), "silent"),
+        ("below the last bit", noise(1, 16_000, level=1e-5), "silent"),
+        ("mostly dropped out", np.concatenate((np.zeros(9_000, np.float32), noise(1, 7_000))), "silent"),
+        ("stuck converter", np.full(16_000, 0.3, np.float32), "flat_line"),
+        ("overdriven", np.clip(40 * noise(1, 16_000), -1, 1), "clipped"),
+    ],
+)
+def test_what_is_no_sound_is_named(name: str, samples: np.typing.NDArray[np.float32], reason: str) -> None:
+    assert measure_quality(samples).reason == reason, name
+
+
+def test_a_single_full_scale_knock_is_not_clipping() -> None:
+    samples = noise(1, 16_000)
+    samples[5_000:5_020] = 1.0
+    assert measure_quality(samples).reason is None
