@@ -1,6 +1,7 @@
 """Made signals for tests, NumPy only: the same everywhere."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def hum(seed: int, n: int, *, rate_hz: int = 16000) -> F32:
 def blocks(signal: F32, cuts: Sequence[int] = ()) -> list[Block]:
     """The signal as consecutive blocks, cut at the given sample indexes."""
     edges = [0, *sorted(min(max(0, cut), len(signal)) for cut in cuts), len(signal)]
-    return [Block(a, signal[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Block(a, signal[a:b]) for a, b in pairwise(edges)]
 
 
 def even_blocks(signal: F32, size: int) -> list[Block]:

@@ -1,5 +1,7 @@
 """The golden signal: the same sound everywhere, by a formula (docs/bundle.md), to prove that a bundle scores as it did."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from monitor.core.arrays import F32
@@ -10,15 +12,16 @@ from monitor.core.scorer import Scorer, score_stream
 _N_TONES = 16
 _AMPLITUDE = 0.03
 _NOISE = 0.0005
+_BLOCK_SAMPLES = 16_384  # piecewise, to spare memory
 
 
-def golden_signal(n_samples: int) -> F32:
-    """Samples (n_samples,), float32: sixteen rising sines over the whole spectrum, each swelling at its own pace, over noise.
+def golden_signal(start: int, stop: int) -> F32:
+    """Samples (stop - start,), float32, from index `start` on: rising sines that swell, each at its own pace, over noise.
 
-    Tones far apart over little noise make every band count, and their rise and swelling make every frame count: another
-    band edge, window or hop gives another score. The noise is an integer hash (Mueller's lowbias32).
+    Sixteen tones far apart over little noise make every band count, and their rise and swelling make every frame count:
+    another band edge, window or hop gives another score. The noise is an integer hash (Mueller's lowbias32).
     """
-    index = np.arange(n_samples)
+    index = np.arange(start, stop)
     signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
     rise = index % (1 << 18) / (1 << 18)
     for k in range(_N_TONES):
@@ -31,7 +34,9 @@ def golden_score(scorer: Scorer) -> float:
     """The score of one segment's length of the golden signal, as a whole file."""
     front_end = scorer.spec.front_end
     hops = scorer.spec.segment_ticks * scorer.spec.tick_frames - 1
-    score_stream(scorer, [Block(0, golden_signal(hops * front_end.hop_length + front_end.n_fft))])
+    n_samples = hops * front_end.hop_length + front_end.n_fft
+    cuts = [*range(0, n_samples, _BLOCK_SAMPLES), n_samples]
+    score_stream(scorer, (Block(a, golden_signal(a, b)) for a, b in pairwise(cuts)))
     score = scorer.file_score()
     scorer.reset()
     if score is None:

@@ -1,6 +1,6 @@
 """From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,7 +132,7 @@ class Scorer:
         self.scored_frames += n_frames
 
 
-def score_stream(scorer: Scorer, blocks: Sequence[Block]) -> list[TickScore]:
+def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
     """Score blocks as one whole stream from a fresh start, its last partial tick included."""
     scorer.reset()
     scored = [tick for block in blocks for tick in scorer.push(block)]

@@ -15,6 +15,8 @@ from monitor.core.block import Block
 from monitor.core.errors import SourceError
 from monitor.sources.resample import Resampler
 
+_SLACK_BYTES = 16  # some writers count their padding wrongly
+_NO_PROMISE_BYTES = 0x7FFFFF00
 _UNKNOWN_LENGTH = 1 << 60  # what libsndfile reports for streams that do not say how long they are
 
 
@@ -36,7 +38,8 @@ class Recording:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
-                self._promised = _promised_bytes(sound.extra_info)
+                self._exact_length = sound.format != "MP3"  # whose length is often an estimate
+                self._cut = _is_cut_off(sound.extra_info)
         except OSError as error:
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
         except soundfile.LibsndfileError as error:
@@ -102,7 +105,8 @@ class Recording:
                     raise SourceError(f"{self.path}: sample {at} ({at / self.rate_hz:.3f} s) must be finite, got {mono[bad]}")
                 done += len(chunk)
                 yield mono
-        if stop is None and (self._promised is not None or (self.n_samples is not None and done < self.n_samples)):
+        short = self.n_samples is not None and done < self.n_samples and self._exact_length
+        if stop is None and (self._cut or short):
             raise self._cut_off(done, "its header promises more")
 
     def _mono(self, chunk: F32) -> F32:
@@ -117,13 +121,10 @@ class Recording:
         return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")
 
 
-def _promised_bytes(header_log: str) -> int | None:
-    """Bytes of sound that a RIFF header promises but the file does not hold (libsndfile notes both), else None.
+def _is_cut_off(header_log: str) -> bool:
+    """Whether a header promises more bytes than the file holds; libsndfile notes both numbers while it opens a file.
 
-    A recorder that writes to a pipe cannot know the length and leaves 0 or the largest number: no promise.
+    A recorder that writes to a pipe cannot know the length and leaves 0 or the largest number, which promises nothing.
     """
-    found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", header_log, re.MULTILINE)
-    if found is None:
-        return None
-    promised, held = int(found[1]), int(found[2])
-    return promised if held < promised < 0x7FFFFF00 else None
+    found = re.findall(r": (\d+) \(should be (\d+)\)", header_log)
+    return any(int(held) + _SLACK_BYTES < int(promised) < _NO_PROMISE_BYTES for promised, held in found)

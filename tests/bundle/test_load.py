@@ -78,7 +78,10 @@ def test_the_shipped_bundle_is_small(demo_bundle: Path, root: Path) -> None:
         (set_key("model", "file", value="other.tflite"), "other.tflite cannot be read: No such file or directory"),
         (set_key("model", "sha256", value="0" * 64), "model.tflite must have sha256 000000000000…, got "),
         (set_key("detector", "statistics", "sha256", value="0" * 64), "statistics.npz must have sha256 000000000000…, got "),
-        (set_key("detector", "components", value=["magic"]), "detector.components.0: Input should be 'reconstruction', got 'magic'"),
+        (
+            set_key("detector", "components", value=["magic"]),
+            "detector.components.0: Input should be 'reconstruction', got 'magic'",
+        ),
         (set_key("calibration", "threshold", value=0.0), "calibration.threshold: Input should be greater than 0, got 0.0"),
         (set_key("rule", "raise_k", value=10), "rule.raise_k must be above segment_ticks (10), else one bang raises, got 10"),
         (set_key("rule", "raise_k", value=30), "raise_k must be in 1..raise_n (20), got 30"),

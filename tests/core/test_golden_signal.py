@@ -19,12 +19,13 @@ def test_the_signal_is_the_formula_in_the_documentation() -> None:
             total += 0.03 * (i / 2**18) * swell * np.sin(2 * np.pi * ((0.004 * 1.35**k * i) % 1.0))
         return float(total)
 
-    signal = golden_signal(70_000)
+    signal = golden_signal(0, 70_000)
     for i in (0, 1, 2, 1_000, 65_536, 69_999):
         assert signal[i] == np.float32(sample(i))
+    assert np.array_equal(golden_signal(60_000, 70_000), signal[60_000:])
 
 
 def test_it_may_be_scored_and_scores_the_same_again() -> None:
-    assert measure_quality(golden_signal(16_000)).reason is None
+    assert measure_quality(golden_signal(40_000, 56_000)).reason is None
     scorer = linear_scorer()
     assert golden_score(scorer) == golden_score(scorer)

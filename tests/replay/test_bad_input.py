@@ -1,0 +1,191 @@
+"""Bad input gives one line that says what is wrong, the right exit status, and never a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.replay.command import ROOT, monitor
+from tests.signals import noise
+
+
+def spoil(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.wav"
+    sound = noise(1, 5 * 16000)
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("This is not a recording.\n" * 100)
+    elif kind == "random":
+        path.write_bytes(np.random.default_rng(1).bytes(50_000))
+    elif kind == "zero_frames":
+        soundfile.write(path, np.zeros(0, np.float32), 16000)
+    elif kind == "nan":
+        sound[40_000] = np.nan
+        soundfile.write(path, sound, 16000, subtype="FLOAT")
+    elif kind == "infinite":
+        sound[40_000] = np.inf
+        soundfile.write(path, sound, 16000, subtype="FLOAT")
+    elif kind == "cut_wav":
+        soundfile.write(path, sound, 16000)
+        path.write_bytes(path.read_bytes()[:80_000])
+    elif kind == "cut_float_wav":
+        soundfile.write(path, sound, 16000, subtype="FLOAT")
+        path.write_bytes(path.read_bytes()[:80_000])
+    elif kind == "cut_flac":
+        path = path.with_suffix(".flac")
+        soundfile.write(path, sound, 16000)
+        path.write_bytes(path.read_bytes()[:80_000])
+    elif kind == "cut_aiff":
+        path = path.with_suffix(".aiff")
+        soundfile.write(path, sound, 16000)
+        path.write_bytes(path.read_bytes()[:80_000])
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        assert kind == "missing"
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "missing.wav: cannot be read: No such file or directory"),
+        ("empty", "empty.wav: is empty (0 bytes)"),
+        ("text", "text.wav: is not a sound file that libsndfile reads: Format not recognised"),
+        ("random", "random.wav: is not a sound file that libsndfile reads"),
+        ("zero_frames", "zero_frames.wav: holds no samples"),
+        ("nan", "nan.wav: sample 40000 (2.500 s) must be finite, got nan"),
+        ("infinite", "infinite.wav: sample 40000 (2.500 s) must be finite, got inf"),
+        ("cut_wav", "cut_wav.wav: is cut off after 2.499 s (39978 samples)"),
+        ("cut_float_wav", "cut_float_wav.wav: is cut off after 1.249 s"),
+        ("cut_flac", "cut_flac.flac: is cut off after "),
+        ("cut_aiff", "cut_aiff.aiff: is cut off after "),
+        ("folder", "folder.wav: cannot be read: Is a directory"),
+    ],
+)
+def test_a_bad_file_is_named_and_the_others_go_on(
+    kind: str, message: str, tmp_path: Path, demo_normal: Path, demo_bundle: Path
+) -> None:
+    bad = spoil(kind, tmp_path)
+    ran = monitor("--replay", bad, demo_normal, "--model", demo_bundle)
+    assert ran.status == 1
+    assert len(ran.errors) == 1
+    assert message in ran.errors[0]
+    first, second = ran.files
+    assert message in first["error"]
+    assert first["verdict"] == "unknown"
+    assert second["verdict"] == "normal"
+    assert second["error"] is None
+
+
+def test_what_was_heard_before_a_file_was_cut_off_is_not_lost(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+    cut = tmp_path / "cut.wav"
+    soundfile.write(cut, soundfile.read(demo_fault)[0], 16000)
+    cut.write_bytes(cut.read_bytes()[: 70 * 32_000])
+    ran = monitor("--replay", cut, "--model", demo_bundle)
+    assert ran.status == 1
+    assert [(event["event_type"], event["end_reason"]) for event in ran.events] == [("start", None), ("end", "shutdown")]
+    assert ran.files[0]["duration_s"] == pytest.approx(70, abs=0.01)
+
+
+@pytest.mark.parametrize("promised", [0, 0xFFFFFFFF])
+def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, promised: int, demo_bundle: Path) -> None:
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, noise(1, 5 * 16000), 16000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = promised.to_bytes(4, "little")
+    content[4:8] = promised.to_bytes(4, "little")
+    path.write_bytes(content)
+    ran = monitor("--replay", path, "--model", demo_bundle)
+    if promised:
+        assert (ran.status, ran.files[0]["duration_s"]) == (0, 5.0)
+    else:
+        assert ran.files[0]["error"] is None or "holds no samples" in ran.files[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "the following arguments are required: --replay"),
+        (["--replay"], 2, "expected at least one argument"),
+        (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
+        (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed: invalid choice: '2'"),
+        (
+            ["--replay", "x.wav", "--model", "m", "--started-at", "noon"],
+            2,
+            "must be a time such as 2026-11-21T10:00:00Z, got 'noon'",
+        ),
+        (["--replay", "x.wav", "--model", "m", "--machine", "Fan 1"], 2, "must consist of a-z, 0-9, _ and -, got 'Fan 1'"),
+        (["--replay", "x.wav", "--model", "nowhere"], 78, "nowhere/manifest.json: cannot be read: No such file or directory"),
+        (["--replay", "x.wav", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--replay", "x.wav", "--model", "models/demo-fan"], 1, "x.wav: cannot be read: No such file or directory"),
+        (
+            ["--replay", "demo/fan-normal.flac", "--model", "models/demo-fan", "--channel", "2"],
+            1,
+            "channel must be in 1..1, got 2",
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_and_the_right_status(arguments: list[str], status: int, message: str) -> None:
+    ran = monitor(*arguments)
+    assert ran.status == status
+    assert message in ran.stderr.splitlines()[-1] or any(message in error for error in ran.errors)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("node: Hall 2", "node: String should match pattern"),
+        ("nodes: hall", "nodes: Extra inputs are not permitted, got 'hall'"),
+        ("mqtt: {port: 70000}", "mqtt.port: Input should be less than or equal to 65535, got 70000"),
+        ("mqtt: {prefix: a/+}", "mqtt.prefix: String should match pattern"),
+        ("machines: {fan: {}}", "machines.fan.bundle: Field required"),
+        ("- a", "must be a mapping of keys, got a list"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_bad_configuration_names_its_key(yaml: str, message: str, tmp_path: Path) -> None:
+    config = tmp_path / "monitor.yaml"
+    config.write_text(yaml)
+    ran = monitor("--replay", "demo/fan-normal.flac", "--config", config)
+    assert ran.status == 78
+    assert len(ran.errors) == 1
+    assert message in ran.errors[0]
+
+
+def test_a_refused_bundle_exits_with_78(tmp_path: Path, demo_bundle: Path, demo_normal: Path) -> None:
+    import shutil
+
+    shutil.copytree(demo_bundle, tmp_path / "demo-fan")
+    (tmp_path / "demo-fan" / "model.tflite").write_bytes(b"broken")
+    ran = monitor("--replay", demo_normal, "--model", tmp_path / "demo-fan")
+    assert ran.status == 78
+    assert ran.stdout == ""
+    assert len(ran.errors) == 1
+    assert "model.tflite must have sha256" in ran.errors[0]
+
+
+def test_a_full_disk_behind_stdout_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "monitor.cli", "--replay", demo_normal, "--model", demo_bundle]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "monitor: error: output: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_failure(demo_fault: Path, demo_bundle: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "monitor.cli", "--replay", demo_fault, "--model", demo_bundle, "--scores"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(write)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,167 @@
+"""`--publish` against a real broker, read back by an independent client."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Broker, Subscriber, free_port, retained, running_broker
+from tests.replay.command import ROOT, Ran, monitor
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(tmp_path) as started:
+        yield started
+
+
+def publish(broker: Broker, *arguments: str | Path) -> Ran:
+    return monitor(*arguments, "--publish", environment={"STETHOS_MQTT__PORT": str(broker.port)})
+
+
+def test_a_subscriber_gets_every_event_as_it_stands_on_stdout(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    with Subscriber(broker) as subscriber:
+        ran = publish(broker, "--replay", demo_fault, "--model", demo_bundle)
+    assert ran.status == 0
+    events = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/event")]
+    assert events == ran.events
+    assert [event["event_type"] for event in events] == ["start", "update", "end"]
+    assert {message.qos for message in subscriber.messages} == {1}
+
+
+def test_state_anomaly_and_status_follow_the_machine(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    with Subscriber(broker) as subscriber:
+        publish(broker, "--replay", demo_fault, "--model", demo_bundle)
+    assert subscriber.on("stethos/replay/status") == ["online", "offline"]
+    assert subscriber.on("stethos/replay/demo-fan/anomaly") == ["None", "OFF", "ON", "OFF", "None"]
+    states = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/state")]
+    seen = [state["state"] for state in states]
+    assert [state for i, state in enumerate(seen) if i == 0 or state != seen[i - 1]] == [
+        *("starting", "normal", "anomaly", "normal", "unknown")
+    ]
+    assert 14 <= len(states) <= 22  # on change, and every 10 s of 140 s
+    assert all(set(state) == set(states[0]) for state in states)
+    assert retained(broker) == {
+        "stethos/replay/status": "offline",
+        "stethos/replay/demo-fan/anomaly": "None",
+        "stethos/replay/demo-fan/state": subscriber.on("stethos/replay/demo-fan/state")[-1],
+    }
+
+
+def test_the_order_on_the_wire_is_the_order_of_the_sound(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    with Subscriber(broker) as subscriber:
+        publish(broker, "--replay", demo_fault, "--model", demo_bundle)
+    topics = [message.topic.rsplit("/", 1)[-1] for message in subscriber.messages]
+    assert topics[0] == "status"
+    assert topics[-1] == "status"
+    on = next(i for i, m in enumerate(subscriber.messages) if m.payload == "ON")
+    start = next(i for i, m in enumerate(subscriber.messages) if '"start"' in m.payload)
+    assert abs(on - start) == 1
+
+
+def test_prefix_node_and_machine_make_the_topic(broker: Broker, demo_fault: Path, demo_bundle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "monitor.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "node": "hall-2",
+                "mqtt": {"port": broker.port, "prefix": "plant/sound"},
+                "machines": {"fan-1": {"bundle": str(demo_bundle)}},
+            }
+        )
+    )
+    with Subscriber(broker) as subscriber:
+        ran = monitor("--replay", demo_fault, "--config", config, "--publish")
+    assert ran.status == 0
+    assert {message.topic for message in subscriber.messages} == {
+        "plant/sound/hall-2/status",
+        *(f"plant/sound/hall-2/fan-1/{leaf}" for leaf in ("state", "anomaly", "event")),
+    }
+
+
+def start_slow_replay(broker: Broker, demo_fault: Path, demo_bundle: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "monitor.cli", "--replay", demo_fault, "--model", demo_bundle, "--publish", "--speed", "1"]
+    environment = {**os.environ, "STETHOS_MQTT__PORT": str(broker.port)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+
+def test_a_kill_is_told_by_the_last_will(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    with Subscriber(broker) as subscriber:
+        process = start_slow_replay(broker, demo_fault, demo_bundle)
+        time.sleep(4)
+        process.kill()
+        process.communicate()
+    assert subscriber.on("stethos/replay/status") == ["online", "offline"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_replay_says_goodbye(how: signal.Signals, broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    with Subscriber(broker) as subscriber:
+        process = start_slow_replay(broker, demo_fault, demo_bundle)
+        time.sleep(4)
+        process.send_signal(how)
+        _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert subscriber.on("stethos/replay/status") == ["online", "offline"]
+    assert subscriber.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
+
+
+def test_nothing_is_lost_when_the_broker_restarts_in_between(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+    """A broker killed and started again while a fault is being told: every event arrives, if need be twice."""
+    settings = "allow_anonymous true\npersistence true\nautosave_interval 1\n" + f"persistence_location {tmp_path}/\n"
+    with running_broker(tmp_path, settings) as broker:
+        process = start_slow_replay(broker, demo_fault, demo_bundle)
+        time.sleep(3)
+        broker.kill()
+        time.sleep(46 - 3 + 1)  # the event starts at 46 s of sound, with nobody there
+        broker.start()
+        with Subscriber(broker) as subscriber:
+            time.sleep(15)
+            process.send_signal(signal.SIGTERM)
+            stdout, _ = process.communicate(timeout=30)
+    told = [json.loads(line) for line in stdout.splitlines()]
+    events = [line for line in told if "event_type" in line]
+    assert [event["event_type"] for event in events] == ["start", "end"]
+    received = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/event")]
+    assert [event for i, event in enumerate(received) if event not in received[:i]] == events
+
+
+def test_a_broker_that_is_not_there_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
+    port = free_port()
+    ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment={"STETHOS_MQTT__PORT": str(port)})
+    assert ran.status == 1
+    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{port} cannot be reached: [Errno 111] Connection refused"]
+
+
+def test_a_host_that_does_not_exist_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
+    environment = {"STETHOS_MQTT__HOST": "nowhere.invalid"}
+    ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
+    assert ran.status == 1
+    assert len(ran.errors) == 1
+    assert "mqtt: nowhere.invalid:1883 cannot be reached" in ran.errors[0]
+
+
+def test_a_broker_that_refuses_is_one_line(tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
+    with running_broker(tmp_path, "allow_anonymous false\n") as broker:
+        ran = publish(broker, "--replay", demo_normal, "--model", demo_bundle)
+    assert ran.status == 1
+    assert len(ran.errors) == 1
+    assert "refuses the connection: Not authorized" in ran.errors[0]
+
+
+def test_a_server_that_is_no_broker_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        environment = {"STETHOS_MQTT__PORT": str(deaf.getsockname()[1])}
+        ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
+    assert ran.status == 1
+    assert "does not answer as a broker after 10 s" in ran.errors[0]
