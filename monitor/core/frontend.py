@@ -11,6 +11,9 @@ from monitor.core.errors import ConfigError
 from monitor.core.mel import mel_edges_hz, mel_filters
 
 
+_MAX_BINS = 256  # in one matrix product
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrontEndSpec:
     """The front end's parameters, under librosa's names; they come from the bundle, never from the config."""
@@ -66,7 +69,8 @@ class FrontEnd:
             fmin_hz=spec.fmin_hz,
             fmax_hz=spec.fmax_hz,
         )
-        self._filters = np.ascontiguousarray(filters.T)
+        self._parts = _mel_parts(filters)
+        self._mel = np.empty((tick_frames, spec.n_mels), np.float32)
         self._floor = np.float32(spec.floor)
 
     def frames(self, samples: F32) -> F32:
@@ -77,10 +81,28 @@ class FrontEnd:
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         if self.spec.power == 1.0:
             power = np.sqrt(power)
-        mel = power @ self._filters
-        mel = mel + self._floor if self.spec.log == "add" else np.maximum(mel, self._floor)
+        self._mel.fill(0.0)
+        for bins, bands, weights in self._parts:
+            self._mel[:, bands] += power[:, bins] @ weights
+        mel = self._mel + self._floor if self.spec.log == "add" else np.maximum(self._mel, self._floor)
         decibels: F32 = np.float32(10.0) * np.log10(mel)
         return decibels
+
+
+def _mel_parts(filters: F32) -> list[tuple[slice, slice, F32]]:
+    """Mel filters (n_mels, n_bins) cut into (bins, the bands they reach, weights (n_bins, n_bands)).
+
+    A BLAS sums a short product in one go and a long one in blocks whose size changes with its version, and with it the
+    last bits of the sum. Most of the whole matrix is zero, anyway.
+    """
+    parts = []
+    for first in range(0, filters.shape[1], _MAX_BINS):
+        bins = slice(first, min(first + _MAX_BINS, filters.shape[1]))
+        reached = np.flatnonzero(filters[:, bins].any(axis=1))
+        if len(reached):
+            bands = slice(int(reached[0]), int(reached[-1]) + 1)
+            parts.append((bins, bands, np.ascontiguousarray(filters[bands, bins].T)))
+    return parts
 
 
 def _window(spec: FrontEndSpec) -> F64:

@@ -12,7 +12,7 @@ from tests.signals import noise
 
 
 def test_the_runtime_is_the_one_meant() -> None:
-    assert os.environ.get("STETHOS_EXPECT_RUNTIME", "ai-edge-litert") == RUNTIME
+    assert os.environ.get("EXPECT_RUNTIME", "ai-edge-litert") == RUNTIME
 
 
 def test_quantisation_rounds_and_clips() -> None:
