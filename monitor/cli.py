@@ -17,10 +17,9 @@ from monitor.core.errors import StethosError, UsageError
 
 if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
-    from monitor.service.replay import Publish
+    from monitor.service.machine_feed import Publish
 
 EXIT_ANOMALY = 3
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +49,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     from monitor.bundle import load_bundle
     from monitor.config import load_config
-    from monitor.service.replay import Replay, replay
+    from monitor.service.replay import EPOCH, Replay, replay
     from monitor.sinks.jsonl import JsonLines
 
     config = load_config(arguments.config, os.environ)
@@ -110,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--replay", type=Path, nargs="+", required=True, metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
     group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
     group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
-    group.add_argument("--channel", type=int, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    group.add_argument("--channel", type=_channel, metavar="N", help="use channel N, from 1 (default: the mean of all)")
     group.add_argument("--speed", choices=("max", "1"), default="max", help="as fast as possible, or as it sounded")
     group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
     group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
@@ -125,6 +124,12 @@ def _utc(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _channel(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
+    return int(text)
 
 
 def _slug(text: str) -> str:

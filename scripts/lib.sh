@@ -49,11 +49,14 @@ make_venv() {
         need_debian python3-venv
     fi
     "$python" -m venv --clear "$VENVS/$name"
-    "$VENVS/$name/bin/pip" install --quiet --constraint "$constraints" "$@"
+    "$VENVS/$name/bin/pip" install -qq --constraint "$constraints" "$@"
     echo "$stamp" >"$VENVS/$name/stamp"
 }
 
-default_python() {
-    find_python 3.11 || find_python 3.12 || find_python 3.13 || find_python 3.10 ||
-        { echo "no Python 3.10 to 3.13 found, install one first: sudo apt-get install python3" >&2; return 1; }
+# The device runs on Python 3.10 and later; training, tests and checks need 3.11.
+device_python() { find_python 3.11 || find_python 3.12 || find_python 3.13 || find_python 3.10 || no_python 3.10; }
+dev_python() { find_python 3.11 || find_python 3.12 || find_python 3.13 || no_python 3.11; }
+no_python() {
+    echo "no Python $1 to 3.13 found, install one first: sudo apt-get install python3" >&2
+    return 1
 }

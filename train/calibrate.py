@@ -1,6 +1,6 @@
 """Calibrate: score held-out normal sound on the exported model, through the device's own pipeline."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,5 +80,5 @@ def _segments(scorer: Scorer, piece: Piece) -> list[tuple[float, int, F64]]:
     """Score, number of ticks and mean frame of each segment of a piece."""
     scorer.reset()
     blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
-    ticks: Iterable = (tick for part in (*(scorer.push(block) for block in blocks), scorer.flush()) for tick in part)
+    ticks = (tick for part in (*(scorer.push(block) for block in blocks), scorer.flush()) for tick in part)
     return [(tick.score, tick.n_ticks, scorer.mean_frame()) for tick in ticks if tick.score is not None]

@@ -1,6 +1,8 @@
 """Export: plain layers to TFLite, full int8 (one weight scale a channel) and float32."""
 
+import io
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from typing import Any
 
 from monitor.core.arrays import F32
@@ -23,4 +25,5 @@ def to_tflite(layers: list[Layer], *, representative: F32 | None) -> bytes:
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+    with redirect_stdout(io.StringIO()):  # Keras lists its whole signature
+        return bytes(converter.convert())

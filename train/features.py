@@ -6,18 +6,15 @@ import numpy as np
 from tqdm import tqdm
 
 from monitor.core.arrays import F32, F64
-from monitor.core.frontend import FrontEnd, FrontEndSpec
-from monitor.core.ticks import Ticks
+from monitor.core.frames import stream_frames
+from monitor.core.frontend import FrontEndSpec
 from train.datasets import Piece
 
 
 def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> F32:
     """All whole frames (m, n_mels), float32, dB, of a piece."""
-    front_end = FrontEnd(spec, tick_frames=tick_frames)
-    ticks = Ticks(n_fft=spec.n_fft, hop_length=spec.hop_length, tick_frames=tick_frames)
     blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
-    rows = [front_end.frames(tick.samples)[: tick.n_frames] for block in blocks for tick in ticks.push(block)]
-    rows += [front_end.frames(tick.samples)[: tick.n_frames] for tick in ticks.flush()]
+    rows = list(stream_frames(blocks, spec, tick_frames=tick_frames))
     return np.concatenate(rows) if rows else np.empty((0, spec.n_mels), np.float32)
 
 

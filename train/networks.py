@@ -71,12 +71,13 @@ def fold(model: Any) -> list[Layer]:
 
 
 def plain_network(layers: Sequence[Layer]) -> Any:
-    """A Keras model of the folded layers alone."""
+    """A Keras model of the folded layers alone, its layers named, so that the export never depends on what came before."""
     import tensorflow as tf
 
-    model = tf.keras.Sequential([tf.keras.Input((layers[0].weights.shape[0],))])
-    for layer in layers:
-        model.add(tf.keras.layers.Dense(layer.weights.shape[1], activation="relu" if layer.relu else None))
+    model = tf.keras.Sequential([tf.keras.Input((layers[0].weights.shape[0],), name="frames")], name="autoencoder")
+    for number, layer in enumerate(layers):
+        activation = "relu" if layer.relu else None
+        model.add(tf.keras.layers.Dense(layer.weights.shape[1], activation=activation, name=f"dense_{number}"))
         model.layers[-1].set_weights([layer.weights, layer.bias])
     return model
 

@@ -1,5 +1,10 @@
 """The only file that knows the TensorFlow Lite runtime: LiteRT, or tflite-runtime where LiteRT has no wheel."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +34,9 @@ class TFLiteModel:
 
     def __init__(self, content: bytes, *, n_rows: int) -> None:
         try:
-            self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+            with _quiet_stderr():
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+                self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"model cannot be loaded: {_first_line(error)}") from error
@@ -50,7 +57,8 @@ class TFLiteModel:
     def predict(self, windows: F32) -> F32:
         """Windows (n_rows, n_in), dB, to predictions (n_rows, n_out), dB."""
         rows = windows if self._quantise_in is None else self._quantise_in.quantise(windows)
-        out = np.concatenate([self._invoke(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)])
+        parts = [self._invoke(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
+        out = parts[0] if len(parts) == 1 else np.concatenate(parts)
         predicted: F32 = out if self._quantise_out is None else self._quantise_out.dequantise(out)
         return predicted
 
@@ -84,6 +92,20 @@ def _quantisation(tensor: dict[str, Any], which: str) -> Quantisation | None:
     if tensor["dtype"] != np.int8 or scale <= 0:
         raise BundleError(f"model's {which} must be float32 or quantised int8, got {np.dtype(tensor['dtype']).name}")
     return Quantisation(np.float32(scale), int(zero_point))
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep the runtime's own chatter off stderr; what fails comes as an exception, too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _first_line(error: Exception) -> str:

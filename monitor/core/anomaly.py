@@ -15,6 +15,11 @@ class Heard:
     tick_ratio: float
     ratio: float | None  # of the segment that ends here
 
+    @property
+    def passed(self) -> bool:
+        """Whether this tick alone was over the threshold."""
+        return self.tick_ratio >= 1.0
+
 
 class Memory:
     """The scored ticks that a raise may reach back to: `raise_n` segments and the ticks of the first of them."""
@@ -32,13 +37,22 @@ class Memory:
         self._ticks.clear()
 
     def anomaly(self) -> "Anomaly":
-        """The anomaly that begins now: from the first tick whose own score passed, within the segments that passed."""
+        """The anomaly that begins now: from the first tick whose own score passed, within the first segment that passed.
+
+        Single ticks scatter more than segments; one that passed by chance, with fewer passing than not from it to the
+        end of that segment, is not the onset.
+        """
         ticks = list(self._ticks)
         first = next(i for i, tick in enumerate(ticks) if (tick.ratio or 0.0) >= 1.0)
-        reach = ticks[max(0, first - self._segment_ticks + 1) :]
-        passed = [tick for tick in reach if tick.tick_ratio >= 1.0] or ticks[first:]
+        reach = range(max(0, first - self._segment_ticks + 1), first + 1)
+        onset = next((i for i in reach if ticks[i].passed and _mostly(ticks[i : first + 1])), first)
+        last = max((i for i in range(onset, len(ticks)) if ticks[i].passed), default=onset)
         peak = max(tick.ratio for tick in ticks[first:] if tick.ratio is not None)
-        return Anomaly(start=passed[0].start, last_stop=passed[-1].stop, peak_ratio=peak)
+        return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak)
+
+
+def _mostly(ticks: list[Heard]) -> bool:
+    return 2 * sum(tick.passed for tick in ticks) >= len(ticks)
 
 
 @dataclass
@@ -54,7 +68,8 @@ class Anomaly:
 
     def hear(self, heard: Heard) -> None:
         """Take one more scored tick into account."""
-        if heard.tick_ratio >= 1.0:
+        if heard.ratio is None:
+            return
+        if heard.passed and heard.ratio >= 1.0:  # a tick that passes by chance long after does not count
             self.last_stop = heard.stop
-        if heard.ratio is not None:
-            self.peak_ratio = max(self.peak_ratio, heard.ratio)
+        self.peak_ratio = max(self.peak_ratio, heard.ratio)

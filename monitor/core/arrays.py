@@ -7,5 +7,6 @@ from numpy.typing import NDArray
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
+U32: TypeAlias = NDArray[np.uint32]
 I8: TypeAlias = NDArray[np.int8]
 Bool: TypeAlias = NDArray[np.bool_]

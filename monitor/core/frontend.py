@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError
 from monitor.core.mel import mel_edges_hz, mel_filters
 
-
 _MAX_BINS = 256  # in one matrix product
+_ROWS = 16  # frames transformed at a time: little enough for malloc to reuse the memory instead of returning it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,9 @@ class FrontEnd:
     def __init__(self, spec: FrontEndSpec, *, tick_frames: int) -> None:
         self.spec = spec
         self._window = _window(spec)
-        self._windowed = np.empty((tick_frames, spec.n_fft), np.float64)
+        self._tick_frames = tick_frames
+        self._windowed = np.empty((_ROWS, spec.n_fft), np.float64)
+        self._power = np.empty((tick_frames, spec.n_fft // 2 + 1), np.float32)
         filters = mel_filters(
             sample_rate_hz=spec.sample_rate_hz,
             n_fft=spec.n_fft,
@@ -75,15 +76,17 @@ class FrontEnd:
 
     def frames(self, samples: F32) -> F32:
         """Frames (tick_frames, n_mels), float32, dB, of samples (tick_frames * hop_length + n_fft - hop_length,)."""
-        cut = sliding_window_view(samples, self.spec.n_fft)[:: self.spec.hop_length]
-        np.multiply(cut, self._window, out=self._windowed)
-        spectrum = np.fft.rfft(self._windowed)
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        step = samples.itemsize
+        cut = np.ndarray((self._tick_frames, self.spec.n_fft), np.float32, samples, strides=(self.spec.hop_length * step, step))
+        for first in range(0, len(cut), _ROWS):
+            some = cut[first : first + _ROWS]
+            spectrum = np.fft.rfft(np.multiply(some, self._window, out=self._windowed[: len(some)]))
+            np.add(spectrum.real**2, spectrum.imag**2, out=self._power[first : first + _ROWS], casting="same_kind")
         if self.spec.power == 1.0:
-            power = np.sqrt(power)
+            np.sqrt(self._power, out=self._power)
         self._mel.fill(0.0)
         for bins, bands, weights in self._parts:
-            self._mel[:, bands] += power[:, bins] @ weights
+            self._mel[:, bands] += self._power[:, bins] @ weights
         mel = self._mel + self._floor if self.spec.log == "add" else np.maximum(self._mel, self._floor)
         decibels: F32 = np.float32(10.0) * np.log10(mel)
         return decibels

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from monitor.core.arrays import F32
+from monitor.core.arrays import F32, U32
 from monitor.core.block import Block
 from monitor.core.errors import ScoreError
 from monitor.core.scorer import Scorer, score_stream
@@ -19,14 +19,14 @@ def golden_signal(start: int, stop: int) -> F32:
     """Samples (stop - start,), float32, from index `start` on: rising sines that swell, each at its own pace, over noise.
 
     Sixteen tones far apart over little noise make every band count, and their rise and swelling make every frame count:
-    another band edge, window or hop gives another score. The noise is an integer hash (Mueller's lowbias32).
+    another band edge, window or hop gives another score. The noise is an integer hash (Wellons's lowbias32).
     """
     index = np.arange(start, stop)
     signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
     rise = index % (1 << 18) / (1 << 18)
     for k in range(_N_TONES):
         swell = 0.5 + 0.5 * np.cos(2.0 * np.pi * ((k + 1) * index % 20_000) / 20_000)
-        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * (0.004 * 1.35**k * index % 1.0))
+        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * (0.004 * 1.375**k * index % 1.0))
     return signal.astype(np.float32)
 
 
@@ -44,7 +44,7 @@ def golden_score(scorer: Scorer) -> float:
     return score
 
 
-def _lowbias32(x: np.typing.NDArray[np.uint32]) -> np.typing.NDArray[np.uint32]:
+def _lowbias32(x: U32) -> U32:
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
-    return x ^ (x >> np.uint32(16))
+    return np.asarray(x ^ (x >> np.uint32(16)))

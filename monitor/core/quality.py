@@ -31,7 +31,7 @@ def measure_quality(samples: F32) -> Quality:
 
 
 def _reason(samples: F32, *, low: float, high: float, rms_dbfs: float) -> str | None:
-    if rms_dbfs < SILENT_DBFS or np.count_nonzero(samples) < ZERO_FRACTION * len(samples):
+    if rms_dbfs < SILENT_DBFS or np.count_nonzero(samples == 0.0) > ZERO_FRACTION * len(samples):
         return "silent"
     if low == high:
         return "flat_line"

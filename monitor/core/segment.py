@@ -45,10 +45,9 @@ class Segment:
 
     def sums(self) -> F64:
         """The detector's sums (k,) over the segment; it must not be empty."""
-        return np.sum([tick.sums for tick in self._ticks], axis=0, dtype=np.float64)
+        return np.asarray(np.sum([tick.sums for tick in self._ticks], axis=0))
 
     def mean_frame(self) -> F64:
         """The mean frame (n_mels,), dB; the segment must not be empty."""
-        frame_sum = np.sum([tick.frame_sum for tick in self._ticks], axis=0, dtype=np.float64)
-        mean: F64 = frame_sum / sum(tick.n_frames for tick in self._ticks)
-        return mean
+        frame_sum = np.sum([tick.frame_sum for tick in self._ticks], axis=0)
+        return np.asarray(frame_sum / sum(tick.n_frames for tick in self._ticks))

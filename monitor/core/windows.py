@@ -37,11 +37,12 @@ class Windows:
         if tick_frames % spec.hop_frames:
             raise ConfigError(f"hop_frames must divide tick_frames ({tick_frames}), got {spec.hop_frames}")
         self._spec = spec
-        self._n_mels = n_mels
         self._tick_frames = tick_frames
         self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_mels), np.float32)
         first = (spec.n_frames - 1) % spec.hop_frames
         self._ends = np.arange(first, tick_frames, spec.hop_frames)  # each window's last frame, within the tick
+        all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_mels)[::n_mels]
+        self._windows = all_windows[first :: spec.hop_frames]
         self._seen = 0
 
     @property
@@ -64,9 +65,7 @@ class Windows:
         self._rows[kept:] = frames
         valid = (self._ends < n_valid) & (self._seen + self._ends >= kept)
         self._seen += n_valid
-        width = self._spec.n_frames * self._n_mels
-        flat = sliding_window_view(self._rows.reshape(-1), width)[:: self._n_mels]
-        return flat[self._ends[0] :: self._spec.hop_frames], valid
+        return self._windows, valid
 
 
 def frame_columns(frames: tuple[int, ...], *, n_mels: int, of: int) -> slice | list[int]:

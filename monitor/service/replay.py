@@ -3,9 +3,8 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from monitor.sinks.jsonl import JsonLines
 from monitor.sources.recording import Recording
 
 log = logging.getLogger(__name__)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # when a recording began that does not say when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class _Listener:
         manifest = self._job.bundle.manifest
         recording = Recording(self._path, sample_rate_hz=self._rate_hz, channel=self._job.channel)
         identity = Identity(
-            node=self._job.node, machine=self._job.machine, bundle=self._job.bundle.id, session=recording.sha256()
+            node=self._job.node, machine=self._job.machine, bundle=self._job.bundle.id, session=self._session(recording)
         )
         self._pipeline = Pipeline(
             self._scorer,
@@ -102,7 +102,7 @@ class _Listener:
             anchor=self._anchor,
         )
         blocks = recording.blocks(block_s=0.1 if self._job.real_time else 2.0)
-        with closing(blocks), tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
+        with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
                 for step in self._pipeline.push(block):
                     self._take(step)
@@ -143,8 +143,14 @@ class _Listener:
         }
         if error is None:
             shown = "no score" if ratio is None else f"{ratio:.2f} x the file threshold"
-            log.info("%s: %s (%s, %d events)", self._path, verdict, shown, self.n_events)
+            events = "1 event" if self.n_events == 1 else f"{self.n_events} events"
+            log.info("%s: %s (%s, %s)", self._path, verdict, shown, events)
         return message
+
+    def _session(self, recording: Recording) -> str:
+        """The file's content, and the channel where one was picked: the same sound has the same event ids."""
+        channel = "" if self._job.channel is None else f"#{self._job.channel}"
+        return recording.sha256() + channel
 
     def _take(self, step: Step) -> None:
         if step.state != self._state and step.event is None:

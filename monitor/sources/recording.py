@@ -110,12 +110,9 @@ class Recording:
             raise self._cut_off(done, "its header promises more")
 
     def _mono(self, chunk: F32) -> F32:
-        if self._channel is not None:
-            return np.ascontiguousarray(chunk[:, self._channel - 1])
-        if chunk.shape[1] == 1:
-            return chunk[:, 0].copy()
-        mean: F32 = chunk.mean(axis=1)
-        return mean
+        if self._channel is None and chunk.shape[1] > 1:
+            return np.asarray(chunk.mean(axis=1), np.float32)
+        return np.array(chunk[:, (self._channel or 1) - 1])
 
     def _cut_off(self, done: int, why: str) -> SourceError:
         return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")

@@ -7,9 +7,9 @@ import numpy as np
 from monitor.core.arrays import F32
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Reconstruction
-from monitor.core.frontend import FrontEnd, FrontEndSpec
+from monitor.core.frames import stream_frames
+from monitor.core.frontend import FrontEndSpec
 from monitor.core.scorer import Scorer, ScorerSpec
-from monitor.core.ticks import Ticks
 from monitor.core.windows import WindowSpec
 from tests.signals import hum
 
@@ -19,11 +19,7 @@ TICK = 32 * 512
 
 def frames_of(parts: list[Block]) -> F32:
     """All whole frames (m, 64) of a stream of blocks."""
-    front_end = FrontEnd(FRONT_END, tick_frames=32)
-    ticks = Ticks(n_fft=1024, hop_length=512, tick_frames=32)
-    rows = [front_end.frames(tick.samples)[: tick.n_frames] for part in parts for tick in ticks.push(part)]
-    rows += [front_end.frames(tick.samples)[: tick.n_frames] for tick in ticks.flush()]
-    return np.concatenate(rows)
+    return np.concatenate(list(stream_frames(parts, FRONT_END, tick_frames=32)))
 
 
 @dataclass(frozen=True)
@@ -34,15 +30,14 @@ class LinearModel:
     mix: F32
 
     def predict(self, windows: F32) -> F32:
-        predicted: F32 = self.centre + (windows - self.centre) @ self.mix
-        return predicted
+        return np.asarray(self.centre + (windows - self.centre) @ self.mix)
 
 
 def linear_scorer(*, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1) -> Scorer:
     """Scores how far sound is from `hum`."""
     rng = np.random.default_rng(3)
     width = n_frames * FRONT_END.n_mels
-    centre = np.tile(frames_of([Block(0, hum(0, 64_000))]).mean(axis=0), n_frames)
+    centre = np.tile(frames_of([Block(0, hum(0, 64_000))]).mean(axis=0), n_frames).astype(np.float32)
     mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
     frames = tuple(range(n_frames))
     spec = ScorerSpec(

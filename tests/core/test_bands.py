@@ -33,7 +33,7 @@ def test_what_normal_sound_does_by_itself_is_not_named() -> None:
 
 
 def test_at_most_five_bands() -> None:
-    assert len(differing_bands(frame({band: 10.0 for band in range(0, 64, 4)}), EXPECTED, EDGES)) == 5
+    assert len(differing_bands(frame(dict.fromkeys(range(0, 64, 4), 10.0)), EXPECTED, EDGES)) == 5
 
 
 @pytest.mark.parametrize(

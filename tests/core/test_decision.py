@@ -60,4 +60,4 @@ def test_the_rule_is_what_it_says(rule: Rule, ratios: list[float]) -> None:
 )
 def test_impossible_rules_are_named(rule: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Rule(**rule)  # type: ignore[arg-type]
+        Rule(**rule)

@@ -16,7 +16,7 @@ def test_the_signal_is_the_formula_in_the_documentation() -> None:
         total = 0.0005 * noise(i)
         for k in range(16):
             swell = 0.5 + 0.5 * np.cos(2 * np.pi * ((k + 1) * i % 20_000) / 20_000)
-            total += 0.03 * (i / 2**18) * swell * np.sin(2 * np.pi * ((0.004 * 1.35**k * i) % 1.0))
+            total += 0.03 * (i / 2**18) * swell * np.sin(2 * np.pi * ((0.004 * 1.375**k * i) % 1.0))
         return float(total)
 
     signal = golden_signal(0, 70_000)

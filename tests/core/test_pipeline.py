@@ -171,3 +171,14 @@ def test_the_same_identity_and_onset_give_the_same_id_and_others_do_not() -> Non
         Identity(node="pi", machine="fan", bundle="demo@1", session="t").event_id(TICK),
     }
     assert len(others | {IDENTITY.event_id(TICK)}) == 5
+
+
+def test_a_tick_that_passes_by_chance_is_not_the_onset() -> None:
+    signal = quiet_and_loud([(40, False), (40, True)])
+    click = slice(round(33.3 * 16000), round(33.35 * 16000))
+    signal[click] += noise(9, click.stop - click.start, level=0.05)
+    steps, (start, *_) = run(signal)
+    chance = next(step for step in steps if step.tick.start <= click.start < step.tick.stop)
+    assert chance.tick.tick_score is not None
+    assert chance.tick.tick_score >= start.threshold  # it did pass
+    assert seconds(start.onset_ts) == pytest.approx(40, abs=1.1)

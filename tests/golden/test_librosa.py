@@ -8,15 +8,23 @@ import pytest
 
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
-from monitor.core.frontend import FrontEnd, FrontEndSpec
+from monitor.core.frames import stream_frames
+from monitor.core.frontend import FrontEndSpec
 from monitor.core.mel import mel_filters
-from monitor.core.ticks import Ticks
 
 TOLERANCE_DB = 1e-4
 
 SETS: dict[str, dict[str, Any]] = {
     "mimii": {"sample_rate_hz": 16000, "n_fft": 1024, "hop_length": 512, "n_mels": 64, "fmax_hz": 8000.0},
-    "dcase": {"sample_rate_hz": 16000, "n_fft": 1024, "hop_length": 512, "n_mels": 128, "fmax_hz": 8000.0, "log": "add", "floor": 2.2e-16},
+    "dcase": {
+        "sample_rate_hz": 16000,
+        "n_fft": 1024,
+        "hop_length": 512,
+        "n_mels": 128,
+        "fmax_hz": 8000.0,
+        "log": "add",
+        "floor": 2.2e-16,
+    },
     "wide": {"sample_rate_hz": 16000, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "fmin_hz": 50.0, "fmax_hz": 7800.0},
     "cd": {"sample_rate_hz": 44100, "n_fft": 2048, "hop_length": 1024, "n_mels": 128, "fmax_hz": 22050.0},
     "cd-band": {"sample_rate_hz": 44100, "n_fft": 1024, "hop_length": 441, "n_mels": 64, "fmin_hz": 100.0, "fmax_hz": 10000.0},
@@ -44,10 +52,7 @@ def sweep(t: F64, rate_hz: int) -> F64:
 
 
 def our_frames(samples: F32, spec: FrontEndSpec) -> F32:
-    front_end = FrontEnd(spec, tick_frames=32)
-    ticks = Ticks(n_fft=spec.n_fft, hop_length=spec.hop_length, tick_frames=32)
-    rows = [front_end.frames(tick.samples)[: tick.n_frames] for tick in ticks.push(Block(0, samples))]
-    return np.concatenate(rows + [front_end.frames(tick.samples)[: tick.n_frames] for tick in ticks.flush()])
+    return np.concatenate(list(stream_frames([Block(0, samples)], spec, tick_frames=32)))
 
 
 def librosa_frames(samples: F32, spec: FrontEndSpec) -> F64:
@@ -84,5 +89,7 @@ def test_filters_equal_librosas(name: str) -> None:
     ours = mel_filters(
         sample_rate_hz=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin_hz=spec.fmin_hz, fmax_hz=spec.fmax_hz
     )
-    theirs = librosa.filters.mel(sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin=spec.fmin_hz, fmax=spec.fmax_hz)
+    theirs = librosa.filters.mel(
+        sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin=spec.fmin_hz, fmax=spec.fmax_hz
+    )
     np.testing.assert_allclose(ours, theirs, rtol=3e-7, atol=1e-12)

@@ -122,6 +122,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
             "must be a time such as 2026-11-21T10:00:00Z, got 'noon'",
         ),
         (["--replay", "x.wav", "--model", "m", "--machine", "Fan 1"], 2, "must consist of a-z, 0-9, _ and -, got 'Fan 1'"),
+        (["--replay", "x.wav", "--model", "m", "--channel", "0"], 2, "argument --channel: must be 1 or more, got '0'"),
         (["--replay", "x.wav", "--model", "nowhere"], 78, "nowhere/manifest.json: cannot be read: No such file or directory"),
         (["--replay", "x.wav", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot be read: No such file or directory"),
         (["--replay", "x.wav", "--model", "models/demo-fan"], 1, "x.wav: cannot be read: No such file or directory"),
@@ -173,7 +174,7 @@ def test_a_refused_bundle_exits_with_78(tmp_path: Path, demo_bundle: Path, demo_
 
 def test_a_full_disk_behind_stdout_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "monitor.cli", "--replay", demo_normal, "--model", demo_bundle]
+        command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_normal), "--model", str(demo_bundle)]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert "monitor: error: output: No space left on device" in done.stderr
@@ -184,7 +185,7 @@ def test_a_full_disk_behind_stdout_is_one_line(demo_normal: Path, demo_bundle: P
 def test_a_reader_that_leaves_is_no_failure(demo_fault: Path, demo_bundle: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "monitor.cli", "--replay", demo_fault, "--model", demo_bundle, "--scores"]
+    command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle), "--scores"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     os.close(write)
     assert done.returncode == 0

@@ -87,7 +87,18 @@ def test_prefix_node_and_machine_make_the_topic(broker: Broker, demo_fault: Path
 
 
 def start_slow_replay(broker: Broker, demo_fault: Path, demo_bundle: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "monitor.cli", "--replay", demo_fault, "--model", demo_bundle, "--publish", "--speed", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "monitor.cli",
+        "--publish",
+        "--speed",
+        "1",
+        "--replay",
+        str(demo_fault),
+        "--model",
+        str(demo_bundle),
+    ]
     environment = {**os.environ, "STETHOS_MQTT__PORT": str(broker.port)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
 

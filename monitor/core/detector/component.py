@@ -22,11 +22,13 @@ class Component(Protocol):
     a single tick the same computation.
     """
 
-    name: str
-    n_sums: int
+    @property
+    def name(self) -> str:
+        """What the manifest calls it."""
+        ...
 
     def measure(self, observation: Observation) -> F64:
-        """Sums (n_sums,), float64, over the valid rows of one tick."""
+        """Sums (k,), float64, over the valid rows of one tick."""
         ...
 
     def score(self, sums: F64) -> float | None:

@@ -15,7 +15,6 @@ class Reconstruction:
 
     error: Literal["mse", "mae"]
     name: ClassVar[str] = "reconstruction"
-    n_sums: ClassVar[int] = 2
 
     def measure(self, observation: Observation) -> F64:
         """The sum of the windows' errors, and their number."""

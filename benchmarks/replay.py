@@ -1,0 +1,144 @@
+"""CPU seconds an hour of audio: our pipeline, the usual way, and the floor; all rows in one run on the same sound.
+
+    python -m benchmarks.replay
+
+Sound: 10 minutes of `train synth`, 16 kHz, through a 64-mel 5-frame model (models/demo-fan). CPU is user + system time of
+this process on one BLAS thread, the least of five passes that take turns; the machine's speed cancels in the ratios.
+"""
+
+import os
+
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import librosa
+import numpy as np
+import scipy.fft
+import soundfile
+from numpy.lib.stride_tricks import sliding_window_view
+
+from monitor.bundle import load_bundle
+from monitor.bundle.interpreter import TFLiteModel
+from monitor.core.arrays import F32
+from monitor.core.block import Block
+from monitor.core.decision import Rule
+from monitor.core.event import Anchor, Identity
+from monitor.core.pipeline import Pipeline
+from monitor.service.replay import EPOCH
+from monitor.sources.recording import Recording
+from train.networks import Layer, plain_network
+from train.synth import Fan, Scene
+
+ROOT = Path(__file__).parents[1]
+MINUTES = 10
+PASSES = 5
+BUNDLE = load_bundle(ROOT / "models" / "demo-fan")
+N_FFT, HOP, ROWS = 1024, 512, 32
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        samples = np.concatenate(list(Scene(fan=Fan(0), take=50).chunks(60.0 * MINUTES)))
+        paths = {suffix: Path(folder) / f"sound.{suffix}" for suffix in ("wav", "flac")}
+        for path in paths.values():
+            soundfile.write(path, samples, 16000)
+        clips = [Path(folder) / f"{i:03d}.wav" for i in range(6 * MINUTES)]
+        for clip, part in zip(clips, np.split(samples, len(clips)), strict=True):
+            soundfile.write(clip, part, 16000)
+        works: dict[str, Callable[[], object]] = {
+            "(a) pipeline, samples in memory": lambda: run_pipeline([Block(0, samples)]),
+            "(a) pipeline and decoding WAV": lambda: run_pipeline(Recording(paths["wav"], sample_rate_hz=16000).blocks()),
+            "(a) pipeline and decoding FLAC": lambda: run_pipeline(Recording(paths["flac"], sample_rate_hz=16000).blocks()),
+            "(b) librosa and Keras predict, a 10 s file at a time": usual_way(clips),
+            "(c) floor: scipy.fft.rfft and bare int8 invokes": floor(samples),
+        }
+        passes = [{name: cpu(work) for name, work in works.items()} for _ in range(PASSES)]
+        rows = {name: min(one[name] for one in passes) for name in works}
+        peak = {minutes: peak_memory_mb(samples, minutes, Path(folder)) for minutes in (10, 120)}
+    ours, usual, least = (rows[key] for key in (next(iter(rows)), *list(rows)[-2:]))
+    print("| CPU seconds an hour of audio | | x floor |\n|---|---:|---:|")
+    for name, seconds in rows.items():
+        print(f"| {name} | {seconds:.3f} | {seconds / least:.1f} |")
+    print(f"\n(a) / (c) = {ours / least:.2f} (at most 5, aim 4); (b) / (a) = {usual / ours:.0f} (at least 20)")
+    print(
+        "peak memory of replay, MB: " + ", ".join(f"{mb:.1f} for {minutes} min" for minutes, mb in peak.items()) + " (under 80)"
+    )
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """CPU seconds that `work` on all the sound takes, an hour of audio."""
+    began = time.process_time()
+    work()
+    return (time.process_time() - began) * 60 / MINUTES
+
+
+def run_pipeline(blocks: Iterable[Block]) -> int:
+    """What replay does with the sound of a file, the sinks aside."""
+    pipeline = Pipeline(
+        BUNDLE.scorer(),
+        threshold=BUNDLE.manifest.calibration.threshold,
+        rule=Rule(),
+        expected=BUNDLE.expected,
+        identity=Identity(node="bench", machine="fan", bundle=BUNDLE.id, session="0"),
+        anchor=Anchor(utc=EPOCH, sample_rate_hz=16000, synced=False),
+    )
+    return sum(1 for block in blocks for _ in pipeline.push(block))
+
+
+def usual_way(clips: list[Path]) -> Callable[[], object]:
+    """Per 10 s file: librosa's log-mel, windows, Keras `predict`, mean squared error."""
+    rng = np.random.default_rng(0)
+    sizes = (320, 64, 64, 8, 64, 64, 320)
+    layers = [
+        Layer(rng.standard_normal(shape).astype(np.float32) * 0.05, np.zeros(shape[1], np.float32), relu=i < 5)
+        for i, shape in enumerate(itertools.pairwise(sizes))
+    ]
+    network = plain_network(layers)
+
+    def score(clip: Path) -> float:
+        samples, _ = librosa.load(clip, sr=None)
+        mel = librosa.feature.melspectrogram(y=samples, sr=16000, n_fft=N_FFT, hop_length=HOP, n_mels=64, power=2.0)
+        frames = (10.0 * np.log10(np.maximum(mel, 1e-10))).T
+        windows = np.concatenate([frames[i : len(frames) - 4 + i] for i in range(5)], axis=1)
+        return float(np.mean((windows - network.predict(windows, verbose=0)) ** 2))
+
+    score(clips[0])
+    return lambda: [score(clip) for clip in clips]
+
+
+def floor(samples: F32) -> Callable[[], None]:
+    """The least that any program with this front end and model must do."""
+    n_ticks = (len(samples) - N_FFT) // (ROWS * HOP)
+    interpreter = TFLiteModel((ROOT / "models/demo-fan/model.tflite").read_bytes(), n_rows=ROWS)._interpreter
+    frames = sliding_window_view(samples, N_FFT)[::HOP]
+
+    def work() -> None:
+        for tick in range(n_ticks):
+            scipy.fft.rfft(frames[tick * ROWS : (tick + 1) * ROWS])
+            interpreter.invoke()
+
+    return work
+
+
+def peak_memory_mb(samples: F32, minutes: int, folder: Path) -> float:
+    """VmHWM of a whole `monitor --replay` of a file of this length."""
+    path = folder / f"{minutes}.wav"
+    with soundfile.SoundFile(path, "w", 16000, 1, "PCM_16") as file:
+        for _ in range(minutes // MINUTES):
+            file.write(samples)
+    code = "import sys; from monitor.cli import main; main(sys.argv[1:]); print(*open('/proc/self/status'), file=sys.stderr)"
+    command = [sys.executable, "-c", code, "--replay", str(path), "--model", "models/demo-fan"]
+    status = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stderr
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""`train fit` from a folder to a bundle that `monitor` takes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from monitor.bundle import Manifest, load_bundle
+from monitor.bundle.manifest import read_manifest
+from tests.replay.command import monitor
+from train.calibrate import score_pieces
+from train.cli import main as train
+from train.datasets import read_folder, split
+from train.recipe import RECIPES, load_recipe
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    assert train(["synth", str(folder), "--recordings", "10", "--seconds", "30", "--seed", "5"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped recipe with few epochs, as a user's own file."""
+    recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
+    recipe["training"]["epochs"] = 3
+    path = tmp_path_factory.mktemp("recipes") / "quick.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.fixture(scope="session")
+def fitted(dataset: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "fan-5"
+    assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(out), "--seed", "1"]) == 0
+    return out
+
+
+def test_the_bundle_is_complete_and_accepted(fitted: Path) -> None:
+    manifest = load_bundle(fitted).manifest
+    assert manifest.name == "fan-5"
+    assert sorted(path.relative_to(fitted).as_posix() for path in fitted.rglob("*.*")) == [
+        *("manifest.json", "model.tflite", "report/model_float32.tflite", "report/training.json", "statistics.npz"),
+    ]
+    assert (manifest.calibration.method, manifest.calibration.k, manifest.calibration.n_recordings) == ("mean+k*sigma", 4.0, 2)
+    assert manifest.provenance.recipe == "quick"
+    assert manifest.provenance.seed == 1
+    assert len(json.loads((fitted / "report/training.json").read_text())["losses"]["loss"]) == 3
+
+
+def test_the_network_is_the_recipes(fitted: Path) -> None:
+    import tensorflow as tf
+
+    shapes = [
+        tuple(tensor["shape"])
+        for tensor in tf.lite.Interpreter(str(fitted / "model.tflite")).get_tensor_details()
+        if tensor["dtype"] == np.int8 and len(tensor["quantization_parameters"]["scales"]) > 1
+    ]
+    assert sorted(shapes) == sorted([(64, 320), (64, 64), (8, 64), (64, 8), (64, 64), (320, 64)])
+
+
+def test_the_same_seed_gives_the_same_bytes(fitted: Path, dataset: Path, quick: Path, tmp_path: Path) -> None:
+    again = tmp_path / "fan-5"
+    assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(again), "--seed", "1"]) == 0
+    for name in ("model.tflite", "statistics.npz", "report/model_float32.tflite"):
+        assert (again / name).read_bytes() == (fitted / name).read_bytes(), name
+    one, two = read_manifest(fitted), read_manifest(again)
+    assert one.calibration == two.calibration
+    assert one.golden == two.golden
+
+
+def test_the_threshold_is_that_of_the_held_out_segments_on_the_int8_model(fitted: Path, dataset: Path) -> None:
+    manifest: Manifest = read_manifest(fitted)
+    recordings = read_folder(dataset, sample_rate_hz=16000).normal
+    _, held_out = split(recordings, held_out=0.2, seed=1)
+    scores = score_pieces(load_bundle(fitted).scorer(), held_out).segment_scores
+    assert manifest.calibration.n_segments == len(scores)
+    assert manifest.calibration.threshold == pytest.approx(scores.mean() + 4 * scores.std(ddof=1), rel=1e-12)
+    by_hand = []
+    for piece in held_out:
+        ran = monitor("--replay", piece.recording.path, "--model", fitted, "--scores")
+        by_hand += [line["score"] for line in ran.segments if line["n_ticks"] == 10]
+    assert scores.tolist() == by_hand
+
+
+def test_the_write_ups_two_sigma_is_a_flag(dataset: Path, quick: Path, tmp_path: Path) -> None:
+    assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(tmp_path / "two"), "--sigma", "2"]) == 0
+    assert read_manifest(tmp_path / "two").calibration.k == 2.0
+
+
+def test_it_tells_a_fault_from_normal_sound(fitted: Path, tmp_path: Path) -> None:
+    normal, fault = tmp_path / "normal.flac", tmp_path / "fault.flac"
+    common = ["--seconds", "60", "--seed", "5", "--take", "77"]
+    assert train(["synth", str(normal), *common]) == 0
+    assert train(["synth", str(fault), *common, "--fault", "rubbing"]) == 0
+    ran = monitor("--replay", normal, fault, "--model", fitted)
+    assert [file["verdict"] for file in ran.files] == ["normal", "anomaly"]
+    assert [file["n_events"] for file in ran.files] == [0, 1]
+
+
+@pytest.mark.parametrize("seconds", [[120.0], [11.0, 47.0, 12.5], [10.0] * 12])
+def test_recordings_of_any_number_and_length(seconds: list[float], quick: Path, tmp_path: Path) -> None:
+    for i, length in enumerate(seconds):
+        out = tmp_path / f"set/normal/deep/{i}.wav"
+        assert train(["synth", str(out), "--seconds", str(length), "--take", str(i)]) == 0
+    assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "any")]) == 0
+    assert load_bundle(tmp_path / "any").manifest.calibration.n_segments >= 2
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "message"),
+    [
+        ("nothing", 1, "must hold a folder `normal`"),
+        ("empty", 1, "must hold sound files"),
+        ("text", 1, "is not a sound file that libsndfile reads"),
+        ("short", 1, "must hold at least 5 frames"),
+    ],
+)
+def test_bad_data_sets_are_named(
+    make: str, status: int, message: str, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set" / "normal"
+    if make != "nothing":
+        folder.mkdir(parents=True)
+    if make == "text":
+        (folder / "a.wav").write_text("no sound")
+    if make == "short":
+        for i in range(3):
+            soundfile.write(folder / f"{i}.wav", np.full(100, 0.1), 16000)
+    assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "out")]) == status
+    error = capsys.readouterr().err.splitlines()
+    assert len([line for line in error if line.startswith("train: error:")]) == 1
+    assert message in error[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("training", "epochs"), 0, "training.epochs: Input should be greater than or equal to 1, got 0"),
+        (("network", "hidden"), [], "network.hidden: Tuple should have at least 1 item"),
+        (("front_end", "hop_length"), 0, "hop_length must be in 1..1024, got 0"),
+        (("front_end", "mels"), 3, "front_end.mels: Unexpected keyword argument"),
+        (("colour",), "red", "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_bad_recipes_name_their_key(
+    keys: tuple[str, ...], value: object, message: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
+    part = recipe
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    assert train(["fit", str(dataset), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["fit", str(dataset), "--recipe", "magic", "--out", str(tmp_path / "out")]) == 78
+    assert "recipe must be one of dcase, mimii-mel, or a readable file, got 'magic'" in capsys.readouterr().err
+
+
+def test_a_failure_leaves_the_old_bundle(fitted: Path, quick: Path, tmp_path: Path) -> None:
+    out = tmp_path / "keep"
+    shutil.copytree(fitted, out)
+    (tmp_path / "set" / "normal").mkdir(parents=True)
+    assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(out)]) == 1
+    assert (out / "manifest.json").read_bytes() == (fitted / "manifest.json").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(
+    dataset: Path, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(tmp_path / "mine")]) == 78
+    assert "must be a new folder or a bundle to replace" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["mimii-mel", "dcase"])
+def test_shipped_recipes_are_valid_and_explain_every_key(name: str) -> None:
+    assert load_recipe(name).segment_ticks == 10
+    text = (RECIPES / f"{name}.yaml").read_text().splitlines()
+    unexplained = [line for line in text if ":" in line and not line.rstrip().endswith(":") and "#" not in line]
+    assert [line.split(":")[0] for line in unexplained] == ["description"]

@@ -1,0 +1,109 @@
+"""The made machine is the machine it says it is."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+
+from monitor.core.arrays import F32, F64
+from train.cli import main as train
+from train.synth import FAULTS, Fan, Growth, Scene
+
+FAN = Fan(3)
+
+
+def sound(seconds: float = 20.0, **what: object) -> F32:
+    return np.concatenate(list(Scene(fan=FAN, **what).chunks(seconds)))  # type: ignore[arg-type]
+
+
+def spectrum(samples: F32) -> tuple[F64, F64]:
+    hz, power = signal.welch(samples, FAN.sample_rate_hz, nperseg=16384)
+    return hz, 10 * np.log10(power)
+
+
+def prominence_db(samples: F32, at_hz: float, around_hz: float = 6.0) -> float:
+    """How far a line stands out of its surroundings."""
+    hz, level_db = spectrum(samples)
+    near = np.abs(hz - at_hz) < 1.5
+    around = (np.abs(hz - at_hz) > 2.5) & (np.abs(hz - at_hz) < around_hz)
+    return float(level_db[near].max() - np.median(level_db[around]))
+
+
+def test_shaft_and_blade_pass_lines_stand_out() -> None:
+    samples = sound()
+    for order in (FAN.n_blades, 2 * FAN.n_blades):
+        assert prominence_db(samples, order * FAN.shaft_hz) > 10
+
+
+def test_flow_noise_falls_with_frequency() -> None:
+    hz, level_db = spectrum(sound())
+    octaves = [level_db[(hz > f) & (hz < 2 * f)].mean() for f in (500, 1000, 2000, 3900)]
+    assert all(lower < higher for higher, lower in pairwise(octaves))
+
+
+def test_the_speed_drifts_slowly_and_little() -> None:
+    t = np.arange(0, 600, 0.01)
+    speed_hz = np.diff(FAN.shaft_phase(t, take=0)) / 0.01 / (2 * np.pi)
+    assert 1e-4 < speed_hz.std() / FAN.shaft_hz < FAN.drift
+    assert np.abs(speed_hz / FAN.shaft_hz - 1).max() <= FAN.drift
+    assert np.abs(np.diff(speed_hz)).max() < 1e-3
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_grows_and_ends(fault: str) -> None:
+    clean = sound(40)
+    faulty = sound(40, fault=fault, growth=Growth(start_s=10, grow_s=10, repaired_s=30))
+    difference = (faulty - clean).reshape(40, -1)
+    level = np.sqrt(np.mean(difference**2, axis=1))
+    assert not level[:10].any()
+    assert level[13] < level[19] <= level[20:30].max() * 1.2
+    assert level[20:30].min() > 1e-3
+    assert level[31:].max() < 1e-4  # the room has gone quiet
+
+
+def test_bearing_impulses_come_at_the_defect_rate() -> None:
+    difference = sound(20, fault="bearing") - sound(20)
+    envelope = np.abs(signal.hilbert(difference))
+    hz, power = signal.welch(envelope - envelope.mean(), FAN.sample_rate_hz, nperseg=65536)
+    audible = (hz > 40) & (hz < 200)
+    assert hz[audible][power[audible].argmax()] == pytest.approx(3.58 * FAN.shaft_hz, rel=0.01)
+
+
+def test_bangs_are_loud_short_and_never_close() -> None:
+    with_bangs, without = sound(600, bangs_per_hour=60), sound(600)
+    energy = np.sqrt(np.mean((with_bangs - without).reshape(6_000, -1) ** 2, axis=1))
+    loud = np.flatnonzero(energy > 0.3 * without.std())
+    starts = loud[np.diff(loud, prepend=-1000) > 20] / 10
+    assert 9 <= len(starts) <= 10
+    assert np.diff(starts).min() > 29
+
+
+def test_the_sound_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
+    assert np.array_equal(sound(9.3, bangs_per_hour=60), sound(20, bangs_per_hour=60)[: round(9.3 * 16000)])
+
+
+def test_takes_differ_and_seeds_repeat() -> None:
+    assert np.array_equal(sound(5), sound(5))
+    assert not np.array_equal(sound(5), sound(5, take=1))
+
+
+def test_the_command_writes_a_data_set_and_single_files(tmp_path: Path) -> None:
+    assert train(["synth", str(tmp_path / "set"), "--recordings", "2", "--seconds", "3"]) == 0
+    assert (
+        train(["synth", str(tmp_path / "set"), "--recordings", "1", "--seconds", "3", "--fault", "rubbing", "--format", "wav"])
+        == 0
+    )
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
+        *("set/anomaly/0000.wav", "set/normal/0000.flac", "set/normal/0001.flac"),
+    ]
+    assert soundfile.info(tmp_path / "set/normal/0000.flac").frames == 48_000
+    assert train(["synth", str(tmp_path / "one.wav"), "--seconds", "2", "--sample-rate", "48000"]) == 0
+    assert soundfile.info(tmp_path / "one.wav").samplerate == 48_000
+
+
+def test_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["synth", str(tmp_path / "x"), "--bangs-per-hour", "1000"]) == 2
+    assert "--bangs-per-hour must be in 0..120, got 1000" in capsys.readouterr().err
