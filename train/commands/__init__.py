@@ -1,0 +1,1 @@
+"""The commands of `train`, one module each: `add` declares it, `_run` does it."""

@@ -1,0 +1,43 @@
+"""`train import-model`: a bundle around a TFLite model trained elsewhere."""
+
+import argparse
+from pathlib import Path
+
+from train.commands.arguments import Commands, positive
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    imported = commands.add_parser(
+        "import-model",
+        help="make a bundle of a TFLite model trained elsewhere",
+        description="Write a bundle around an autoencoder (int8 or float32) whose front end is a recipe's.",
+    )
+    imported.add_argument("model", type=Path, metavar="MODEL.tflite")
+    imported.add_argument("--recipe", required=True, metavar="NAME", help="whose front end, window and error the model expects")
+    imported.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
+    threshold = imported.add_mutually_exclusive_group(required=True)
+    threshold.add_argument("--threshold", type=positive, metavar="SCORE", help="a score from which on a segment is abnormal")
+    threshold.add_argument("--calibrate-on", type=Path, metavar="DATASET", help="set it on DATASET/normal/")
+    imported.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
+    imported.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from train.import_model import import_model
+    from train.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe)
+    manifest = import_model(
+        arguments.model,
+        recipe,
+        arguments.out,
+        recipe_name=Path(arguments.recipe).stem,
+        threshold=arguments.threshold,
+        dataset=arguments.calibrate_on,
+        k=arguments.sigma if arguments.sigma is not None else recipe.calibration.k,
+    )
+    print(
+        f"wrote {arguments.out}: threshold {manifest.calibration.threshold:.4g}, golden score {manifest.golden.score:.6g}\n"
+        f"next: monitor --replay FILE --model {arguments.out}"
+    )
