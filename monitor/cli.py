@@ -1,6 +1,7 @@
 """The `monitor` command."""
 
 import argparse
+import io
 import logging
 import os
 import re
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from monitor.service.machine_feed import Publish
 
 EXIT_ANOMALY = 3
+EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 config or bundle refused)."""
     arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -33,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"monitor: error: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: not our failure
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a reader that leaves is no failure by itself
     except OSError as error:
         print(f"monitor: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("monitor: interrupted", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -92,7 +97,7 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "Publish":
     from monitor.sinks.mqtt import MqttPublisher
 
     publisher = MqttPublisher(host=mqtt.host, port=mqtt.port, prefix=mqtt.prefix, node=node)
-    stack.callback(publisher.close)
+    stack.enter_context(publisher)
     return publisher.publish
 
 
@@ -123,7 +128,10 @@ def _utc(text: str) -> datetime:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    if not 1970 <= moment.year <= 9000:
+        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, got {text!r}")
+    return moment
 
 
 def _channel(text: str) -> int:

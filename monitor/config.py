@@ -4,15 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from monitor.bundle.manifest import one_line
+from monitor.bundle.yaml_file import read_mapping
 from monitor.core.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "STETHOS_"
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
-Prefix = Annotated[str, StringConstraints(pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$|^[^/+#\s]$")]
+Host = Annotated[str, StringConstraints(max_length=253, pattern=r"^[!-~]+$")]
+Prefix = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+
+
+def _no_truth(value: object) -> object:
+    """YAML's `true` is no number."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
 
 
 class _Section(BaseModel):
@@ -22,8 +30,8 @@ class _Section(BaseModel):
 class MqttConfig(_Section):
     """Where the broker is and what every topic begins with."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_no_truth)] = 1883
     prefix: Prefix = "stethos"
 
 
@@ -43,8 +51,8 @@ class Config(_Section):
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
     """Read the configuration; ConfigError says in one line which key is wrong and what is allowed."""
-    settings: dict[str, Any] = {} if path is None else _read_yaml(path)
-    for name, text in environment.items():
+    settings: dict[str, Any] = {} if path is None else read_mapping(path)
+    for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             _override(settings, name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), text)
     try:
@@ -54,22 +62,6 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
     base = Path() if path is None else path.parent
     machines = {key: MachineConfig(bundle=base / machine.bundle) for key, machine in config.machines.items()}
     return config.model_copy(update={"machines": machines})
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys, got a {type(content).__name__}")
-    return content
 
 
 def _override(settings: dict[str, Any], keys: list[str], text: str) -> None:

@@ -1,6 +1,7 @@
 """What tests share. With CI=true nothing that a proof needs may be missing; elsewhere it is skipped with its reason."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,11 @@ def real_data() -> Path:
     folder = ROOT.parent / "shared" / "data"
     need(folder.is_dir(), "real recordings in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Frames that tests compute are not kept in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -44,7 +44,7 @@ def load_bundle(folder: Path) -> Bundle:
         statistics = manifest.detector.statistics
         expected = None
         if statistics is not None:
-            expected = read_statistics(_read(folder, statistics), n_mels=manifest.front_end.n_mels)
+            expected = read_statistics(_read(folder, statistics), n_bands=manifest.front_end.n_bands)
         _check_golden(manifest, golden_score(_scorer(manifest, model)))
     except StethosError as error:
         raise BundleError(f"{folder}: {error}") from error
@@ -54,11 +54,11 @@ def load_bundle(folder: Path) -> Bundle:
 def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal["mse", "mae"]) -> Scorer:
     """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
-    n_mels = spec.front_end.n_mels
+    n_bands = spec.front_end.n_bands
     for which, got, frames in (("input", model.n_in, spec.input_frames), ("output", model.n_out, spec.target_frames)):
-        if got != len(frames) * n_mels:
+        if got != len(frames) * n_bands:
             raise BundleError(
-                f"model's {which} must have {len(frames) * n_mels} values ({len(frames)} frames of {n_mels} mels), got {got}"
+                f"model's {which} must have {len(frames) * n_bands} values ({len(frames)} frames of {n_bands} bands), got {got}"
             )
     dimensions = 1 if layout == "flat" else 3
     if len(model.input_shape) != dimensions:

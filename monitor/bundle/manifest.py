@@ -17,6 +17,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # beside the manifest, no path
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[int, Field(ge=0)]
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -51,13 +52,19 @@ class DetectorPart(_Part):
 class CalibrationPart(_Part):
     """The threshold and the normal sound that it rests on."""
 
-    method: Literal["mean+k*sigma", "given"]
-    k: Positive | None = None
+    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "given"]
+    parameters: Mapping[str, Positive] = {}
     threshold: Positive
     file_threshold: Positive
-    n_segments: Annotated[int, Field(ge=0)]
-    n_recordings: Annotated[int, Field(ge=0)]
+    n_segments: NotNegative
+    n_blocks: NotNegative = 0  # of time, nearly independent
+    n_recordings: NotNegative
     hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    events: NotNegative = 0  # in the replay of the sound that the threshold was set on
+    promised_per_week: Positive | None = None  # false events that the method aims at
+    supported_per_week: Positive | None = None  # the smallest rate that so much sound supports without extrapolation
+    bound_95_per_week: Positive | None = None  # what that replay bounds the rate by, with 95 % confidence
+    statement: str = ""  # for people
 
 
 class GoldenPart(_Part):
@@ -82,7 +89,7 @@ class Manifest(_Part):
     schema_: Literal[1] = Field(alias="schema")
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     created: AwareDatetime
-    front_end: FrontEndSpec
+    front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
     tick_frames: Annotated[int, Field(ge=1, le=1024)]
     segment_ticks: Annotated[int, Field(ge=1, le=1024)]
@@ -97,8 +104,11 @@ class Manifest(_Part):
     def _fits_together(self) -> "Manifest":
         last = self.window.n_frames - 1
         for key in ("input_frames", "target_frames"):
-            if max(getattr(self.model, key)) > last:
-                raise ValueError(f"model.{key} must be in 0..{last}, got {max(getattr(self.model, key))}")
+            frames: tuple[int, ...] = getattr(self.model, key)
+            if max(frames) > last:
+                raise ValueError(f"model.{key} must be in 0..{last}, got {max(frames)}")
+            if list(frames) != sorted(set(frames)):
+                raise ValueError(f"model.{key} must rise, got {list(frames)}")
         if self.tick_frames % self.window.hop_frames:
             raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
         if self.rule.raise_k <= self.segment_ticks:

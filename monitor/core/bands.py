@@ -14,7 +14,7 @@ MAX_BANDS = 5
 
 @dataclass(frozen=True)
 class Expected:
-    """The normal spectrum: mean (n_mels,), dB, of normal segments' mean frames, and their standard deviation, dB."""
+    """The normal spectrum: mean (n_bands,), dB, of normal segments' mean frames, and their standard deviation, dB."""
 
     mean_db: F32
     spread_db: F32
@@ -22,29 +22,27 @@ class Expected:
 
 @dataclass(frozen=True)
 class Band:
-    """A run of neighbouring mel bands that all exceed (or all miss) what was expected; the largest excess of them."""
+    """A run of neighbouring bands that all exceed (or all miss) what was expected; the largest excess of them."""
 
     low_hz: float
     high_hz: float
     excess_db: float
 
 
-def differing_bands(mean_frame: F64, expected: Expected, edges_hz: F64) -> tuple[Band, ...]:
-    """The bands of a mean frame (n_mels,), dB, that differ clearly, largest first, at most five.
+def differing_bands(mean_frame: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
+    """The bands of a mean frame (n_bands,), dB, that differ clearly, largest first, at most five.
 
-    `edges_hz` (n_mels + 2,) are the front end's; a single mel band is named from its lower to its upper neighbour's
-    centre, halved: where its filter weighs most.
+    `limits_hz` (n_bands + 1,) are the front end's.
     """
     excess = mean_frame - expected.mean_db
     clear = np.abs(excess) >= np.maximum(MIN_EXCESS_DB, MIN_SPREADS * expected.spread_db)
     sign = np.where(clear, np.sign(excess), 0.0)
-    middles = (edges_hz[:-1] + edges_hz[1:]) / 2  # band i weighs most from middle i to middle i + 1
     bands = []
     for key, run in groupby(range(len(sign)), key=lambda i: float(sign[i])):
         members = list(run)
         if key:
             peak = max(members, key=lambda i: float(abs(excess[i])))
-            bands.append(_band(middles[members[0]], middles[members[-1] + 1], excess[peak]))
+            bands.append(_band(limits_hz[members[0]], limits_hz[members[-1] + 1], excess[peak]))
     return tuple(sorted(bands, key=lambda band: -abs(band.excess_db))[:MAX_BANDS])
 
 

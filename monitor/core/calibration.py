@@ -1,6 +1,9 @@
-"""Calibration: from the scores of normal segments to a threshold."""
+"""Calibration: from the scores of normal segments to a threshold. NumPy alone, so that the device can do it too."""
+
+import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from monitor.core.arrays import F64
 from monitor.core.errors import ConfigError
@@ -11,3 +14,92 @@ def mean_sigma_threshold(scores: F64, *, k: float) -> float:
     if len(scores) < 2:
         raise ConfigError(f"a threshold of mean + {k:g} sigma needs at least 2 scores, got {len(scores)}")
     return float(np.mean(scores) + k * np.std(scores, ddof=1))
+
+
+def percentile_threshold(scores: F64, *, percentile: float) -> float:
+    """The score (n,) below which this percentage of them lies, interpolated linearly; n at least 1."""
+    if not 0.0 < percentile < 100.0:
+        raise ConfigError(f"percentile must be above 0 and below 100, got {percentile:g}")
+    if not len(scores):
+        raise ConfigError("a percentile needs at least 1 score, got 0")
+    return float(np.percentile(scores, percentile))
+
+
+def conformal_rank(n: int, *, false_alarm: float) -> int:
+    """Which of n sorted scores, from 1, is the conformal threshold; above n where n is too few."""
+    if not 0.0 < false_alarm < 1.0:
+        raise ConfigError(f"false_alarm must be above 0 and below 1, got {false_alarm:g}")
+    return math.ceil((n + 1) * (1.0 - false_alarm) - 1e-9)  # 100 * (1 - .01) must not become 100
+
+
+def conformal_needs(false_alarm: float) -> int:
+    """The fewest scores for which there is a conformal threshold: 1 / a - 1."""
+    return max(1, math.ceil(1.0 / false_alarm - 1.0 - 1e-9))
+
+
+def conformal_threshold(scores: F64, *, false_alarm: float) -> float:
+    """The ceil((n + 1)(1 - a))-th smallest of scores (n,): the next one is above it with a chance of at most a.
+
+    Whatever the scores' distribution, as long as they are exchangeable, which scores of overlapping segments are not:
+    give it block maxima. Realised chances follow Beta(n + 1 - rank, rank). Vovk, Gammerman and Shafer, Algorithmic
+    Learning in a Random World (2005); Angelopoulos and Bates, https://arxiv.org/abs/2107.07511, section 3.
+    """
+    rank = conformal_rank(len(scores), false_alarm=false_alarm)
+    if rank > len(scores):
+        raise ConfigError(
+            f"a false alarm chance of {false_alarm:g} needs at least {conformal_needs(false_alarm)} scores, got {len(scores)}"
+        )
+    return float(np.partition(scores, rank - 1)[rank - 1])
+
+
+def blocks(n: int, *, length: int) -> tuple[slice, ...]:
+    """Cut a recording's n segments into blocks of at least `length` in a row, as alike as can be.
+
+    Neighbouring segments share all but a tick of their sound. Blocks at least a segment long share little of it and
+    count as independent. A recording too short for two is one block.
+    """
+    if length < 1:
+        raise ConfigError(f"length of a block must be at least 1, got {length}")
+    n_blocks = max(1, n // length)
+    return tuple(slice(i * n // n_blocks, (i + 1) * n // n_blocks) for i in range(n_blocks if n else 0))
+
+
+def block_maxima(scores: F64, *, length: int) -> F64:
+    """The largest of the scores (n,) of each block: it is below a threshold exactly when the whole block is."""
+    return np.array([scores[block].max() for block in blocks(len(scores), length=length)], np.float64)
+
+
+def sustained(scores: F64, *, k: int, n: int) -> F64:
+    """The k-th largest of the last n scores, after each of them (m,); -inf while fewer than k are known.
+
+    It is the highest threshold at which a rule of k of n raises there. So a false event at threshold t is one value of
+    it at or over t, while a single bang, which lifts fewer than k segments, leaves it alone.
+    """
+    if not 1 <= k <= n:
+        raise ConfigError(f"k must be in 1..n ({n}), got {k}")
+    if not len(scores):
+        return np.empty(0)
+    padded = np.concatenate((np.full(n - 1, -np.inf), scores))
+    return np.asarray(np.partition(sliding_window_view(padded, n), n - k, axis=1)[:, n - k])
+
+
+def ledoit_wolf(rows: F64) -> tuple[F64, float]:
+    """Shrunk covariance (p, p) of rows (n, p), and how far it is shrunk towards the mean variance, 0 to 1.
+
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate
+    Analysis 88 (2004), as scikit-learn's `LedoitWolf` computes it (n in the divisor, rows centred).
+    """
+    n, p = rows.shape
+    if n < 1:
+        raise ConfigError("a covariance needs at least 1 row, got 0")
+    centred = rows - rows.mean(axis=0)
+    covariance = centred.T @ centred / n
+    if p == 1:
+        return covariance, 0.0
+    mean_variance = float(np.trace(covariance)) / p
+    squares = float(np.sum(covariance**2))
+    distance = squares / p - mean_variance**2
+    fourth = float(np.sum(np.sum(centred**2, axis=1) ** 2)) / n
+    noise = min((fourth - squares) / (n * p), distance)
+    shrinkage = noise / distance if noise > 0.0 else 0.0
+    return (1.0 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(p), shrinkage

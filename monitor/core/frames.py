@@ -9,7 +9,7 @@ from monitor.core.ticks import Ticks
 
 
 def stream_frames(blocks: Iterable[Block], spec: FrontEndSpec, *, tick_frames: int) -> Iterator[F32]:
-    """Frames (m, n_mels), float32, dB, tick by tick, the padded end of the stream cut to the frames that hold sound."""
+    """Frames (m, n_bands), float32, dB, tick by tick, the padded end of the stream cut to the frames that hold sound."""
     front_end = FrontEnd(spec, tick_frames=tick_frames)
     ticks = Ticks(n_fft=spec.n_fft, hop_length=spec.hop_length, tick_frames=tick_frames)
     for block in blocks:

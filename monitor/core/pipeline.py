@@ -45,7 +45,7 @@ class Pipeline:
         self._threshold = threshold
         self._rule = rule
         self._expected = expected
-        self._edges_hz = scorer.spec.front_end.edges_hz()
+        self._limits_hz = scorer.spec.front_end.band_limits_hz()
         self._identity = identity
         self._anchor = anchor
         self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
@@ -86,7 +86,10 @@ class Pipeline:
     def _judge(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
         """The state after this tick; a few ticks that may not be scored do not change it."""
         if ratio is not None:
-            return ("anomaly" if self._counts.raised else "normal"), None
+            if self._counts.raised:
+                return "anomaly", None
+            undecided = self._state in ("starting", "unknown") and ratio >= 1.0
+            return (self._state, "over_threshold") if undecided else ("normal", None)
         segment_ticks = self._scorer.spec.segment_ticks
         if self._state != "starting" and 2 * tick.n_ticks < segment_ticks:
             return "unknown", tick.reason or self._reason or "gap"
@@ -98,6 +101,8 @@ class Pipeline:
         silence_s = (tick.stop - self._heard_until) / self._anchor.sample_rate_hz
         lost = self._anomaly is not None and silence_s >= LOST_AFTER_S
         event = self._end(tick.stop, "lost") if lost else None
+        if lost:
+            self._state, self._reason, self._since = "unknown", tick.reason or "gap", tick.stop
         if tick.tick_score is None:
             self._deaf_ticks += 1
             return event
@@ -138,7 +143,7 @@ class Pipeline:
         tick, ratio = self._latest
         assert tick.score is not None
         if kind != "end" and ratio >= 1.0 and self._expected is not None:
-            anomaly.bands = differing_bands(self._scorer.mean_frame(), self._expected, self._edges_hz)
+            anomaly.bands = differing_bands(self._scorer.mean_frame(), self._expected, self._limits_hz)
         event = Event(
             event_type=kind,
             id=self._identity.event_id(anomaly.start),

@@ -60,10 +60,10 @@ class Scorer:
         self._detector = detector
         self._front_end = FrontEnd(front_end, tick_frames=spec.tick_frames)
         self._ticks = Ticks(n_fft=front_end.n_fft, hop_length=front_end.hop_length, tick_frames=spec.tick_frames)
-        self._windows = Windows(spec.window, n_mels=front_end.n_mels, tick_frames=spec.tick_frames)
+        self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
         of = spec.window.n_frames
-        self._inputs = frame_columns(spec.input_frames, n_mels=front_end.n_mels, of=of)
-        self._targets = frame_columns(spec.target_frames, n_mels=front_end.n_mels, of=of)
+        self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
+        self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
         self.reset()
 
     def reset(self) -> None:
@@ -85,7 +85,7 @@ class Scorer:
             yield self._score(tick)
 
     def push_frames(self, frames: F32) -> None:
-        """Take frames (m, n_mels), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
+        """Take frames (m, n_bands), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
         n = self.spec.tick_frames
         for at in range(0, len(frames), n):
             part = frames[at : at + n]
@@ -98,7 +98,7 @@ class Scorer:
         return None if self._file_sums is None else self._detector.score(self._file_sums)
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_mels,), dB, of the present segment, which must not be empty."""
+        """The mean frame (n_bands,), dB, of the present segment, which must not be empty."""
         return self._segment.mean_frame()
 
     def _score(self, tick: Tick) -> TickScore:

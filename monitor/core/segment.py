@@ -10,7 +10,7 @@ from monitor.core.arrays import F64
 
 @dataclass(frozen=True)
 class Measured:
-    """One valid tick, boiled down: the detector's sums (k,) and the sum of its frames (n_mels,), dB."""
+    """One valid tick, boiled down: the detector's sums (k,) and the sum of its frames (n_bands,), dB."""
 
     start: int
     sums: F64
@@ -48,6 +48,6 @@ class Segment:
         return np.asarray(np.sum([tick.sums for tick in self._ticks], axis=0))
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_mels,), dB; the segment must not be empty."""
+        """The mean frame (n_bands,), dB; the segment must not be empty."""
         frame_sum = np.sum([tick.frame_sum for tick in self._ticks], axis=0)
         return np.asarray(frame_sum / sum(tick.n_frames for tick in self._ticks))

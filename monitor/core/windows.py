@@ -33,15 +33,15 @@ class Windows:
     rows over padding are masked.
     """
 
-    def __init__(self, spec: WindowSpec, *, n_mels: int, tick_frames: int) -> None:
+    def __init__(self, spec: WindowSpec, *, n_bands: int, tick_frames: int) -> None:
         if tick_frames % spec.hop_frames:
             raise ConfigError(f"hop_frames must divide tick_frames ({tick_frames}), got {spec.hop_frames}")
         self._spec = spec
         self._tick_frames = tick_frames
-        self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_mels), np.float32)
+        self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_bands), np.float32)
         first = (spec.n_frames - 1) % spec.hop_frames
         self._ends = np.arange(first, tick_frames, spec.hop_frames)  # each window's last frame, within the tick
-        all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_mels)[::n_mels]
+        all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_bands)[::n_bands]
         self._windows = all_windows[first :: spec.hop_frames]
         self._seen = 0
 
@@ -55,9 +55,9 @@ class Windows:
         self._seen = 0
 
     def push(self, frames: F32, n_valid: int) -> tuple[F32, Bool]:
-        """Append a tick's frames (tick_frames, n_mels), of which the first `n_valid` hold sound.
+        """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
 
-        Returns the windows (n_windows, n_frames * n_mels), oldest frame first, a view that the next push overwrites,
+        Returns the windows (n_windows, n_frames * n_bands), oldest frame first, a view that the next push overwrites,
         and which of them are whole (n_windows,).
         """
         kept = self._spec.n_frames - 1
@@ -68,8 +68,8 @@ class Windows:
         return self._windows, valid
 
 
-def frame_columns(frames: tuple[int, ...], *, n_mels: int, of: int) -> slice | list[int]:
-    """Columns of a window (of * n_mels values) that hold the given frames; a slice where they are all of them."""
+def frame_columns(frames: tuple[int, ...], *, n_bands: int, of: int) -> slice | list[int]:
+    """Columns of a window (of * n_bands values) that hold the given frames; a slice where they are all of them."""
     if frames == tuple(range(of)):
         return slice(None)
-    return [frame * n_mels + band for frame in frames for band in range(n_mels)]
+    return [frame * n_bands + band for frame in frames for band in range(n_bands)]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from monitor.bundle import Bundle
 from monitor.core.block import Block
-from monitor.core.errors import SourceError
+from monitor.core.errors import ScoreError, SourceError
 from monitor.core.event import Anchor, Event, Identity
 from monitor.core.pipeline import Pipeline, Step
 from monitor.core.scorer import Scorer
@@ -57,8 +57,8 @@ def replay(files: Iterable[Path], job: Replay) -> Outcome:
         try:
             listener.run()
             error = None
-        except SourceError as problem:
-            error = str(problem)
+        except (SourceError, ScoreError) as problem:
+            error = str(problem) if isinstance(problem, SourceError) else f"{path}: {problem}"
             outcome.n_failed += 1
             log.error("monitor: error: %s", error)
         finally:
@@ -114,12 +114,12 @@ class _Listener:
     def close(self) -> None:
         """End an event that is still open."""
         event = self._pipeline.close("shutdown") if self._pipeline is not None else None
-        if event is not None:
-            self._tell(event)
-        if self._feed is not None:
+        if self._feed is not None:  # before stdout, which may be gone
             if event is not None:
                 self._feed.event(event)
             self._feed.close(self._anchor.at(self._heard))
+        if event is not None:
+            self._tell(event)
 
     def summary(self, error: str | None) -> dict[str, Any]:
         """The file's own line."""
@@ -153,6 +153,8 @@ class _Listener:
         return recording.sha256() + channel
 
     def _take(self, step: Step) -> None:
+        if self._feed is not None:
+            self._feed.step(step, self._anchor)
         if step.state != self._state and step.event is None:
             what = f"{step.ratio:.2f} x the threshold" if step.ratio is not None else step.reason
             log.info("%s  %s  %s: %s", _clock(step.tick.stop / self._rate_hz), self._job.machine, step.state, what)
@@ -161,8 +163,6 @@ class _Listener:
             self._tell(step.event)
         if self._job.show_scores:
             self._job.lines.write(_segment_line(step, self._path, self._rate_hz))
-        if self._feed is not None:
-            self._feed.step(step, self._anchor)
 
     def _tell(self, event: Event) -> None:
         self.n_events += event.event_type == "start"
@@ -178,6 +178,8 @@ def describe(event: Event, *, started_at: datetime) -> str:
             f"{at}  {event.machine}  ANOMALY ended ({event.end_reason}): lasted {event.duration_s:.0f} s, "
             f"at most {event.peak_ratio:.2f} x the threshold"
         )
+    if event.event_type == "update" and event.ratio < 1.0:
+        return f"{at}  {event.machine}  ANOMALY quieter: {event.ratio:.2f} x the threshold now; was {event.summary}"
     what = "STARTED" if event.event_type == "start" else "goes on"
     return f"{at}  {event.machine}  ANOMALY {what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from monitor.core.errors import SinkError
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # without any progress
+STOPPING_TIMEOUT_S = 2.0
 MAX_PENDING = 500
 
 
@@ -31,6 +33,7 @@ class MqttPublisher:
         self._base = f"{prefix}/{node}"
         self._changed = threading.Condition()
         self._sent = self._acknowledged = 0
+        self._timeout_s = ACKNOWLEDGE_TIMEOUT_S
         self._refusal: str | None = None
         self._connected = self._broken = False
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
@@ -57,8 +60,20 @@ class MqttPublisher:
         self._client.publish(f"{self._base}/{topic}", payload, qos=1, retain=retain)
         self._wait_for_pending(MAX_PENDING)
 
-    def close(self) -> None:
+    def __enter__(self) -> "MqttPublisher":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; where the program is being stopped or has failed, only briefly, and without hiding why."""
+        if kind is None:
+            self.close()
+            return
+        with suppress(SinkError):
+            self.close(timeout_s=STOPPING_TIMEOUT_S)
+
+    def close(self, *, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
         """Wait until everything is acknowledged, say `offline`, disconnect; SinkError says how much was not delivered."""
+        self._timeout_s = timeout_s
         try:
             if not self._broken:
                 self._wait_for_pending(0)
@@ -72,7 +87,7 @@ class MqttPublisher:
         while (pending := self._sent - self._acknowledged) > most:
             self._wait(
                 partial(self._acknowledged_since, self._acknowledged),
-                ACKNOWLEDGE_TIMEOUT_S,
+                self._timeout_s,
                 f"leaves {pending} messages unacknowledged",
             )
 

@@ -1,8 +1,11 @@
 """A recording as a source: the very blocks a microphone would give, from any file that libsndfile reads."""
 
+import errno
 import hashlib
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,8 @@ from monitor.core.block import Block
 from monitor.core.errors import SourceError
 from monitor.sources.resample import Resampler
 
+MAX_RATE_HZ, MAX_CHANNELS = 1_000_000, 256
+MAX_AMPLITUDE = 1e4  # full scale is 1; float files may exceed it, but not by 80 dB
 _SLACK_BYTES = 16  # some writers count their padding wrongly
 _NO_PROMISE_BYTES = 0x7FFFFF00
 _UNKNOWN_LENGTH = 1 << 60  # what libsndfile reports for streams that do not say how long they are
@@ -28,12 +33,10 @@ class Recording:
 
     def __init__(self, path: Path, *, sample_rate_hz: int, channel: int | None = None) -> None:
         self.path = path
-        self._sample_rate_hz = sample_rate_hz
-        self._channel = channel
+        self.sample_rate_hz = sample_rate_hz
+        self.channel = channel
         try:
-            with path.open("rb") as file:
-                if not file.read(1):
-                    raise SourceError(f"{path}: is empty (0 bytes)")
+            _check_file(path)
             with soundfile.SoundFile(path) as sound:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
@@ -44,6 +47,12 @@ class Recording:
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
         except soundfile.LibsndfileError as error:
             raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
+        except (TypeError, UnicodeError) as error:  # headerless files; names that are no text
+            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error}") from error
+        if self.rate_hz > MAX_RATE_HZ or self.n_channels > MAX_CHANNELS:
+            raise SourceError(
+                f"{path}: must have at most {MAX_CHANNELS} channels at {MAX_RATE_HZ} Hz, got {self.n_channels} at {self.rate_hz}"
+            )
         if self.n_samples == 0:
             raise SourceError(f"{path}: holds no samples")
         if channel is not None and not 1 <= channel <= self.n_channels:
@@ -68,13 +77,13 @@ class Recording:
         A file that ends early or holds NaN raises SourceError after the sound before that point.
         """
         start = 0
-        resampler = Resampler(from_hz=self.rate_hz, to_hz=self._sample_rate_hz)
+        resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
         for samples in self._chunks(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
             resampled = resampler.push(samples)
             if len(resampled):
                 yield Block(start, resampled)
             start += len(resampled)
-        rest = resampler.push(np.empty(0, np.float32), last=True) if self.rate_hz != self._sample_rate_hz else ()
+        rest = resampler.push(np.empty(0, np.float32), last=True) if self.rate_hz != self.sample_rate_hz else ()
         if len(rest):
             yield Block(start, np.asarray(rest, np.float32))
 
@@ -96,13 +105,13 @@ class Recording:
                 if stop is not None:
                     chunk = chunk[: stop - done]
                 mono = self._mono(chunk)
-                finite = np.isfinite(mono)
-                if not finite.all():
-                    bad = int(np.argmin(finite))
+                usable = np.abs(mono) <= MAX_AMPLITUDE  # false for NaN
+                if not usable.all():
+                    bad = int(np.argmin(usable))
                     if bad:
                         yield mono[:bad]
-                    at = done + bad
-                    raise SourceError(f"{self.path}: sample {at} ({at / self.rate_hz:.3f} s) must be finite, got {mono[bad]}")
+                    where = f"sample {done + bad} ({(done + bad) / self.rate_hz:.3f} s)"
+                    raise SourceError(f"{self.path}: {where} must be finite and at most {MAX_AMPLITUDE:g}, got {mono[bad]:g}")
                 done += len(chunk)
                 yield mono
         short = self.n_samples is not None and done < self.n_samples and self._exact_length
@@ -110,12 +119,23 @@ class Recording:
             raise self._cut_off(done, "its header promises more")
 
     def _mono(self, chunk: F32) -> F32:
-        if self._channel is None and chunk.shape[1] > 1:
+        if self.channel is None and chunk.shape[1] > 1:
             return np.asarray(chunk.mean(axis=1), np.float32)
-        return np.array(chunk[:, (self._channel or 1) - 1])
+        return np.array(chunk[:, (self.channel or 1) - 1])
 
     def _cut_off(self, done: int, why: str) -> SourceError:
         return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")
+
+
+def _check_file(path: Path) -> None:
+    """A recording is read more than once, which a pipe cannot be."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{path}: must be a regular file, got a pipe or device")
+    if status.st_size == 0:
+        raise SourceError(f"{path}: is empty (0 bytes)")
 
 
 def _is_cut_off(header_log: str) -> bool:

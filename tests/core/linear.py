@@ -8,12 +8,12 @@ from monitor.core.arrays import F32
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Reconstruction
 from monitor.core.frames import stream_frames
-from monitor.core.frontend import FrontEndSpec
+from monitor.core.frontend import LogMelSpec
 from monitor.core.scorer import Scorer, ScorerSpec
 from monitor.core.windows import WindowSpec
 from tests.signals import hum
 
-FRONT_END = FrontEndSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
+FRONT_END = LogMelSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
 TICK = 32 * 512
 
 
@@ -36,7 +36,7 @@ class LinearModel:
 def linear_scorer(*, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1) -> Scorer:
     """Scores how far sound is from `hum`."""
     rng = np.random.default_rng(3)
-    width = n_frames * FRONT_END.n_mels
+    width = n_frames * FRONT_END.n_bands
     centre = np.tile(frames_of([Block(0, hum(0, 64_000))]).mean(axis=0), n_frames).astype(np.float32)
     mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
     frames = tuple(range(n_frames))

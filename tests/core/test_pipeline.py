@@ -124,7 +124,10 @@ def test_silence_is_unknown_and_never_normal() -> None:
     signal = quiet_and_loud([(30, False), (40, False), (30, False)])
     signal[30 * 16000 : 70 * 16000] = 0.0
     steps, events = run(signal)
-    assert states(steps) == [("starting", None), ("normal", None), ("unknown", "silent"), ("normal", None)]
+    assert states(steps) == [
+        *(("starting", None), ("normal", None), ("unknown", "silent")),
+        *(("unknown", "over_threshold"), ("normal", None)),  # the first tick after it is half silent
+    ]
     assert events == []
     deaf = [step for step in steps if step.tick.reason == "silent"]
     assert all(step.ratio is None for step in deaf)
@@ -182,3 +185,50 @@ def test_a_tick_that_passes_by_chance_is_not_the_onset() -> None:
     assert chance.tick.tick_score is not None
     assert chance.tick.tick_score >= start.threshold  # it did pass
     assert seconds(start.onset_ts) == pytest.approx(40, abs=1.1)
+
+
+def test_a_machine_that_is_broken_from_the_start_is_never_called_normal() -> None:
+    steps, events = run(quiet_and_loud([(60, True)]))
+    assert states(steps) == [("starting", None), ("starting", "over_threshold"), ("anomaly", None)]
+    assert [event.event_type for event in events] == ["start", "end"]
+
+
+def test_ticks_that_pass_by_chance_after_a_repair_do_not_lengthen_an_anomaly() -> None:
+    signal = quiet_and_loud([(40, False), (40, True), (60, False)])
+    click = slice(round(95.3 * 16000), round(95.35 * 16000))  # no segment passes with it alone
+    signal[click] += noise(9, click.stop - click.start, level=0.05)
+    steps, events = run(signal)
+    chance = next(step for step in steps if step.tick.start <= click.start < step.tick.stop)
+    assert chance.tick.tick_score is not None
+    assert chance.tick.tick_score >= events[0].threshold
+    assert chance.ratio is not None
+    assert chance.ratio < 1
+    assert events[-1].end_reason == "cleared"
+    assert events[-1].duration_s == pytest.approx(40, abs=2.1)
+
+
+def test_an_anomaly_after_another_has_its_own_onset() -> None:
+    signal = quiet_and_loud([(40, False), (30, True), (36, False), (40, True)])
+    _, events = run(signal)
+    starts = [event for event in events if event.event_type == "start"]
+    assert [seconds(start.onset_ts) for start in starts] == [pytest.approx(40, abs=1.1), pytest.approx(106, abs=1.1)]
+    assert len({start.id for start in starts}) == 2
+
+
+def test_an_update_on_the_way_back_keeps_the_bands_of_the_fault() -> None:
+    t = np.arange(140 * 16000) / 16000
+    tone = 0.02 * np.sin(2 * np.pi * 3000 * t) * ((t > 20) & (t < 80))
+    _, events = run(hum(1, len(t)) + tone.astype(np.float32))
+    late = [event for event in events if event.ratio < 1.0]
+    assert late
+    assert all(any(band.low_hz < 3000 < band.high_hz for band in event.bands) for event in late)
+
+
+def test_after_a_lost_event_the_state_is_unknown_until_a_segment_is_heard() -> None:
+    signal = quiet_and_loud([(30, False), (30, True), (30, True)])
+    cut = 60 * 16000
+    steps, events = run([Block(0, signal[:cut]), Block(cut + 100 * 16000, signal[cut:])])
+    assert [event.end_reason for event in events if event.event_type == "end"] == ["lost", "shutdown"]
+    after = [step for step in steps if step.tick.start >= cut + 100 * 16000]
+    raised = next(i for i, step in enumerate(after) if step.state == "anomaly")
+    assert {step.state for step in after[:raised]} == {"unknown"}

@@ -112,3 +112,13 @@ def test_a_score_that_is_not_finite_names_its_component() -> None:
     detector = Detector(Reconstruction("mse"))
     with pytest.raises(ScoreError, match="component reconstruction must give a finite score, got nan"):
         detector.score(np.array([np.nan, 3.0]))
+
+
+def test_no_window_spans_a_tick_that_may_not_be_scored() -> None:
+    signal = hum(1, 20 * TICK)
+    signal[8 * TICK + 2_000 : 9 * TICK + 2_000] = 0.0
+    ticks = score_stream(linear_scorer(), blocks(signal))
+    last_silent = max(i for i, tick in enumerate(ticks) if tick.reason == "silent")
+    first_after = ticks[last_silent + 1]
+    alone = score_stream(linear_scorer(), [Block(0, signal[first_after.start :])])
+    assert first_after.tick_score == alone[0].tick_score

@@ -9,7 +9,7 @@ FRAMES = np.arange(96 * 3, dtype=np.float32).reshape(96, 3)
 
 
 def whole_windows(n_frames: int, hop_frames: int, *, tick_frames: int = 32, last: int = 32) -> list[F32]:
-    windows = Windows(WindowSpec(n_frames=n_frames, hop_frames=hop_frames), n_mels=3, tick_frames=tick_frames)
+    windows = Windows(WindowSpec(n_frames=n_frames, hop_frames=hop_frames), n_bands=3, tick_frames=tick_frames)
     rows: list[F32] = []
     for tick in range(3):
         part = FRAMES[32 * tick : 32 * tick + 32]
@@ -32,7 +32,7 @@ def test_no_window_looks_into_padding() -> None:
 
 
 def test_the_first_tick_has_no_window_that_begins_before_it() -> None:
-    windows = Windows(WindowSpec(n_frames=5), n_mels=3, tick_frames=32)
+    windows = Windows(WindowSpec(n_frames=5), n_bands=3, tick_frames=32)
     _, valid = windows.push(FRAMES[:32], 32)
     assert valid.tolist() == [False] * 4 + [True] * 28
     windows.reset()
@@ -42,11 +42,11 @@ def test_the_first_tick_has_no_window_that_begins_before_it() -> None:
 
 def test_a_hop_that_does_not_divide_the_tick_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"hop_frames must divide tick_frames \(32\), got 5"):
-        Windows(WindowSpec(n_frames=5, hop_frames=5), n_mels=3, tick_frames=32)
+        Windows(WindowSpec(n_frames=5, hop_frames=5), n_bands=3, tick_frames=32)
 
 
 def test_columns_of_some_frames() -> None:
     window = np.arange(15)
-    assert window[frame_columns((0, 1, 2, 3, 4), n_mels=3, of=5)].tolist() == list(range(15))
-    assert window[frame_columns((2,), n_mels=3, of=5)].tolist() == [6, 7, 8]
-    assert window[frame_columns((0, 1, 3, 4), n_mels=3, of=5)].tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14]
+    assert window[frame_columns((0, 1, 2, 3, 4), n_bands=3, of=5)].tolist() == list(range(15))
+    assert window[frame_columns((2,), n_bands=3, of=5)].tolist() == [6, 7, 8]
+    assert window[frame_columns((0, 1, 3, 4), n_bands=3, of=5)].tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14]

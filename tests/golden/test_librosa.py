@@ -9,7 +9,7 @@ import pytest
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.frames import stream_frames
-from monitor.core.frontend import FrontEndSpec
+from monitor.core.frontend import LogMelSpec
 from monitor.core.mel import mel_filters
 
 TOLERANCE_DB = 1e-4
@@ -51,11 +51,11 @@ def sweep(t: F64, rate_hz: int) -> F64:
     return np.asarray(0.5 * np.sin(2 * np.pi * rising) + 1e-4 * np.random.default_rng(5).standard_normal(len(t)))
 
 
-def our_frames(samples: F32, spec: FrontEndSpec) -> F32:
+def our_frames(samples: F32, spec: LogMelSpec) -> F32:
     return np.concatenate(list(stream_frames([Block(0, samples)], spec, tick_frames=32)))
 
 
-def librosa_frames(samples: F32, spec: FrontEndSpec) -> F64:
+def librosa_frames(samples: F32, spec: LogMelSpec) -> F64:
     mel = librosa.feature.melspectrogram(
         y=samples.astype(np.float64),
         sr=spec.sample_rate_hz,
@@ -75,7 +75,7 @@ def librosa_frames(samples: F32, spec: FrontEndSpec) -> F64:
 @pytest.mark.parametrize("sound", [noise, tones, sweep])
 @pytest.mark.parametrize("name", SETS)
 def test_frames_equal_librosas(name: str, sound: Any) -> None:
-    spec = FrontEndSpec(**SETS[name])
+    spec = LogMelSpec(**SETS[name])
     t = np.arange(5 * spec.sample_rate_hz) / spec.sample_rate_hz
     samples = np.asarray(sound(t, spec.sample_rate_hz), np.float32)
     ours, theirs = our_frames(samples, spec), librosa_frames(samples, spec)
@@ -85,7 +85,7 @@ def test_frames_equal_librosas(name: str, sound: Any) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_filters_equal_librosas(name: str) -> None:
-    spec = FrontEndSpec(**SETS[name])
+    spec = LogMelSpec(**SETS[name])
     ours = mel_filters(
         sample_rate_hz=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin_hz=spec.fmin_hz, fmax_hz=spec.fmax_hz
     )

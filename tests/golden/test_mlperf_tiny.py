@@ -10,13 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.bundle import load_bundle
 from monitor.core.arrays import F32
-from monitor.core.frontend import FrontEndSpec
+from monitor.core.frontend import LogMelSpec
 from tests.golden.test_librosa import our_frames
 from tests.replay.command import monitor
 from train.cli import main as train
 
 FIRST, LAST = 50, 249  # the published frames, in the count of a centred front end
-SPEC = FrontEndSpec(
+SPEC = LogMelSpec(
     sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=128, fmax_hz=8000.0, log="add", floor=2.220446049250313e-16
 )
 CLIP_SCORE = {"fp32": 9.7071, "int8": 10.265}

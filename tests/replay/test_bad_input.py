@@ -44,6 +44,19 @@ def spoil(kind: str, folder: Path) -> Path:
         path = path.with_suffix(".aiff")
         soundfile.write(path, sound, 16000)
         path.write_bytes(path.read_bytes()[:80_000])
+    elif kind == "loud":
+        sound[40_000] = 1e30
+        soundfile.write(path, sound, 16000, subtype="FLOAT")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "raw":
+        path = path.with_suffix(".raw")
+        path.write_bytes(bytes(1000))
+    elif kind == "huge":
+        soundfile.write(path, sound, 16000)
+        content = bytearray(path.read_bytes())
+        content[24:28] = (400_000_000).to_bytes(4, "little")
+        path.write_bytes(content)
     elif kind == "folder":
         path.mkdir()
     else:
@@ -59,12 +72,16 @@ def spoil(kind: str, folder: Path) -> Path:
         ("text", "text.wav: is not a sound file that libsndfile reads: Format not recognised"),
         ("random", "random.wav: is not a sound file that libsndfile reads"),
         ("zero_frames", "zero_frames.wav: holds no samples"),
-        ("nan", "nan.wav: sample 40000 (2.500 s) must be finite, got nan"),
-        ("infinite", "infinite.wav: sample 40000 (2.500 s) must be finite, got inf"),
+        ("nan", "nan.wav: sample 40000 (2.500 s) must be finite and at most 10000, got nan"),
+        ("infinite", "infinite.wav: sample 40000 (2.500 s) must be finite and at most 10000, got inf"),
         ("cut_wav", "cut_wav.wav: is cut off after 2.499 s (39978 samples)"),
         ("cut_float_wav", "cut_float_wav.wav: is cut off after 1.249 s"),
         ("cut_flac", "cut_flac.flac: is cut off after "),
         ("cut_aiff", "cut_aiff.aiff: is cut off after "),
+        ("loud", "loud.wav: sample 40000 (2.500 s) must be finite and at most 10000, got 1e+30"),
+        ("fifo", "fifo.wav: must be a regular file, got a pipe or device"),
+        ("raw", "raw.raw: is not a sound file that libsndfile reads"),
+        ("huge", "huge.wav: must have at most 256 channels at 1000000 Hz, got 1 at 400000000"),
         ("folder", "folder.wav: cannot be read: Is a directory"),
     ],
 )
@@ -121,6 +138,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
             2,
             "must be a time such as 2026-11-21T10:00:00Z, got 'noon'",
         ),
+        (["--replay", "x.wav", "--model", "m", "--started-at", "9999-12-31T23:59:59Z"], 2, "must lie in the years 1970 to 9000"),
         (["--replay", "x.wav", "--model", "m", "--machine", "Fan 1"], 2, "must consist of a-z, 0-9, _ and -, got 'Fan 1'"),
         (["--replay", "x.wav", "--model", "m", "--channel", "0"], 2, "argument --channel: must be 1 or more, got '0'"),
         (["--replay", "x.wav", "--model", "nowhere"], 78, "nowhere/manifest.json: cannot be read: No such file or directory"),
@@ -149,6 +167,10 @@ def test_bad_usage_is_one_line_and_the_right_status(arguments: list[str], status
         ("machines: {fan: {}}", "machines.fan.bundle: Field required"),
         ("- a", "must be a mapping of keys, got a list"),
         ("a: [", "is not YAML"),
+        ("node: 2020-13-45", "is not YAML: month must be in 1..12"),
+        ("mqtt: {port: true}", "mqtt.port: must be a number, got true"),
+        ('mqtt: {prefix: "a\\0b"}', "mqtt.prefix: String should match pattern"),
+        ('mqtt: {host: ""}', "mqtt.host: String should match pattern"),
     ],
 )
 def test_a_bad_configuration_names_its_key(yaml: str, message: str, tmp_path: Path) -> None:

@@ -176,3 +176,33 @@ def test_a_server_that_is_no_broker_is_one_line(demo_normal: Path, demo_bundle: 
         ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
     assert ran.status == 1
     assert "does not answer as a broker after 10 s" in ran.errors[0]
+
+
+def test_a_reader_of_stdout_that_leaves_takes_nothing_from_the_subscribers(
+    broker: Broker, demo_fault: Path, demo_bundle: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "monitor.cli", "--publish", "--replay", str(demo_fault), "--model", str(demo_bundle)]
+    environment = {**os.environ, "STETHOS_MQTT__PORT": str(broker.port)}
+    with Subscriber(broker) as subscriber:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    kinds = [json.loads(payload)["event_type"] for payload in subscriber.on("stethos/replay/demo-fan/event")]
+    assert kinds == ["start", "end"]
+    assert subscriber.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
+    assert subscriber.on("stethos/replay/status")[-1] == "offline"
+
+
+def test_an_interrupt_does_not_wait_for_a_dead_broker(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
+    process = start_slow_replay(broker, demo_fault, demo_bundle)
+    time.sleep(4)
+    broker.kill()
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10

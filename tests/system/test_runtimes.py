@@ -18,11 +18,11 @@ from monitor.bundle import load_bundle
 from monitor.bundle.interpreter import RUNTIME
 from monitor.core.block import Block
 from monitor.core.frames import stream_frames
-from monitor.core.frontend import FrontEndSpec
+from monitor.core.frontend import LogMelSpec
 digest = hashlib.sha256()
 samples = soundfile.read("demo/fan-bearing.flac", dtype="float32")[0]
 for n_mels, n_fft, log in ((64, 1024, "max"), (64, 2048, "max"), (128, 2048, "add"), (128, 4096, "max"), (40, 512, "max")):
-    spec = FrontEndSpec(sample_rate_hz=16000, n_fft=n_fft, hop_length=512, n_mels=n_mels, fmax_hz=8000.0, log=log)
+    spec = LogMelSpec(sample_rate_hz=16000, n_fft=n_fft, hop_length=512, n_mels=n_mels, fmax_hz=8000.0, log=log)
     for frames in stream_frames([Block(0, samples)], spec, tick_frames=32):
         digest.update(frames.tobytes())
 print(RUNTIME, numpy.__version__, digest.hexdigest())
