@@ -1,6 +1,25 @@
-"""Data sets: which recordings there are, and which of them are held out."""
+"""Data sets: which sound files there are, what each is, and which of them train, calibrate and test."""
 
-from train.datasets.folder import Dataset, read_folder
-from train.datasets.split import Piece, split
+from train.datasets.clip import Clip, Dataset
+from train.datasets.layouts import LAYOUTS
+from train.datasets.lists import load_split, save_split
+from train.datasets.partition import Split, split_dataset
+from train.datasets.piece import Piece
+from train.datasets.pieces import of_channel, open_clip, pieces, split_pieces
+from train.datasets.read import read_dataset
 
-__all__ = ["Dataset", "Piece", "read_folder", "split"]
+__all__ = [
+    "LAYOUTS",
+    "Clip",
+    "Dataset",
+    "Piece",
+    "Split",
+    "load_split",
+    "of_channel",
+    "open_clip",
+    "pieces",
+    "read_dataset",
+    "save_split",
+    "split_dataset",
+    "split_pieces",
+]

@@ -1,0 +1,154 @@
+"""Features for training: how fast, next to librosa in the same run, and how much memory whatever the hours.
+
+    python -m benchmarks.features [--long]
+
+Sound: `train synth`, 16 kHz, FLAC, 10 s clips; beyond 10 minutes the same sound begins elsewhere in each clip. Speed is
+seconds of sound a second of CPU (user + system) of one process on one BLAS thread, decoding included, the best of five
+passes that take turns. Memory is that of a fresh process that makes the frames (64 bands) of all clips in two others, then
+gathers one epoch of random batches of 512 windows; `--long` does it for 10 hours, too.
+"""
+
+import os
+
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from monitor.core.arrays import F32
+from monitor.core.frontend import LogMelSpec
+from train.cache import cached_frames
+from train.datasets import Piece, pieces, read_dataset
+from train.features import WindowSet, collect
+from train.synth import Fan, Scene
+
+ROOT = Path(__file__).parents[1]
+RATE_HZ, CLIP_S, MINUTES, PASSES, BATCH = 16000, 10, 10, 5, 512
+SPEC = LogMelSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--long", action="store_true", help="10 hours, too")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(use(arguments.child)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        samples = np.concatenate(list(Scene(fan=Fan(0), take=50).chunks(60.0 * MINUTES)))
+        speed(samples, Path(folder))
+        memory(samples, Path(folder), hours=(1, 10) if arguments.long else (1,))
+
+
+def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
+    """A plain data set of `n` clips, no two alike."""
+    (folder / "normal").mkdir(parents=True)
+    whole = CLIP_S * RATE_HZ
+    for i in range(n):
+        turn, place = divmod(i * whole, len(samples))
+        clip = np.roll(samples, -(turn * 997 + place))[:whole] if turn else samples[place : place + whole]
+        soundfile.write(folder / "normal" / f"{i:05d}.flac", clip, RATE_HZ)
+    return folder
+
+
+def speed(samples: F32, folder: Path) -> None:
+    """Seconds of sound a CPU second."""
+    clips = pieces(read_dataset(write_clips(folder / "speed", samples, n=60)).clips, sample_rate_hz=RATE_HZ)
+    long = folder / "long.flac"
+    soundfile.write(long, samples, RATE_HZ)
+    whole = [Piece(type(clips[0].recording)(long, sample_rate_hz=RATE_HZ))]
+    works: dict[str, Callable[[Path], object]] = {
+        "frames of 10 s clips": lambda _: collect(clips, SPEC, tick_frames=32),
+        "frames of 10 s clips into the cache (hashed, written, mapped)": lambda cache: read(clips, cache),
+        "frames of one long recording into the cache": lambda cache: read(whole, cache),
+        "librosa.load, melspectrogram, power_to_db of 10 s clips": lambda _: usual_way(clips),
+    }
+    usual_way(clips[:1])
+    rows = dict.fromkeys(works, 0.0)
+    for number in range(PASSES):
+        for name, work in works.items():
+            began = time.process_time()
+            work(folder / f"cache{number}-{name[:25]}")
+            rows[name] = max(rows[name], 60.0 * MINUTES / (time.process_time() - began))
+    print("| seconds of sound a CPU second, FLAC | | x librosa |\n|---|---:|---:|")
+    for name, value in rows.items():
+        print(f"| {name} | {value:,.0f} | {value / list(rows.values())[-1]:.1f} |")
+    print(f"\naim: 2,000 into the cache; got {list(rows.values())[1]:,.0f}\n")
+
+
+def read(some: Sequence[Piece], cache: Path) -> object:
+    """Frames through an empty cache, in this process."""
+    return cached_frames(some, SPEC, tick_frames=32, folder=cache, workers=1)
+
+
+def usual_way(some: Sequence[Piece]) -> object:
+    """What a notebook does."""
+    import librosa
+
+    frames = []
+    for piece in some:
+        sound, rate_hz = librosa.load(piece.recording.path, sr=None)
+        mel = librosa.feature.melspectrogram(y=sound, sr=rate_hz, n_fft=1024, hop_length=512, n_mels=64, power=2.0)
+        frames.append(librosa.power_to_db(mel))
+    return frames
+
+
+def memory(samples: F32, folder: Path, *, hours: Sequence[int]) -> None:
+    """Peak memory of a fresh process, for each number of hours."""
+    print("| hours | wall s for frames | ms a batch | VmHWM MB | RssAnon MB at most | a worker's peak MB | frames MB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for n in hours:
+        clips = write_clips(folder / f"{n}h", samples, n=n * 3600 // CLIP_S)
+        command = [sys.executable, "-m", "benchmarks.features", "--child", str(clips)]
+        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+        print(
+            f"| {n} | {row['wall_s']:.1f} | {row['batch_ms']:.2f} | {row['hwm']:.0f} | {row['anon']:.0f} | {row['worker']:.0f} "
+            f"| {row['frames']:.0f} |"
+        )
+    print("\nVmHWM counts mapped pages of the cache, which the kernel takes back when it needs them; RssAnon does not.")
+
+
+def use(folder: Path) -> dict[str, float]:
+    """Frames of a data set and one epoch of batches; what it took, MB."""
+    some = pieces(read_dataset(folder).clips, sample_rate_hz=RATE_HZ)
+    began = time.perf_counter()
+    frames = cached_frames(some, SPEC, tick_frames=32, folder=folder / "cache", workers=2)
+    wall_s, anon = time.perf_counter() - began, status("RssAnon")
+    windows = WindowSet(frames, n_frames=5)
+    windows.band_statistics()
+    order = np.random.default_rng(0).permutation(len(windows))
+    began = time.perf_counter()
+    for first in range(0, len(order), BATCH):
+        windows.windows(order[first : first + BATCH])
+        if not first % (100 * BATCH):
+            anon = max(anon, status("RssAnon"))
+    return {
+        "wall_s": wall_s,
+        "batch_ms": 1000 * (time.perf_counter() - began) / -(-len(order) // BATCH),
+        "hwm": status("VmHWM"),
+        "anon": anon,
+        "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "frames": sum(one.nbytes for one in frames) / 1e6,
+    }
+
+
+def status(name: str) -> float:
+    """A line of /proc/self/status, MB."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(f"{name}:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""Frames and windows for training: those of the device, cached, mapped, and gathered lazily."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.arrays import F32
+from monitor.core.errors import ConfigError, SourceError
+from monitor.core.frontend import LogMelSpec
+from monitor.core.windows import Windows, WindowSpec
+from monitor.sources.recording import Recording
+from tests.signals import hum
+from train.cache import cached_frames, default_folder
+from train.datasets import Piece
+from train.features import WindowSet, piece_frames
+
+SPEC = LogMelSpec(sample_rate_hz=16000, n_fft=512, hop_length=256, n_mels=16, fmax_hz=8000.0)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> list[Piece]:
+    """Three recordings of several seconds and one shorter than a frame."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for seed, n in enumerate((48_000, 50_123, 16_000, 100)):
+        soundfile.write(folder / f"{seed}.flac", hum(seed, n), 16000)
+    return [Piece(Recording(path, sample_rate_hz=16000)) for path in sorted(folder.iterdir())]
+
+
+def frames(pieces: Sequence[Piece], folder: Path, *, spec: LogMelSpec = SPEC, workers: int | None = None) -> list[F32]:
+    return cached_frames(pieces, spec, tick_frames=32, folder=folder, workers=workers)
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every file below, by name."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same(got: Sequence[F32], pieces: Sequence[Piece], *, spec: LogMelSpec = SPEC) -> None:
+    """Exactly what the front end gives."""
+    for one, piece in zip(got, pieces, strict=True):
+        expected = piece_frames(piece, spec, tick_frames=32)
+        assert one.dtype == np.float32
+        assert one.shape == expected.shape
+        assert one.tobytes() == expected.tobytes()
+
+
+def test_the_cache_gives_the_bits_of_the_front_end(sounds: list[Piece], tmp_path: Path) -> None:
+    for _ in range(2):
+        got = frames(sounds, tmp_path / "cache")
+        assert_same(got, sounds)
+    assert [len(one) for one in got] == [186, 194, 61, 0]
+
+
+def test_what_is_cached_is_not_computed_again(sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds, tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    frames(sounds[::-1], tmp_path / "cache")
+    assert files(tmp_path / "cache") == before
+    (shard,) = (tmp_path / "cache").rglob("*.npy")
+    np.load(shard, mmap_mode="r+")[:] = 7.0  # what is read now can come from nowhere else
+    assert [one.tolist() for one in frames(sounds[2:], tmp_path / "cache")] == [[[7.0] * 16] * 61, []]
+
+
+def test_only_what_is_missing_is_computed(sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds[:2], tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    assert_same(frames(sounds, tmp_path / "cache"), sounds)
+    after = files(tmp_path / "cache")
+    assert {name: after[name] for name in before} == before
+    new = [path for path in (tmp_path / "cache").rglob("*.npy") if path.name not in before]
+    assert [np.load(path).shape for path in new] == [(61, 16)]
+
+
+def test_a_file_goes_by_its_content(sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds, tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    moved = sounds[0].recording.path.rename(tmp_path / "moved.flac")
+    frames([Piece(Recording(moved, sample_rate_hz=16000))], tmp_path / "cache")
+    assert files(tmp_path / "cache") == before
+    soundfile.write(moved, hum(9, 48_000), 16000)
+    changed = [Piece(Recording(moved, sample_rate_hz=16000))]
+    assert_same(frames(changed, tmp_path / "cache"), changed)
+
+
+@pytest.mark.parametrize(
+    "change", [{"floor": 1e-9}, {"n_mels": 15}, {"hop_length": 200}, {"fmin_hz": 100.0}, {"window_fn": "boxcar"}]
+)
+def test_another_front_end_has_its_own_frames(change: dict[str, object], sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds, tmp_path / "cache")
+    other = LogMelSpec(**{**vars(SPEC), **change})
+    assert_same(frames(sounds, tmp_path / "cache", spec=other), sounds, spec=other)
+
+
+def test_channels_times_and_ticks_have_their_own_frames(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([hum(0, 32_000), hum(1, 32_000)], axis=1), 16000)
+    channels = [Piece(Recording(path, sample_rate_hz=16000, channel=channel)) for channel in (None, 1, 2)]
+    times = [Piece(Recording(path, sample_rate_hz=16000), start_s=start, stop_s=stop) for start, stop in ((0, 1), (1, 2), (1, 9))]
+    assert_same(frames([*channels, *times], tmp_path / "cache"), [*channels, *times])
+    before = files(tmp_path / "cache")
+    cached_frames(channels, SPEC, tick_frames=16, folder=tmp_path / "cache")
+    assert len(files(tmp_path / "cache")) == 2 * len(before)
+
+
+def test_several_processes_give_the_same_bits(sounds: list[Piece], tmp_path: Path) -> None:
+    assert_same(frames(sounds, tmp_path / "cache", workers=2), sounds)
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) > 1
+
+
+def test_frames_are_mapped_and_read_only(sounds: list[Piece], tmp_path: Path) -> None:
+    one = frames(sounds, tmp_path / "cache")[0]
+    assert not one.flags.writeable
+    base: object = one
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_cannot_be_read_leaves_nothing_broken(workers: int, sounds: list[Piece], tmp_path: Path) -> None:
+    path = sounds[1].recording.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match=r"1\.flac: is cut off after"):
+        frames(sounds, tmp_path / "cache", workers=workers)
+    left = [name for name in files(tmp_path / "cache") if name.endswith(".part")]
+    assert left == []
+    path.write_bytes(whole)
+    assert_same(frames(sounds, tmp_path / "cache"), sounds)
+
+
+def test_a_kill_leaves_nothing_broken(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(hum(0, 16000 * 60), 30), 16000)
+    code = (
+        "import sys; from pathlib import Path; from tests.train.test_features import *\n"
+        "frames([Piece(Recording(Path(sys.argv[1]), sample_rate_hz=16000))], Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path), str(tmp_path / "cache")], cwd=ROOT)
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "cache").rglob("*.part")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    assert all(name.endswith(".part") for name in files(tmp_path / "cache"))
+    piece = Piece(Recording(path, sample_rate_hz=16000))
+    assert_same(frames([piece], tmp_path / "cache"), [piece])
+
+
+@pytest.mark.parametrize("damage", ["cut", "no frames", "no index", "no json"])
+def test_damage_is_computed_again(damage: str, sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds, tmp_path / "cache")
+    (shard,), (index,) = (list((tmp_path / "cache").rglob(pattern)) for pattern in ("*.npy", "*.json"))
+    if damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    elif damage == "no frames":
+        shard.unlink()
+    elif damage == "no index":
+        index.unlink()
+    else:
+        index.write_text(index.read_text()[:-5])
+    assert_same(frames(sounds, tmp_path / "cache"), sounds)
+
+
+def test_the_cache_is_plain_numpy_and_json(sounds: list[Piece], tmp_path: Path) -> None:
+    frames(sounds, tmp_path / "cache")
+    (shard,), (index,) = (list((tmp_path / "cache").rglob(pattern)) for pattern in ("*.npy", "*.json"))
+    assert np.load(shard, allow_pickle=False).shape == (441, 16)
+    assert sum(n for _, n in json.loads(index.read_text()).values()) == 441
+
+
+@pytest.mark.parametrize(
+    ("base", "folder"), [("/var/x", "/var/x"), (None, "/home/me/.cache"), ("not/absolute", "/home/me/.cache")]
+)
+def test_the_cache_is_where_caches_are(base: str | None, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "HOME", "/home/me")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if base is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", base)
+    assert default_folder() == Path(folder) / "stethos" / "frames"
+
+
+def naive(recordings: Sequence[F32], *, n_frames: int, hop_frames: int) -> list[list[float]]:
+    return [
+        one[first : first + n_frames].reshape(-1).tolist()
+        for one in recordings
+        for first in range(0, len(one) - n_frames + 1, hop_frames)
+    ]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    n_frames=st.integers(1, 8),
+    hop_frames=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_windows_are_those_of_a_naive_loop(lengths: list[int], n_frames: int, hop_frames: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    recordings = [rng.standard_normal((n, 3)).astype(np.float32) for n in lengths]
+    windows = WindowSet(recordings, n_frames=n_frames, hop_frames=hop_frames)
+    expected = naive(recordings, n_frames=n_frames, hop_frames=hop_frames)
+    assert len(windows) == len(expected)
+    which = rng.integers(0, len(expected), 50) if expected else np.empty(0, np.intp)
+    got = windows.windows(which)
+    assert got.dtype == np.float32
+    assert got.shape == (len(which), 3 * n_frames)
+    assert got.tolist() == [expected[i] for i in which]
+    assert windows.windows(np.arange(len(windows))).tolist() == expected
+
+
+@pytest.mark.parametrize(("n_frames", "hop_frames"), [(1, 1), (5, 1), (5, 4), (8, 8), (3, 16)])
+def test_windows_are_those_of_the_device(n_frames: int, hop_frames: int) -> None:
+    frames = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    device = Windows(WindowSpec(n_frames=n_frames, hop_frames=hop_frames), n_bands=3, tick_frames=32)
+    expected = []
+    for first in range(0, 200, 32):
+        tick = np.zeros((32, 3), np.float32)
+        n_valid = len(frames[first : first + 32])
+        tick[:n_valid] = frames[first : first + 32]
+        rows, valid = device.push(tick, n_valid)
+        expected += rows[valid].tolist()
+    windows = WindowSet([frames], n_frames=n_frames, hop_frames=hop_frames)
+    assert windows.windows(np.arange(len(windows))).tolist() == expected
+
+
+def test_windows_of_mapped_and_of_loaded_frames_mix(sounds: list[Piece], tmp_path: Path) -> None:
+    mapped = frames(sounds, tmp_path / "cache")
+    loaded = [np.array(one) for one in mapped]
+    mixed = WindowSet([mapped[0], loaded[1], mapped[2], loaded[3]], n_frames=5)
+    plain = WindowSet(loaded, n_frames=5)
+    which = np.random.default_rng(0).permutation(len(plain))
+    assert np.array_equal(mixed.windows(which), plain.windows(which))
+    assert np.array_equal(mixed.band_statistics(), plain.band_statistics())
+    assert mixed.range() == plain.range()
+
+
+def test_frames_are_not_copied() -> None:
+    recordings = [np.zeros((100, 3), np.float32), np.zeros((50, 3), np.float32)]
+    windows = WindowSet(recordings, n_frames=5)
+    recordings[1][:] = 1.0
+    assert windows.windows(np.array([0, len(windows) - 1])).tolist() == [[0.0] * 15, [1.0] * 15]
+
+
+@given(st.lists(st.integers(0, 9000), min_size=1, max_size=4), st.floats(-100, 0), st.integers(0, 9))
+def test_statistics_are_those_of_all_frames_at_once(lengths: list[int], level: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    recordings = [(level + rng.standard_normal((n, 2)) * (3.0, 0.01)).astype(np.float32) for n in [*lengths, 7]]
+    everything = np.concatenate(recordings).astype(np.float64)
+    windows = WindowSet(recordings, n_frames=5)
+    mean, deviation = windows.band_statistics()
+    # Both sum up in float64, in another order.
+    np.testing.assert_allclose(mean, everything.mean(axis=0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(deviation, np.maximum(everything.std(axis=0), 0.1), rtol=1e-9)
+    assert windows.range() == (everything.min(), everything.max())
+
+
+@pytest.mark.parametrize("which", [[-1], [11], [0, 99]])
+def test_a_window_that_is_not_there_is_an_error(which: list[int]) -> None:
+    windows = WindowSet([np.zeros((15, 3), np.float32)], n_frames=5)
+    with pytest.raises(IndexError, match=r"windows must be in 0\.\.10, got"):
+        windows.windows(np.array(which))
+
+
+def test_impossible_windows_are_named() -> None:
+    frame = np.zeros((15, 3), np.float32)
+    with pytest.raises(ConfigError, match="hop_frames must be at least 1, got 0"):
+        WindowSet([frame], n_frames=5, hop_frames=0)
+    with pytest.raises(ConfigError, match="recordings must have the same bands, got 3, 4"):
+        WindowSet([frame, np.zeros((15, 4), np.float32)], n_frames=5)
+    with pytest.raises(SourceError, match="must hold at least one frame"):
+        WindowSet([frame[:0]], n_frames=5).band_statistics()

@@ -1,0 +1,175 @@
+"""`train inspect` says what a data set holds and names what cannot be used."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from monitor.core.arrays import F32
+from monitor.core.errors import SourceError
+from tests.signals import hum
+from train.commands import inspect
+from train.datasets import LAYOUTS, read_dataset
+from train.datasets.survey import survey
+
+
+def write(path: Path, samples: F32, *, rate_hz: int = 16000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate_hz)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    for i in range(4):
+        write(tmp_path / f"set/normal/{i}.wav", hum(i, 32_000))
+    write(tmp_path / "set/anomaly/x.flac", hum(9, 16_000))
+    return tmp_path / "set"
+
+
+def run(*words: object) -> None:
+    parser = argparse.ArgumentParser()
+    inspect.add(parser.add_subparsers())
+    arguments = parser.parse_args(["inspect", *map(str, words)])
+    arguments.run(arguments)
+
+
+def fact(out: str, name: str) -> str:
+    """The lines of one fact."""
+    lines = out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"{name} "))
+    rest = lines[first + 1 :]
+    more = next((i for i, line in enumerate(rest) if not line.startswith(" ")), len(rest))
+    return "\n".join(line[12:] for line in [lines[first], *rest[:more]])
+
+
+def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(good)
+    out = capsys.readouterr().out
+    assert out.splitlines()[:5] == [
+        f"{good}: plain (normal/ and, if any, anomaly/ or abnormal/)",
+        "",
+        "machine  normal  hours  anomaly  hours",
+        "              4  0.002        1  0.000",
+        "total         4  0.002        1  0.000",
+    ]
+    assert fact(out, "rates") == "16000 Hz (5 files)"
+    assert fact(out, "channels") == "1 in a file (5 files)"
+    assert fact(out, "length") == "min 1.0, median 2.0, max 2.0 s"
+    assert all(fact(out, name) == "none" for name in ("clipped", "silent", "duplicates", "unreadable", "misplaced"))
+
+
+def test_machines_and_parts_have_a_row_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i, name in enumerate(("train/normal_id_01", "train/normal_id_02", "test/normal_id_01", "test/anomaly_id_01")):
+        write(tmp_path / f"ToyCar/{name}_00000000.wav", hum(i, 16_000 * 36))
+    run(tmp_path)
+    assert capsys.readouterr().out.splitlines()[2:7] == [
+        "machine  id     part   normal  hours  anomaly  hours",
+        "ToyCar   id_01  test        1  0.010        1  0.010",
+        "ToyCar   id_01  train       1  0.010        0  0.000",
+        "ToyCar   id_02  train       1  0.010        0  0.000",
+        "total                       3  0.030        1  0.010",
+    ]
+
+
+def test_levels_are_rms_against_full_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for db in (-40, -20, -6):
+        square = np.where(np.arange(32_000) % 40 < 20, 1.0, -1.0) * 10.0 ** (db / 20)
+        write(tmp_path / f"normal/{-db}.wav", square.astype(np.float32))
+    run(tmp_path)
+    assert fact(capsys.readouterr().out, "level") == "min -40.0, median -20.0, max -6.0 dBFS (RMS)"
+
+
+def clipped(folder: Path) -> None:
+    write(folder / "normal/loud.wav", np.clip(40 * hum(5, 24_000), -1, 1))
+
+
+def silent(folder: Path) -> None:
+    write(folder / "normal/off.wav", np.zeros(16_000, np.float32))
+
+
+def duplicate(folder: Path) -> None:
+    samples, _ = soundfile.read(folder / "normal/2.wav", dtype="float32")
+    write(folder / "normal/again.flac", samples)
+
+
+def mixed(folder: Path) -> None:
+    write(folder / "normal/fast.wav", hum(5, 48_000), rate_hz=48_000)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "told"),
+    [
+        (clipped, "clipped", "normal/loud.wav (2 s)"),
+        (silent, "silent", "normal/off.wav"),
+        (duplicate, "duplicates", "normal/2.wav = normal/again.flac"),
+        (mixed, "rates", "16000 Hz (5 files), 48000 Hz (1 file); mixed, all are resampled to the recipe's rate"),
+    ],
+)
+def test_what_should_be_looked_at_is_named(
+    make: Callable[[Path], None], name: str, told: str, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(good)
+    run(good)
+    assert fact(capsys.readouterr().out, name) == told
+
+
+def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (good / "normal/text.wav").write_text("no sound")
+    whole = (good / "normal/0.wav").read_bytes()
+    (good / "normal/0.wav").write_bytes(whole[:20_000])
+    with pytest.raises(SourceError, match=r"cannot be trained on as it is: 2 files cannot be read$") as error:
+        run(good)
+    assert error.value.exit_status == 1
+    lines = fact(capsys.readouterr().out, "unreadable").splitlines()
+    assert len(lines) == 2
+    assert "0.wav: is cut off after 0.6" in lines[0]
+    assert "text.wav: is not a sound file that libsndfile reads" in lines[1]
+
+
+def test_anomalies_in_the_training_part_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("normal_id_00_00000000", "anomaly_id_00_00000000"):
+        write(tmp_path / f"fan/train/{name}.wav", hum(len(name), 16_000))
+    with pytest.raises(SourceError, match="1 file in the training part should be normal, got anomalies"):
+        run(tmp_path)
+    assert fact(capsys.readouterr().out, "misplaced").startswith("fan/train/anomaly_id_00_00000000.wav (anomaly in")
+
+
+def test_nothing_normal_fails(tmp_path: Path) -> None:
+    write(tmp_path / "anomaly/x.wav", hum(0, 16_000))
+    with pytest.raises(SourceError, match="it has no normal sound to train on"):
+        run(tmp_path)
+
+
+def test_a_long_list_is_cut_short(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(13):
+        write(good / f"normal/off-{i}.wav", np.zeros(8_000 + i, np.float32))
+    run(good)
+    lines = fact(capsys.readouterr().out, "silent").splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "and 3 more"
+
+
+def test_one_channel_may_be_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "normal/a.wav", np.stack([hum(0, 16_000), np.zeros(16_000)], axis=1).astype(np.float32))
+    run(tmp_path, "--channel", 2)
+    assert fact(capsys.readouterr().out, "silent") == "normal/a.wav"
+    run(tmp_path, "--channel", 1)
+    assert fact(capsys.readouterr().out, "silent") == "none"
+
+
+def test_the_layout_may_be_given_and_help_lists_them(tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(good, "--layout", "plain")
+    with pytest.raises(SourceError, match="must hold sound files as mimii"):
+        run(good, "--layout", "mimii")
+    with pytest.raises(SystemExit):
+        run("--help")
+    help_text = capsys.readouterr().out
+    assert all(name in help_text for name in LAYOUTS)
+
+
+def test_several_processes_hear_the_same(good: Path) -> None:
+    clips = read_dataset(good).clips
+    assert survey(clips, workers=2) == survey(clips, workers=1)

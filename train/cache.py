@@ -1,0 +1,158 @@
+"""Frames of recordings, computed once on all cores and kept on disk, mapped into memory when used.
+
+`FOLDER/<front end>/<shard>.npy` holds the frames of some recordings one after the other (frames, n_bands), float32, dB;
+`<shard>.json` says which: piece -> first frame, number of frames. A piece goes by the SHA-256 of its file's bytes, its channel
+and its times; a front end by its parameters, the tick, and the code and libraries that compute it. What is there is never
+changed, so the whole folder may be deleted at any time; a killed run may leave a hidden `.part` file that nothing
+reads. One hour at 16 kHz, hop 512 and 64 bands takes 29 MB.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+import monitor
+from monitor.core.arrays import F32
+from monitor.core.frontend import FrontEndSpec
+from train.datasets import Piece
+from train.datasets.files import file_sha256
+from train.datasets.parallel import in_parallel, n_cores
+from train.features import stream_piece
+
+SHARD_S = 1800.0  # sound in a shard, unless one recording is longer
+_FEW_S = 1800.0  # of sound are read before other processes have even started
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Frames to compute into one file."""
+
+    path: Path  # without suffix
+    pieces: tuple[tuple[str, Piece], ...]  # by key
+    spec: FrontEndSpec
+    tick_frames: int
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/stethos/frames`, by default below `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "stethos" / "frames"
+
+
+def cached_frames(
+    pieces: Sequence[Piece], spec: FrontEndSpec, *, tick_frames: int, folder: Path | None = None, workers: int | None = None
+) -> list[F32]:
+    """Frames (m, n_bands), float32, dB, read only, of every piece, mapped from the cache once they are in it."""
+    front_end = (folder or default_folder()) / _front_end_key(spec, tick_frames)
+    with ThreadPoolExecutor(n_cores()) as threads:
+        keys = list(threads.map(_piece_key, pieces))
+    kept = _map(front_end, set(keys))
+    missing = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in kept}
+    if missing:
+        front_end.mkdir(parents=True, exist_ok=True)
+        if workers is None:
+            workers = 1 if sum(map(_seconds, missing.values())) < _FEW_S else n_cores()
+        shards = list(_shards(missing, front_end, spec, tick_frames=tick_frames, workers=workers))
+        for _ in in_parallel(_write, shards, workers=workers, bar="features"):
+            pass
+        kept |= _map(front_end, set(missing))
+    return [kept[key] for key in keys]
+
+
+def _shards(missing: dict[str, Piece], folder: Path, spec: FrontEndSpec, *, tick_frames: int, workers: int) -> Iterator[Shard]:
+    """Deal pieces out to shards of about the same length, enough of them to keep all workers busy."""
+    limit_s = min(SHARD_S, sum(map(_seconds, missing.values())) / workers)
+    some: list[tuple[str, Piece]] = []
+    length_s = 0.0
+    for number, (key, piece) in enumerate(missing.items(), 1):
+        some.append((key, piece))
+        length_s += _seconds(piece)
+        if length_s >= limit_s or number == len(missing):
+            name = hashlib.sha256("".join(key for key, _ in some).encode()).hexdigest()[:32]
+            yield Shard(path=folder / name, pieces=tuple(some), spec=spec, tick_frames=tick_frames)
+            some, length_s = [], 0.0
+
+
+def _write(shard: Shard) -> None:
+    """Compute and write a shard; the index, which makes it count, comes last."""
+    index: dict[str, tuple[int, int]] = {}
+    n_frames = 0
+    with _aside(shard.path.with_suffix(".npy")) as file:
+        _write_header(file, 0, shard.spec.n_bands)
+        for key, piece in shard.pieces:
+            first = n_frames
+            for frames in stream_piece(piece, shard.spec, tick_frames=shard.tick_frames):
+                file.write(np.ascontiguousarray(frames, "<f4").data)
+                n_frames += len(frames)
+            index[key] = (first, n_frames - first)
+        file.seek(0)
+        _write_header(file, n_frames, shard.spec.n_bands)
+    with _aside(shard.path.with_suffix(".json")) as file:
+        file.write(json.dumps(index).encode())
+
+
+def _write_header(file: BinaryIO, n_frames: int, n_bands: int) -> None:
+    """The .npy header; NumPy leaves room in it for the number of rows to grow."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (n_frames, n_bands)})
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there under its name only when it is whole and on the disk."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _map(folder: Path, keys: set[str]) -> dict[str, F32]:
+    """Frames of those keys that are there."""
+    found: dict[str, F32] = {}
+    for index in sorted(folder.glob("*.json")):
+        try:
+            rows = {key: place for key, place in json.loads(index.read_bytes()).items() if key in keys}
+            if not rows:
+                continue
+            frames = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            continue  # cut short or deleted by somebody: computed again
+        found |= {key: np.asarray(frames[first : first + n]) for key, (first, n) in rows.items()}
+    return found
+
+
+def _front_end_key(spec: FrontEndSpec, tick_frames: int) -> str:
+    folder = Path(monitor.__path__[0])
+    code = [file_sha256(path) for part in ("core", "sources") for path in sorted((folder / part).glob("*.py"))]
+    libraries = [soxr.__version__, soundfile.__libsndfile_version__]
+    return _digest({"spec": asdict(spec), "tick_frames": tick_frames, "code": code, "libraries": libraries})
+
+
+def _piece_key(piece: Piece) -> str:
+    recording = piece.recording
+    how = {"channel": recording.channel, "rate_hz": recording.sample_rate_hz}
+    return _digest({"file": recording.sha256(), **how, "start_s": piece.start_s, "stop_s": piece.stop_s})
+
+
+def _digest(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _seconds(piece: Piece) -> float:
+    """How long a piece is, about."""
+    whole = SHARD_S if piece.recording.duration_s is None else piece.recording.duration_s
+    return max(0.0, min(piece.stop_s, whole) - piece.start_s)

@@ -1,0 +1,122 @@
+"""`train inspect`: what a data set holds, and what of it cannot be used."""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from train.commands.arguments import Commands, count
+
+if TYPE_CHECKING:
+    from train.datasets import Clip, Dataset
+    from train.datasets.survey import Heard
+
+_NAMED = 10  # files in a list, and how many more
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    inspect = commands.add_parser(
+        "inspect",
+        help="say what a data set holds and what of it cannot be used",
+        description="Read every file of DATASET; exit status 1 when it cannot be trained on as it is.",
+    )
+    inspect.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings")
+    layouts = "mimii, toyadmos, dcase2020, dcase2021 or plain"
+    inspect.add_argument("--layout", metavar="NAME", help=f"how it is laid out: {layouts} (default: recognise it)")
+    inspect.add_argument("--channel", type=count, metavar="N", help="hear channel N, from 1 (default: the mean of all)")
+    inspect.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from monitor.core.errors import SourceError
+    from train.datasets import LAYOUTS, read_dataset
+    from train.datasets.survey import survey
+
+    dataset = read_dataset(arguments.dataset, layout=arguments.layout)
+    heard = survey(dataset.clips, channel=arguments.channel)
+    print(f"{dataset.root}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
+    print(_table(heard) + "\n")
+    print("\n".join(f"{name:<12}{text}" for name, text in _facts(dataset, heard)))
+    problems = _problems(dataset, heard)
+    if problems:
+        raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
+
+
+def _table(heard: Sequence["Heard"]) -> str:
+    """A row for each machine, id, section, domain and part; columns that say nothing are left out."""
+    titles = ["machine", "id", "section", "domain", "part", "normal", "hours", "anomaly", "hours"]
+    groups: dict[tuple[str, ...], list[Heard]] = defaultdict(list)
+    for one in heard:
+        groups[tuple(str(getattr(one.clip, name) or "") for name in titles[:5])].append(one)
+    rows = [titles]
+    for key, members in [*sorted(groups.items()), (("total", "", "", "", ""), list(heard))]:
+        labels = [[one for one in members if one.clip.label == label] for label in ("normal", "anomaly")]
+        numbers = [(str(len(some)), f"{sum(one.duration_s for one in some) / 3600:.3f}") for some in labels]
+        rows.append([*key, *numbers[0], *numbers[1]])
+    shown = [i for i in range(len(titles)) if i in (0, *range(5, 9)) or any(row[i] for row in rows[1:])]
+    widths = {i: max(len(row[i]) for row in rows) for i in shown}
+    lines = ("  ".join(row[i].ljust(widths[i]) if i < 5 else row[i].rjust(widths[i]) for i in shown) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, str]]:
+    good = [one for one in heard if one.error is None]
+    rates = Counter(one.rate_hz for one in good)
+    mixed = "; mixed, all are resampled to the recipe's rate" if len(rates) > 1 else ""
+    yield "rates", _counts(rates, "Hz") + mixed
+    yield "channels", _counts(Counter(one.n_channels for one in good), "in a file")
+    yield "recordings", f"{len({one.clip.recording for one in heard})}; files of one are never split apart"
+    if good:
+        yield "length", _range([one.duration_s for one in good], "s")
+        yield "level", _range([one.rms_dbfs for one in good], "dBFS (RMS)")
+    yield "clipped", _names(f"{dataset.relative(one.clip)} ({one.clipped_s:.0f} s)" for one in good if one.clipped_s)
+    yield "silent", _names(dataset.relative(one.clip) for one in good if one.silent)
+    yield "duplicates", _names(_duplicates(dataset, good))
+    yield "unreadable", _names(one.error for one in heard if one.error is not None)
+    yield "misplaced", _names(f"{dataset.relative(clip)} (anomaly in the training part)" for clip in _misplaced(heard))
+    if dataset.skipped:
+        yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} (no machine)" for path in dataset.skipped)
+
+
+def _problems(dataset: "Dataset", heard: Sequence["Heard"]) -> list[str]:
+    """What makes training impossible."""
+    usable = any(one.clip.label == "normal" and one.clip.part != "test" and one.error is None for one in heard)
+    n_unreadable, misplaced = sum(one.error is not None for one in heard), _misplaced(heard)
+    return [
+        *([] if usable else ["it has no normal sound to train on"]),
+        *([f"{_files(n_unreadable)} cannot be read"] if n_unreadable else []),
+        *([f"{_files(len(misplaced))} in the training part should be normal, got anomalies"] if misplaced else []),
+    ]
+
+
+def _misplaced(heard: Sequence["Heard"]) -> list["Clip"]:
+    return [one.clip for one in heard if one.clip.label == "anomaly" and one.clip.part == "train"]
+
+
+def _duplicates(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[str]:
+    same: dict[str, list[str]] = defaultdict(list)
+    for one in heard:
+        same[one.sha256].append(dataset.relative(one.clip))
+    return (" = ".join(names) for names in same.values() if len(names) > 1)
+
+
+def _range(values: Sequence[float], unit: str) -> str:
+    return f"min {min(values):.1f}, median {median(values):.1f}, max {max(values):.1f} {unit}"
+
+
+def _counts(counter: Counter[int], unit: str) -> str:
+    return ", ".join(f"{value} {unit} ({_files(n)})" for value, n in sorted(counter.items())) or "none"
+
+
+def _files(n: int) -> str:
+    return f"{n} file{'' if n == 1 else 's'}"
+
+
+def _names(names: Iterable[str]) -> str:
+    """The first few, a line each."""
+    names = list(names)
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return f"\n{'':<12}".join([*names[:_NAMED], *more]) or "none"

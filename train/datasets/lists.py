@@ -1,0 +1,42 @@
+"""A split as three lists of files, train.txt, held_out.txt and test.txt: one path under the data set's root a line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monitor.core.errors import SourceError
+from train.datasets.clip import Clip, Dataset
+from train.datasets.partition import Split
+
+NAMES = ("train", "held_out", "test")
+
+
+def save_split(split: Split, folder: Path, root: Path) -> None:
+    """Write the lists into `folder`, POSIX paths relative to `root`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        clips: Sequence[Clip] = getattr(split, name)
+        lines = [clip.path.relative_to(root).as_posix() for clip in clips]
+        for line in lines:
+            if len(line.splitlines()) > 1:
+                raise SourceError(f"{line!r}: must not hold a line break to be listed in a split")
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def load_split(folder: Path, dataset: Dataset) -> Split:
+    """Read the lists back; a path that the data set does not hold is an error that names it."""
+    clips = {dataset.relative(clip): clip for clip in dataset.clips}
+    return Split(**{name: _load(folder / f"{name}.txt", clips, dataset.root) for name in NAMES})
+
+
+def _load(path: Path, clips: dict[str, Clip], root: Path) -> tuple[Clip, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise SourceError(f"{path}: must be a list of sound files: {error.strerror}") from error
+    found: list[Clip] = []
+    for number, line in enumerate(lines, 1):
+        if line not in clips:
+            raise SourceError(f"{path}, line {number}: must name a sound file of {root}, got {line!r}")
+        found.append(clips[line])
+    return tuple(found)

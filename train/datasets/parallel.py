@@ -1,0 +1,67 @@
+"""Do the same with many items on all cores, under one progress bar."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from monitor.core.errors import SourceError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def n_cores() -> int:
+    """Cores of this computer."""
+    return os.cpu_count() or 1
+
+
+def in_parallel(
+    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, bar: str, chunk: int = 1
+) -> Iterator[Result]:
+    """Results of `work`, a function of a module, on every item, in the order of the items; the first error ends it.
+
+    The processes are started anew (spawn), not copied: a copy of a process that runs TensorFlow's threads may hang.
+    """
+    progress = tqdm(total=len(items), desc=bar, unit="file", disable=None, leave=False)
+    with progress:
+        for result in map(work, items) if workers == 1 else _spawned(work, items, workers=workers, chunk=chunk):
+            progress.update()
+            yield result
+
+
+def _spawned(work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, chunk: int) -> Iterator[Result]:
+    pool = ProcessPoolExecutor(min(workers, max(1, len(items))), mp_context=get_context("spawn"), initializer=_prepare)
+    try:
+        with _one_blas_thread():
+            results = pool.map(work, items, chunksize=chunk)
+        yield from results
+    except BrokenProcessPool as error:
+        raise SourceError("a process that read recordings was killed, perhaps for lack of memory") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """For processes started meanwhile: they share the cores already, and NumPy reads this when it is imported."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _prepare() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one tells the others

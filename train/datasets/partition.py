@@ -1,0 +1,117 @@
+"""Partition a data set into clips to train on, normal clips held out for calibration, and clips to test with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from monitor.core.errors import SourceError
+from train.datasets.clip import Clip, Dataset
+
+Group = tuple[Clip, ...]  # of one recording
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which clips serve what. Train and held out are normal and nothing of them is tested with.
+
+    They share clips only where all sound is one recording: then both hold the same, and `split_pieces` cuts it in time.
+    """
+
+    train: tuple[Clip, ...]
+    held_out: tuple[Clip, ...]
+    test: tuple[Clip, ...]
+
+    def __post_init__(self) -> None:
+        train, held_out, test = ({clip.path for clip in clips} for clips in (self.train, self.held_out, self.test))
+        for clip in (*self.train, *self.held_out):
+            if clip.label != "normal":
+                raise SourceError(f"{clip.path}: train and held out must hold normal sound only, got an anomaly")
+            if clip.path in test:
+                raise SourceError(f"{clip.path}: must not be tested with and be in train or held out")
+        if train & held_out and train != held_out:
+            raise SourceError(f"{min(train & held_out)}: must be in train or held out, got both")
+
+    @property
+    def in_time(self) -> bool:
+        """Whether train and held out are the same clips, to be cut in time."""
+        return bool(self.train) and self.train == self.held_out
+
+
+def split_dataset(dataset: Dataset, *, held_out: float, seed: int, test_share: float = TEST_SHARE) -> Split:
+    """Partition recordings, never parts of them, by seed, in each machine, id, section and domain alike.
+
+    Anomalies and what the layout calls test are for testing. A data set that has anomalies but no test part gives
+    `test_share` of its normal recordings to the test as well; of what is left, the share `held_out` is held out. Where
+    all of it is one recording, its last clips are drawn; if it is one clip (or its channels), it is cut in time.
+    """
+    normal = dataset.labelled("normal")
+    tested = {clip.recording for clip in dataset.clips if clip.label == "anomaly" or clip.part == "test"}
+    groups = _groups([clip for clip in normal if clip.recording not in tested])
+    if not groups:
+        raise SourceError(f"{dataset.root}: must hold normal sound to train on, got none (layout {dataset.layout})")
+    rng: np.random.Generator | None = np.random.default_rng(seed)
+    if len(groups) == 1:
+        channels = {clip.file_channel for clip in groups[0]}
+        if len(groups[0]) == 1 or len(channels) > 1:
+            return Split(train=groups[0], held_out=groups[0], test=_sorted(dataset, tested, ()))
+        groups, rng = [(clip,) for clip in groups[0]], None
+    drawn: list[Group] = []
+    if tested and all(clip.part != "test" for clip in dataset.clips):
+        drawn, groups = _draw(groups, min(len(groups) - 2, max(1, round(test_share * len(groups)))), rng)
+    kept_out, train = _draw(groups, min(len(groups) - 1, max(1, round(held_out * len(groups)))), rng)
+    return Split(train=_flat(train), held_out=_flat(kept_out), test=_sorted(dataset, tested, _flat(drawn)))
+
+
+def _groups(clips: Sequence[Clip]) -> list[Group]:
+    """Clips by recording, in the order of the recordings' names."""
+    ordered = sorted(clips, key=lambda clip: (clip.recording, clip.path))
+    return [tuple(group) for _, group in groupby(ordered, key=lambda clip: clip.recording)]
+
+
+def _draw(groups: list[Group], n: int, rng: np.random.Generator | None) -> tuple[list[Group], list[Group]]:
+    """Draw `n` groups, from every stratum its share of them, and those left; without a generator the last ones."""
+    if n < 1:
+        return [], groups
+    if rng is None:
+        return groups[-n:], groups[:-n]
+    names = [_stratum(group) for group in groups]
+    strata = sorted(set(names))
+    members = [rng.permutation([i for i, name in enumerate(names) if name == stratum]) for stratum in strata]
+    counts = _apportion([len(indexes) for indexes in members], n, rng)
+    drawn = {int(i) for indexes, count in zip(members, counts, strict=True) for i in indexes[:count]}
+    return [groups[i] for i in sorted(drawn)], [group for i, group in enumerate(groups) if i not in drawn]
+
+
+def _apportion(sizes: Sequence[int], n: int, rng: np.random.Generator) -> list[int]:
+    """Share `n` among strata by size: the whole parts first, the rest by largest remainder, ties by lot.
+
+    A stratum keeps its last group as long as others have some to spare.
+    """
+    room = np.array([size - 1 for size in sizes])
+    if room.sum() < n:
+        room = np.array(sizes)
+    exact = np.array(sizes) * n / sum(sizes)
+    counts = np.minimum(exact.astype(int), room)
+    lot = rng.permutation(len(sizes))
+    while counts.sum() < n:
+        need = np.where(counts < room, exact - counts, -np.inf)
+        counts[lot[np.argmax(need[lot])]] += 1
+    return [int(count) for count in counts]
+
+
+def _stratum(group: Group) -> tuple[str, ...]:
+    clip = group[0]
+    return tuple(value or "" for value in (clip.machine, clip.id, clip.section, clip.domain))
+
+
+def _flat(groups: Sequence[Group]) -> tuple[Clip, ...]:
+    return tuple(sorted((clip for group in groups for clip in group), key=lambda clip: clip.path))
+
+
+def _sorted(dataset: Dataset, recordings: set[str], drawn: Sequence[Clip]) -> tuple[Clip, ...]:
+    """The clips of these recordings and the drawn ones, in the order of the data set."""
+    paths = {clip.path for clip in drawn}
+    return tuple(clip for clip in dataset.clips if clip.recording in recordings or clip.path in paths)

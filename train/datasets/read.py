@@ -1,0 +1,60 @@
+"""Read a data set: recognise its layout, and what each file is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from monitor.core.errors import SourceError
+from train.datasets.clip import Clip, Dataset
+from train.datasets.files import sound_files
+from train.datasets.layouts import LAYOUTS
+
+
+def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
+    """All sound files under `root` as clips; the layout is the first that every file fits, unless one is given.
+
+    Nothing is opened. SourceError says what was looked for where no layout fits, or one and another mixed.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise SourceError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    names = list(LAYOUTS) if layout is None else [layout]
+    if not root.is_dir():
+        raise SourceError(f"{root}: must be a folder that holds {_wanted(names)}; there is no such folder")
+    paths = [path.relative_to(root) for path in sound_files(root)]
+    if not paths:
+        raise SourceError(f"{root}: must hold sound files (WAV, FLAC, Ogg, MP3, …) as {_wanted(names)}; found none")
+    misfits: dict[str, list[Path]] = {}
+    for name in names:
+        clips, skipped, misfits[name] = _sort(root, paths, name)
+        if clips and not misfits[name]:
+            return Dataset(root=root, layout=name, clips=clips, skipped=skipped)
+    raise SourceError(_complaint(root, paths, misfits))
+
+
+def _sort(root: Path, paths: list[Path], name: str) -> tuple[tuple[Clip, ...], tuple[Path, ...], list[Path]]:
+    """Clips under this layout, files that it skips, and those that do not fit."""
+    layout, whole = LAYOUTS[name], root.resolve()
+    clips: list[Clip] = []
+    skipped: list[Path] = []
+    misfits: list[Path] = []
+    for path in paths:
+        clip = layout.clip(whole, path)
+        if clip is not None:
+            clips.append(replace(clip, path=root / path))
+        elif layout.skipped is not None and layout.skipped.search((whole / path).as_posix()):
+            skipped.append(root / path)
+        else:
+            misfits.append(path)
+    return tuple(clips), tuple(skipped), misfits
+
+
+def _complaint(root: Path, paths: list[Path], misfits: dict[str, list[Path]]) -> str:
+    nearest = min(misfits, key=lambda name: len(misfits[name]))
+    wanted = f"{root}: must hold sound files as {_wanted(list(misfits))}"
+    if len(misfits[nearest]) in (0, len(paths)):
+        return f"{wanted}; none of its {len(paths)} sound files ({paths[0].as_posix()}, …) fits"
+    odd = misfits[nearest]
+    return f"{wanted}; {len(paths) - len(odd)} files fit {nearest}, {len(odd)} ({odd[0].as_posix()}, …) do not"
+
+
+def _wanted(names: list[str]) -> str:
+    return " or ".join(f"{name} ({LAYOUTS[name].files})" for name in names)
