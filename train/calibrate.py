@@ -20,12 +20,16 @@ MIN_SPREAD_DB = 0.5
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_mels)."""
+    """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
+
+    `sequences` are the segment scores again, one array (n_i,) a recording in order of time.
+    """
 
     segment_scores: F64
     file_scores: F64
     mean_frames: F64
     hours: float
+    sequences: tuple[F64, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,22 @@ class Thresholds:
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     """Score every full segment of every piece; of a piece shorter than a segment, its longest one."""
-    segments: list[tuple[float, F64]] = []
+    segments: list[list[tuple[float, F64]]] = []
     files: list[float] = []
     seconds = 0.0
     for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
         scored = _segments(scorer, piece)
-        segments += [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks] or [
-            (score, frame) for score, _, frame in scored[-1:]
-        ]
+        full = [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks]
+        segments.append(full or [(score, frame) for score, _, frame in scored[-1:]])
         score = scorer.file_score()
         files += [] if score is None else [score]
         front_end = scorer.spec.front_end
         seconds += scorer.scored_frames * front_end.hop_length / front_end.sample_rate_hz
-    if not segments:
+    if not any(segments):
         raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
-    scores, frames = zip(*segments, strict=True)
-    return HeldOut(np.array(scores), np.array(files), np.array(frames), seconds / 3600)
+    sequences = tuple(np.array([score for score, _ in scored]) for scored in segments if scored)
+    frames = np.array([frame for scored in segments for _, frame in scored])
+    return HeldOut(np.concatenate(sequences), np.array(files), frames, seconds / 3600, sequences)
 
 
 def thresholds(held_out: HeldOut, *, k: float) -> Thresholds:

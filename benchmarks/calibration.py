@@ -1,0 +1,163 @@
+"""What thresholds of every method do: the conformal promise against its law, and false events a day on made scores.
+
+    python -m benchmarks.calibration
+
+First, 200 conformal thresholds (a = 1 %, n = 1000 independent scores): realised rates against Beta(n + 1 - rank, rank).
+Then segment scores that overlap as the device's do: means over 10 of made tick scores, tick 1.024 s; calibrated on one
+hour and judged on four other days, 31 times over. Bangs lift one tick in the calibration sound as in the judged one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from scipy import stats
+
+from monitor.core.arrays import F64, Bool
+from monitor.core.calibration import conformal_rank, conformal_threshold
+from monitor.core.decision import Rule
+from train.calibrate import HeldOut
+from train.calibration.method import Method
+from train.calibration.thresholds import Calibration, calibrate
+
+TICK_S = 1.024
+SEGMENT_TICKS = 10
+DAY = round(86400 / TICK_S)
+DAYS, DRAWS, BANGS_A_DAY, BANG = 4, 31, 20, 20.0
+RULES = (Rule(raise_k=3, raise_n=5), Rule(raise_k=12, raise_n=20))
+METHODS = (
+    Method(name="mean+k*sigma", k=2.0),
+    Method(name="mean+k*sigma", k=4.0),
+    Method(name="percentile", percentile=99.9),
+    Method(name="gamma", false_alarm=0.01),
+    Method(name="conformal", false_alarm=0.01),
+    Method(name="pot"),
+    Method(name="default"),
+)
+SOUNDS: dict[str, Callable[[Generator, int], F64]] = {
+    "gamma": lambda rng, n: rng.gamma(4.0, 0.25, n),
+    "lognormal": lambda rng, n: rng.lognormal(0.0, 0.5, n),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one calibration on one sound: fraction of segments over, false events a day, threshold in sigma of clean sound."""
+
+    segments: float
+    events: float
+    sigma: float
+
+
+def main() -> None:
+    """Print the p-value and the tables."""
+    rates = conformal_rates(np.random.default_rng(0), n=1000, false_alarm=0.01, draws=200)
+    low, middle, high = np.quantile(rates, (0.05, 0.5, 0.95))
+    p_value = beta_p_value(rates, n=1000, false_alarm=0.01)
+    print(
+        f"conformal, a = 1 %, n = 1000, 200 draws: median {middle:.2%}, 90 % of them in {low:.2%} to {high:.2%}; "
+        f"Kolmogorov-Smirnov against Beta: p = {p_value:.3f}\n"
+    )
+    for sound, make in SOUNDS.items():
+        print(f"{sound} ticks; median (90th percentile) of {DRAWS} calibrations on one hour, {DAYS} days each\n")
+        print("| method | rule | segments over | events/day | with bangs | threshold, sigma | with bangs |")
+        print("|---|---|---:|---:|---:|---:|---:|")
+        for rule in RULES:
+            table = [simulate(make, rule, bangs_a_day=bangs) for bangs in (0, BANGS_A_DAY)]
+            for method, quiet, banged in zip(METHODS, *table, strict=True):
+                number = "".join(f" {value:g}" for value in method.parameters.values() if method.name not in ("default", "pot"))
+                columns = (cell(quiet, "segments", "{:.3%}"), *(cell(o, "events", "{:.2g}") for o in (quiet, banged)))
+                sigmas = (cell(o, "sigma", "{:.1f}") for o in (quiet, banged))
+                row = (f"{method.name}{number}", f"{rule.raise_k} of {rule.raise_n}", *columns, *sigmas)
+                print(f"| {' | '.join(row)} |", flush=True)
+        print()
+
+
+def cell(outcomes: list[Outcome], key: str, shape: str) -> str:
+    """Median and 90th percentile."""
+    values = [getattr(outcome, key) for outcome in outcomes]
+    return " ".join((shape.format(np.median(values)), f"({shape.format(np.quantile(values, 0.9))})"))
+
+
+def conformal_rates(rng: Generator, *, n: int, false_alarm: float, draws: int) -> F64:
+    """The true false-alarm rates (draws,) of thresholds set on n independent standard normal scores."""
+    found = [conformal_threshold(rng.standard_normal(n), false_alarm=false_alarm) for _ in range(draws)]
+    return np.asarray(stats.norm.sf(found), np.float64)
+
+
+def beta_p_value(rates: F64, *, n: int, false_alarm: float) -> float:
+    """Of a Kolmogorov-Smirnov test of the rates against what theory says of them."""
+    rank = conformal_rank(n, false_alarm=false_alarm)
+    return float(stats.kstest(rates, stats.beta(n + 1 - rank, rank).cdf).pvalue)
+
+
+def simulate(make: Callable[[Generator, int], F64], rule: Rule, *, bangs_a_day: int) -> list[list[Outcome]]:
+    """Outcomes a method, one a draw; the same sound for every method and rule."""
+    rows: list[list[Outcome]] = [[] for _ in METHODS]
+    for draw in range(DRAWS):
+        rng = np.random.default_rng((draw, bangs_a_day))
+        clean = segment_scores(make(rng, DAY))
+        normal, later = (segment_scores(bang(make(rng, n), rng, bangs_a_day)) for n in (DAY // 24, DAYS * DAY))
+        for method, row in zip(METHODS, rows, strict=True):
+            found = set_thresholds(normal, rule, method)
+            ratios = later / found.threshold
+            judge = Rule(raise_k=rule.raise_k, raise_n=rule.raise_n, clear_ratio=found.clear_ratio)
+            sigma = (found.threshold - clean.mean()) / clean.std()
+            row.append(Outcome(float(np.mean(ratios >= 1.0)), len(raises(ratios, judge)) / DAYS, float(sigma)))
+    return rows
+
+
+def bang(ticks: F64, rng: Generator, bangs_a_day: int) -> F64:
+    """Tick scores (n,) with single ones lifted, at random, so many a day on average."""
+    return np.where(rng.random(len(ticks)) < bangs_a_day / DAY, BANG * ticks, ticks)
+
+
+def segment_scores(ticks: F64) -> F64:
+    """The mean over each `SEGMENT_TICKS` of tick scores (n,): what overlapping segments score."""
+    sums = np.cumsum(np.concatenate(([0.0], ticks)))
+    return np.asarray((sums[SEGMENT_TICKS:] - sums[:-SEGMENT_TICKS]) / SEGMENT_TICKS)
+
+
+def set_thresholds(scores: F64, rule: Rule, method: Method) -> Calibration:
+    """Calibrate on one recording's segment scores (n,)."""
+    hours = len(scores) * TICK_S / 3600
+    held_out = HeldOut(scores, np.array([scores.mean()]), np.empty((0, 0)), hours)
+    return calibrate(held_out, rule=rule, segment_ticks=SEGMENT_TICKS, tick_s=TICK_S, method=method)
+
+
+def raises(ratios: F64, rule: Rule) -> list[int]:
+    """Where in ratios (n,) the rule raises: `monitor.core.decision.decide`, an event at a time instead of a segment."""
+    over = np.concatenate(([0], np.cumsum(ratios >= 1.0)))
+    hits = np.flatnonzero(in_last(ratios >= 1.0, rule.raise_n) >= rule.raise_k)
+    clears = np.flatnonzero(in_last(ratios < rule.clear_ratio, rule.clear_m) == rule.clear_m)
+    found: list[int] = []
+    start = 0  # what came before is forgotten
+    while start < len(ratios):
+        settled = min(start + rule.raise_n, len(ratios))
+        early = start + int(np.searchsorted(over[start + 1 : settled + 1], over[start] + rule.raise_k))
+        at = early if early < settled else first(hits, settled)
+        if at is None:
+            break
+        found.append(at)
+        clear = first(clears, at)
+        if clear is None:
+            break
+        start = clear + 1
+    return found
+
+
+def in_last(flags: Bool, n: int) -> F64:
+    """How many of the last n flags are set, after each of them (m,)."""
+    sums = np.cumsum(flags, dtype=np.float64)
+    return sums - np.concatenate((np.zeros(min(n, len(sums))), sums[:-n]))
+
+
+def first(positions: np.typing.NDArray[np.intp], at: int) -> int | None:
+    """The first of sorted positions from `at` on."""
+    i = int(np.searchsorted(positions, at))
+    return int(positions[i]) if i < len(positions) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""`train calibrate`: a bundle's thresholds set anew, the model untouched."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monitor.bundle import load_bundle
+from monitor.bundle.manifest import read_manifest
+from monitor.core.errors import ConfigError, SourceError, UsageError
+from tests.replay.command import monitor
+from train.calibrate import score_pieces
+from train.cli import main as train
+from train.commands.calibrate import add
+from train.datasets import pieces, read_dataset
+
+# Only until the manifest has the fields of train.calibration.thresholds.Calibration.
+
+
+@pytest.fixture(scope="session")
+def normal_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibration-set")
+    assert train(["synth", str(folder), "--recordings", "6", "--seconds", "40", "--seed", "0", "--take", "300"]) == 0
+    return folder
+
+
+def run(*arguments: object) -> None:
+    """What `train calibrate …` does, errors raised."""
+    parser = argparse.ArgumentParser()
+    add(parser.add_subparsers())
+    parsed = parser.parse_args(["calibrate", *map(str, arguments)])
+    parsed.run(parsed)
+
+
+def calibration(folder: Path) -> dict[str, Any]:
+    """As it is written."""
+    return dict(json.loads((folder / "manifest.json").read_text())["calibration"])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_bundle_has_new_thresholds_and_the_same_model(
+    demo_bundle: Path, normal_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, before = tmp_path / "fan-new", files(demo_bundle)
+    run(demo_bundle, "--on", normal_set, "--out", out)
+    assert files(demo_bundle) == before
+    after = files(out)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"manifest.json", "statistics.npz"}
+    old, new = read_manifest(demo_bundle), load_bundle(out).manifest
+    assert (new.name, new.golden, new.provenance.recipe) == ("fan-new", old.golden, "mimii-mel")
+    assert calibration(out)["method"] == "default"
+    assert new.calibration.threshold != old.calibration.threshold
+    assert new.rule.raise_k == old.rule.raise_k
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == calibration(out)["statement"]
+    assert lines[1].startswith(f"wrote {out}: threshold {new.calibration.threshold:.4g}")
+    assert lines[-1] == f"next: monitor --replay FILE --model {out}"
+
+
+def test_the_threshold_is_that_of_the_segments_of_the_given_sound(demo_bundle: Path, normal_set: Path, tmp_path: Path) -> None:
+    out = tmp_path / "by-percentile"
+    run(demo_bundle, "--on", normal_set, "--percentile", 97, "--out", out)
+    heard = pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)
+    scores = score_pieces(load_bundle(demo_bundle).scorer(), heard).segment_scores
+    found = calibration(out)
+    assert found["method"] == "percentile"
+    assert (found["n_segments"], found["n_recordings"]) == (len(scores), 6)
+    assert found["threshold"] == np.percentile(scores, 97)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--sigma", "3"),
+        ("--method", "mean+k*sigma"),
+        ("--false-alarm", "0.1"),
+        ("--method", "gamma", "--false-alarm", "0.001"),
+        ("--method", "pot", "--per-week", "7"),
+    ],
+)
+def test_every_method_gives_a_bundle_that_monitor_takes(
+    options: tuple[str, ...], demo_bundle: Path, demo_normal: Path, normal_set: Path, tmp_path: Path
+) -> None:
+    run(demo_bundle, "--on", normal_set, *options, "--out", tmp_path / "any")
+    assert monitor("--replay", demo_normal, "--model", tmp_path / "any").files[0]["threshold"] > 0
+
+
+def test_without_out_the_bundle_itself_is_replaced_and_a_fault_is_still_found(
+    demo_bundle: Path, demo_fault: Path, normal_set: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine"
+    run(demo_bundle, "--on", normal_set, "--out", out)
+    run(out, "--on", normal_set, "--sigma", 5)
+    assert calibration(out)["method"] == "mean+k*sigma"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert monitor("--replay", demo_fault, "--model", out).files[0]["n_events"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma goes with the method mean\+k\*sigma, got pot"),
+        (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile goes with the method percentile, got mean\+k"),
+        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method default or pot, got gamma"),
+        (("--percentile", "100"), ConfigError, "percentile must be above 0 and below 100, got 100"),
+        (("--false-alarm", "1.5"), ConfigError, "false_alarm must be above 0 and below 1, got 1.5"),
+        (("--out", "Bad Name"), ConfigError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
+    ],
+)
+def test_impossible_options_are_one_line(
+    options: tuple[str, ...], error: type[Exception], message: str, demo_bundle: Path, normal_set: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        run(demo_bundle, "--on", normal_set, *options)
+
+
+def test_a_data_set_without_normal_sound_leaves_everything_as_it_was(demo_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="must hold sound files"):
+        run(demo_bundle, "--on", tmp_path, "--out", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

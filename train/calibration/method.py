@@ -1,0 +1,52 @@
+"""Which method sets a threshold, and its one number."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from monitor.core.errors import ConfigError
+
+MethodName = Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method and its numbers; those that it does not use are not looked at."""
+
+    name: MethodName = "default"
+    k: float = 4.0  # mean+k*sigma: standard deviations
+    percentile: float = 99.9  # percentile: of the segment scores
+    false_alarm: float = 0.02  # conformal, default: chance that a block of normal sound holds a segment over; gamma: a segment
+    events_per_week: float = 1.0  # pot, default: false events at most, after the rule
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise ConfigError(f"method must be one of {', '.join(METHODS)}, got {self.name!r}")
+        if not 0.0 < self.k <= 100.0:
+            raise ConfigError(f"k must be above 0 and at most 100, got {self.k:g}")
+        if not 0.0 < self.percentile < 100.0:
+            raise ConfigError(f"percentile must be above 0 and below 100, got {self.percentile:g}")
+        if not 0.0 < self.false_alarm < 1.0:
+            raise ConfigError(f"false_alarm must be above 0 and below 1, got {self.false_alarm:g}")
+        if not 0.0 < self.events_per_week <= 10_000.0:
+            raise ConfigError(f"events_per_week must be above 0 and at most 10000, got {self.events_per_week:g}")
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The numbers that this method uses."""
+        return {key: float(getattr(self, key)) for key in _USED[self.name]}
+
+    @property
+    def promised_per_week(self) -> float | None:
+        """False events a week that the method aims at; None where it has no such aim."""
+        return self.events_per_week if self.name in ("default", "pot") else None
+
+
+_USED: dict[MethodName, tuple[str, ...]] = {
+    "default": ("false_alarm", "events_per_week"),
+    "mean+k*sigma": ("k",),
+    "percentile": ("percentile",),
+    "conformal": ("false_alarm",),
+    "gamma": ("false_alarm",),
+    "pot": ("events_per_week",),
+}
