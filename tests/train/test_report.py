@@ -1,0 +1,345 @@
+"""`train evaluate` and `train report`: from a data set and the shipped bundle to pages, figures and tables."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor import __version__
+from monitor.core.errors import SourceError, UsageError
+from train.cli import main as train
+from train.datasets import Split, read_dataset, save_split
+from train.datasets.clip import Clip
+from train.evaluate import ClipScore, Evaluation, evaluate
+from train.report import compare, write_report
+from train.report.files import tables
+from train.report.groups import group_metrics
+from train.report.page import Section, render_page
+from train.report.provenance import code_version
+from train.report.results import compute_results
+from train.report.summary import summary
+from train.report.tables import group_items
+
+NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
+SECTIONS = (
+    *("summary", "listen", "sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
+    *("model", "float", "files", "provenance"),
+)
+FIGURES = (
+    *("waveforms", "spectra", "spectrograms", "losses", "reconstruction", "zoom", "bands", "histograms", "scatter", "time"),
+    *("sweep", "confusion", "roc", "pr", "float"),
+)
+NEEDS_ANOMALIES = {"roc", "pr"}
+
+
+class Page(HTMLParser):
+    """A page's ids, its references, and its text; complains of tags that do not match."""
+
+    VOID = frozenset(("meta", "img", "link", "br"))
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(path.read_text("utf-8"))
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        if tag not in self.VOID:
+            self._open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.references.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six normal clips and three with a fault; one more is not sound at all."""
+    folder = tmp_path_factory.mktemp("data") / "fan"
+    assert train(["synth", str(folder), "--recordings", "6", "--seconds", "11", "--take", "50"]) == 0
+    assert train(["synth", str(folder), "--recordings", "3", "--seconds", "11", "--take", "90", "--fault", "bearing"]) == 0
+    (folder / "anomaly/0092.flac").rename(folder / "anomaly" / NASTY)
+    (folder / "normal/broken.flac").write_bytes(b"not sound")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset: Path, demo_bundle: Path) -> Evaluation:
+    return evaluate(demo_bundle, read_dataset(dataset))
+
+
+@pytest.fixture(scope="module")
+def report(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reports") / "whole"
+    write_report(evaluation, out, n_resamples=30, commit="0123abc")
+    return out
+
+
+@pytest.fixture(scope="module")
+def normal_only(dataset: Path, demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a data set without anomalies, some of whose clips are known to have been trained on."""
+    root = tmp_path_factory.mktemp("normal") / "fan"
+    shutil.copytree(dataset / "normal", root / "normal", ignore=shutil.ignore_patterns("broken*"))
+    data = read_dataset(root)
+    save_split(Split(train=data.clips[:3], held_out=data.clips[3:5], test=data.clips[5:]), root.parent / "split", root)
+    out = root.parent / "report"
+    write_report(evaluate(demo_bundle, data, split=root.parent / "split"), out, n_resamples=30)
+    return out
+
+
+def test_the_page_holds_every_section_and_figure(report: Path) -> None:
+    page = Page(report / "index.html")
+    assert set(SECTIONS) <= set(page.ids)
+    assert {f"figure-{name}" for name in FIGURES} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags["audio"] == 2
+    assert sorted(path.stem for path in (report / "figures").iterdir()) == sorted(FIGURES)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (report / "figures").iterdir())
+
+
+@pytest.mark.parametrize("which", ["report", "normal_only"])
+def test_the_page_needs_nothing_beside_it(which: str, request: pytest.FixtureRequest) -> None:
+    page = Page(request.getfixturevalue(which) / "index.html")
+    assert page.references
+    assert all(reference.startswith(("data:image/png;base64,", "data:audio/flac;base64,", "#")) for reference in page.references)
+    assert not page.tags["script"]
+    assert not page.tags["link"]
+
+
+def test_every_figure_says_how_to_read_it(report: Path) -> None:
+    page = Page(report / "index.html")
+    assert page.tags["figcaption"] == page.tags["figure"] == len(FIGURES)
+    assert "<figcaption></figcaption>" not in (report / "index.html").read_text("utf-8")
+
+
+def test_file_names_are_escaped(report: Path) -> None:
+    page = Page(report / "index.html")
+    assert NASTY in page.text
+    assert "x" not in page.references
+    assert any(row["file"] == f"anomaly/{NASTY}" for row in rows(report / "files.csv"))
+
+
+def test_what_is_chosen_on_test_labels_says_so(report: Path) -> None:
+    text = Page(report / "index.html").text
+    assert text.count("chosen on test labels") >= 3
+
+
+def test_the_page_says_where_it_comes_from(report: Path, evaluation: Evaluation) -> None:
+    text = Page(report / "index.html").text
+    provenance = evaluation.bundle.manifest.provenance
+    for said in ("commit 0123abc", provenance.recipe, provenance.dataset_sha256, evaluation.data_sha256, evaluation.bundle.id):
+        assert said is not None
+        assert said in text
+    assert all(version in text for version in provenance.versions.values())
+
+
+def test_the_tables_add_up(report: Path) -> None:
+    files, found = rows(report / "files.csv"), json.loads((report / "metrics.json").read_text("utf-8"))
+    scored = [row for row in files if row["score"]]
+    at = found["at_threshold"]
+    counts = Counter((row["label"], row["verdict"]) for row in scored)
+    assert (len(files), len(scored)) == (10, 9)
+    assert counts["normal", "normal"] == at["true_negatives"]
+    assert counts["normal", "anomaly"] == at["false_positives"]
+    assert counts["anomaly", "anomaly"] == at["true_positives"] == 3
+    assert all((row["correct"] == "True") == (row["label"] == row["verdict"]) for row in scored)
+    assert all(float(row["ratio"]) == pytest.approx(float(row["score"]) / at["threshold"]) for row in scored)
+    by_class = {row["class"]: row for row in rows(report / "classification_report.csv")}
+    assert [float(by_class[name]["support"]) for name in ("normal", "anomaly", "accuracy")] == [6, 3, 9]
+    assert float(by_class["anomaly"]["recall"]) == at["recall"]
+    assert float(by_class["accuracy"]["f1-score"]) == at["accuracy"]
+    for row in rows(report / "thresholds.csv"):
+        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+        assert sum(int(row[name]) for name in names) == 9
+    assert len(rows(report / "segments.csv")) == sum(int(row["n_segments"]) for row in files)
+
+
+def test_scores_are_those_of_the_device(report: Path, evaluation: Evaluation, dataset: Path, demo_bundle: Path) -> None:
+    from tests.replay.command import monitor
+
+    path = dataset / "normal/0050.flac"
+    lines = monitor("--replay", path, "--model", demo_bundle).lines
+    (file_line,) = (line for line in lines if line["type"] == "file")
+    (row,) = (row for row in rows(report / "files.csv") if row["file"] == "normal/0050.flac")
+    assert float(row["score"]) == pytest.approx(file_line["score"], abs=1e-6)
+
+
+def test_a_file_that_is_no_sound_is_listed_and_counted(report: Path) -> None:
+    (row,) = (row for row in rows(report / "files.csv") if row["file"] == "normal/broken.flac")
+    assert "is not a sound file" in row["problem"]
+    assert row["score"] == row["verdict"] == ""
+    assert "1 of 10 clips could not be scored" in Page(report / "index.html").text
+
+
+def test_the_layers_are_the_models(report: Path) -> None:
+    layers = rows(report / "layers.csv")
+    assert [row["weights_shape"] for row in layers] == ["64 x 320", "64 x 64", "8 x 64", "64 x 8", "64 x 64", "320 x 64"]
+    assert {row["weights_type"] for row in layers} == {"int8"}
+    assert all(int(row["n_scales"]) > 1 for row in layers)
+    found = json.loads((report / "metrics.json").read_text("utf-8"))
+    assert found["model"]["macs_per_window"] == sum(int(row["macs"]) for row in layers) == 2 * (320 * 64 + 64 * 64 + 64 * 8)
+
+
+def test_the_float_model_is_compared(report: Path) -> None:
+    against = json.loads((report / "metrics.json").read_text("utf-8"))["float"]
+    assert abs(against["inflation"]) < 0.02
+    assert against["rank_correlation"] > 0.7
+    assert against["auc"] == 1.0
+    assert against["n_bytes"] > 100_000
+
+
+def test_normal_clips_alone_give_the_report_that_is_possible(normal_only: Path) -> None:
+    page = Page(normal_only / "index.html")
+    assert set(SECTIONS) <= set(page.ids)
+    assert {f"figure-{name}" for name in FIGURES if name not in NEEDS_ANOMALIES} <= set(page.ids)
+    assert not {f"figure-{name}" for name in NEEDS_ANOMALIES} & set(page.ids)
+    assert "only normal clips" in page.text
+    assert page.tags["audio"] == 1
+    found = json.loads((normal_only / "metrics.json").read_text("utf-8"))
+    assert found["auc"] == {"value": None, "interval": None}
+    assert found["at_threshold"]["recall"] is None
+    assert found["at_threshold"]["false_alarm_rate"] is not None
+
+
+def test_clips_that_were_trained_on_are_not_tested(normal_only: Path) -> None:
+    found = json.loads((normal_only / "metrics.json").read_text("utf-8"))["dataset"]
+    assert (found["n_training"], found["n_held_out"], found["n_test_normal"], found["roles_known"]) == (3, 2, 1, True)
+    assert [row["role"] for row in rows(normal_only / "files.csv")] == [*["training"] * 3, *["held out"] * 2, "test"]
+
+
+def test_held_out_clips_are_tested_when_there_are_no_others(dataset: Path, demo_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset / "normal", tmp_path / "set/normal", ignore=shutil.ignore_patterns("broken*", "005[2-9]*"))
+    data = read_dataset(tmp_path / "set")
+    save_split(Split(train=data.clips[:1], held_out=data.clips[1:], test=()), tmp_path / "split", data.root)
+    found = evaluate(demo_bundle, data, split=tmp_path / "split")
+    assert [one.role for one in found.test] == ["held out"]
+    assert found.untested("held out") == ()
+    assert [one.role for one in found.untested("training")] == ["training"]
+
+
+def test_a_data_set_that_cannot_be_scored_is_refused(demo_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal/a.wav").write_bytes(b"no sound")
+    with pytest.raises(SourceError, match=r"must hold clips that can be scored, got none of 1 \(normal/a.wav"):
+        evaluate(demo_bundle, read_dataset(tmp_path))
+
+
+def scored(label: Any, score: float, **about: Any) -> ClipScore:
+    path = Path(f"{label}-{score}")
+    return ClipScore(clip=Clip(path=path, label=label, recording=path.name, **about), name=path.name, role="test", score=score)
+
+
+def test_domains_are_judged_as_dcase_does() -> None:
+    of_source = {"machine": "fan", "section": "00", "domain": "source"}
+    of_target = {**of_source, "domain": "target"}
+    clips = [
+        *(scored("normal", score, **of_source) for score in (1.0, 2.0)),
+        *(scored("normal", score, **of_target) for score in (3.0, 6.0)),
+        scored("anomaly", 4.0, **of_source),
+        scored("anomaly", 5.0, **of_target),
+    ]
+    found = group_metrics(clips, threshold=3.5, n_resamples=10)
+    by_name = {(group.kind, group.name): group for group in found.groups}
+    section = by_name["section", "fan / 00"]
+    assert section.auc == 0.75
+    assert section.pauc is not None
+    assert (section.n_normal, section.n_anomaly, section.false_positives, section.false_negatives) == (4, 2, 1, 0)
+    assert by_name["domain", "fan / 00 / source"].auc == 1.0
+    assert by_name["domain", "fan / 00 / target"].auc == 0.5
+    assert found.harmonic_mean == pytest.approx(3 / (1 / 1.0 + 1 / 0.5 + 1 / section.pauc))
+
+
+def test_groups_are_drawn_and_listed() -> None:
+    clips = [
+        scored(label, score, machine=machine, id="id_00")
+        for machine in ("fan", "<b>$pump$")
+        for label, score in (("normal", 1.0), ("normal", 2.0), ("anomaly", 3.0), ("anomaly", 1.5))
+    ]
+    items = group_items(group_metrics(clips, threshold=2.5, n_resamples=10))
+    html = render_page("groups", [Section("groups", "Groups", items)]).decode()
+    assert "figure-groups" in html
+    assert "&lt;b&gt;$pump$ / id_00" in html
+    assert [item.kind for item in items] == ["plate", "table", "table"]
+
+
+def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_path: Path) -> None:
+    out = tmp_path / "compared"
+    compare(report, report, out)
+    page = Page(out / "index.html")
+    assert {"metrics", "figures", "provenance", "figure-roc-A", "figure-roc-B"} <= set(page.ids)
+    assert all(reference.startswith(("data:image/png;base64,", "#")) for reference in page.references)
+    table = {row["metric"]: row for row in rows(out / "comparison.csv")}
+    assert float(table["AUC"]["a"]) == float(table["AUC"]["b"]) == 1.0
+    assert all(float(row["difference"]) == 0.0 for row in table.values() if row["difference"])
+    compare(report, normal_only, out)  # replaces
+    page = Page(out / "index.html")
+    assert "figure-roc-A" not in page.ids
+    assert "evaluated on different data" in page.text
+    assert {row["metric"]: row for row in rows(out / "comparison.csv")}["AUC"]["b"] == ""
+
+
+def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evaluation: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match="must be a folder that `train evaluate` wrote"):
+        compare(report, tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="--out must be a new folder or a report to replace"):
+        write_report(evaluation, tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UsageError, match="must be of kind stethos-evaluation"):
+        compare(report, tmp_path, tmp_path / "out")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_the_same_scores_give_the_same_numbers(evaluation: Evaluation) -> None:
+    one, two = (compute_results(evaluation, n_resamples=30, commit="0123abc") for _ in range(2))
+    assert tables(evaluation, one) == tables(evaluation, two)
+    assert (one.at, one.auc, one.pauc, one.against_float) == (two.at, two.auc, two.pauc, two.against_float)
+
+
+def test_a_commit_that_nobody_gave_is_asked_of_git_or_is_the_version() -> None:
+    assert code_version("0123abc") == "commit 0123abc"
+    assert re.fullmatch(rf"commit [0-9a-f]{{40}}(-dirty)?|stethos {re.escape(__version__)}", code_version())
+
+
+def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    out = str(tmp_path / "a")
+    assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
+    assert "3 of 3 anomalous clips found" in capsys.readouterr().out
+    assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'c/index.html'}\n"
+    assert train(["report", "--compare", out, str(dataset), "--out", str(tmp_path / "c")]) == 2
+    assert "must be a folder that `train evaluate` wrote" in capsys.readouterr().err
+
+
+def test_a_recipes_leaks_are_marked(evaluation: Evaluation) -> None:
+    manifest = evaluation.bundle.manifest
+    leaky = manifest.provenance.model_copy(update={"metrics": {"leaks": ["the test set chose the weights"]}})
+    bundle = dataclasses.replace(evaluation.bundle, manifest=manifest.model_copy(update={"provenance": leaky}))
+    changed = dataclasses.replace(evaluation, bundle=bundle)
+    html = render_page("x", [Section("s", "S", summary(changed, compute_results(changed, n_resamples=10, commit="1")))]).decode()
+    assert "The recipe leaks: the test set chose the weights." in html

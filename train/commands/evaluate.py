@@ -1,0 +1,45 @@
+"""`train evaluate`: from a bundle and a data set to a report."""
+
+import argparse
+from pathlib import Path
+
+from train.commands.arguments import Commands, count
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a data set with a bundle and write a report",
+        description="Score every clip of DATASET with the bundle's exported model, as the device would, and write a page "
+        "with figures, tables as CSV and metrics.json.",
+    )
+    evaluate.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle (models/NAME)")
+    evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="folder of the data set")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="the report to write or replace")
+    evaluate.add_argument("--layout", metavar="L", help="how the data set is laid out (default: recognised)")
+    evaluate.add_argument(
+        "--split", type=Path, metavar="DIR", help="lists of the clips that were trained on (default: the bundle's own)"
+    )
+    evaluate.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    evaluate.add_argument("--resamples", type=count, default=1000, metavar="N", help="of the bootstrap (default 1000)")
+    evaluate.add_argument(
+        "--commit", metavar="ID", help="commit to name in the report (default: asked of git, where there is one)"
+    )
+    evaluate.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from train.datasets import read_dataset
+    from train.evaluate import evaluate
+    from train.report import write_report
+    from train.report.write import PAGE, check_out
+
+    check_out(arguments.out)
+    dataset = read_dataset(arguments.dataset, layout=arguments.layout)
+    evaluation = evaluate(arguments.bundle, dataset, split=arguments.split, channel=arguments.channel)
+    results = write_report(evaluation, arguments.out, n_resamples=arguments.resamples, commit=arguments.commit)
+    at = results.at
+    found = f"{at.true_positives} of {at.n_anomaly} anomalous clips found, " if at.n_anomaly else ""
+    areas = "" if results.auc.value is None else f", AUC {results.auc.value:.3f}, pAUC {results.pauc.value:.3f}"
+    print(f"{found}{at.false_positives} false alarms on {at.n_normal} normal clips{areas}\nwrote {arguments.out / PAGE}")

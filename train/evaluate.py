@@ -1,0 +1,170 @@
+"""Evaluate: score every clip of a data set on the exported model, through the device's own scorer, one at a time."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.core.arrays import F64, Bool
+from monitor.core.errors import SourceError
+from monitor.core.scorer import Scorer, TickScore
+from monitor.sources.recording import Recording
+from train.datasets import Clip, Dataset, Split, load_split, of_channel, open_clip
+from train.datasets.clip import Label
+
+FLOAT_MODEL = "report/model_float32.tflite"
+SPLIT = "report/split"
+Role = Literal["training", "held out", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipScore:
+    """What one clip's sound gave. `segments` holds the time (s) at which each scored segment ends, and its score."""
+
+    clip: Clip
+    name: str  # within the data set
+    role: Role  # held out: not trained on, but the threshold was set on it
+    duration_s: float | None = None
+    score: float | None = None  # of the whole file
+    float_score: float | None = None  # the same on the float32 model, where the bundle has one
+    segments: tuple[tuple[float, float], ...] = ()
+    problem: str | None = None  # why there is no score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All clips' scores, and what they were made with."""
+
+    folder: Path
+    bundle: Bundle
+    dataset: Dataset
+    channel: int | None
+    float_model: bytes | None
+    roles_known: bool  # which clips were trained on
+    data_sha256: str
+    scores: tuple[ClipScore, ...]
+
+    @property
+    def threshold(self) -> float:
+        """The score of a whole file from which on it is called anomalous."""
+        return float(self.bundle.manifest.calibration.file_threshold)
+
+    @property
+    def tested_roles(self) -> frozenset[Role]:
+        """Test clips; held-out ones too where there is no normal test clip; training ones if there are no others."""
+        scored = [one for one in self.scores if one.score is not None]
+        if any(one.role == "test" and one.clip.label == "normal" for one in scored):
+            return frozenset(("test",))
+        if any(one.role != "training" for one in scored):
+            return frozenset(("test", "held out"))
+        return frozenset(("test", "held out", "training"))
+
+    @property
+    def test(self) -> tuple[ClipScore, ...]:
+        """The scored clips that every metric is about."""
+        roles = self.tested_roles
+        return tuple(one for one in self.scores if one.score is not None and one.role in roles)
+
+    def untested(self, role: Role) -> tuple[ClipScore, ...]:
+        """The scored clips of this role that no metric is about."""
+        return tuple(one for one in self.scores if one.score is not None and one.role == role not in self.tested_roles)
+
+    def labelled(self, label: Label) -> tuple[ClipScore, ...]:
+        """The test clips with this label."""
+        return tuple(one for one in self.test if one.clip.label == label)
+
+
+def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, channel: int | None = None) -> Evaluation:
+    """Score `dataset` with the bundle in `folder`.
+
+    The lists in `split` (else, where it was trained on this data set, those in the bundle) say which clips it was trained
+    on. A clip that cannot be read or scored is kept with its problem; SourceError where that leaves nothing to evaluate.
+    """
+    bundle = load_bundle(folder)
+    data_sha256 = dataset.sha256()
+    if split is None and data_sha256 == bundle.manifest.provenance.dataset_sha256 and (folder / SPLIT).is_dir():
+        split = folder / SPLIT
+    roles = _roles(dataset, None if split is None else load_split(split, dataset))
+    clips = of_channel(dataset.clips, channel)
+    float_path = folder / FLOAT_MODEL
+    float_model = float_path.read_bytes() if float_path.is_file() else None
+    scorers = [bundle.scorer()]
+    if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
+        scorers.append(dataclasses.replace(bundle, _model=float_model).scorer())
+    scores = []
+    for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
+        name = dataset.relative(clip).encode("utf-8", "replace").decode("utf-8")  # as text that any encoding takes
+        blank = ClipScore(clip=clip, name=name, role=roles[clip.path])
+        try:
+            recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)
+            scores.append(_scored(blank, recording, scorers))
+        except SourceError as error:
+            scores.append(dataclasses.replace(blank, problem=str(error).removeprefix(f"{clip.path}: ")))
+    found = Evaluation(
+        folder=folder,
+        bundle=bundle,
+        dataset=dataset,
+        channel=channel,
+        float_model=float_model if len(scorers) > 1 else None,
+        roles_known=split is not None or any(clip.part == "train" for clip in clips),
+        data_sha256=data_sha256,
+        scores=tuple(scores),
+    )
+    if not found.test:
+        problems = [f" ({one.name}: {one.problem})" for one in scores if one.problem]
+        raise SourceError(f"{dataset.root}: must hold clips that can be scored, got none of {len(scores)}{''.join(problems[:1])}")
+    return found
+
+
+def labels_and_scores(clips: Sequence[ClipScore]) -> tuple[Bool, F64]:
+    """Which of the scored clips are anomalous (n,), and their scores (n,)."""
+    scored = [(one.clip.label == "anomaly", one.score) for one in clips if one.score is not None]
+    return np.array([anomaly for anomaly, _ in scored], bool), np.array([score for _, score in scored], np.float64)
+
+
+def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
+    """What each clip served for; a recording that was cut in time between training and calibration counts as trained on."""
+    roles: dict[Path, Role] = {}
+    for clip in dataset.clips:
+        roles[clip.path] = "training" if split is None and clip.part == "train" else "test"
+    if split is not None:
+        roles.update({clip.path: "held out" for clip in split.held_out})
+        roles.update({clip.path: "training" for clip in split.train})
+    return roles
+
+
+def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer]) -> ClipScore:
+    ticks = list(_ticks(recording, scorers))
+    rate_hz = scorers[0].spec.front_end.sample_rate_hz
+    score, *of_float = (scorer.file_score() for scorer in scorers)
+    reasons = [tick.reason for tick in ticks if tick.reason is not None]
+    problem = None
+    if score is None:
+        problem = f"not scored: {reasons[0]}" if reasons else "not scored: too short"
+    return dataclasses.replace(
+        blank,
+        duration_s=recording.duration_s,
+        score=score,
+        float_score=of_float[0] if of_float else None,
+        segments=tuple((tick.stop / rate_hz, tick.score) for tick in ticks if tick.score is not None),
+        problem=problem,
+    )
+
+
+def _ticks(recording: Recording, scorers: list[Scorer]) -> Iterator[TickScore]:
+    """The first scorer's ticks; the others hear the same blocks, so that a file is decoded once."""
+    first, *others = scorers
+    for scorer in scorers:
+        scorer.reset()
+    for block in recording.blocks():
+        yield from first.push(block)
+        for scorer in others:
+            list(scorer.push(block))
+    yield from first.flush()
+    for scorer in others:
+        list(scorer.flush())

@@ -1,0 +1,168 @@
+"""Two evaluated folders side by side: their metrics with differences, and their main figures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monitor.core.errors import UsageError
+from train.report.files import KIND, to_csv
+from train.report.page import Item, Note, Pair, Section, Table, number, render_page
+from train.report.style import Plate
+from train.report.write import METRICS, PAGE, check_out, replace_folder
+
+_FIGURES = {
+    "histograms": "Histograms of the error",
+    "scatter": "Score of every clip",
+    "sweep": "False positives and negatives over thresholds",
+    "confusion": "Confusion matrix",
+    "roc": "ROC curve",
+    "pr": "Precision-recall curve",
+    "groups": "AUC by machine, id, section and domain",
+    "bands": "Error of each frequency band",
+    "losses": "Loss curves",
+}
+_METRICS: dict[str, tuple[str, ...]] = {
+    "AUC": ("auc", "value"),
+    "pAUC": ("pauc", "value"),
+    "average precision": ("average_precision", "value"),
+    "harmonic mean (DCASE)": ("harmonic_mean",),
+    "precision": ("at_threshold", "precision"),
+    "recall": ("at_threshold", "recall"),
+    "accuracy": ("at_threshold", "accuracy"),
+    "F1": ("at_threshold", "f1"),
+    "false alarm rate": ("at_threshold", "false_alarm_rate"),
+    "false positives": ("at_threshold", "false_positives"),
+    "false negatives": ("at_threshold", "false_negatives"),
+    "threshold": ("at_threshold", "threshold"),
+    "model, bytes": ("model", "bytes"),
+    "multiply-accumulates a window": ("model", "macs_per_window"),
+    "measured µs a window": ("model", "microseconds_per_window"),
+}
+_GROUP = ("kind", "name")
+
+
+def compare(one: Path, other: Path, out: Path) -> None:
+    """Write a page and a table that set two reports side by side; UsageError where a folder is not a report."""
+    check_out(out)
+    a, b = _read(one), _read(other)
+    names = (one.resolve().name, other.resolve().name)
+    rows = [
+        *((name, _at(a, keys), _at(b, keys)) for name, keys in _METRICS.items()),
+        *_group_rows(a, b),
+    ]
+    shown = [(name, _text(x), _text(y), _difference(x, y)) for name, x, y in rows if x is not None or y is not None]
+    head = ("metric", f"A: {names[0]}", f"B: {names[1]}", "B - A")
+    sections = [
+        Section("metrics", "Metrics", [*_warnings(a, b), Table(head=head, rows=shown), _intervals(a, b, head[:3])]),
+        Section("figures", "Figures", _pairs(one, other)),
+        Section("provenance", "Provenance", [Table(head=("what", *head[1:3]), rows=_provenance(a, b))]),
+    ]
+    raw = [(name, x, y, None if x is None or y is None else y - x) for name, x, y in rows]
+    page = render_page(f"{names[0]} against {names[1]}", sections)
+    replace_folder(out, {PAGE: page, "comparison.csv": to_csv(("metric", "a", "b", "difference"), raw)})
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / METRICS
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: must be a folder that `train evaluate` wrote, got none: {path.name} {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: must be JSON that `train evaluate` wrote, got {error}") from error
+    if not isinstance(found, dict) or (found.get("kind"), found.get("schema")) != (KIND, 1):
+        raise UsageError(f"{path}: must be of kind {KIND} and schema 1, got something else")
+    return found
+
+
+def _at(content: dict[str, Any], keys: tuple[str, ...]) -> float | None:
+    """The number behind a chain of keys."""
+    found: Any = content
+    for key in keys:
+        found = None if found is None else found.get(key)
+    return found if isinstance(found, int | float) else None
+
+
+def _group_rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
+    """AUC and pAUC of each group that either report has."""
+    by_name = [{" ".join(group[key] for key in _GROUP): group for group in content["groups"]} for content in (a, b)]
+    names = [*by_name[0], *(name for name in by_name[1] if name not in by_name[0])]
+    left, right = by_name
+    return [
+        (f"{title} of {name}", _at(left.get(name, {}), (key,)), _at(right.get(name, {}), (key,)))
+        for name in names
+        for key, title in (("auc", "AUC"), ("pauc", "pAUC"))
+    ]
+
+
+def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[Item]:
+    said: list[Item] = []
+    if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
+        said.append(Note("The two were evaluated on different data: a difference may be the data's.", warning=True))
+    counts = [(one["dataset"]["n_test_normal"], one["dataset"]["n_test_anomaly"]) for one in (a, b)]
+    if counts[0] != counts[1]:
+        text = "They were tested on {} normal and {} anomalous clips against {} and {}."
+        said.append(Note(text.format(*counts[0], *counts[1]), warning=True))
+    return said
+
+
+def _intervals(a: dict[str, Any], b: dict[str, Any], head: tuple[str, ...]) -> Item:
+    def text(area: dict[str, Any]) -> str:
+        interval = area["interval"]
+        return "-" if interval is None else f"{number(interval['low'])} to {number(interval['high'])}"
+
+    of: dict[str, Callable[[dict[str, Any]], str]] = {
+        "AUC": lambda content: text(content["auc"]),
+        "pAUC": lambda content: text(content["pauc"]),
+        "average precision": lambda content: text(content["average_precision"]),
+    }
+    rows = [(name, show(a), show(b)) for name, show in of.items()]
+    title = "95% intervals: where they overlap widely, a difference may be chance"
+    return Table(title=title, head=head, rows=rows)
+
+
+def _pairs(one: Path, other: Path) -> list[Item]:
+    """The figures that both reports have."""
+    found: list[Item] = []
+    for key, title in _FIGURES.items():
+        paths = [folder / "figures" / f"{key}.png" for folder in (one, other)]
+        if all(path.is_file() for path in paths):
+            plates = (
+                Plate(key=f"{key}-{which}", title=f"{which}: {title}", reading="", png=path.read_bytes())
+                for which, path in zip("AB", paths, strict=True)
+            )
+            found.append(Pair(*plates))
+    return found
+
+
+def _provenance(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, str]]:
+    def pick(content: dict[str, Any]) -> dict[str, str]:
+        provenance = content["provenance"]
+        return {
+            "bundle": content["bundle"],
+            "recipe": str(provenance["recipe"]),
+            "seed": "-" if provenance.get("seed") is None else str(provenance["seed"]),
+            "data set": content["dataset"]["name"],
+            "its SHA-256": content["dataset"]["sha256"],
+            "evaluated with": content["code"],
+        }
+
+    left, right = pick(a), pick(b)
+    return [(key, left[key], right[key]) for key in left]
+
+
+def _text(value: float | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value, digits=4)
+
+
+def _difference(x: float | None, y: float | None) -> str:
+    if x is None or y is None:
+        return "-"
+    if isinstance(x, int) and isinstance(y, int):
+        return f"{y - x:+,}"
+    return f"{y - x:+.4f}"

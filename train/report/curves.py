@@ -1,0 +1,107 @@
+"""Figures of how well scores tell clips apart: ROC, precision-recall, confusion matrix, groups; and the loss curves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn import metrics
+
+from monitor.core.arrays import F64, Bool
+from train.metrics import MAX_FPR, Verdicts
+from train.report.groups import Group
+from train.report.style import ANOMALY, NORMAL, QUIET, Plate, render, row
+
+
+def roc(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
+    """Found anomalies against false alarms, over all thresholds."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        false_rate, true_rate, _ = metrics.roc_curve(anomaly, scores)
+        axes.axvspan(0, MAX_FPR, color=NORMAL, alpha=0.08, linewidth=0, label=f"where pAUC is measured (up to {MAX_FPR:g})")
+        axes.plot(false_rate, true_rate, color=ANOMALY, label="this bundle")
+        axes.plot((0, 1), (0, 1), color=QUIET, linewidth=0.8, linestyle=":", label="guessing")
+        axes.plot([at.false_alarm_rate or 0.0], [at.recall or 0.0], "ko", label="at the bundle's threshold")
+        axes.set(xlabel="share of normal clips that alarm", ylabel="share of anomalous clips found", aspect="equal")
+        axes.legend(loc="lower right")
+
+    reading = "The closer the curve hugs the upper left corner, the more faults are found for the same false alarms."
+    return render(draw, key="roc", title="ROC curve", reading=reading, size=(5.4, 4.8))
+
+
+def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
+    """Precision against recall, over all thresholds."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        precision, recall, _ = metrics.precision_recall_curve(anomaly, scores)
+        axes.step(recall, precision, where="post", color=ANOMALY, label="this bundle")
+        share = float(np.mean(anomaly))
+        axes.axhline(share, color=QUIET, linewidth=0.8, linestyle=":", label=f"guessing ({share:.2f} of the clips are anomalous)")
+        if at.precision is not None:
+            axes.plot([at.recall or 0.0], [at.precision], "ko", label="at the bundle's threshold")
+        axes.set(xlabel="recall: share of anomalous clips found", ylabel="precision: share of alarms that are right")
+        axes.set(ylim=(0, 1.05), aspect="equal")
+        axes.legend(loc="lower left")
+
+    reading = "The further up and right, the better; it depends on how many of the tested clips were anomalous."
+    return render(draw, key="pr", title="Precision-recall curve", reading=reading, size=(5.4, 4.8))
+
+
+def confusion(at: Verdicts) -> Plate:
+    """What was called what, at the bundle's threshold."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        counts = np.array(((at.true_negatives, at.false_positives), (at.false_negatives, at.true_positives)))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (line, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[line, column] > 0.5 else "black"
+            text = f"{count}\n{shares[line, column]:.1%}"
+            axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=13)
+        axes.set_xticks((0, 1), ("normal", "anomalous"))
+        axes.set_yticks((0, 1), ("normal", "anomalous"), rotation=90, va="center")
+        axes.set(xlabel="called", ylabel="in truth")
+        axes.grid(False)
+
+    reading = "Upper right are false alarms, lower left missed faults; the percentages are shares of each row."
+    return render(draw, key="confusion", title="Confusion matrix", reading=reading, size=(4.2, 3.8))
+
+
+def group_figure(groups: Sequence[Group]) -> Plate:
+    """AUC of each group with its interval."""
+    shown = [group for group in groups if group.auc is not None]
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        for at, group in enumerate(reversed(shown)):
+            if group.auc is not None:
+                axes.plot(group.auc, at, "o", color=ANOMALY)
+            if group.auc_interval is not None:
+                axes.plot((group.auc_interval.low, group.auc_interval.high), (at, at), color=ANOMALY, linewidth=2, alpha=0.6)
+        axes.axvline(0.5, color=QUIET, linestyle=":", linewidth=1.0)
+        axes.set_yticks(range(len(shown)), [f"{group.kind} {group.name}" for group in reversed(shown)])
+        axes.set(xlabel="AUC (0.5 is guessing, 1 perfect) with its 95% interval", ylim=(-0.7, len(shown) - 0.3))
+
+    reading = "Dots far to the right are machines that the bundle judges well; a long bar means too few clips to be sure."
+    size = (9.0, 1.2 + 0.3 * len(shown))
+    return render(draw, key="groups", title="AUC by machine, id, section and domain", reading=reading, size=size)
+
+
+def losses(history: Mapping[str, Sequence[float]]) -> Plate:
+    """Training and validation loss an epoch."""
+    names = {"loss": "training", "val_loss": "validation"}
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        for key, colour in (("loss", NORMAL), ("val_loss", ANOMALY)):
+            if values := history.get(key):
+                axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=names[key])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch", ylabel="loss")
+        axes.legend()
+
+    reading = "Both curves should fall and level off; if the validation's rises again, the model learns the clips by heart."
+    return render(draw, key="losses", title="Loss curves", reading=reading)

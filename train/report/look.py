@@ -1,0 +1,86 @@
+"""A close look at one clip: its sound, its frames, and what the model makes of every window."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from monitor.bundle.interpreter import TFLiteModel
+from monitor.core.arrays import F32, F64
+from monitor.core.block import Block
+from monitor.core.frames import stream_frames
+from monitor.core.scorer import TickScore, score_stream
+from monitor.core.windows import frame_columns
+from train.datasets import open_clip
+from train.evaluate import ClipScore, Evaluation
+
+MAX_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The first minute of a clip.
+
+    Samples (n,), full scale [-1, 1]; frames (m, n_bands), dB; targets and predictions (k, n_target_frames, n_bands), dB.
+    """
+
+    score: ClipScore
+    rate_hz: int
+    samples: F32
+    frames: F32
+    target: F32
+    predicted: F32
+    frame_s: float
+    window_s: float  # from one window to the next
+    limits_hz: F64  # (n_bands + 1,): band i lies between limits i and i + 1
+    ticks: tuple[TickScore, ...]
+
+    @property
+    def errors(self) -> F32:
+        """Absolute error (k, n_target_frames, n_bands), dB, of each predicted value."""
+        return np.asarray(np.abs(self.target - self.predicted))
+
+
+def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, n_rows: int, max_s: float = MAX_S) -> Look:
+    """Look at the clip behind a score, at two windows at least; `model` predicts `n_rows` windows at a time."""
+    spec = evaluation.bundle.manifest.scorer_spec
+    front_end = spec.front_end
+    window_s = (front_end.n_fft + spec.window.n_frames * front_end.hop_length) / front_end.sample_rate_hz
+    recording = open_clip(score.clip, sample_rate_hz=front_end.sample_rate_hz, channel=evaluation.channel)
+    parts = [block.samples for block in recording.blocks(stop_s=max(max_s, 2 * window_s))]
+    block = Block(0, np.concatenate(parts))
+    frames = np.concatenate(list(stream_frames([block], front_end, tick_frames=spec.tick_frames)))
+    n_frames, n_bands = spec.window.n_frames, front_end.n_bands
+    runs = sliding_window_view(frames.reshape(-1), n_frames * n_bands)[:: n_bands * spec.window.hop_frames]
+    inputs, targets = (frame_columns(which, n_bands=n_bands, of=n_frames) for which in (spec.input_frames, spec.target_frames))
+    shape = (len(runs), len(spec.target_frames), n_bands)
+    return Look(
+        score=score,
+        rate_hz=front_end.sample_rate_hz,
+        samples=block.samples,
+        frames=frames,
+        target=np.ascontiguousarray(runs[:, targets]).reshape(shape),
+        predicted=_predict(model, runs[:, inputs], n_rows).reshape(shape),
+        frame_s=front_end.hop_length / front_end.sample_rate_hz,
+        window_s=spec.window.hop_frames * front_end.hop_length / front_end.sample_rate_hz,
+        limits_hz=front_end.band_limits_hz(),
+        ticks=tuple(score_stream(evaluation.bundle.scorer(), [block])),
+    )
+
+
+def typical(clips: tuple[ClipScore, ...]) -> ClipScore | None:
+    """The clip whose score is the median one; None of none."""
+    ranked = sorted(clips, key=lambda one: (one.score or 0.0, one.name))
+    return ranked[len(ranked) // 2] if ranked else None
+
+
+def band_errors(look: Look) -> F64:
+    """Mean absolute error (n_bands,), dB, of a clip in each band."""
+    return np.asarray(look.errors.mean(axis=(0, 1), dtype=np.float64))
+
+
+def _predict(model: TFLiteModel, windows: F32, n_rows: int) -> F32:
+    """Predictions of any number of windows (k, n_in): the last batch is padded, as the model takes full ones only."""
+    padded = np.zeros((-(-len(windows) // n_rows) * n_rows, windows.shape[1]), np.float32)
+    padded[: len(windows)] = windows
+    return np.concatenate([model.predict(padded[at : at + n_rows]) for at in range(0, len(padded), n_rows)])[: len(windows)]

@@ -1,0 +1,79 @@
+"""One HTML page that needs nothing beside it: sections of text, tables, figures and players, through one template."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import jinja2
+
+from train.report.player import Player
+from train.report.style import Plate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text under a head; the first column names the row."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph; a warning is set apart."""
+
+    text: str
+    warning: bool = False
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two figures side by side."""
+
+    left: Plate
+    right: Plate
+    kind: ClassVar[str] = "pair"
+
+
+Item: TypeAlias = Table | Note | Plate | Pair | Player
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading; `key` is what a link points to."""
+
+    key: str
+    title: str
+    items: Sequence[Item]
+
+
+def render_page(title: str, sections: Sequence[Section]) -> bytes:
+    """The page, UTF-8; everything that is not template is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("train", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("page.html.j2")
+    shown = [section for section in sections if section.items]
+    return template.render(title=title, sections=shown, png_uri=_png_uri).encode("utf-8", "replace")
+
+
+def number(value: float | None, *, digits: int = 3) -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _png_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,180 @@
+"""Figures of scores: histograms, scatter, errors against thresholds, score over time, float against int8."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from monitor.core.arrays import F64
+from train.evaluate import ClipScore, Evaluation
+from train.metrics import Verdicts
+from train.report.look import Look
+from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, QUIET, Plate, draw_threshold, logarithmic, render, row
+
+BAND = 0.1  # of the threshold, to either side
+_BINS = 40
+_WIDE = 5.0  # a larger ratio of scores is drawn on a logarithmic axis
+
+
+def histograms(evaluation: Evaluation, unit: str) -> Plate:
+    """Scores of training, held-out, normal, anomalous and all clips, with the threshold."""
+    of = {
+        "training": _scores(evaluation.untested("training")),
+        "held out": _scores(evaluation.untested("held out")),
+        "normal": _scores(evaluation.labelled("normal")),
+        "anomaly": _scores(evaluation.labelled("anomaly")),
+    }
+    of = {name: scores for name, scores in of.items() if len(scores)}
+
+    def draw(figure: Figure) -> None:
+        edges = _edges(np.concatenate(list(of.values())), evaluation.threshold)
+        all_axes = row(figure, 2, n_rows=(len(of) + 2) // 2, sharex=True)
+        for axes, (name, scores) in zip(all_axes, of.items(), strict=False):
+            axes.hist(scores, list(edges), color=COLOURS[name], alpha=0.8)
+            axes.set_title(f"{NAMES[name]}: {len(scores)} clips")
+        together = all_axes[len(of)]
+        for name, scores in of.items():
+            together.hist(scores, list(edges), color=COLOURS[name], alpha=0.55, label=NAMES[name])
+        together.set_title("all")
+        for axes in all_axes[: len(of) + 1]:
+            draw_threshold(axes, evaluation.threshold, vertical=True)
+            axes.set_ylabel("clips")
+            axes.tick_params(labelbottom=True)
+            _score_axis(axes, edges, unit)
+        together.legend()
+        for axes in all_axes[len(of) + 1 :]:
+            axes.remove()
+
+    reading = (
+        "The further the orange bars lie to the right of the dashed threshold and the blue ones to its left, the better."
+        if "anomaly" in of
+        else "Normal clips should lie to the left of the dashed threshold: what lies to its right is a false alarm."
+    )
+    size = (9.5, 2.6 * ((len(of) + 2) // 2))
+    return render(draw, key="histograms", title="Histograms of the error", reading=reading, size=size)
+
+
+def scatter(evaluation: Evaluation, unit: str) -> Plate:
+    """Every clip's score, with a band around the threshold."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        start = 0
+        for label in ("normal", "anomaly"):
+            scores = _scores(evaluation.labelled(label))
+            at = start + np.arange(len(scores))
+            axes.scatter(at, scores, s=18, color=COLOURS[label], alpha=0.7, linewidths=0, label=NAMES[label])
+            start += len(scores)
+        low, high = (1 - BAND) * evaluation.threshold, (1 + BAND) * evaluation.threshold
+        axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label=f"threshold ± {BAND:.0%}")
+        draw_threshold(axes, evaluation.threshold, vertical=False)
+        every = _scores(evaluation.test)
+        if every.min() > 0 and every.max() / every.min() > _WIDE:
+            logarithmic(axes, vertical=True)
+        axes.set(xlabel="clip, in the order of their names", ylabel=unit)
+        axes.legend(loc="upper left")
+
+    reading = (
+        "Each dot is a clip; blue above the line is a false alarm, orange below it a missed fault, and dots in the grey band "
+        "could fall either way."
+    )
+    return render(draw, key="scatter", title="Score of every clip", reading=reading)
+
+
+def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, best: Verdicts | None, unit: str) -> Plate:
+    """False positives and negatives over thresholds; `best` is marked as what it is: chosen on test labels."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        thresholds = [one.threshold for one in swept]
+        false_positives = [one.false_positives for one in swept]
+        axes.step(thresholds, false_positives, where="pre", color=NORMAL, label="false positives (false alarms)")
+        if at.n_anomaly:
+            false_negatives = [one.false_negatives for one in swept]
+            axes.step(thresholds, false_negatives, where="pre", color=ANOMALY, label="false negatives (missed)")
+        draw_threshold(axes, at.threshold, vertical=True, label="the bundle's threshold")
+        if best is not None:
+            label = f"best compromise {best.threshold:.4g} (chosen on test labels)"
+            axes.axvline(best.threshold, color=QUIET, linestyle=":", linewidth=1.6, label=label)
+        if thresholds[0] > 0 and thresholds[-1] / thresholds[0] > _WIDE:
+            logarithmic(axes, vertical=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel=f"threshold on the {unit}", ylabel="clips")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+
+    reading = (
+        "A lower threshold misses less and alarms more; the dotted line is where both errors are equal, but it was "
+        "chosen on test labels, so what it promises is too good to be true."
+        if best is not None
+        else "How many normal clips each threshold would have called anomalous."
+    )
+    return render(draw, key="sweep", title="False positives and negatives over thresholds", reading=reading)
+
+
+def over_time(look: Look, *, threshold: float, unit: str) -> Plate:
+    """The score of one clip, second by second, and of the segments that end there."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        colour = COLOURS[look.score.clip.label]
+        alone = [(tick.start / look.rate_hz, tick.stop / look.rate_hz, tick.tick_score) for tick in look.ticks]
+        segments = [(tick.stop / look.rate_hz, tick.score) for tick in look.ticks if tick.score is not None]
+        lines = [((start, score), (stop, score)) for start, stop, score in alone if score is not None]
+        axes.add_collection(LineCollection(lines, colors=colour, alpha=0.5, linewidths=2, label="each tick alone"))
+        if segments:
+            axes.plot(*zip(*segments, strict=True), color=colour, marker="o", markersize=3, label="segment that ends here")
+        draw_threshold(axes, threshold, vertical=False, label="threshold for segments")
+        axes.autoscale_view()
+        axes.set(xlabel="time, s", ylabel=unit, title=f"{NAMES[look.score.clip.label]} clip")
+        axes.set_ylim(0, 1.3 * max(threshold, *(score for _, (_, score) in lines)))
+        axes.legend(loc="upper right", ncols=3)
+
+    reading = (
+        "How the score moves while the clip plays; the device decides on the dotted segments, which smooth out single bangs."
+    )
+    return render(draw, key="time", title="Score over time", reading=reading)
+
+
+def float_figure(evaluation: Evaluation, unit: str) -> Plate:
+    """Score on the float32 model against that on the int8 model."""
+
+    def draw(figure: Figure) -> None:
+        (axes,) = row(figure, 1)
+        for label in ("normal", "anomaly"):
+            pairs = [(one.float_score, one.score) for one in evaluation.labelled(label) if one.float_score is not None]
+            if pairs:
+                x, y = zip(*pairs, strict=True)
+                axes.scatter(x, y, s=18, color=COLOURS[label], alpha=0.7, linewidths=0, label=NAMES[label])
+        low, high = axes.get_xlim()
+        axes.plot((low, high), (low, high), color=QUIET, linewidth=1.0, label="the same")
+        axes.set(xlabel=f"float32: {unit}", ylabel=f"as shipped: {unit}")
+        axes.legend()
+
+    reading = "Dots on the line mean that rounding the model to 8 bits changed nothing that matters."
+    return render(draw, key="float", title="Float model against the shipped one", reading=reading, size=(5.5, 4.2))
+
+
+def _scores(clips: Sequence[ClipScore]) -> F64:
+    return np.array([one.score for one in clips], np.float64)
+
+
+def _edges(scores: F64, threshold: float) -> F64:
+    """Edges of about 40 equal bins, one of them at the threshold; equal in ratio where the scores spread widely."""
+    low, high = min(float(scores.min()), threshold), max(float(scores.max()), threshold)
+    wide = low > 0 and high / low > _WIDE
+    to, back = (np.log, np.exp) if wide else (np.asarray, np.asarray)
+    start, middle, stop = (float(to(value)) for value in (low, threshold, high))
+    step = (stop - start) / _BINS or abs(middle) / _BINS or 1.0
+    n_below, n_above = int((middle - start) // step) + 1, int((stop - middle) // step) + 1
+    return np.asarray(back(middle + step * np.arange(-n_below, n_above + 1)), np.float64)
+
+
+def _score_axis(axes: Axes, edges: F64, unit: str) -> None:
+    axes.set_xlabel(unit)
+    if edges[0] > 0 and edges[-1] / edges[0] > _WIDE:
+        logarithmic(axes, vertical=False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))

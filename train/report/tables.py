@@ -1,0 +1,189 @@
+"""The tables of a report."""
+
+from itertools import groupby
+
+from train.evaluate import ClipScore, Evaluation
+from train.metrics import Interval, Verdicts
+from train.report import curves, scores
+from train.report.groups import Group, Groups
+from train.report.page import Item, Note, Table, number
+from train.report.results import Results
+
+_SHOWN_FILES = 50
+
+
+def threshold_table(results: Results) -> Item:
+    """The bundle's threshold and those that would have suited the test clips best."""
+    rows = [("the bundle's, set on normal sound", results.at)]
+    if results.best is not None and results.best_f1 is not None:
+        rows += [
+            ("best compromise — chosen on test labels", results.best),
+            ("highest F1 — chosen on test labels", results.best_f1),
+        ]
+    head = ("threshold", "value", "false positives", "false negatives", "precision", "recall", "accuracy", "F1")
+    return Table(head=head, rows=[(name, f"{at.threshold:.4g}", *_counts(at)) for name, at in rows])
+
+
+def _counts(at: Verdicts) -> tuple[str, ...]:
+    shares = (number(at.precision), number(at.recall), number(at.accuracy), number(at.f1))
+    return (str(at.false_positives), str(at.false_negatives) if at.n_anomaly else "-", *shares)
+
+
+def verdict_table(results: Results) -> Item:
+    """Shares of right and wrong at the bundle's threshold."""
+    at = results.at
+    rows = [
+        ("precision: share of alarms that are right", number(at.precision)),
+        ("recall: share of anomalous clips found", number(at.recall)),
+        ("accuracy: share of verdicts that are right", number(at.accuracy)),
+        ("F1: harmonic mean of precision and recall", number(at.f1)),
+        ("false alarm rate: share of normal clips that alarm", number(at.false_alarm_rate)),
+    ]
+    segments = [
+        (f"{name} segments at or over their threshold", f"{n} of {of}")
+        for name, (n, of) in zip(("normal", "anomalous"), results.segments_over.values(), strict=True)
+        if of
+    ]
+    return Table(head=("measure", "value"), rows=[*rows, *segments])
+
+
+def area_table(results: Results) -> Item:
+    """Areas under curves with their intervals."""
+    rows = [
+        ("AUC: area under the ROC curve", number(results.auc.value), limits(results.auc.interval)),
+        ("pAUC: up to 10% false alarms, standardised", number(results.pauc.value), limits(results.pauc.interval)),
+        (
+            "average precision: area under the precision-recall curve",
+            number(results.average_precision.value),
+            limits(results.average_precision.interval),
+        ),
+    ]
+    if results.groups.harmonic_mean is not None:
+        rows.append(("DCASE: harmonic mean of the groups' AUC and pAUC", number(results.groups.harmonic_mean), "-"))
+    return Table(head=("area", "value", "95% interval (bootstrap)"), rows=rows)
+
+
+def group_items(found: Groups) -> list[Item]:
+    """Metrics of each machine, id, section and domain."""
+    groups = found.groups
+    if not groups:
+        return [Note("The data set names no machines, ids, sections or domains.")]
+    head = ("group", "normal", "anomalous", "false positives", "false negatives", "AUC", "95% interval", "pAUC")
+    by_kind = [(kind, list(members)) for kind, members in groupby(groups, key=lambda group: group.kind)]
+    tables: list[Item] = [Table(title=f"By {kind}", head=head, rows=[_group_row(one) for one in of]) for kind, of in by_kind]
+    note = Note("A domain's normal clips are set against all anomalous clips of its section or id, as DCASE does.")
+    drawn: list[Item] = [curves.group_figure(groups)] if any(group.auc is not None for group in groups) else []
+    return [*drawn, *tables, *([note] if any(kind == "domain" for kind, _ in by_kind) else [])]
+
+
+def _group_row(group: Group) -> tuple[str, ...]:
+    wrong = (str(group.false_positives), str(group.false_negatives))
+    counts = (str(group.n_normal), str(group.n_anomaly), *wrong)
+    return (group.name, *counts, number(group.auc), limits(group.auc_interval), number(group.pauc))
+
+
+def model_items(results: Results) -> list[Item]:
+    """The model's layers and what it costs."""
+    cost = results.cost
+    head = ("layer", "output", "type", "weights", "type", "weight scales", "bytes", "multiply-accumulates")
+    rows = [
+        (
+            f"{at} {layer.operator}",
+            _shape(layer.output_shape),
+            layer.output_type,
+            _shape(layer.weights_shape),
+            layer.weights_type or "-",
+            str(layer.n_scales or "-"),
+            f"{layer.n_bytes:,}",
+            "-" if layer.macs is None else f"{layer.macs:,}",
+        )
+        for at, layer in enumerate(cost.layers)
+    ]
+    said = (
+        f"The model takes {cost.n_bytes:,} bytes and {cost.macs:,} multiply-accumulates a window; on the computer that "
+        f"made this report a window took {cost.microseconds:.2f} µs."
+    )
+    return [Note(said), Table(head=head, rows=rows)]
+
+
+def float_items(evaluation: Evaluation, results: Results, unit: str) -> list[Item]:
+    """The shipped model against the float32 one."""
+    against = results.against_float
+    if against is None:
+        return [Note("The bundle holds no float32 model to compare with.")]
+    rows = [
+        ("size, bytes", f"{against.n_bytes:,}", f"{results.cost.n_bytes:,}"),
+        ("AUC", number(against.auc, digits=4), number(results.auc.value, digits=4)),
+        ("pAUC", number(against.pauc, digits=4), number(results.pauc.value, digits=4)),
+    ]
+    said = (
+        f"Scores on the shipped model are {against.inflation:+.2%} off those on the float32 one on average; "
+        f"their rank correlation (Spearman) is {number(against.rank_correlation, digits=4)}."
+    )
+    return [Note(said), Table(head=("", "float32", "as shipped"), rows=rows), scores.float_figure(evaluation, unit)]
+
+
+def file_items(evaluation: Evaluation) -> list[Item]:
+    """Clips that were called wrong or could not be scored come first, then those nearest to the threshold."""
+
+    def first(one: ClipScore) -> tuple[int, float]:
+        if one.score is None:
+            return 0, 0.0
+        wrong = (one.score >= evaluation.threshold) != (one.clip.label == "anomaly") and one.role in evaluation.tested_roles
+        return (1 if wrong else 2), abs(one.score - evaluation.threshold)
+
+    ranked = sorted(evaluation.scores, key=first)
+    rows = [
+        (
+            one.name,
+            one.clip.label,
+            number(one.score),
+            number(one.score / evaluation.threshold),
+            _verdict(one, evaluation.threshold),
+        )
+        if one.score is not None
+        else (one.name, one.clip.label, "-", "-", one.problem or "-")
+        for one in ranked[:_SHOWN_FILES]
+    ]
+    said = (
+        f"{len(rows)} of {len(ranked)} clips: what could not be scored, what was called wrong, then what lies nearest to the "
+        "threshold. All are in files.csv, their segments in segments.csv."
+    )
+    return [Note(said), Table(head=("file", "in truth", "score", "score / threshold", "called"), rows=rows)]
+
+
+def _verdict(one: ClipScore, threshold: float) -> str:
+    called = "anomaly" if one.score is not None and one.score >= threshold else "normal"
+    if one.role != "test":
+        return f"{called} ({one.role})"
+    return called if called == one.clip.label else f"{called} — wrong"
+
+
+def provenance_table(evaluation: Evaluation, results: Results) -> Item:
+    """What was evaluated, with what."""
+    manifest, dataset = evaluation.bundle.manifest, evaluation.dataset
+    provenance = manifest.provenance
+    rows = [
+        ("bundle", evaluation.bundle.id),
+        ("created", manifest.created.isoformat()),
+        ("recipe", provenance.recipe),
+        ("seed", "-" if provenance.seed is None else str(provenance.seed)),
+        ("trained on data with SHA-256", provenance.dataset_sha256 or "-"),
+        ("threshold", f"{evaluation.threshold:.6g} ({manifest.calibration.method})"),
+        *((("what the threshold promises", statement),) if (statement := manifest.calibration.statement) else ()),
+        ("evaluated data set", f"{dataset.root.resolve().name} ({dataset.layout}, {len(evaluation.scores)} clips)"),
+        ("its SHA-256", evaluation.data_sha256),
+        ("channel", "mean of all" if evaluation.channel is None else str(evaluation.channel)),
+        ("evaluated with", results.code),
+        *((f"trained with {name}", version) for name, version in sorted(provenance.versions.items())),
+    ]
+    return Table(head=("what", "which"), rows=rows)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else " x ".join(str(n) for n in shape)
+
+
+def limits(interval: Interval | None) -> str:
+    """An interval for people; a dash where there is none."""
+    return "-" if interval is None else f"{number(interval.low)} to {number(interval.high)}"

@@ -1,0 +1,68 @@
+"""Write a report's folder: index.html, metrics.json, CSV tables and the figures as PNG."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from monitor.core.errors import UsageError
+from train.evaluate import Evaluation
+from train.metrics import RESAMPLES
+from train.report.files import metrics_json, tables, write_folder
+from train.report.page import Section, render_page
+from train.report.results import Results, compute_results
+from train.report.sections import report_sections
+from train.report.style import Plate
+
+METRICS, PAGE = "metrics.json", "index.html"
+
+
+def write_report(evaluation: Evaluation, out: Path, *, n_resamples: int = RESAMPLES, commit: str | None = None) -> Results:
+    """Write the report of an evaluation to `out`, a new folder or a report to replace; returns its numbers."""
+    check_out(out)
+    results = compute_results(evaluation, n_resamples=n_resamples, commit=commit)
+    sections = report_sections(evaluation, results)
+    title = f"{evaluation.bundle.manifest.name} on {evaluation.dataset.root.resolve().name}"
+    replace_folder(
+        out,
+        {
+            PAGE: render_page(title, sections),
+            METRICS: to_json(metrics_json(evaluation, results)),
+            **tables(evaluation, results),
+            **figures(sections),
+        },
+    )
+    return results
+
+
+def figures(sections: list[Section]) -> dict[str, bytes]:
+    """The figures of a page as files."""
+    plates = [item for section in sections for item in section.items if isinstance(item, Plate)]
+    return {f"figures/{plate.key}.png": plate.png for plate in plates}
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """JSON that every reader takes: no NaN."""
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
+def check_out(out: Path) -> None:
+    """Refuse to replace anything but a report."""
+    if out.exists() and not (out / PAGE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"--out must be a new folder or a report to replace, got {out}")
+
+
+def replace_folder(out: Path, content: dict[str, bytes]) -> None:
+    """Write a folder aside and move it to its place, so that it is there whole or not at all."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        write_folder(aside, content)
+        aside.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
