@@ -98,7 +98,7 @@ def usual_way(clips: list[Path]) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     sizes = (320, 64, 64, 8, 64, 64, 320)
     layers = [
-        Layer(rng.standard_normal(shape).astype(np.float32) * 0.05, np.zeros(shape[1], np.float32), relu=i < 5)
+        Layer(rng.standard_normal(shape).astype(np.float32) * 0.05, np.zeros(shape[1], np.float32), "relu" if i < 5 else "linear")
         for i, shape in enumerate(itertools.pairwise(sizes))
     ]
     network = plain_network(layers)

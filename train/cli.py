@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from monitor import __version__
 from monitor.core.errors import StethosError
-from train.commands import fit, import_model, synth
+from train.commands import calibrate, evaluate, fit, import_model, inspect, report, synth
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -15,6 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
     arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.run(arguments)
     except StethosError as error:
@@ -24,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("train: interrupted; nothing was changed", file=sys.stderr)
+        print("train: interrupted; what was being written is not there", file=sys.stderr)
         return 130
     return 0
 
@@ -33,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train", description="From recordings of normal sound to a bundle for `monitor`.")
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (fit, import_model, synth):
+    for command in (inspect, fit, calibrate, evaluate, report, import_model, synth):
         command.add(commands)
     return parser
 

@@ -2,72 +2,95 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from monitor.core.arrays import F32
+from monitor.core.windows import frame_columns
 from train.features import WindowSet
-from train.networks import Layer, dense_autoencoder, fold
+from train.networks import BandStatistics, build_network
 from train.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The trained network, folded, and its losses an epoch."""
+    """The trained Keras model, and its losses an epoch."""
 
-    layers: list[Layer]
-    history: dict[str, list[float]]
+    model: Any
+    history: Mapping[str, list[float]]
 
 
-def fit_network(recipe: Recipe, windows: WindowSet, held_out: WindowSet, *, seed: int) -> Trained:
-    """Train for the recipe's epochs; the same seed on the same machine gives the same bits."""
+def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, seed: int, backup: Path | None = None) -> Trained:
+    """Train for the recipe's epochs; the same seed on the same machine gives the same bits.
+
+    With a `backup` folder every epoch is kept there, and a run that was interrupted goes on from it.
+    """
     import tensorflow as tf
 
+    tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    mean, deviation = (np.tile(values, recipe.window.n_frames) for values in windows.band_statistics())
-    network = dense_autoencoder(recipe.network, mean=mean, deviation=deviation)
+    statistics = BandStatistics(*windows.band_statistics(), *windows.range())
+    model = build_network(recipe, statistics)
     training = recipe.training
-    network.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
-    history = network.fit(
-        _batches(windows, training.batch_size, shuffle_seed=seed),
-        validation_data=_batches(held_out, training.batch_size, shuffle_seed=None) if len(held_out) else None,
+    model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
+    batches = _batches(recipe, windows, shuffle_seed=seed)
+    callbacks = [tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch))]
+    if training.early_stopping is not None and len(validation):
+        patience = training.early_stopping.patience
+        callbacks.append(tf.keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
+    if backup is not None:
+        callbacks.append(tf.keras.callbacks.BackupAndRestore(backup))
+    history = model.fit(
+        batches,
+        validation_data=_batches(recipe, validation, shuffle_seed=None) if len(validation) else None,
         epochs=training.epochs,
+        shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
+        callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    losses = {key: [float(loss) for loss in values] for key, values in history.history.items()}
-    return Trained(fold(network), losses)
+    return Trained(model, {key: [float(loss) for loss in losses] for key, losses in history.history.items()})
 
 
-def representative_windows(windows: WindowSet, *, n: int = 1000) -> F32:
-    """Windows (k, n_values), dB, spread evenly over the whole training set."""
+def representative_windows(recipe: Recipe, windows: WindowSet, *, n: int = 1000) -> F32:
+    """Model inputs (k, n_in), dB, spread evenly over the whole training set."""
     which = np.unique(np.linspace(0, len(windows) - 1, n).astype(np.intp))
-    return windows.windows(which)
+    return windows.windows(which)[:, _columns(recipe, recipe.scorer_spec.input_frames)]
 
 
-def _batches(windows: WindowSet, batch_size: int, *, shuffle_seed: int | None) -> Any:
+def _columns(recipe: Recipe, frames: tuple[int, ...]) -> slice | list[int]:
+    return frame_columns(frames, n_bands=recipe.front_end.n_bands, of=recipe.window.n_frames)
+
+
+def _batches(recipe: Recipe, windows: WindowSet, *, shuffle_seed: int | None) -> Any:
     import tensorflow as tf
 
+    spec = recipe.scorer_spec
+    inputs, targets = _columns(recipe, spec.input_frames), _columns(recipe, spec.target_frames)
+    size = recipe.training.batch_size
+    patch = (recipe.window.n_frames, recipe.front_end.n_bands, 1) if recipe.layout == "image" else (-1,)
+
     class Batches(tf.keras.utils.PyDataset):  # type: ignore[misc]
-        """Batches of windows as input and target, in a new order every epoch where a seed is given."""
+        """Batches of model inputs and targets, in a new order every epoch where a seed is given."""
 
         def __init__(self) -> None:
             super().__init__()
             self._order = np.arange(len(windows))
-            self._rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-            self.on_epoch_end()
+
+        def shuffle(self, epoch: int) -> None:
+            """The order of this epoch, whatever was trained before it."""
+            if shuffle_seed is not None:
+                self._order = np.random.default_rng([shuffle_seed, epoch]).permutation(len(windows))
 
         def __len__(self) -> int:
-            return math.ceil(len(windows) / batch_size)
+            return math.ceil(len(windows) / size)
 
         def __getitem__(self, index: int) -> tuple[F32, F32]:
-            batch = windows.windows(self._order[index * batch_size : (index + 1) * batch_size])
-            return batch, batch
-
-        def on_epoch_end(self) -> None:
-            if self._rng is not None:
-                self._rng.shuffle(self._order)
+            batch = windows.windows(self._order[index * size : (index + 1) * size])
+            return batch[:, inputs].reshape(len(batch), *patch), batch[:, targets].reshape(len(batch), *patch)
 
     return Batches()

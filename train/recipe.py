@@ -2,33 +2,59 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from monitor.bundle.manifest import one_line
+from monitor.bundle.yaml_file import read_mapping
+from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.frontend import FrontEndSpec
+from monitor.core.scorer import ScorerSpec
 from monitor.core.windows import WindowSpec
+from train.calibration.method import Method
 
 RECIPES = Path(__file__).parent / "recipes"
-TICK_FRAMES = 32
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NetworkPart(_Part):
-    """A dense autoencoder between input and output of the window's size."""
+class DenseNetwork(_Part):
+    """A dense autoencoder on flat windows."""
 
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)]
-    activation: Literal["relu"]
+    kind: Literal["dense"]
+    hidden: Counts
     batch_norm: bool
+    output: Literal["linear", "sigmoid"]
+    scaling: Literal["none", "standard", "minmax"]
+    predicts: Literal["window", "centre"]  # all frames from all frames, or the centre frame from the others
+
+    @model_validator(mode="after")
+    def _sigmoid_needs_minmax(self) -> "DenseNetwork":
+        if (self.output == "sigmoid") != (self.scaling == "minmax"):
+            raise ValueError(f"output sigmoid and scaling minmax belong together, got {self.output} and {self.scaling}")
+        return self
+
+
+class ConvNetwork(_Part):
+    """A convolutional autoencoder on patches (n_frames, n_bands, 1): each layer halves both sides, then all double again."""
+
+    kind: Literal["conv"]
+    filters: Counts
+    kernel: Count
     scaling: Literal["none", "standard"]
+
+
+class EarlyStopping(_Part):
+    """Stop when the validation loss has not improved for so many epochs, and keep the best weights."""
+
+    patience: Count
 
 
 class TrainingPart(_Part):
@@ -39,44 +65,114 @@ class TrainingPart(_Part):
     batch_size: Count
     epochs: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
+    validate_on: Literal["held_out", "test"] = "held_out"
+    early_stopping: EarlyStopping | None = None
 
 
 class CalibrationPart(_Part):
     """How the threshold is set."""
 
+    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot"] = "mean+k*sigma"
     k: Positive
+    part: Literal["held_out", "training"] = "held_out"
 
 
 class Recipe(_Part):
     """A whole recipe. Seconds here become ticks in the manifest."""
 
     description: str
-    front_end: FrontEndSpec
+    front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
+    tick_frames: Count = 32
     segment_s: Positive
-    network: NetworkPart
+    network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
     calibration: CalibrationPart
+    leaks: tuple[str, ...] = ()  # what a published procedure lets slip; the report marks each
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        if self.tick_frames % self.window.hop_frames:
+            raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
+        if isinstance(self.network, ConvNetwork):
+            halved = 2 ** len(self.network.filters)
+            for name, side in (("window.n_frames", self.window.n_frames), ("front_end's bands", self.front_end.n_bands)):
+                if side % halved:
+                    raise ValueError(f"{name} must be a multiple of {halved} for {len(self.network.filters)} filters, got {side}")
+        elif self.network.predicts == "centre" and self.window.n_frames % 2 == 0:
+            raise ValueError(f"window.n_frames must be odd to have a centre, got {self.window.n_frames}")
+        return self
+
+    @property
+    def tick_s(self) -> float:
+        """Length of a tick, s."""
+        return self.tick_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
 
     @property
     def segment_ticks(self) -> int:
         """Ticks in a segment, at least one."""
-        tick_s = TICK_FRAMES * self.front_end.hop_length / self.front_end.sample_rate_hz
-        return max(1, round(self.segment_s / tick_s))
+        return max(1, round(self.segment_s / self.tick_s))
+
+    def method(self, *, k: float | None = None) -> Method:
+        """How the threshold is set; a `k` given means mean + k sigma."""
+        if k is not None:
+            return Method(name="mean+k*sigma", k=k)
+        return Method(name=self.calibration.method, k=self.calibration.k)
+
+    def rule(self, *, clear_ratio: float) -> Rule:
+        """The default rule, 12 of 20, for segments of any number of ticks: one bang must not raise."""
+        ticks = self.segment_ticks
+        return Rule(raise_k=ticks + 2, raise_n=max(2 * ticks, ticks + 2), clear_ratio=clear_ratio, clear_m=2 * ticks)
+
+    @property
+    def layout(self) -> Literal["flat", "image"]:
+        """How a window goes into the network."""
+        return "image" if isinstance(self.network, ConvNetwork) else "flat"
+
+    @property
+    def scorer_spec(self) -> ScorerSpec:
+        """What shapes a score under this recipe."""
+        frames = tuple(range(self.window.n_frames))
+        centre = (self.window.n_frames // 2,)
+        idnn = isinstance(self.network, DenseNetwork) and self.network.predicts == "centre"
+        return ScorerSpec(
+            front_end=self.front_end,
+            window=self.window,
+            tick_frames=self.tick_frames,
+            segment_ticks=self.segment_ticks,
+            input_frames=tuple(frame for frame in frames if frame not in centre) if idnn else frames,
+            target_frames=centre if idnn else frames,
+        )
 
 
-def load_recipe(name: str) -> Recipe:
-    """A shipped recipe by name, or one's own by path; ConfigError says which key is wrong."""
+def load_recipe(name: str, *, as_published: bool = False) -> Recipe:
+    """A shipped recipe by name, or one's own by path; ConfigError says which key is wrong.
+
+    `as_published` applies the recipe's section of that name: the write-up's own procedure, leaks included.
+    """
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
         path = Path(name)
+    content = _read(path, name)
+    published = content.pop("as_published", None)
+    if as_published:
+        if published is None:
+            raise ConfigError(f"{path}: has no section as_published")
+        content = _merged(content, published)
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
         return Recipe.model_validate_json(json.dumps(content, default=str))  # as strict as a manifest
-    except OSError as error:
-        shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise ConfigError(f"recipe must be one of {shipped}, or a readable file, got {name!r}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error)}") from error
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    if not path.is_file():
+        shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ConfigError(f"recipe must be one of {shipped}, or a readable file, got {name!r}")
+    return read_mapping(path)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `over`, section by section."""
+    both = {key: _merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(base[key], dict)}
+    return {**base, **over, **both}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from monitor.bundle.bundle import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
-from monitor.core.errors import BundleError
+from train.preflight import check_place
 
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
@@ -20,14 +20,12 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
 
     A failure or an interruption leaves what was there before.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise BundleError(f"{out}: must be a new folder or a bundle to replace, got something else")
+    check_place(out)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         for name, content in {**files, MANIFEST: manifest_json(manifest)}.items():
             path = aside / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         load_bundle(aside)
         aside.chmod(0o755)
@@ -51,5 +49,10 @@ def _replace(out: Path, new: Path) -> None:
     old = new.with_name(new.name + "-old")
     with suppress(FileNotFoundError):
         out.rename(old)
-    new.rename(out)
+    try:
+        new.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
     shutil.rmtree(old, ignore_errors=True)

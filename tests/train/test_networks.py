@@ -6,15 +6,29 @@ import tensorflow as tf
 
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.core.arrays import F32
+from monitor.core.frontend import LogMelSpec
+from monitor.core.windows import WindowSpec
 from train.export import to_tflite
-from train.networks import dense_autoencoder, fold, plain_network
-from train.recipe import NetworkPart
+from train.networks import BandStatistics, build_network, device_network, fold, plain_network
+from train.recipe import DenseNetwork, Recipe, load_recipe
 
 MEAN, DEVIATION = np.linspace(-80.0, -30.0, 20), np.linspace(1.0, 6.0, 20)
+STATISTICS = BandStatistics(MEAN, DEVIATION, -100.0, 0.0)
 
 
-def part(*, batch_norm: bool, scaling: str) -> NetworkPart:
-    return NetworkPart(hidden=(16, 4, 16), activation="relu", batch_norm=batch_norm, scaling=scaling)  # type: ignore[arg-type]
+def recipe(**network: object) -> Recipe:
+    base = load_recipe("mimii-mel")
+    front_end = LogMelSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=20, fmax_hz=8000.0)
+    settings = {
+        "kind": "dense",
+        "hidden": (16, 4, 16),
+        "batch_norm": False,
+        "output": "linear",
+        "scaling": "none",
+        "predicts": "window",
+    }
+    part = DenseNetwork.model_validate({**settings, **network})
+    return base.model_copy(update={"front_end": front_end, "window": WindowSpec(n_frames=1), "network": part})
 
 
 def rows(n: int) -> F32:
@@ -37,20 +51,18 @@ def with_random_weights(model: tf.keras.Model) -> tf.keras.Model:
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("scaling", ["none", "standard"])
-def test_folding_keeps_the_function(batch_norm: bool, scaling: str) -> None:
-    model = with_random_weights(dense_autoencoder(part(batch_norm=batch_norm, scaling=scaling), mean=MEAN, deviation=DEVIATION))
+@pytest.mark.parametrize(("scaling", "output"), [("none", "linear"), ("standard", "linear"), ("minmax", "sigmoid")])
+def test_folding_keeps_the_function(batch_norm: bool, scaling: str, output: str) -> None:
+    model = with_random_weights(build_network(recipe(batch_norm=batch_norm, scaling=scaling, output=output), STATISTICS))
     layers = fold(model)
-    assert [layer.relu for layer in layers] == [True, True, True, False]
+    assert [layer.activation for layer in layers] == ["relu", "relu", "relu", output]
     want, got = model.predict(rows(50), verbose=0), plain_network(layers).predict(rows(50), verbose=0)
     np.testing.assert_allclose(got, want, atol=2e-4 * np.abs(want).max())
 
 
 def test_int8_has_one_weight_scale_a_channel_and_stays_close_to_float() -> None:
-    layers = fold(
-        with_random_weights(dense_autoencoder(part(batch_norm=True, scaling="standard"), mean=MEAN, deviation=DEVIATION))
-    )
-    content = to_tflite(layers, representative=rows(500))
+    network = device_network(with_random_weights(build_network(recipe(batch_norm=True, scaling="standard"), STATISTICS)))
+    content = to_tflite(network, representative=rows(500))
     interpreter = tf.lite.Interpreter(model_content=content)
     weights = [
         t
@@ -60,5 +72,5 @@ def test_int8_has_one_weight_scale_a_channel_and_stays_close_to_float() -> None:
     assert len(weights) == 4
     assert all(len(set(tensor["quantization_parameters"]["scales"])) > 1 for tensor in weights)
     int8 = TFLiteModel(content, n_rows=32).predict(rows(32))
-    float32 = TFLiteModel(to_tflite(layers, representative=None), n_rows=32).predict(rows(32))
+    float32 = TFLiteModel(to_tflite(network, representative=None), n_rows=32).predict(rows(32))
     assert np.sqrt(np.mean((int8 - float32) ** 2)) < 0.03 * float32.std()

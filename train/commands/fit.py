@@ -1,6 +1,7 @@
 """`train fit`: from a folder of recordings to a bundle."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from train.commands.arguments import Commands, count, positive, seed
@@ -11,35 +12,45 @@ def add(commands: Commands) -> None:
     fit = commands.add_parser(
         "fit",
         help="train a recipe on a folder of recordings and write a bundle",
-        description="Train on DATASET/normal/ (recordings of any length, rate and format), hold some recordings out, "
+        description="Train on the normal recordings of a data set (any length, rate and format), hold some of them out, "
         "export an int8 model and set its threshold on the held-out ones.",
     )
-    fit.add_argument("dataset", type=Path, metavar="DATASET", help="folder that holds normal/")
-    fit.add_argument("--recipe", required=True, metavar="NAME", help="a shipped recipe (mimii-mel, dcase) or a YAML file")
+    fit.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings; `train inspect` shows what is found")
+    fit.add_argument("--recipe", required=True, metavar="NAME", help="a shipped recipe (train/recipes/) or a YAML file")
     fit.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
+    fit.add_argument("--as-published", action="store_true", help="the write-up's own procedure, each leak marked")
     fit.add_argument("--seed", type=seed, default=0, help="of split, weights and order (default 0)")
     fit.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     fit.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    fit.add_argument("--layout", metavar="NAME", help="of the data set (default: recognised)")
+    fit.add_argument("--split", type=Path, metavar="DIR", help="use these lists again (a bundle's report/split)")
+    fit.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     fit.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from train.build import fit
+    from train.build import Choices, fit
     from train.recipe import load_recipe
 
-    recipe = load_recipe(arguments.recipe)
-    k = arguments.sigma if arguments.sigma is not None else recipe.calibration.k
-    manifest = fit(
-        arguments.dataset,
-        recipe,
-        arguments.out,
-        recipe_name=Path(arguments.recipe).stem,
+    recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
+    choices = Choices(
+        recipe_name=Path(arguments.recipe).stem + (" as published" if arguments.as_published else ""),
         seed=arguments.seed,
-        k=k,
+        method=recipe.method(k=arguments.sigma),
         channel=arguments.channel,
+        layout=arguments.layout,
+        split=arguments.split,
+        resume=arguments.resume,
     )
+    try:
+        manifest = fit(arguments.dataset, recipe, arguments.out, choices)
+    except KeyboardInterrupt:
+        print("train: the epochs so far are kept: the same command with --resume goes on", file=sys.stderr)
+        raise
     calibration = manifest.calibration
     print(
-        f"wrote {arguments.out}: threshold {calibration.threshold:.4g} = mean + {k:g} sigma of {calibration.n_segments} "
-        f"segments ({60 * calibration.hours:.1f} min held out)\nnext: monitor --replay FILE --model {arguments.out}"
+        f"{calibration.statement}\nwrote {arguments.out}: threshold {calibration.threshold:.4g} ({calibration.method}, "
+        f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min held out)\n"
+        f"next: train evaluate {arguments.out} {arguments.dataset} --out reports/{arguments.out.name}\n"
+        f"or:   monitor --replay FILE --model {arguments.out}"
     )

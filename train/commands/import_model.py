@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> None:
         recipe_name=Path(arguments.recipe).stem,
         threshold=arguments.threshold,
         dataset=arguments.calibrate_on,
-        k=arguments.sigma if arguments.sigma is not None else recipe.calibration.k,
+        method=recipe.method(k=arguments.sigma),
     )
     print(
         f"wrote {arguments.out}: threshold {manifest.calibration.threshold:.4g}, golden score {manifest.golden.score:.6g}\n"

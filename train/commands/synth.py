@@ -34,13 +34,17 @@ def _run(arguments: argparse.Namespace) -> None:
     from train.synth import Fan, Growth, Scene
     from train.synth.write import FORMATS, write_scene
 
+    if not 8_000 <= arguments.sample_rate <= 192_000:
+        raise UsageError(f"--sample-rate must be in 8000..192000, got {arguments.sample_rate}")
+    if arguments.seconds * arguments.sample_rate < 1:
+        raise UsageError(f"--seconds must make at least one sample, got {arguments.seconds:g}")
     if arguments.bangs_per_hour > 120:
         raise UsageError(f"--bangs-per-hour must be in 0..120, got {arguments.bangs_per_hour:g}")
     fan = Fan(arguments.seed, sample_rate_hz=arguments.sample_rate)
     growth = Growth(
         start_s=arguments.fault_at, grow_s=arguments.grow, repaired_s=arguments.repaired_at, severity=arguments.severity
     )
-    single = arguments.out.suffix in FORMATS
+    single = arguments.out.suffix.lower() in FORMATS
     folder = arguments.out / ("normal" if arguments.fault is None else "anomaly")
     for number in range(1 if single else arguments.recordings):
         take = arguments.take + number

@@ -1,0 +1,148 @@
+"""Every shipped recipe trains, exports to int8 and runs in `monitor` with no code of its own there."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monitor.bundle import load_bundle
+from monitor.bundle.manifest import read_manifest
+from tests.replay.command import monitor
+from train.cli import main as train
+from train.recipe import RECIPES, load_recipe
+
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def quick(name: str, folder: Path, **training: object) -> Path:
+    """A user's own recipe file: a shipped one with few epochs."""
+    content = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    content["training"].update({"epochs": 2, **training})
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight normal and three faulty clips at 48 kHz."""
+    folder = tmp_path_factory.mktemp("sounds")
+    common = ["--seconds", "12", "--sample-rate", "48000", "--seed", "4"]
+    assert train(["synth", str(folder), "--recordings", "8", *common]) == 0
+    assert train(["synth", str(folder), "--recordings", "3", "--fault", "bearing", *common]) == 0
+    return folder
+
+
+def test_the_five_recipes_are_there() -> None:
+    assert NAMES == ["conv", "dcase", "idnn", "mimii-mel", "toyadmos-fft"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_trains_and_runs(name: str, sounds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    recipe = quick(name, tmp_path, **({"epochs": 15, "batch_size": 32} if name == "dcase" else {}))  # unscaled decibels take time
+    assert train(["fit", str(sounds), "--recipe", str(recipe), "--out", str(out)]) == 0
+    manifest = load_bundle(out).manifest
+    assert manifest.rule.raise_k > manifest.segment_ticks
+    clips = sorted((sounds / "anomaly").glob("*.flac")) + sorted((sounds / "normal").glob("*.flac"))
+    scores = [file["score"] for file in monitor("--replay", *clips, "--model", out).files]
+    assert len(scores) == 11
+    assert min(scores[:3]) > max(scores[3:])  # a failing bearing is no subtle fault
+
+
+def test_idnn_never_sees_the_frame_that_it_predicts(sounds: Path, tmp_path: Path) -> None:
+    assert train(["fit", str(sounds), "--recipe", str(quick("idnn", tmp_path)), "--out", str(tmp_path / "idnn")]) == 0
+    model = read_manifest(tmp_path / "idnn").model
+    assert (model.input_frames, model.target_frames) == ((0, 1, 3, 4), (2,))
+
+
+def test_every_recipe_explains_every_key() -> None:
+    for name in NAMES:
+        text = (RECIPES / f"{name}.yaml").read_text().splitlines()
+        unexplained = [line for line in text if ":" in line and not line.rstrip().endswith(":") and "#" not in line]
+        assert {line.split(":")[0].strip() for line in unexplained} == {"description"}, name
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("toyadmos-fft", {"network": {"scaling": "none"}}, "output sigmoid and scaling minmax belong together"),
+        ("toyadmos-fft", {"front_end": {"n_bins": 500}}, "n_bins must divide n_fft // 2 (512), got 500"),
+        ("idnn", {"window": {"n_frames": 4}}, "window.n_frames must be odd to have a centre, got 4"),
+        ("conv", {"window": {"n_frames": 30}}, "window.n_frames must be a multiple of 8 for 3 filters, got 30"),
+        ("conv", {"window": {"hop_frames": 5}}, "window.hop_frames must divide tick_frames (32), got 5"),
+        ("conv", {"network": {"hidden": [3]}}, "network.conv.hidden: Extra inputs are not permitted"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(
+    name: str,
+    change: dict[str, dict[str, object]],
+    message: str,
+    sounds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    for section, keys in change.items():
+        content[section].update(keys)
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert train(["fit", str(sounds), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
+    assert message in capsys.readouterr().err
+
+
+def test_as_published_is_the_write_up_with_its_leaks_named() -> None:
+    recipe = load_recipe("toyadmos-fft", as_published=True)
+    assert (recipe.front_end.n_fft, recipe.front_end.n_bands, recipe.segment_ticks) == (480_000, 240_000, 1)
+    assert (recipe.calibration.part, recipe.calibration.k, recipe.training.validate_on) == ("training", 2.0, "test")
+    assert len(recipe.leaks) == 3
+    assert load_recipe("toyadmos-fft").leaks == ()
+
+
+def test_as_published_runs_on_shorter_clips(sounds: Path, tmp_path: Path) -> None:
+    """One FFT of a second instead of ten: 24,000 values in and out, all else as published."""
+    content = yaml.safe_load((RECIPES / "toyadmos-fft.yaml").read_text())
+    content["as_published"]["front_end"] = {"n_fft": 48_000, "hop_length": 48_000, "n_bins": 24_000}
+    content["training"]["epochs"] = 1
+    path = tmp_path / "second.yaml"
+    path.write_text(yaml.safe_dump(content))
+    out = tmp_path / "published"
+    assert train(["fit", str(sounds), "--recipe", str(path), "--out", str(out), "--as-published"]) == 0
+    manifest = read_manifest(out)
+    leaks = manifest.provenance.metrics["leaks"]
+    assert isinstance(leaks, list)
+    assert len(leaks) == 3
+    assert manifest.calibration.parameters == {"k": 2.0}
+    clip = next((sounds / "normal").glob("*.flac"))
+    assert monitor("--replay", clip, "--model", out).files[0]["score"] > 0
+
+
+def test_an_interrupted_training_resumes_to_the_same_bytes(sounds: Path, tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    recipe = quick("mimii-mel", tmp_path, epochs=25)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    arguments = ["fit", str(sounds), "--recipe", str(recipe)]
+    assert train([*arguments, "--out", str(whole)]) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.cli", *arguments, "--out", str(resumed)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Epoch 8/"):
+            break
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in stderr
+    assert not resumed.exists()
+    assert train([*arguments, "--out", str(resumed), "--resume"]) == 0
+    assert (whole / "model.tflite").read_bytes() == (resumed / "model.tflite").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

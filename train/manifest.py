@@ -1,0 +1,72 @@
+"""Make a bundle's manifest."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from monitor import __version__
+from monitor.bundle.manifest import Manifest
+from monitor.core.decision import Rule
+from monitor.core.errors import ConfigError
+from monitor.core.scorer import ScorerSpec
+from train.write_bundle import MODEL, STATISTICS, file_ref
+
+
+def make_manifest(
+    name: str,
+    spec: ScorerSpec,
+    *,
+    model: bytes,
+    error: str,
+    statistics: bytes | None,
+    calibration: Mapping[str, Any],
+    rule: Rule,
+    golden: float,
+    provenance: Mapping[str, Any],
+    layout: str = "flat",
+) -> Manifest:
+    """A validated manifest."""
+    return Manifest.model_validate(
+        {
+            "schema": 1,
+            "name": name,
+            "created": datetime.now(timezone.utc).replace(microsecond=0),
+            "front_end": spec.front_end,
+            "window": spec.window,
+            "tick_frames": spec.tick_frames,
+            "segment_ticks": spec.segment_ticks,
+            "model": {
+                **file_ref(MODEL, model),
+                "layout": layout,
+                "input_frames": spec.input_frames,
+                "target_frames": spec.target_frames,
+            },
+            "detector": {
+                "components": ("reconstruction",),
+                "error": error,
+                "fusion": "none",
+                "statistics": None if statistics is None else file_ref(STATISTICS, statistics),
+            },
+            "calibration": calibration,
+            "rule": rule,
+            "golden": {"score": golden},
+            "provenance": provenance,
+        }
+    )
+
+
+def bundle_name(out: Path) -> str:
+    """A bundle's name is its folder's."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
+        raise ConfigError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
+    return out.name
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shaped the bundle."""
+    packages = ("numpy", "tensorflow", "ai-edge-litert", "tflite-runtime", "soxr")
+    installed = {dist.name: dist.version for dist in distributions() if dist.name in packages}
+    return {"stethos": __version__, **installed}
