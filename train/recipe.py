@@ -13,7 +13,7 @@ from monitor.core.errors import ConfigError
 from monitor.core.frontend import FrontEndSpec
 from monitor.core.scorer import ScorerSpec
 from monitor.core.windows import WindowSpec
-from train.calibration.method import Method
+from train.calibration.method import Method, MethodName
 
 RECIPES = Path(__file__).parent / "recipes"
 Count = Annotated[int, Field(ge=1)]
@@ -72,7 +72,7 @@ class TrainingPart(_Part):
 class CalibrationPart(_Part):
     """How the threshold is set."""
 
-    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot"] = "mean+k*sigma"
+    method: MethodName = "default"
     k: Positive
     part: Literal["held_out", "training"] = "held_out"
 
@@ -113,11 +113,11 @@ class Recipe(_Part):
         """Ticks in a segment, at least one."""
         return max(1, round(self.segment_s / self.tick_s))
 
-    def method(self, *, k: float | None = None) -> Method:
-        """How the threshold is set; a `k` given means mean + k sigma."""
-        if k is not None:
-            return Method(name="mean+k*sigma", k=k)
-        return Method(name=self.calibration.method, k=self.calibration.k)
+    def method(self, *, name: MethodName | None = None, k: float | None = None) -> Method:
+        """How the threshold is set: as the recipe says, or by name; a `k` alone means mean + k sigma."""
+        if name is None:
+            name = self.calibration.method if k is None else "mean+k*sigma"
+        return Method(name=name, k=k or self.calibration.k)
 
     def rule(self, *, clear_ratio: float) -> Rule:
         """The default rule, 12 of 20, for segments of any number of ticks: one bang must not raise."""

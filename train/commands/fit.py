@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from train.calibration.method import METHODS
 from train.commands.arguments import Commands, count, positive, seed
 
 
@@ -20,6 +21,7 @@ def add(commands: Commands) -> None:
     fit.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
     fit.add_argument("--as-published", action="store_true", help="the write-up's own procedure, each leak marked")
     fit.add_argument("--seed", type=seed, default=0, help="of split, weights and order (default 0)")
+    fit.add_argument("--method", choices=METHODS, help="of setting the threshold, docs/calibration.md (default: the recipe's)")
     fit.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     fit.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
     fit.add_argument("--layout", metavar="NAME", help="of the data set (default: recognised)")
@@ -36,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> None:
     choices = Choices(
         recipe_name=Path(arguments.recipe).stem + (" as published" if arguments.as_published else ""),
         seed=arguments.seed,
-        method=recipe.method(k=arguments.sigma),
+        method=recipe.method(name=arguments.method, k=arguments.sigma),
         channel=arguments.channel,
         layout=arguments.layout,
         split=arguments.split,
