@@ -57,7 +57,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     data_sha256 = data.sha256()
     backup = out.parent / f".{name}-training"
     _prepare_backup(backup, f"{data_sha256} {recipe.model_dump_json()} {choices.seed}", resume=choices.resume)
-    trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup / "epochs")
+    trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup)
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, error=recipe.training.loss)

@@ -11,6 +11,7 @@ import numpy as np
 
 from monitor.core.arrays import F32
 from monitor.core.windows import frame_columns
+from train.backup import Backup
 from train.features import WindowSet
 from train.networks import BandStatistics, build_network
 from train.recipe import Recipe
@@ -39,21 +40,30 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     training = recipe.training
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
     batches = _batches(recipe, windows, shuffle_seed=seed)
-    callbacks = [tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch))]
+    kept = Backup(backup) if backup is not None else None
+    losses = kept.restore(model) if kept is not None else {}
+
+    def finish(epoch: int, logs: Mapping[str, float]) -> None:
+        for key, loss in logs.items():
+            losses.setdefault(key, []).append(float(loss))
+        if kept is not None:
+            kept.keep(model, losses)
+
+    begin = tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch), on_epoch_end=finish)
+    callbacks = [begin]
     if training.early_stopping is not None and len(validation):
         patience = training.early_stopping.patience
         callbacks.append(tf.keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
-    if backup is not None:
-        callbacks.append(tf.keras.callbacks.BackupAndRestore(backup))
-    history = model.fit(
+    model.fit(
         batches,
         validation_data=_batches(recipe, validation, shuffle_seed=None) if len(validation) else None,
+        initial_epoch=len(losses.get("loss", [])),
         epochs=training.epochs,
         shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    return Trained(model, {key: [float(loss) for loss in losses] for key, losses in history.history.items()})
+    return Trained(model, losses)
 
 
 def representative_windows(recipe: Recipe, windows: WindowSet, *, n: int = 1000) -> F32:

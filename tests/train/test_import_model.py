@@ -23,7 +23,7 @@ def test_a_threshold_can_be_set_on_normal_sound(demo_bundle: Path, tmp_path: Pat
     [
         (None, "mimii-mel", "cannot be read: No such file or directory"),
         (b"no model", "mimii-mel", "model cannot be loaded"),
-        ("demo", "dcase", "model's input must have 640 values (5 frames of 128 mels), got 320"),
+        ("demo", "dcase", "model's input must have 640 values (5 frames of 128 bands), got 320"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(
