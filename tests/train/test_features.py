@@ -153,8 +153,13 @@ def test_a_kill_leaves_nothing_broken(tmp_path: Path) -> None:
     deadline = time.monotonic() + 30
     while not list((tmp_path / "cache").rglob("*.part")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
+    helpers = [Path("/proc", child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert helpers
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    while (left := [helper for helper in helpers if helper.exists()]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == []
     assert all(name.endswith(".part") for name in files(tmp_path / "cache"))
     piece = Piece(Recording(path, sample_rate_hz=16000))
     assert_same(frames([piece], tmp_path / "cache"), [piece])
