@@ -29,7 +29,7 @@ from monitor.core.arrays import F32
 from monitor.core.frontend import LogMelSpec
 from train.cache import cached_frames
 from train.datasets import Piece, pieces, read_dataset
-from train.features import WindowSet, collect
+from train.features import WindowSet, piece_frames
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def speed(samples: F32, folder: Path) -> None:
     soundfile.write(long, samples, RATE_HZ)
     whole = [Piece(type(clips[0].recording)(long, sample_rate_hz=RATE_HZ))]
     works: dict[str, Callable[[Path], object]] = {
-        "frames of 10 s clips": lambda _: collect(clips, SPEC, tick_frames=32),
+        "frames of 10 s clips": lambda _: [piece_frames(clip, SPEC, tick_frames=32) for clip in clips],
         "frames of 10 s clips into the cache (hashed, written, mapped)": lambda cache: read(clips, cache),
         "frames of one long recording into the cache": lambda cache: read(whole, cache),
         "librosa.load, melspectrogram, power_to_db of 10 s clips": lambda _: usual_way(clips),

@@ -24,8 +24,8 @@ import soxr
 import monitor
 from monitor.core.arrays import F32
 from monitor.core.frontend import FrontEndSpec
+from monitor.sources.recording import file_sha256
 from train.datasets import Piece
-from train.datasets.files import file_sha256
 from train.datasets.parallel import in_parallel, n_cores
 from train.features import stream_piece
 

@@ -8,8 +8,6 @@ from tqdm import tqdm
 
 from monitor.core.arrays import F64
 from monitor.core.bands import Expected
-from monitor.core.calibration import mean_sigma_threshold
-from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.scorer import Scorer
 from train.datasets import Piece
@@ -32,15 +30,6 @@ class HeldOut:
     sequences: tuple[F64, ...] = ()
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """For segments and for whole files, and the fraction of the segments' under which an anomaly may be over."""
-
-    segment: float
-    file: float
-    clear_ratio: float
-
-
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     """Score every full segment of every piece; of a piece shorter than a segment, its longest one."""
     segments: list[list[tuple[float, F64]]] = []
@@ -59,19 +48,6 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     sequences = tuple(np.array([score for score, _ in scored]) for scored in segments if scored)
     frames = np.array([frame for scored in segments for _, frame in scored])
     return HeldOut(np.concatenate(sequences), np.array(files), frames, seconds / 3600, sequences)
-
-
-def thresholds(held_out: HeldOut, *, k: float) -> Thresholds:
-    """Mean + k sigma of segment scores; for whole files the larger of that and the same of file scores.
-
-    Normal scores can lie close under the threshold (the error of pure noise does not vanish), so an anomaly clears at
-    the default ratio or at mean + k / 2 sigma, whichever is higher: else it would never end.
-    """
-    segment = mean_sigma_threshold(held_out.segment_scores, k=k)
-    enough = len(held_out.file_scores) >= MIN_FILES
-    file = max(segment, mean_sigma_threshold(held_out.file_scores, k=k)) if enough else segment
-    half_way = mean_sigma_threshold(held_out.segment_scores, k=k / 2)
-    return Thresholds(segment, file, clear_ratio=max(Rule().clear_ratio, round(half_way / segment, 4)))
 
 
 def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:

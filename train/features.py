@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError, SourceError
@@ -27,12 +26,6 @@ def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> F32:
     """All whole frames (m, n_bands), float32, dB, of a piece."""
     rows = list(stream_piece(piece, spec, tick_frames=tick_frames))
     return np.concatenate(rows) if rows else np.empty((0, spec.n_bands), np.float32)
-
-
-def collect(pieces: Sequence[Piece], spec: FrontEndSpec, *, tick_frames: int) -> list[F32]:
-    """The frames of all pieces in memory, with a progress bar."""
-    bar = tqdm(pieces, desc="features", unit="file", disable=None, leave=False)
-    return [piece_frames(piece, spec, tick_frames=tick_frames) for piece in bar]
 
 
 class WindowSet:

@@ -65,11 +65,7 @@ class Recording:
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            for chunk in iter(partial(file.read, 1 << 20), b""):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return file_sha256(self.path)
 
     def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
         """Its sound, or that between two of its times, as a stream that begins at sample 0.
@@ -125,6 +121,15 @@ class Recording:
 
     def _cut_off(self, done: int, why: str) -> SourceError:
         return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(partial(file.read, 1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _check_file(path: Path) -> None:

@@ -29,8 +29,8 @@ def quiet_and_loud(seconds: list[tuple[float, bool]]) -> F32:
 NORMAL = quiet_and_loud([(20, False)])
 
 
-def make_pipeline() -> Pipeline:
-    scorer = linear_scorer()
+def make_pipeline(*, segment_ticks: int = 10) -> Pipeline:
+    scorer = linear_scorer(segment_ticks=segment_ticks)
     frames = frames_of(blocks(NORMAL))
     scorer.push_frames(frames)
     normal = scorer.file_score()
@@ -232,3 +232,14 @@ def test_after_a_lost_event_the_state_is_unknown_until_a_segment_is_heard() -> N
     after = [step for step in steps if step.tick.start >= cut + 100 * 16000]
     raised = next(i for i, step in enumerate(after) if step.state == "anomaly")
     assert {step.state for step in after[:raised]} == {"unknown"}
+    onsets = [seconds(event.onset_ts) for event in events if event.event_type == "start"]
+    assert onsets[1] >= 160  # what came before the gap belongs to the event that was lost
+
+
+def test_a_lost_event_leaves_no_anomaly_behind_however_long_a_segment_is() -> None:
+    signal = quiet_and_loud([(150, True), (90, False)])
+    signal[150 * 16000 :] = 0.0
+    steps, events = run(signal, make_pipeline(segment_ticks=200))
+    assert events[-1].end_reason == "lost"
+    lost = next(i for i, step in enumerate(steps) if step.event is not None and step.event.end_reason == "lost")
+    assert {step.state for step in steps[lost:]} == {"unknown"}

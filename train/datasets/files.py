@@ -1,7 +1,5 @@
 """Sound files of a folder, and their hashes."""
 
-import hashlib
-from functools import partial
 from pathlib import Path
 
 import soundfile
@@ -13,15 +11,6 @@ def sound_files(root: Path) -> list[Path]:
     """Paths of all files under `root` that by their name hold sound, in order; hidden ones do not count."""
     found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(path for path in found if not any(_hidden(part) for part in path.relative_to(root).parts))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(partial(file.read, 1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _hidden(name: str) -> bool:
