@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 
 from monitor.bundle.manifest import one_line
 from monitor.bundle.yaml_file import read_mapping
@@ -14,6 +23,16 @@ ENVIRONMENT_PREFIX = "STETHOS_"
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
 Host = Annotated[str, StringConstraints(max_length=253, pattern=r"^[!-~]+$")]
 Prefix = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+SELECTOR = r"^(default|name:.+|usb:[0-9a-f]{4}:[0-9a-f]{4}(:.+)?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
+Selector = Annotated[str, StringConstraints(pattern=SELECTOR)]
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]  # a relative one counts from the configuration file
 
 
 def _no_truth(value: object) -> object:
@@ -35,16 +54,31 @@ class MqttConfig(_Section):
     prefix: Prefix = "stethos"
 
 
-class MachineConfig(_Section):
-    """One machine that this node listens to. A relative path counts from the configuration file."""
+class IdleConfig(_Section):
+    """When a machine counts as switched off, and what that means."""
 
-    bundle: Path
+    below_dbfs: Literal["learned"] | Annotated[float, Field(ge=-200, le=0)] | None = "learned"
+    means: Literal["idle", "anomaly", "score"] = "idle"
+
+
+class MachineConfig(_Section):
+    """One machine that this node listens to."""
+
+    bundle: ConfigPath
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    microphone: Selector = "default"
+    channel: Annotated[int, Field(ge=1, le=256)] | None = None
+    microphone_rate_hz: Annotated[int, Field(ge=4_000, le=384_000)] | None = None
+    enabled: bool = True
+    idle: IdleConfig = IdleConfig()
 
 
 class Config(_Section):
     """Everything that can be set."""
 
     node: Slug = "replay"
+    state_dir: ConfigPath = Path("/var/lib/stethos")
+    runtime_dir: ConfigPath = Path("/run/stethos")
     mqtt: MqttConfig = MqttConfig()
     machines: dict[Slug, MachineConfig] = {}
 
@@ -55,13 +89,27 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             _override(settings, name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), text)
+    settings.setdefault("state_dir", _state_dir(environment))
+    settings.setdefault("runtime_dir", _runtime_dir(environment))
     try:
-        config = Config.model_validate(settings)
+        return Config.model_validate(settings, context={"folder": Path() if path is None else path.parent})
     except ValidationError as error:
         raise ConfigError(f"{path or 'environment'}: {one_line(error)}") from error
-    base = Path() if path is None else path.parent
-    machines = {key: MachineConfig(bundle=base / machine.bundle) for key, machine in config.machines.items()}
-    return config.model_copy(update={"machines": machines})
+
+
+def _state_dir(environment: Mapping[str, str]) -> Path:
+    """Where systemd says, else where a person's programs keep such things."""
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given)
+    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
+
+
+def _runtime_dir(environment: Mapping[str, str]) -> Path:
+    """Where systemd says, else where the service is if it runs (the tools ask it), else the person's own."""
+    if given := environment.get("RUNTIME_DIRECTORY"):
+        return Path(given)
+    service, own = Path("/run/stethos"), environment.get("XDG_RUNTIME_DIR")
+    return service if service.is_dir() or not own else Path(own) / "stethos"
 
 
 def _override(settings: dict[str, Any], keys: list[str], text: str) -> None:
