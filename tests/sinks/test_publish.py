@@ -153,7 +153,7 @@ def test_a_broker_that_is_not_there_is_one_line(demo_normal: Path, demo_bundle: 
 
 
 def test_a_host_that_does_not_exist_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
-    environment = {"STETHOS_MQTT__HOST": "nowhere.invalid"}
+    environment = {"STETHOS_MQTT__HOST": "nowhere.invalid", "STETHOS_MQTT__PLAIN_TEXT": "allowed"}
     ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
     assert ran.status == 1
     assert len(ran.errors) == 1
