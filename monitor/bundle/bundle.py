@@ -31,9 +31,11 @@ class Bundle:
         """Name and content: what events carry."""
         return f"{self.manifest.name}@{self.digest[:12]}"
 
-    def scorer(self) -> Scorer:
-        """A scorer with an interpreter of its own."""
-        return _scorer(self.manifest, self._model)
+    def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
+        """A scorer with an interpreter of its own; below that level it takes the machine to be off."""
+        scorer = _scorer(self.manifest, self._model)
+        scorer.idle_below_dbfs = idle_below_dbfs
+        return scorer
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -64,6 +64,7 @@ class CalibrationPart(_Part):
     promised_per_week: Positive | None = None  # false events that the method aims at
     supported_per_week: Positive | None = None  # the smallest rate that so much sound supports without extrapolation
     bound_95_per_week: Positive | None = None  # what that replay bounds the rate by, with 95 % confidence
+    idle_below_dbfs: Finite | None = None  # level under which the machine is off, learned from its normal sound
     statement: str = ""  # for people
 
 

@@ -2,8 +2,9 @@
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 
-from monitor.core.bands import Band
+from monitor.core.bands import Band, summarise
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class Anomaly:
     start: int
     last_stop: int
     peak_ratio: float
+    onset_ts: datetime | None = None  # fixed with the first event, whatever becomes of the clock
     seq: int = 0
     said_at: int = 0  # sample index of the last event sent
     bands: tuple[Band, ...] = ()
+    summary: str = summarise(())
 
     def hear(self, heard: Heard) -> None:
         """Take one more scored tick into account."""

@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from monitor.core.bands import Band
 
@@ -27,9 +27,27 @@ class Identity:
         return str(uuid.uuid5(_NAMESPACE, f"{self.node}/{self.machine}/{self.bundle}/{self.session}/{start}"))
 
 
+class Timeline(Protocol):
+    """Ties a source's sample indexes to UTC; `synced` says whether that clock can be believed."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples a second."""
+        ...
+
+    @property
+    def synced(self) -> bool:
+        """Whether the clock is set."""
+        ...
+
+    def at(self, sample: int) -> datetime:
+        """The UTC time of a sample."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Anchor:
-    """Ties sample indexes to UTC: sample 0 was at `utc`. `synced` says whether that clock can be believed."""
+    """A recording's timeline: its sample 0 was at `utc`."""
 
     utc: datetime
     sample_rate_hz: int
@@ -57,7 +75,7 @@ class Event:
     clock_synced: bool
     node: str
     machine: str
-    score: float
+    score: float | None  # None where silence is the anomaly
     ratio: float
     threshold: float
     peak_ratio: float

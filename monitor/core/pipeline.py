@@ -8,12 +8,13 @@ from monitor.core.anomaly import Anomaly, Heard, Memory
 from monitor.core.bands import Expected, differing_bands, summarise
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide
-from monitor.core.event import Anchor, EndReason, Event, EventType, Identity
+from monitor.core.event import EndReason, Event, EventType, Identity, Timeline
 from monitor.core.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
 UPDATE_EVERY_S = 60.0  # while an anomaly lasts
 LOST_AFTER_S = 60.0  # an open anomaly ends when nothing could be heard for this long
+QUIETEST_RATIO = 1000.0  # of a machine that is off where that is the anomaly
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,11 @@ class Step:
 
 
 class Pipeline:
-    """Listen to one machine: score, decide, tell. One path for live sound and recordings."""
+    """Listen to one machine: score, decide, tell. One path for live sound and recordings.
+
+    With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
+    the amplitude that is expected to the one that is heard.
+    """
 
     def __init__(
         self,
@@ -39,7 +44,8 @@ class Pipeline:
         rule: Rule,
         expected: Expected | None,
         identity: Identity,
-        anchor: Anchor,
+        anchor: Timeline,
+        idle_is_anomaly: bool = False,
     ) -> None:
         self._scorer = scorer
         self._threshold = threshold
@@ -48,14 +54,16 @@ class Pipeline:
         self._limits_hz = scorer.spec.front_end.band_limits_hz()
         self._identity = identity
         self._anchor = anchor
+        self._idle_is_anomaly = idle_is_anomaly
         self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
         self._counts = Counts()
         self._anomaly: Anomaly | None = None
-        self._latest: tuple[TickScore, float] | None = None  # the last scored segment and its ratio
+        self._latest: tuple[TickScore, float] | None = None  # the last segment decided on and its ratio
         self._state: State = "starting"
         self._reason: str | None = None
         self._since = 0
-        self._deaf_ticks = 0  # in a row
+        self._unscored: list[str] = []  # the reasons of the last ticks that could not be scored, in a row
+        self._deaf = False
         self._heard_until = 0
         scorer.reset()
 
@@ -69,6 +77,14 @@ class Pipeline:
         for tick in self._scorer.flush():
             yield self._step(tick)
 
+    def deaf(self, stop: int, reason: str) -> Step:
+        """Nothing arrives, for this reason, and time has passed up to sample `stop`."""
+        tick = TickScore(stop, stop, None, reason, None, None, 0)
+        event = self._lose(tick)
+        self._enter("unknown", reason, stop)
+        self._deaf = True
+        return Step(tick, None, self._state, self._reason, self._since, event)
+
     def close(self, reason: EndReason) -> Event | None:
         """End an open anomaly, because nothing more will be heard of it."""
         if self._anomaly is None:
@@ -76,46 +92,68 @@ class Pipeline:
         return self._end(self._heard_until, reason)
 
     def _step(self, tick: TickScore) -> Step:
-        ratio = None if tick.score is None else tick.score / self._threshold
-        event = self._hear(tick, ratio)
-        state, self._reason = self._judge(tick, ratio)
+        if self._deaf:  # no longer: what is missing now is behind us
+            self._deaf, self._reason = False, "gap"
+        ratio = self._ratio(tick)
+        event = self._lose(tick)
+        event = self._hear(tick, ratio) or event
+        self._enter(*self._judge(tick, ratio), tick.stop)
+        return Step(tick, ratio, self._state, self._reason, self._since, event)
+
+    def _ratio(self, tick: TickScore) -> float | None:
+        """What is decided on: of the segment that ends with this tick, or of the silence."""
+        if self._idle_is_anomaly and tick.reason == "idle":
+            return self._quietness(tick)
+        return None if tick.score is None else tick.score / self._threshold
+
+    def _quietness(self, tick: TickScore) -> float:
+        """How much louder the machine should at least be, as a ratio of amplitudes."""
+        assert tick.quality is not None and self._scorer.idle_below_dbfs is not None
+        missing_db = self._scorer.idle_below_dbfs - tick.quality.rms_dbfs
+        return min(QUIETEST_RATIO, float(10.0 ** (missing_db / 20.0)))
+
+    def _enter(self, state: State, reason: str | None, stop: int) -> None:
         if state != self._state:
-            self._state, self._since = state, tick.stop
-        return Step(tick, ratio, state, self._reason, self._since, event)
+            self._since = stop
+        self._state, self._reason = state, reason
 
     def _judge(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
         """The state after this tick; a few ticks that may not be scored do not change it."""
         if ratio is not None:
             if self._counts.raised:
                 return "anomaly", None
-            undecided = self._state in ("starting", "unknown") and ratio >= 1.0
-            return (self._state, "over_threshold") if undecided else ("normal", None)
+            undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
+            return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
         segment_ticks = self._scorer.spec.segment_ticks
-        if self._state != "starting" and 2 * tick.n_ticks < segment_ticks:
-            return "unknown", tick.reason or self._reason or "gap"
-        if 2 * self._deaf_ticks >= segment_ticks:
-            return "unknown", tick.reason
+        if 2 * len(self._unscored) >= segment_ticks:  # by what most of them say
+            return _unscored(max(self._unscored, key=self._unscored.count))
+        if self._state not in ("starting", "idle") and 2 * tick.n_ticks < segment_ticks:
+            return _unscored(tick.reason or self._reason or "gap")
         return self._state, self._reason
 
-    def _hear(self, tick: TickScore, ratio: float | None) -> Event | None:
+    def _lose(self, tick: TickScore) -> Event | None:
+        """End an open anomaly of which nothing could be heard for too long."""
         silence_s = (tick.stop - self._heard_until) / self._anchor.sample_rate_hz
-        lost = self._anomaly is not None and silence_s >= LOST_AFTER_S
-        event = self._end(tick.stop, "lost") if lost else None
-        if lost:
-            self._state, self._reason, self._since = "unknown", tick.reason or "gap", tick.stop
-        if tick.tick_score is None:
-            self._deaf_ticks += 1
-            return event
-        self._deaf_ticks, self._heard_until = 0, tick.stop
-        heard = Heard(tick.start, tick.stop, tick.tick_score / self._threshold, ratio)
+        if self._anomaly is None or silence_s < LOST_AFTER_S:
+            return None
+        self._enter("unknown", tick.reason or "gap", tick.stop)
+        return self._end(tick.stop, "lost")
+
+    def _hear(self, tick: TickScore, ratio: float | None) -> Event | None:
+        tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._threshold
+        if tick_ratio is None:
+            self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
+            return None
+        self._unscored, self._heard_until = [], tick.stop
+        heard = Heard(tick.start, tick.stop, tick_ratio, ratio)
         self._memory.push(heard)
         if self._anomaly is not None:
             self._anomaly.hear(heard)
         if ratio is None:
-            return event
+            return None
         self._latest = (tick, ratio)
         self._counts = decide(self._rule, self._counts, ratio)
-        return event or self._tell(tick.stop)
+        return self._tell(tick.stop)
 
     def _tell(self, stop: int) -> Event | None:
         """The event that the decision just taken calls for."""
@@ -141,29 +179,44 @@ class Pipeline:
     def _event(self, anomaly: Anomaly, kind: EventType, stop: int, reason: EndReason | None = None) -> Event:
         assert self._latest is not None
         tick, ratio = self._latest
-        assert tick.score is not None
-        if kind != "end" and ratio >= 1.0 and self._expected is not None:
-            anomaly.bands = differing_bands(self._scorer.mean_frame(), self._expected, self._limits_hz)
+        assert tick.quality is not None
+        if kind != "end" and ratio >= 1.0:
+            self._describe(anomaly, tick)
+        anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
         event = Event(
             event_type=kind,
             id=self._identity.event_id(anomaly.start),
             seq=anomaly.seq,
             ts=self._anchor.at(stop),
-            onset_ts=self._anchor.at(anomaly.start),
+            onset_ts=anomaly.onset_ts,
             clock_synced=self._anchor.synced,
             node=self._identity.node,
             machine=self._identity.machine,
-            score=round(tick.score, 6),
+            score=None if tick.score is None else round(tick.score, 6),
             ratio=round(ratio, 4),
             threshold=round(self._threshold, 6),
             peak_ratio=round(anomaly.peak_ratio, 4),
             duration_s=round((anomaly.last_stop - anomaly.start) / self._anchor.sample_rate_hz, 3),
-            rms_dbfs=round(tick.rms_dbfs, 1),
+            rms_dbfs=round(tick.quality.rms_dbfs, 1),
             bands=anomaly.bands,
-            summary=summarise(anomaly.bands),
+            summary=anomaly.summary,
             bundle=self._identity.bundle,
             end_reason=reason,
         )
         anomaly.seq += 1
         anomaly.said_at = stop
         return event
+
+    def _describe(self, anomaly: Anomaly, tick: TickScore) -> None:
+        """Say what is different now."""
+        if tick.reason == "idle":
+            anomaly.bands = ()
+            least = self._scorer.idle_below_dbfs
+            anomaly.summary = f"the machine is not heard: {tick.rms_dbfs:.0f} dBFS, expected at least {least:.0f}"
+        elif self._expected is not None:
+            anomaly.bands = differing_bands(self._scorer.mean_frame(), self._expected, self._limits_hz)
+            anomaly.summary = summarise(anomaly.bands)
+
+
+def _unscored(reason: str) -> tuple[State, str | None]:
+    return ("idle", None) if reason == "idle" else ("unknown", reason)

@@ -16,25 +16,30 @@ ZERO_FRACTION = 0.5
 class Quality:
     """What the samples of one tick are like; `reason` is why they may not be scored, None when they may."""
 
-    rms_dbfs: float
+    rms_dbfs: float  # against full scale 1.0
     peak: float
+    dc: float  # their mean
+    clipped_fraction: float
+    zero_fraction: float  # exact zeros
     reason: str | None
 
 
-def measure_quality(samples: F32) -> Quality:
-    """Level (RMS against full scale 1.0), peak and verdict of samples (n,)."""
+def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Quality:
+    """Measure samples (n,); below `idle_below_dbfs` the machine is off (`idle`), where that level is known."""
+    n = len(samples)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
-    mean_square = float(np.dot(samples, samples)) / len(samples)
+    mean_square = float(np.dot(samples, samples)) / n
     rms_dbfs = 10.0 * float(np.log10(max(mean_square, 1e-20)))
-    return Quality(rms_dbfs, peak, _reason(samples, low=low, high=high, rms_dbfs=rms_dbfs))
-
-
-def _reason(samples: F32, *, low: float, high: float, rms_dbfs: float) -> str | None:
-    if rms_dbfs < SILENT_DBFS or np.count_nonzero(samples == 0.0) > ZERO_FRACTION * len(samples):
-        return "silent"
-    if low == high:
-        return "flat_line"
-    if max(-low, high) >= FULL_SCALE and np.count_nonzero(np.abs(samples) >= FULL_SCALE) > CLIPPED_FRACTION * len(samples):
-        return "clipped"
-    return None
+    clipped = np.count_nonzero(np.abs(samples) >= FULL_SCALE) / n if peak >= FULL_SCALE else 0.0
+    zeros = np.count_nonzero(samples == 0.0) / n
+    reason = None
+    if rms_dbfs < SILENT_DBFS or zeros > ZERO_FRACTION:
+        reason = "silent"
+    elif low == high:
+        reason = "flat_line"
+    elif clipped > CLIPPED_FRACTION:
+        reason = "clipped"
+    elif idle_below_dbfs is not None and rms_dbfs < idle_below_dbfs:
+        reason = "idle"
+    return Quality(rms_dbfs, peak, float(samples.mean()), clipped, zeros, reason)

@@ -10,7 +10,7 @@ from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.frontend import FrontEnd, FrontEndSpec
-from monitor.core.quality import measure_quality
+from monitor.core.quality import Quality, measure_quality
 from monitor.core.segment import Measured, Segment
 from monitor.core.ticks import Tick, Ticks
 from monitor.core.windows import Windows, WindowSpec, frame_columns
@@ -42,11 +42,16 @@ class TickScore:
 
     start: int
     stop: int
-    rms_dbfs: float
+    quality: Quality | None  # of its samples; None where none arrived
     reason: str | None  # why this tick may not be scored
     tick_score: float | None  # of this tick alone
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
+
+    @property
+    def rms_dbfs(self) -> float | None:
+        """Its level, where there were samples."""
+        return None if self.quality is None else self.quality.rms_dbfs
 
 
 class Scorer:
@@ -55,6 +60,7 @@ class Scorer:
     def __init__(self, spec: ScorerSpec, model: Model, detector: Detector) -> None:
         front_end = spec.front_end
         self.spec = spec
+        self.idle_below_dbfs: float | None = None  # below it the machine is off
         self._hop_length = front_end.hop_length
         self._model = model
         self._detector = detector
@@ -105,22 +111,22 @@ class Scorer:
         stop = tick.start + tick.n_frames * self._hop_length
         self._segment.advance(stop)
         heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self.spec.front_end.n_fft]
-        quality = measure_quality(heard)
+        quality = measure_quality(heard, idle_below_dbfs=self.idle_below_dbfs)
         if tick.fresh:
             self._windows.reset()
         if quality.reason is not None:
             self._windows.reset()
-            return TickScore(tick.start, stop, quality.rms_dbfs, quality.reason, None, None, len(self._segment))
+            return TickScore(tick.start, stop, quality, quality.reason, None, None, len(self._segment))
         frames = self._front_end.frames(tick.samples)
         sums = self._measure(frames, tick.n_frames)
         tick_score = self._detector.score(sums)
         if tick_score is None:
-            return TickScore(tick.start, stop, quality.rms_dbfs, "short", None, None, len(self._segment))
+            return TickScore(tick.start, stop, quality, "short", None, None, len(self._segment))
         self._add_to_file(sums, tick.n_frames)
         frame_sum = frames[: tick.n_frames].sum(axis=0, dtype=np.float64)
         self._segment.push(Measured(tick.start, sums, frame_sum, tick.n_frames))
         score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
-        return TickScore(tick.start, stop, quality.rms_dbfs, None, tick_score, score, len(self._segment))
+        return TickScore(tick.start, stop, quality, None, tick_score, score, len(self._segment))
 
     def _measure(self, frames: F32, n_frames: int) -> F64:
         windows, valid = self._windows.push(frames, n_frames)

@@ -1,56 +1,71 @@
 """What MQTT says of one machine: its events, its state and its anomaly flag, no more often than docs/mqtt.md says."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from monitor.core.event import Anchor, Event, rfc3339
+from monitor.core.event import Event, Timeline, rfc3339
 from monitor.core.pipeline import State, Step
+from monitor.core.quality import Quality
 from monitor.sinks.jsonl import to_json
 
 STATE_EVERY_S = 10.0
 _FLAGS: dict[State, str] = {"normal": "OFF", "anomaly": "ON"}
 
 
-class Publish(Protocol):
-    """Send a payload to a topic below the node's."""
+class Outlet(Protocol):
+    """Where messages go; topics count from the node's."""
 
-    def __call__(self, topic: str, payload: str, *, retain: bool) -> None:
-        """Publish once."""
+    def present(self, topic: str, payload: str) -> None:
+        """How things are now; retained."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """One message of an anomaly's life, which must not be lost."""
         ...
 
 
 class MachineFeed:
     """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change."""
 
-    def __init__(self, publish: Publish, *, machine: str, threshold: float) -> None:
-        self._publish = publish
+    def __init__(self, outlet: Outlet, *, machine: str, threshold: float | None) -> None:
+        self._outlet = outlet
         self._machine = machine
         self._threshold = threshold
         self._state: tuple[State, str | None] | None = None
+        self._available: str | None = None
         self._said_at = 0
 
-    def step(self, step: Step, anchor: Anchor) -> None:
+    def step(self, step: Step, timeline: Timeline) -> None:
         """Say what has changed with this tick."""
-        due = step.tick.stop - self._said_at >= STATE_EVERY_S * anchor.sample_rate_hz
-        changed = (step.state, step.reason) != self._state
-        if changed or due:
+        due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
+        if due or (step.state, step.reason) != self._state:
             score = None if step.tick.score is None else round(step.tick.score, 6)
             ratio = None if step.ratio is None else round(step.ratio, 4)
-            self._say(step.state, step.reason, score, ratio, round(step.tick.rms_dbfs, 1), rfc3339(anchor.at(step.since)))
+            self._say(step.state, step.reason, timeline.at(step.since), score, ratio, step.tick.quality)
             self._said_at = step.tick.stop
         if step.event is not None:
-            self.event(step.event)
+            self._outlet.event(step.event)
 
-    def event(self, event: Event) -> None:
-        """Publish one event."""
-        self._publish(f"{self._machine}/event", to_json(event.to_dict()), retain=False)
+    def available(self, online: bool) -> None:
+        """Say whether microphone and bundle are usable."""
+        payload = "online" if online else "offline"
+        if payload != self._available:
+            self._outlet.present(f"{self._machine}/availability", payload)
+            self._available = payload
 
-    def close(self, now: datetime) -> None:
-        """Nobody listens any more: leave no retained `normal` behind."""
-        self._say("unknown", "replay_ended", None, None, None, rfc3339(now))
+    def silent(self, state: State, reason: str | None, now: datetime) -> None:
+        """Nobody listens: leave no retained `normal` behind."""
+        self._say(state, reason, now, None, None, None)
 
     def _say(
-        self, state: State, reason: str | None, score: float | None, ratio: float | None, rms_dbfs: float | None, since: str
+        self,
+        state: State,
+        reason: str | None,
+        since: datetime,
+        score: float | None,
+        ratio: float | None,
+        quality: Quality | None,
     ) -> None:
         message = {
             "schema": 1,
@@ -61,11 +76,38 @@ class MachineFeed:
             "flooding": False,
             "score": score,
             "ratio": ratio,
-            "threshold": round(self._threshold, 6),
-            "rms_dbfs": rms_dbfs,
-            "since": since,
+            "threshold": None if self._threshold is None else round(self._threshold, 6),
+            **_levels(quality),
+            "since": rfc3339(since),
         }
-        self._publish(f"{self._machine}/state", to_json(message), retain=True)
+        self._outlet.present(f"{self._machine}/state", to_json(message))
         if self._state is None or _FLAGS.get(state) != _FLAGS.get(self._state[0]):
-            self._publish(f"{self._machine}/anomaly", _FLAGS.get(state, "None"), retain=True)
+            self._outlet.present(f"{self._machine}/anomaly", _FLAGS.get(state, "None"))
         self._state = (state, reason)
+
+
+def _levels(quality: Quality | None) -> dict[str, Any]:
+    if quality is None:
+        return dict.fromkeys(("rms_dbfs", "peak", "dc", "clipped_fraction", "zero_fraction"))
+    return {
+        "rms_dbfs": round(quality.rms_dbfs, 1),
+        "peak": round(quality.peak, 4),
+        "dc": round(quality.dc, 5),
+        "clipped_fraction": round(quality.clipped_fraction, 4),
+        "zero_fraction": round(quality.zero_fraction, 4),
+    }
+
+
+class Published:
+    """An outlet that publishes at once, through `publish(topic, payload, retain=…)`."""
+
+    def __init__(self, publish: Callable[..., None]) -> None:
+        self._publish = publish
+
+    def present(self, topic: str, payload: str) -> None:
+        """Publish retained."""
+        self._publish(topic, payload, retain=True)
+
+    def event(self, event: Event) -> None:
+        """Publish once."""
+        self._publish(f"{event.machine}/event", to_json(event.to_dict()), retain=False)

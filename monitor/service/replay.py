@@ -11,12 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from monitor.bundle import Bundle
+from monitor.config import IdleConfig
 from monitor.core.block import Block
 from monitor.core.errors import ScoreError, SourceError
 from monitor.core.event import Anchor, Event, Identity
 from monitor.core.pipeline import Pipeline, Step
 from monitor.core.scorer import Scorer
-from monitor.service.machine_feed import MachineFeed, Publish
+from monitor.service.listening import make_pipeline, make_scorer
+from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sinks.jsonl import JsonLines
 from monitor.sources.recording import Recording
 
@@ -37,7 +39,8 @@ class Replay:
     real_time: bool
     show_scores: bool
     lines: JsonLines
-    publish: Publish | None
+    outlet: Outlet | None
+    idle: IdleConfig
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Outcome:
 def replay(files: Iterable[Path], job: Replay) -> Outcome:
     """Replay each file as a stream of its own; one that cannot be read is named and the others go on."""
     outcome = Outcome()
-    scorer = job.bundle.scorer()
+    scorer = make_scorer(job.bundle, job.idle)
     for path in files:
         listener = _Listener(path, job, scorer)
         try:
@@ -80,27 +83,19 @@ class _Listener:
         self._pipeline: Pipeline | None = None
         self._anchor = Anchor(utc=job.started_at, sample_rate_hz=self._rate_hz, synced=job.clock_synced)
         self._feed: MachineFeed | None = None
-        if job.publish is not None:
-            self._feed = MachineFeed(job.publish, machine=job.machine, threshold=job.bundle.manifest.calibration.threshold)
+        if job.outlet is not None:
+            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=job.bundle.manifest.calibration.threshold)
         self._heard = 0
         self._state = "starting"
         self.n_events = 0
 
     def run(self) -> None:
         """Listen to the whole file."""
-        manifest = self._job.bundle.manifest
         recording = Recording(self._path, sample_rate_hz=self._rate_hz, channel=self._job.channel)
         identity = Identity(
             node=self._job.node, machine=self._job.machine, bundle=self._job.bundle.id, session=self._session(recording)
         )
-        self._pipeline = Pipeline(
-            self._scorer,
-            threshold=manifest.calibration.threshold,
-            rule=manifest.rule,
-            expected=self._job.bundle.expected,
-            identity=identity,
-            anchor=self._anchor,
-        )
+        self._pipeline = make_pipeline(self._job.bundle, self._scorer, self._job.idle, identity=identity, timeline=self._anchor)
         blocks = recording.blocks(block_s=0.1 if self._job.real_time else 2.0)
         with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
@@ -115,9 +110,9 @@ class _Listener:
         """End an event that is still open."""
         event = self._pipeline.close("shutdown") if self._pipeline is not None else None
         if self._feed is not None:  # before stdout, which may be gone
-            if event is not None:
-                self._feed.event(event)
-            self._feed.close(self._anchor.at(self._heard))
+            if event is not None and self._job.outlet is not None:
+                self._job.outlet.event(event)
+            self._feed.silent("unknown", "replay_ended", self._anchor.at(self._heard))
         if event is not None:
             self._tell(event)
 
@@ -197,7 +192,7 @@ def _segment_line(step: Step, path: Path, rate_hz: int) -> dict[str, Any]:
         "n_ticks": tick.n_ticks,
         "state": step.state,
         "reason": step.reason,
-        "rms_dbfs": round(tick.rms_dbfs, 2),
+        "rms_dbfs": None if tick.rms_dbfs is None else round(tick.rms_dbfs, 2),
     }
 
 
