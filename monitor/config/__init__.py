@@ -1,0 +1,7 @@
+"""Settings: what can be set, and how it is read and checked."""
+
+from monitor.config.load import check_settings, load_config
+from monitor.config.mqtt import MqttConfig, TlsConfig
+from monitor.config.settings import Config, IdleConfig, MachineConfig
+
+__all__ = ["Config", "IdleConfig", "MachineConfig", "MqttConfig", "TlsConfig", "check_settings", "load_config"]

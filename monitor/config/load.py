@@ -1,0 +1,65 @@
+"""Defaults, then YAML, then the environment (STETHOS_…), validated; every error names its key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from monitor.bundle.yaml_file import read_as_written
+from monitor.config.problems import problems
+from monitor.config.settings import Config
+from monitor.core.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "STETHOS_"
+
+
+def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """Read the configuration; ConfigError says in one line which key is wrong and what is allowed."""
+    config, wrong = check_settings(path, environment)
+    if config is None:
+        more = f" (and {len(wrong) - 1} more: monitor check-config)" if len(wrong) > 1 else ""
+        raise ConfigError(wrong[0] + more)
+    return config
+
+
+def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[Config | None, list[str]]:
+    """The configuration, and a line for each key that is wrong; ConfigError when the file cannot be read at all."""
+    settings: dict[str, Any] = {} if path is None else read_as_written(path)
+    given: dict[tuple[int | str, ...], str] = {}
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            _override(settings, keys, text)
+            given[tuple(keys)] = variable
+    settings.setdefault("state_dir", _state_dir(environment))
+    settings.setdefault("runtime_dir", _runtime_dir(environment))
+    try:
+        return Config.model_validate(settings, context={"folder": Path() if path is None else path.parent}), []
+    except ValidationError as error:
+        return None, [f"{given.get(where, str(path))}: {line}" for where, line in problems(error, Config)]
+
+
+def _state_dir(environment: Mapping[str, str]) -> Path:
+    """Where systemd says, else where a person's programs keep such things."""
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given)
+    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
+
+
+def _runtime_dir(environment: Mapping[str, str]) -> Path:
+    """Where systemd says, else where the service is if it runs (the tools ask it), else the person's own."""
+    if given := environment.get("RUNTIME_DIRECTORY"):
+        return Path(given)
+    service, own = Path("/run/stethos"), environment.get("XDG_RUNTIME_DIR")
+    return service if service.is_dir() or not own else Path(own) / "stethos"
+
+
+def _override(settings: dict[str, Any], keys: list[str], text: str) -> None:
+    """Put the text of STETHOS_MQTT__HOST at settings["mqtt"]["host"]; pydantic makes a number of it where one belongs."""
+    *parents, last = keys
+    for key in parents:
+        below = settings.get(key)
+        settings[key] = below if isinstance(below, dict) else {}
+        settings = settings[key]
+    settings[last] = text

@@ -1,0 +1,86 @@
+"""The section `mqtt`: the broker and the way to it."""
+
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from monitor.config.fields import ConfigPath, Section
+
+Host = Annotated[str, StringConstraints(max_length=253, pattern=r"^[!-~]+$")]
+Prefix = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+
+
+def _no_truth(value: object) -> object:
+    """YAML's `true` is no number."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class TlsConfig(Section):
+    """Whom to trust, and the certificate that this node shows. `tls: {}` trusts the system's authorities."""
+
+    ca: ConfigPath | None = None
+    certificate: ConfigPath | None = None
+    key: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "TlsConfig":
+        if (self.certificate is None) != (self.key is None):
+            missing = "certificate" if self.certificate is None else "key"
+            raise ValueError(f"certificate and key belong together, got no {missing}")
+        return self
+
+
+class MqttConfig(Section):
+    """Where the broker is, how to reach it, what every topic begins with and how much is kept while it cannot be reached."""
+
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_no_truth)] = 1883  # 8883 with TLS
+    prefix: Prefix = "stethos"
+    protocol: Annotated[Literal["3.1.1", "5"], BeforeValidator(str)] = "3.1.1"
+    client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")] | None = None  # default: stethos-<node>
+    tls: TlsConfig | None = None
+    plain_text: Literal["loopback", "allowed"] = "loopback"
+    user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    password_file: ConfigPath | None = None
+    password_credential: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    keepalive_s: Annotated[int, Field(ge=2, le=3_600), BeforeValidator(_no_truth)] = 30
+    reconnect_min_s: Annotated[float, Field(ge=0.1, le=60), BeforeValidator(_no_truth)] = 1.0
+    reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600), BeforeValidator(_no_truth)] = 60.0
+    outbox_messages: Annotated[int, Field(ge=10, le=1_000_000), BeforeValidator(_no_truth)] = 10_000
+    outbox_mb: Annotated[float, Field(ge=0.01, le=1_000), BeforeValidator(_no_truth)] = 16.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, settings: object) -> object:
+        if not isinstance(settings, dict):
+            return settings
+        if "password" in settings:
+            raise ValueError(
+                "password must not stand in the configuration: put it into a file and say `password_file: FILE`, or give the "
+                "service `LoadCredential=mqtt-password:FILE` and say `password_credential: mqtt-password`"
+            )
+        return {"port": 8883, **settings} if settings.get("tls") is not None else settings
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "MqttConfig":
+        if self.tls is None and self.plain_text != "allowed" and not _is_loopback(self.host):
+            raise ValueError(f"plain text goes to this computer only, got host {self.host}: set tls, or plain_text: allowed")
+        if self.password_file is not None and self.password_credential is not None:
+            raise ValueError("password_file and password_credential exclude each other, got both")
+        if self.user is None and (self.password_file or self.password_credential) is not None:
+            raise ValueError("user must be given with a password, got none")
+        if self.reconnect_min_s > self.reconnect_max_s:
+            raise ValueError(
+                f"reconnect_min_s must be at most reconnect_max_s ({self.reconnect_max_s}), got {self.reconnect_min_s}"
+            )
+        return self
