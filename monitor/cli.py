@@ -94,9 +94,9 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
 
 
 def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "Publish":
-    from monitor.sinks.mqtt import MqttPublisher
+    from monitor.sinks.publisher import MqttPublisher
 
-    publisher = MqttPublisher(host=mqtt.host, port=mqtt.port, prefix=mqtt.prefix, node=node)
+    publisher = MqttPublisher(mqtt, node=node)
     stack.enter_context(publisher)
     return publisher.publish
 

@@ -1,122 +1,165 @@
-"""Publish to an MQTT broker (docs/mqtt.md); the only file that imports paho."""
+"""One connection to an MQTT broker, from its beginning to its end; the only file that imports paho."""
 
-import logging
-import threading
+import select
+import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from monitor.config import MqttConfig
 from monitor.core.errors import SinkError
+from monitor.sinks.causes import alert, explain
+from monitor.sinks.credentials import password, tls_context
 
-log = logging.getLogger(__name__)
-CONNECT_TIMEOUT_S = 10.0
-ACKNOWLEDGE_TIMEOUT_S = 30.0  # without any progress
-STOPPING_TIMEOUT_S = 2.0
-MAX_PENDING = 500
+CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
+MAX_IN_FLIGHT = 20  # what mosquitto takes by default
 
 
-class MqttPublisher:
-    """A connection that publishes with QoS 1 and knows what the broker has not acknowledged yet.
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A message from the broker. `retained`: it was kept by the broker, not sent just now."""
 
-    `status` is `online` while it is open and `offline` afterwards, by last will if need be.
-    """
+    topic: str
+    payload: bytes
+    retained: bool
 
-    def __init__(self, *, host: str, port: int, prefix: str, node: str) -> None:
-        self._where = f"{host}:{port}"
-        self._base = f"{prefix}/{node}"
-        self._changed = threading.Condition()
-        self._sent = self._acknowledged = 0
-        self._timeout_s = ACKNOWLEDGE_TIMEOUT_S
-        self._refusal: str | None = None
-        self._connected = self._broken = False
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_publish = self._on_publish
-        self._client.connect_timeout = CONNECT_TIMEOUT_S
-        self._client.reconnect_delay_set(1, 10)
-        self._client.will_set(f"{self._base}/status", "offline", qos=1, retain=True)
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledged:
+    """The broker's answer to a message; `refusal` is why it did not take it (MQTT 5 only)."""
+
+    token: int
+    refusal: str | None
+
+
+class Session:
+    """A connection used by one thread: `open`, then `turn` again and again; every failure is a SinkError with its cause."""
+
+    def __init__(self, config: MqttConfig, *, client_id: str, will: tuple[str, str] | None) -> None:
+        self._config = config
+        self._acknowledged: list[Acknowledged] = []
+        self._received: list[Received] = []
+        self._unacknowledged = 0
+        self._progress = self._began = time.monotonic()
+        self._complaint: str | None = None  # paho's own words
+        self._end: str | None = None
+        self.accepted = False
+        protocol = MQTTv5 if config.protocol == "5" else MQTTv311
+        self._client = client = Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(MAX_IN_FLIGHT)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_publish, client.on_message, client.on_log = self._on_publish, self._on_message, self._on_log
+        if will is not None:
+            client.will_set(*will, qos=1, retain=True)
+
+    def open(self) -> None:
+        """Resolve, connect, agree on TLS and send the login; blocks for at most CONNECT_TIMEOUT_S a step and address."""
+        if self._config.tls is not None:
+            self._client.tls_set_context(tls_context(self._config.tls))
+        if self._config.user is not None:
+            self._client.username_pw_set(self._config.user, password(self._config))
+        self._began = time.monotonic()
         try:
-            self._client.connect(host, port, keepalive=30)
+            self._client.connect(self._config.host, self._config.port, keepalive=self._config.keepalive_s)
         except (OSError, ValueError) as error:
-            raise SinkError(f"mqtt: {self._where} cannot be reached: {error}") from error
-        self._client.loop_start()
-        self._wait(lambda: self._connected or self._refusal is not None, CONNECT_TIMEOUT_S, "does not answer as a broker")
-        if self._refusal is not None:
-            self._client.loop_stop()
-            raise SinkError(f"mqtt: {self._where} refuses the connection: {self._refusal}")
+            raise SinkError(explain(error)) from error
 
-    def publish(self, topic: str, payload: str, *, retain: bool) -> None:
-        """Publish below `<prefix>/<node>/`; waits only when too much is unacknowledged."""
-        with self._changed:
-            self._sent += 1
-        self._client.publish(f"{self._base}/{topic}", payload, qos=1, retain=retain)
-        self._wait_for_pending(MAX_PENDING)
+    def turn(self, wait_s: float, wakeup: socket.socket) -> tuple[list[Acknowledged], list[Received]]:
+        """Exchange what there is, waiting for at most `wait_s` or until `wakeup` can be read; returns what arrived."""
+        sock: Any = self._client.socket()
+        if sock is not None:
+            decrypted = hasattr(sock, "pending") and sock.pending() > 0
+            writers = [sock] if self._client.want_write() else []
+            readable, writable, _ = select.select([sock, wakeup], writers, [], 0.0 if decrypted else wait_s)
+            if decrypted or sock in readable:
+                self._client.loop_read()
+            if sock in writable:
+                self._client.loop_write()
+            self._client.loop_misc()
+        arrived = self._acknowledged, self._received
+        self._acknowledged, self._received = [], []
+        if self._end is None and self._client.socket() is None:
+            self._end = "ends the connection"
+        if not any(arrived):
+            self._check()
+        return arrived
 
-    def __enter__(self) -> "MqttPublisher":
-        return self
+    def publish(self, topic: str, payload: str | bytes, *, qos: int, retain: bool) -> int:
+        """Send to an absolute topic; returns the token that its acknowledgement (QoS 1) will carry."""
+        if qos:
+            if self._unacknowledged == 0:
+                self._progress = time.monotonic()
+            self._unacknowledged += 1
+        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close; where the program is being stopped or has failed, only briefly, and without hiding why."""
-        if kind is None:
-            self.close()
-            return
-        with suppress(SinkError):
-            self.close(timeout_s=STOPPING_TIMEOUT_S)
+    def subscribe(self, topic: str) -> None:
+        """Ask for messages, QoS 1."""
+        self._client.subscribe(topic, qos=1)
 
-    def close(self, *, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
-        """Wait until everything is acknowledged, say `offline`, disconnect; SinkError says how much was not delivered."""
-        self._timeout_s = timeout_s
-        try:
-            if not self._broken:
-                self._wait_for_pending(0)
-                self.publish("status", "offline", retain=True)
-                self._wait_for_pending(0)
-        finally:
-            self._client.disconnect()
-            self._client.loop_stop()
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages of QoS 1 the broker has not answered yet."""
+        return self._unacknowledged
 
-    def _wait_for_pending(self, most: int) -> None:
-        while (pending := self._sent - self._acknowledged) > most:
-            self._wait(
-                partial(self._acknowledged_since, self._acknowledged),
-                self._timeout_s,
-                f"leaves {pending} messages unacknowledged",
-            )
+    def close(self) -> None:
+        """Disconnect; the broker does not publish the last will."""
+        self._client.disconnect()
+        self.abandon()
 
-    def _acknowledged_since(self, n: int) -> bool:
-        return self._acknowledged > n
+    def abandon(self) -> None:
+        """Hang up without a word, so that the broker publishes the last will."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
 
-    def _wait(self, condition: Callable[[], bool], timeout_s: float, complaint: str) -> None:
-        start = time.monotonic()
-        with self._changed:
-            if not self._changed.wait_for(condition, timeout_s):
-                self._broken = True
-                raise SinkError(f"mqtt: {self._where} {complaint} after {time.monotonic() - start:.0f} s")
+    def _check(self) -> None:
+        """Raise what has ended the connection; a broker that is silent for too long has, too."""
+        now = time.monotonic()
+        if self._end is not None:
+            raise SinkError(self._end)
+        if not self.accepted and now - self._began > CONNECT_TIMEOUT_S:
+            raise SinkError(f"does not answer as a broker after {now - self._began:.0f} s")
+        if self._unacknowledged and now - self._progress > self._config.keepalive_s:
+            raise SinkError(f"leaves {self._unacknowledged} messages unacknowledged after {now - self._progress:.0f} s")
 
-    def _on_connect(self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _: Properties | None) -> None:
-        with self._changed:
-            if reason.is_failure:
-                self._refusal = str(reason)
-            else:
-                self._connected = True
-                self._sent += 1
-                client.publish(f"{self._base}/status", "online", qos=1, retain=True)
-                log.info("mqtt: connected to %s", self._where)
-            self._changed.notify_all()
-
-    def _on_disconnect(self, _c: Client, _d: Any, _f: DisconnectFlags, reason: ReasonCode, _: Properties | None) -> None:
+    def _on_connect(self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _: Properties | None) -> None:
+        self.accepted = not reason.is_failure
         if reason.is_failure:
-            log.warning("mqtt: connection to %s lost: %s", self._where, reason)
+            self._end = f"refuses the connection: {reason}"
 
-    def _on_publish(self, _client: Client, _data: Any, _mid: int, _reason: ReasonCode, _: Properties) -> None:
-        with self._changed:
-            self._acknowledged += 1
-            self._changed.notify_all()
+    def _on_disconnect(
+        self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _: Properties | None
+    ) -> None:
+        if self._end is not None:
+            return
+        if (meaning := alert(self._complaint or "")) is not None:
+            self._end = f"refuses TLS: {meaning}"
+        elif str(reason) == "Keep alive timeout":
+            self._end = f"does not answer any more (for {self._config.keepalive_s} s or longer)"
+        elif flags.is_disconnect_packet_from_server:
+            self._end = f"ends the connection: {reason}"
+        elif self.accepted:
+            self._end = f"ends the connection{f': {self._complaint}' if self._complaint else ''}"
+        else:
+            other = "a port with" if self._config.tls is None else "a port without"
+            self._end = f"hangs up before it answers (is it {other} TLS?)"
+
+    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _: Properties) -> None:
+        self._unacknowledged -= 1
+        self._progress = time.monotonic()
+        self._acknowledged.append(Acknowledged(token=mid, refusal=str(reason) if reason.is_failure else None))
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._received.append(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
+
+    def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._complaint = text

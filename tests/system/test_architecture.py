@@ -14,7 +14,7 @@ ALLOWED = {
     "monitor.core": {"monitor.core"},
     "monitor.bundle": {"monitor.bundle", "monitor.core"},
     "monitor.sources": {"monitor.sources", "monitor.core"},
-    "monitor.sinks": {"monitor.sinks", "monitor.core"},
+    "monitor.sinks": {"monitor.sinks", "monitor.config", "monitor.core"},
     "monitor.config": {"monitor.config", "monitor.bundle", "monitor.core"},
     "monitor.service": {
         "monitor.service",
