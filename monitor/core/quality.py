@@ -10,6 +10,7 @@ SILENT_DBFS = -90.0  # below the last bit of a 16-bit converter
 FULL_SCALE = 0.999
 CLIPPED_FRACTION = 0.01
 ZERO_FRACTION = 0.5
+LOUD_DBFS, LOUD_ZERO_FRACTION = -70.0, 0.05  # 16-bit noise at that level is exactly zero in 4 % of its samples
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Qu
     reason = None
     if rms_dbfs < SILENT_DBFS or zeros > ZERO_FRACTION:
         reason = "silent"
+    elif rms_dbfs > LOUD_DBFS and zeros > LOUD_ZERO_FRACTION:
+        reason = "gap"  # zeros where samples never arrived
     elif low == high:
         reason = "flat_line"
     elif clipped > CLIPPED_FRACTION:

@@ -23,12 +23,19 @@ def test_the_level_of_a_full_scale_sine_is_minus_three_decibels() -> None:
         ("digital silence", np.zeros(16_000, np.float32), "silent"),
         ("below the last bit", noise(1, 16_000, level=1e-5), "silent"),
         ("mostly dropped out", np.concatenate((np.zeros(9_000, np.float32), noise(1, 7_000))), "silent"),
+        ("some of it dropped out", np.concatenate((np.zeros(1_000, np.float32), noise(1, 15_000))), "gap"),
         ("stuck converter", np.full(16_000, 0.3, np.float32), "flat_line"),
         ("overdriven", np.clip(40 * noise(1, 16_000), -1, 1), "clipped"),
     ],
 )
 def test_what_is_no_sound_is_named(name: str, samples: np.typing.NDArray[np.float32], reason: str) -> None:
     assert measure_quality(samples).reason == reason, name
+
+
+def test_a_quiet_16_bit_microphone_is_no_dropout() -> None:
+    samples = np.round(noise(1, 16_000, level=1e-4) * 32768).astype(np.float32) / 32768
+    assert 0.05 < np.mean(samples == 0.0) < 0.5
+    assert measure_quality(samples).reason is None
 
 
 def test_a_single_full_scale_knock_is_not_clipping() -> None:
