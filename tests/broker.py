@@ -1,9 +1,11 @@
 """A real mosquitto on a free loopback port, and mosquitto_sub as a subscriber that shares no code with us."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,10 +48,27 @@ class Broker:
         raise AssertionError("mosquitto did not start")
 
     def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As an administrator does: what is to be persistent is written."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It holds its connections and answers nobody."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -60,6 +79,12 @@ def running_broker(folder: Path, settings: str = "allow_anonymous true\n") -> It
         yield broker
     finally:
         broker.kill()
+
+
+def say(broker: Broker, topic: str, payload: str, *options: str) -> None:
+    """mosquitto_pub, QoS 1."""
+    command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", topic, "-m", payload, *options]
+    subprocess.run(command, check=True, timeout=20)
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,42 @@ class Subscriber:
         for line in text.splitlines():
             qos, retained, topic, payload = line.split(" ", 3)
             self.messages.append(Message(topic, payload, int(qos), retained == "1"))
+
+    def on(self, topic: str) -> list[str]:
+        return [message.payload for message in self.messages if message.topic == topic]
+
+
+class Watcher:
+    """mosquitto_sub on every topic, QoS 1, writing to a file, so that a test can look while it listens; used as `with`."""
+
+    def __init__(self, broker: Broker, *options: str) -> None:
+        self._broker = broker
+        self._options = options
+        self._path = broker.folder / f"watcher-{uuid.uuid4().hex}"
+
+    def __enter__(self) -> "Watcher":
+        address = ["-h", "127.0.0.1", "-p", str(self._broker.port)]
+        command = ["mosquitto_sub", *address, "-q", "1", "-t", "#", "-F", "%q %r %t %p", *self._options]
+        with self._path.open("w") as file:
+            self._process = subprocess.Popen(command, stdout=file)
+        deadline = time.monotonic() + 20
+        while not self.on("watcher"):
+            assert time.monotonic() < deadline, "mosquitto_sub does not listen"
+            say(self._broker, "watcher", "listening")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    @property
+    def messages(self) -> list[Message]:
+        found = []
+        for line in self._path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                qos, kept, topic, payload = line.rstrip("\n").split(" ", 3)
+                found.append(Message(topic, payload, int(qos), kept == "1"))
+        return found
 
     def on(self, topic: str) -> list[str]:
         return [message.payload for message in self.messages if message.topic == topic]

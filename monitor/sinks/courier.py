@@ -1,0 +1,198 @@
+"""The courier: everything that leaves over MQTT. No call blocks, waits for the network or the disk, or raises."""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.config import MqttConfig
+from monitor.core.errors import SinkError
+from monitor.core.event import Event
+from monitor.sinks.connection import Connection
+from monitor.sinks.keeper import Keeper
+from monitor.sinks.mqtt import Acknowledged, Received, Session
+from monitor.sinks.outbox import Limits, Row
+
+log = logging.getLogger(__name__)
+MAX_PASSING = 100
+COMMAND = re.compile(r"([a-z0-9_-]+)/set/([a-z0-9_-]+)")
+OnCommand = Callable[[str, str, bytes, bool], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourierCounts:
+    """How delivery goes; counted since the start."""
+
+    connected: bool
+    queued: int  # events that the broker has not acknowledged yet
+    delivered: int  # events that it has
+    dropped: int  # events lost for lack of room
+    commit_ms_p99: float | None  # from the decision to the commit, of the last 1,000 events
+    connections: int
+    last_error: str | None  # why there is no connection
+    outbox_error: str | None  # why events are in memory only
+
+
+class Courier:
+    """Events go through the outbox; of each retained topic the latest counts; the rest passes while there is a connection.
+
+    Topics are relative to `<prefix>/<node>/`, or absolute after a `/`.
+    """
+
+    def __init__(
+        self,
+        mqtt: MqttConfig,
+        *,
+        node: str,
+        state_dir: Path,
+        on_command: OnCommand | None = None,
+        clock_synced: bool = False,
+    ) -> None:
+        """`on_command` gets machine, command, payload and whether it was retained, on the connection's thread."""
+        self._on_command = on_command
+        self._lock = threading.Lock()  # held for an instant only
+        self._present: dict[str, bytes] = {}
+        self._to_say: dict[str, None] = {}  # the topics of `_present` that changed, in order
+        self._passing: deque[tuple[str, bytes, int]] = deque(maxlen=MAX_PASSING)
+        self._rows: deque[Row] = deque()
+        self._epoch = 0
+        self._said: dict[int, str] = {}  # topics under way, by token
+        self._sent: dict[int, Row] = {}  # events under way, by token
+        self._refused: set[str] = set()
+        limits = Limits(messages=mqtt.outbox_messages, n_bytes=int(mqtt.outbox_mb * 1e6))
+        self._keeper = Keeper(state_dir / "outbox.sqlite", limits, clock_synced=clock_synced, hand_over=self._hand_over)
+        self._connection = Connection(mqtt, node=node, traffic=self)
+
+    def start(self) -> None:
+        """Open the outbox, end what an earlier run left open, connect; all of it on other threads."""
+        self._keeper.start()
+        self._connection.start()
+
+    def event(self, event: Event) -> None:
+        """Store, then send until acknowledged."""
+        with self._lock:
+            self._keeper.put(event)
+
+    def present(self, topic: str, payload: str | bytes) -> None:
+        """Retained: say it now and after every connection, until something else is said."""
+        with self._lock:
+            self._present[topic] = payload.encode() if isinstance(payload, str) else payload
+            self._to_say.setdefault(topic)
+        self._connection.wake()
+
+    def withdraw(self, topic: str) -> None:
+        """Remove what is retained, and say it no more."""
+        self.present(topic, b"")
+
+    def passing(self, topic: str, payload: str | bytes, *, qos: int = 0) -> None:
+        """Say once, if there is a connection."""
+        if self._epoch:
+            self._passing.append((topic, payload.encode() if isinstance(payload, str) else payload, qos))
+            self._connection.wake()
+
+    def clock_corrected(self, offset_s: float) -> None:
+        """The clock was `offset_s` behind: shift the times of this run's events with `clock_synced` false.
+
+        They become true then. An event that may already have been heard stays as it is: two messages with one (id, seq)
+        must not differ. Nothing is held back until the clock is set.
+        """
+        self._keeper.correct(offset_s)
+
+    def stop(self, timeout_s: float) -> int:
+        """Deliver what can be delivered in that time, say `offline`, end; returns how many events stay in the outbox."""
+        deadline = time.monotonic() + timeout_s
+        while self._connection.is_connected and self._is_busy() and time.monotonic() < deadline - timeout_s / 4:
+            time.sleep(0.02)
+        self._connection.close(timeout_s=max(0.1, (deadline - time.monotonic()) / 2))
+        self._keeper.stop(max(0.1, deadline - time.monotonic()))
+        return self._keeper.n_queued
+
+    @property
+    def counts(self) -> CourierCounts:
+        """For health."""
+        return CourierCounts(
+            connected=self._connection.is_connected,
+            queued=self._keeper.n_queued,
+            delivered=self._keeper.n_delivered,
+            dropped=self._keeper.n_dropped,
+            commit_ms_p99=self._keeper.commit_ms_p99,
+            connections=self._connection.n_connections,
+            last_error=self._connection.problem,
+            outbox_error=self._keeper.trouble,
+        )
+
+    def connected(self, session: Session) -> None:
+        """Traffic: the present first, then the outbox from its oldest event on."""
+        if self._on_command is not None:
+            session.subscribe(f"{self._connection.base}/+/set/+")
+        with self._lock:
+            self._to_say = dict.fromkeys(self._present)
+            self._rows.clear()
+            self._epoch = self._connection.n_connections
+        self._keeper.connected(self._epoch)
+
+    def turn(self, session: Session) -> None:
+        """Traffic: publish what waits."""
+        with self._lock:
+            topics = [topic for topic in self._to_say if topic not in self._said.values()]
+            present = [(topic, self._present[topic]) for topic in topics]
+            for topic in topics:
+                del self._to_say[topic]
+            rows = list(self._rows)
+            self._rows.clear()
+        for topic, payload in present:
+            self._said[session.publish(self._absolute(topic), payload, qos=1, retain=True)] = topic
+        for row in rows:
+            topic = self._absolute(f"{row.machine}/event")
+            self._sent[session.publish(topic, row.payload, qos=1, retain=False)] = row
+        while self._passing:
+            topic, payload, qos = self._passing.popleft()
+            session.publish(self._absolute(topic), payload, qos=qos, retain=False)
+
+    def acknowledged(self, answer: Acknowledged) -> None:
+        """Traffic: forget it. An event that the broker refuses stays, and is tried again over the next connection."""
+        if (row := self._sent.pop(answer.token, None)) is not None:
+            if answer.refusal is not None:
+                raise SinkError(f"refuses {row.machine}/event: {answer.refusal}")
+            self._keeper.acknowledged(row.row)
+        elif (topic := self._said.pop(answer.token, None)) is not None:
+            self._has_said(topic, answer.refusal)
+
+    def received(self, message: Received) -> None:
+        """Traffic: a command."""
+        found = COMMAND.fullmatch(message.topic.removeprefix(f"{self._connection.base}/"))
+        if found is not None and self._on_command is not None:
+            self._on_command(found[1], found[2], message.payload, message.retained)
+
+    def lost(self) -> None:
+        """Traffic: whatever is under way will be sent again."""
+        self._epoch = 0
+        self._said.clear()
+        self._sent.clear()
+        self._passing.clear()
+        self._keeper.connected(0)
+
+    def _hand_over(self, epoch: int, rows: list[Row]) -> None:
+        """Take rows from the outbox's thread, unless they are meant for an older connection."""
+        with self._lock:
+            if epoch == self._epoch:
+                self._rows.extend(rows)
+        self._connection.wake()
+
+    def _has_said(self, topic: str, refusal: str | None) -> None:
+        if refusal is not None and topic not in self._refused:
+            log.warning("mqtt: %s refuses %s: %s", self._connection.where, self._absolute(topic), refusal)
+            self._refused.add(topic)
+        with self._lock:
+            if self._present.get(topic) == b"" and topic not in self._to_say:
+                del self._present[topic]
+
+    def _is_busy(self) -> bool:
+        return bool(self._keeper.n_queued or self._to_say or self._said or self._passing)
+
+    def _absolute(self, topic: str) -> str:
+        return topic[1:] if topic.startswith("/") else f"{self._connection.base}/{topic}"

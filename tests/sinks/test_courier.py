@@ -1,0 +1,300 @@
+"""The courier against a real broker: what is on the wire, in which order, whatever the broker does."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from monitor.config import MqttConfig
+from monitor.sinks.courier import Courier
+from monitor.sinks.outbox import Limits, Outbox
+from tests.broker import Broker, Watcher, running_broker, say
+from tests.proxy import Proxy
+from tests.sinks.anomalies import anomaly, keys, without_repeats
+from tests.waiting import wait_until
+
+QUICK = {"keepalive_s": 2, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5}
+BASE = "stethos/hall-2"
+OnCommand = Callable[[str, str, bytes, bool], None]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def running_courier(
+    port: int, state_dir: Path, *, on_command: OnCommand | None = None, clock_synced: bool = True, **settings: object
+) -> Iterator[Courier]:
+    config = MqttConfig.model_validate({"port": port, **QUICK, **settings})
+    courier = Courier(config, node="hall-2", state_dir=state_dir, on_command=on_command, clock_synced=clock_synced)
+    courier.start()
+    try:
+        yield courier
+    finally:
+        courier.stop(5.0)
+
+
+def kept(broker: Broker) -> dict[str, str]:
+    """What a subscriber that comes now finds."""
+    with Watcher(broker) as late:
+        return {message.topic: message.payload for message in late.messages if message.retained}
+
+
+def states(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("mqtt:")]
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_events_arrive_in_order_with_qos_1_and_are_forgotten(protocol: str, broker: Broker, tmp_path: Path) -> None:
+    events = [event for number in range(20) for event in anomaly(number, machine=random.choice(["fan", "pump"]))]
+    with Watcher(broker) as watcher, running_courier(broker.port, tmp_path, protocol=protocol) as courier:
+        for event in events:
+            courier.event(event)
+        wait_until(lambda: courier.counts.delivered == len(events))
+        courier.stop(5.0)
+        wait_until(lambda: watcher.on(f"{BASE}/status")[-1:] == ["offline"])
+    heard = [message for message in watcher.messages if message.topic.endswith("/event")]
+    assert keys([message.payload for message in heard]) == keys(events)
+    assert [json.loads(message.payload)["machine"] for message in heard] == [m.topic.split("/")[2] for m in heard]
+    assert {(message.qos, message.retained) for message in heard} == {(1, False)}
+    assert watcher.on(f"{BASE}/status") == ["online", "offline"]
+    counts = courier.counts
+    assert (counts.queued, counts.dropped, counts.connections, counts.last_error) == (0, 0, 1, None)
+    assert counts.commit_ms_p99 is not None
+    assert Outbox(tmp_path / "outbox.sqlite", Limits(messages=10, n_bytes=10_000)).totals.n == 0
+
+
+def test_a_broker_that_comes_later_gets_everything_and_the_log_says_it_once(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    way = Proxy(broker.port)
+    way.become("refuses")
+    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+        for event in anomaly(1):
+            courier.event(event)
+        wait_until(lambda: courier.counts.last_error is not None)
+        time.sleep(1.0)
+        assert courier.counts.queued == 3
+        way.become("fair")
+        wait_until(lambda: len(watcher.on(f"{BASE}/fan/event")) == 3)
+    assert keys(watcher.on(f"{BASE}/fan/event")) == keys(anomaly(1))
+    assert states(caplog) == [
+        f"mqtt: 127.0.0.1:{way.port} cannot be reached: [Errno 111] Connection refused; trying again",
+        f"mqtt: connected to 127.0.0.1:{way.port}",
+    ]
+
+
+def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path) as courier:
+        courier.present("fan/state", "old")
+        courier.present("fan/state", "new")
+        courier.present("/homeassistant/device/fan/config", "{}")
+        wait_until(lambda: kept(broker).get(f"{BASE}/fan/state") == "new")
+        way.become("refuses")
+        wait_until(lambda: not courier.counts.connected)
+        broker.kill()  # it forgets what it retained
+        broker.start()
+        for event in anomaly(1):
+            courier.event(event)
+        courier.present("fan/anomaly", "ON")
+        with Watcher(broker) as watcher:
+            way.become("fair")
+            wait_until(lambda: courier.counts.queued == 0)
+        assert [(message.topic, message.payload[:6]) for message in watcher.messages if message.topic != "watcher"] == [
+            (f"{BASE}/status", "online"),
+            (f"{BASE}/fan/state", "new"),
+            ("homeassistant/device/fan/config", "{}"),
+            (f"{BASE}/fan/anomaly", "ON"),
+            *[(f"{BASE}/fan/event", '{"sche')] * 3,
+        ]
+        assert kept(broker) == {
+            f"{BASE}/status": "online",
+            f"{BASE}/fan/state": "new",
+            f"{BASE}/fan/anomaly": "ON",
+            "homeassistant/device/fan/config": "{}",
+        }
+
+
+def test_what_is_withdrawn_is_retained_no_more_even_if_the_broker_was_away(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path) as courier:
+        courier.present("fan/state", "normal")
+        wait_until(lambda: f"{BASE}/fan/state" in kept(broker))
+        way.become("refuses")
+        wait_until(lambda: not courier.counts.connected)
+        courier.withdraw("fan/state")
+        way.become("fair")
+        wait_until(lambda: kept(broker) == {f"{BASE}/status": "online"})
+
+
+def test_a_topic_that_changes_faster_than_the_broker_answers_is_said_once_more_not_a_thousand_times(
+    broker: Broker, tmp_path: Path
+) -> None:
+    with Watcher(broker) as watcher, running_courier(broker.port, tmp_path, keepalive_s=30) as courier:
+        wait_until(lambda: courier.counts.connected)
+        with broker.frozen():
+            for number in range(1_000):
+                courier.present("fan/state", str(number))
+                time.sleep(0.0005)
+        wait_until(lambda: watcher.on(f"{BASE}/fan/state")[-1:] == ["999"])
+        assert len(watcher.on(f"{BASE}/fan/state")) < 10
+
+
+def test_what_passes_is_dropped_while_there_is_no_connection(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    way.become("refuses")
+    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+        courier.passing("health", "lost")
+        way.become("fair")
+        wait_until(lambda: courier.counts.connected)
+        courier.passing("health", "heard")
+        courier.passing("fan/response", "{}", qos=1)
+        wait_until(lambda: watcher.on(f"{BASE}/fan/response") == ["{}"])
+        assert watcher.on(f"{BASE}/health") == ["heard"]
+        wait_until(lambda: BASE + "/status" in kept(broker))
+        assert set(kept(broker)) == {f"{BASE}/status"}
+
+
+def test_commands_reach_the_caller(broker: Broker, tmp_path: Path) -> None:
+    commands: list[tuple[str, str, bytes, bool]] = []
+    say(broker, f"{BASE}/pump/set/ack", "stale", "--retain")
+    with running_courier(broker.port, tmp_path, on_command=lambda *command: commands.append(command)) as courier:
+        wait_until(lambda: courier.counts.connected and len(commands) == 1)
+        say(broker, f"{BASE}/fan/set/snooze", '{"minutes": 5}')
+        say(broker, f"{BASE}/FAN/set/snooze", "no machine")
+        say(broker, f"{BASE}/fan/set/clip", "")
+        wait_until(lambda: len(commands) == 3)
+    assert commands == [
+        ("pump", "ack", b"stale", True),
+        ("fan", "snooze", b'{"minutes": 5}', False),
+        ("fan", "clip", b"", False),
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["frozen", "swallowed"])
+def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
+    trouble: str, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    way = Proxy(broker.port)
+    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        if trouble == "frozen":
+            with broker.frozen():
+                for event in anomaly(1):
+                    courier.event(event)
+                wait_until(lambda: not courier.counts.connected)
+        else:
+            way.become("swallows")
+            for event in anomaly(1):
+                courier.event(event)
+            wait_until(lambda: not courier.counts.connected)
+            way.become("fair")
+        wait_until(lambda: courier.counts.queued == 0 and courier.counts.connected)
+        wait_until(lambda: len(set(watcher.on(f"{BASE}/fan/event"))) == 3)
+        wait_until(lambda: kept(broker)[f"{BASE}/status"] == "online")
+    assert keys(without_repeats(watcher.on(f"{BASE}/fan/event"))) == keys(anomaly(1))
+    assert any("messages unacknowledged after" in line for line in states(caplog))
+
+
+def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        way.become("swallows")
+        wait_until(lambda: courier.counts.last_error is not None)
+        assert courier.counts.last_error == "does not answer any more (for 2 s or longer)"
+        way.become("fair")
+        wait_until(lambda: courier.counts.connected)
+
+
+def test_no_call_waits_for_a_broker_that_does_not_answer(broker: Broker, tmp_path: Path) -> None:
+    with running_courier(broker.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        slowest = 0.0
+        with broker.frozen():
+            for number in range(300):
+                began = time.monotonic()
+                courier.present("fan/state", f"{number} " + 50_000 * "x")
+                courier.passing("health", 5_000 * "x")
+                courier.event(anomaly(number)[number % 3])
+                slowest = max(slowest, time.monotonic() - began)
+                time.sleep(0.005)
+        assert slowest < 0.2
+        wait_until(lambda: courier.counts.queued == 0)
+
+
+def test_two_messages_with_one_id_and_seq_never_differ_when_the_clock_is_set(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    with Watcher(broker) as watcher, running_courier(way.port, tmp_path, clock_synced=False) as courier:
+        heard, unheard = anomaly(1, clock_synced=False), anomaly(2, clock_synced=False)
+        courier.event(heard[0])
+        wait_until(lambda: courier.counts.delivered == 1)
+        way.become("refuses")
+        wait_until(lambda: not courier.counts.connected)
+        for event in unheard:
+            courier.event(event)
+        courier.clock_corrected(3_600.0)
+        courier.event(anomaly(3)[0])
+        way.become("fair")
+        wait_until(lambda: courier.counts.queued == 0)
+        wait_until(lambda: len(set(watcher.on(f"{BASE}/fan/event"))) == 5)
+    messages = [json.loads(payload) for payload in without_repeats(watcher.on(f"{BASE}/fan/event"))]
+    assert [message["clock_synced"] for message in messages] == [False, True, True, True, True]
+    shifted = [replace(event, ts=event.ts.replace(hour=event.ts.hour + 1)) for event in unheard]
+    assert [message["ts"] for message in messages[1:4]] == [event.to_dict()["ts"] for event in shifted]
+
+
+def test_nothing_is_written_while_nothing_happens(broker: Broker, tmp_path: Path) -> None:
+    def touched() -> dict[str, tuple[int, int]]:
+        files = [path for path in tmp_path.iterdir() if path.name.startswith("outbox")]
+        return {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path) as courier:
+        for event in anomaly(1):
+            courier.event(event)
+        wait_until(lambda: courier.counts.delivered == 3)
+        time.sleep(2.5)  # until they are forgotten
+        before = touched()
+        for number in range(30):
+            courier.present("fan/state", str(number))
+            courier.passing("health", str(number))
+            if number == 15:
+                way.become("refuses")
+                wait_until(lambda: not courier.counts.connected)
+                way.become("fair")
+            time.sleep(0.1)
+        assert before
+        assert touched() == before
+
+
+def test_a_crash_leaves_the_last_will(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        with Watcher(broker) as watcher:
+            way.become("refuses")
+            wait_until(lambda: watcher.on(f"{BASE}/status")[-1:] == ["offline"])
+
+
+def test_stopping_is_bounded_and_says_what_stays(broker: Broker, tmp_path: Path) -> None:
+    with running_courier(broker.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        with broker.frozen():
+            for event in anomaly(1):
+                courier.event(event)
+            began = time.monotonic()
+            assert courier.stop(2.0) == 3
+            assert time.monotonic() - began < 4.0
