@@ -65,7 +65,7 @@ def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal
     dimensions = 1 if layout == "flat" else 3
     if len(model.input_shape) != dimensions:
         raise BundleError(f"model's input must be {layout} ({dimensions} dimensions), got {model.input_shape}")
-    return Scorer(spec, model, Detector(Reconstruction(error)))
+    return Scorer(spec, model, Detector([Reconstruction(error)]))
 
 
 def _scorer(manifest: Manifest, content: bytes) -> Scorer:

@@ -44,7 +44,7 @@ class TickScore:
     stop: int
     quality: Quality | None  # of its samples; None where none arrived
     reason: str | None  # why this tick may not be scored
-    tick_score: float | None  # of this tick alone
+    tick_score: float | None  # of this tick alone, where it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
 
@@ -103,6 +103,14 @@ class Scorer:
         """The score over all valid windows since the stream opened."""
         return None if self._file_sums is None else self._detector.score(self._file_sums)
 
+    def file_sums(self) -> F64 | None:
+        """The detector's sums over the stream so far; None before the first window."""
+        return self._file_sums
+
+    def segment_sums(self) -> F64:
+        """The detector's sums over the present segment, which must not be empty."""
+        return self._segment.sums()
+
     def mean_frame(self) -> F64:
         """The mean frame (n_bands,), dB, of the present segment, which must not be empty."""
         return self._segment.mean_frame()
@@ -119,21 +127,25 @@ class Scorer:
             return TickScore(tick.start, stop, quality, quality.reason, None, None, len(self._segment))
         frames = self._front_end.frames(tick.samples)
         sums = self._measure(frames, tick.n_frames)
-        tick_score = self._detector.score(sums)
-        if tick_score is None:
+        if sums is None:
             return TickScore(tick.start, stop, quality, "short", None, None, len(self._segment))
         self._add_to_file(sums, tick.n_frames)
         frame_sum = frames[: tick.n_frames].sum(axis=0, dtype=np.float64)
         self._segment.push(Measured(tick.start, sums, frame_sum, tick.n_frames))
         score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
-        return TickScore(tick.start, stop, quality, None, tick_score, score, len(self._segment))
+        return TickScore(tick.start, stop, quality, None, self._detector.score(sums), score, len(self._segment))
 
-    def _measure(self, frames: F32, n_frames: int) -> F64:
+    def _measure(self, frames: F32, n_frames: int) -> F64 | None:
+        """The detector's sums of a tick; None when it ends before the stream's first window."""
         windows, valid = self._windows.push(frames, n_frames)
+        if not valid.any():
+            return None
         predicted = self._model.predict(windows[:, self._inputs])
-        return self._detector.measure(Observation(windows[:, self._targets], predicted, valid))
+        return self._detector.measure(Observation(windows[:, self._targets], predicted, valid, frames[:n_frames]))
 
-    def _add_to_file(self, sums: F64, n_frames: int) -> None:
+    def _add_to_file(self, sums: F64 | None, n_frames: int) -> None:
+        if sums is None:
+            return
         self._file_sums = sums if self._file_sums is None else self._file_sums + sums
         self.scored_frames += n_frames
 

@@ -48,4 +48,4 @@ def linear_scorer(*, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int
         input_frames=frames,
         target_frames=frames,
     )
-    return Scorer(spec, LinearModel(centre, mix.astype(np.float32)), Detector(Reconstruction("mse")))
+    return Scorer(spec, LinearModel(centre, mix.astype(np.float32)), Detector([Reconstruction("mse")]))

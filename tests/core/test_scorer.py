@@ -102,14 +102,14 @@ def test_silence_is_not_scored() -> None:
 def test_the_error_may_be_squared_or_absolute() -> None:
     target = np.array([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], np.float32)
     predicted = np.zeros((3, 2), np.float32)
-    seen = Observation(target, predicted, np.array([True, True, False]))
+    seen = Observation(target, predicted, np.array([True, True, False]), target)
     for error, want in (("mse", (2.5 + 12.5) / 2), ("mae", (1.5 + 3.5) / 2)):
         component = Reconstruction(error)  # type: ignore[arg-type]
         assert component.score(component.measure(seen)) == pytest.approx(want)
 
 
 def test_a_score_that_is_not_finite_names_its_component() -> None:
-    detector = Detector(Reconstruction("mse"))
+    detector = Detector([Reconstruction("mse")])
     with pytest.raises(ScoreError, match="component reconstruction must give a finite score, got nan"):
         detector.score(np.array([np.nan, 3.0]))
 

@@ -1,7 +1,27 @@
 """The detector: what the model saw and predicted in, one number per segment out."""
 
-from monitor.core.detector.component import Component, Observation
+from monitor.core.detector.component import Component, Feature, Observation
 from monitor.core.detector.detector import Detector
+from monitor.core.detector.modulation import Modulation
+from monitor.core.detector.normal import Distance, Normal, fit_normal, nothing_known
+from monitor.core.detector.peaks import Peaks
 from monitor.core.detector.reconstruction import Reconstruction
+from monitor.core.detector.residual import Residual
+from monitor.core.detector.spectrum import Shape, Spectrum
 
-__all__ = ["Component", "Detector", "Observation", "Reconstruction"]
+__all__ = [
+    "Component",
+    "Detector",
+    "Distance",
+    "Feature",
+    "Modulation",
+    "Normal",
+    "Observation",
+    "Peaks",
+    "Reconstruction",
+    "Residual",
+    "Shape",
+    "Spectrum",
+    "fit_normal",
+    "nothing_known",
+]

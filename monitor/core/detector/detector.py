@@ -1,6 +1,10 @@
 """Run the components over a tick and turn summed ticks into the score."""
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
 
 from monitor.core.arrays import F64
 from monitor.core.detector.component import Component, Observation
@@ -8,18 +12,41 @@ from monitor.core.errors import ScoreError
 
 
 class Detector:
-    """One component, whose raw number is the score (`fusion: none`)."""
+    """One component, whose raw number is the score; or several, each as a multiple of what it typically is, averaged."""
 
-    def __init__(self, component: Component) -> None:
-        self._component = component
+    def __init__(self, components: Sequence[Component], *, typical: Sequence[float] = (1.0,)) -> None:
+        if len(typical) != len(components):
+            raise ScoreError(f"typical must hold a value for each of {len(components)} components, got {len(typical)}")
+        self.components = tuple(components)
+        self._typical = tuple(typical)
+        self._ends = list(accumulate(component.n_sums for component in components))
 
     def measure(self, observation: Observation) -> F64:
         """Sums (k,), float64, of one tick; add them to those of other ticks."""
-        return self._component.measure(observation)
+        return np.concatenate([component.measure(observation) for component in self.components])
+
+    def parts(self, sums: F64) -> tuple[F64, ...]:
+        """Each component's own part of the sums."""
+        return tuple(np.split(sums, self._ends[:-1]))
+
+    def component_scores(self, sums: F64) -> tuple[float, ...] | None:
+        """Each component's raw number, in order; None when there is too little to score."""
+        scores = []
+        for component, part in zip(self.components, self.parts(sums), strict=True):
+            score = component.score(part)
+            if score is None:
+                return None
+            if not math.isfinite(score):
+                raise ScoreError(f"component {component.name} must give a finite score, got {score}")
+            scores.append(score)
+        return tuple(scores)
 
     def score(self, sums: F64) -> float | None:
-        """How abnormal the sound behind the sums is, higher = more; None when there is nothing to score."""
-        score = self._component.score(sums)
-        if score is not None and not math.isfinite(score):
-            raise ScoreError(f"component {self._component.name} must give a finite score, got {score}")
-        return score
+        """How abnormal the sound behind the sums is, higher = more; None when there is too little to score."""
+        scores = self.component_scores(sums)
+        return None if scores is None else self.fuse(scores)
+
+    def fuse(self, scores: Sequence[float]) -> float:
+        """The score from each component's raw number."""
+        ratios = [score / typical for score, typical in zip(scores, self._typical, strict=True)]
+        return sum(ratios) / len(ratios)

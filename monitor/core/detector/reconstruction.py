@@ -15,14 +15,15 @@ class Reconstruction:
 
     error: Literal["mse", "mae"]
     name: ClassVar[str] = "reconstruction"
+    n_sums: ClassVar[int] = 2
 
     def measure(self, observation: Observation) -> F64:
         """The sum of the windows' errors, and their number."""
-        difference = observation.target - observation.predicted
+        error = observation.error
         if self.error == "mse":
-            rows = np.einsum("ij,ij->i", difference, difference) / np.float32(difference.shape[1])
+            rows = np.einsum("ij,ij->i", error, error) / np.float32(error.shape[1])
         else:
-            rows = np.abs(difference).mean(axis=1)
+            rows = np.abs(error).mean(axis=1)
         valid = observation.valid
         return np.array((rows.sum(dtype=np.float64, where=valid), np.count_nonzero(valid)))
 

@@ -1,0 +1,57 @@
+"""How sound moves, as a feature: the energy of differences between frames a few apart, in groups of bands."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from monitor.core.arrays import F64
+from monitor.core.detector.component import Observation
+from monitor.core.errors import ConfigError
+
+FLOOR_DB2 = 0.01  # a tenth of a decibel: below it nothing moves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modulation:
+    """Mean squared difference of frames `lags` apart within a tick, in groups of neighbouring bands, dB.
+
+    Bands are averaged before the difference: what moves together in them stands out from their noise. A gain cancels.
+    """
+
+    n_bands: int
+    n_groups: int
+    lags: tuple[int, ...]  # in frames
+    name: ClassVar[str] = "modulation"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_groups <= self.n_bands:
+            raise ConfigError(f"modulation.n_groups must be in 1..{self.n_bands}, got {self.n_groups}")
+        if not self.lags or min(self.lags) < 1 or list(self.lags) != sorted(set(self.lags)):
+            raise ConfigError(f"modulation.lags must be above 0 and rise, got {list(self.lags)}")
+
+    @property
+    def n_sums(self) -> int:
+        """A sum a lag and group, and the number of differences a lag."""
+        return self.n_values + len(self.lags)
+
+    @property
+    def n_values(self) -> int:
+        """One a lag and group."""
+        return len(self.lags) * self.n_groups
+
+    def measure(self, observation: Observation) -> F64:
+        """Sums of squared differences, lag after lag, then how many there are at each lag."""
+        frames = observation.frames
+        edges = np.arange(self.n_groups + 1) * self.n_bands // self.n_groups
+        groups = np.add.reduceat(frames, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
+        energies = [np.square(groups[lag:] - groups[:-lag]).sum(axis=0) for lag in self.lags]
+        return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]))
+
+    def values(self, sums: F64) -> F64 | None:
+        """Their means in dB, lag after lag."""
+        counts = sums[self.n_values :]
+        if not counts.all():
+            return None
+        energies = sums[: self.n_values].reshape(len(self.lags), -1) / counts[:, None]
+        return np.asarray(10.0 * np.log10(np.maximum(energies, FLOOR_DB2))).reshape(-1)

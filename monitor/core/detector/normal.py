@@ -1,0 +1,79 @@
+"""What is normal of a feature, and how far from it a segment is: a distance that knows how bands vary together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.core.arrays import F64
+from monitor.core.calibration import ledoit_wolf
+from monitor.core.detector.component import Feature, Observation
+from monitor.core.errors import ConfigError
+
+MIN_SCALE_DB = 0.1
+RIDGE = 1e-4  # of a standardised value's variance: nothing is known more exactly
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A feature's mean (p,) and standard deviation (p,), dB, over normal segments, and a matrix (p, p) that whitens it.
+
+    With C the covariance of standardised values, the matrix W has W.T @ W = inv(C), so that the squared length of
+    W @ z is the squared Mahalanobis distance of z.
+    """
+
+    mean: F64
+    scale: F64
+    whitening: F64
+
+    def distance(self, values: F64) -> float:
+        """The squared Mahalanobis distance of values (p,) divided by p: about 1 for what it was fitted on."""
+        white = self.whitening @ ((values - self.mean) / self.scale)
+        return float(white @ white) / len(white)
+
+
+def fit_normal(rows: F64, *, level_db: float = 0.0) -> Normal:
+    """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
+
+    `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
+    rows show: a microphone's gain or place. It widens the covariance in that one direction.
+    """
+    if len(rows) < 2:
+        raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
+    mean = rows.mean(axis=0)
+    scale = np.maximum(rows.std(axis=0), MIN_SCALE_DB)
+    covariance, _ = ledoit_wolf((rows - mean) / scale)
+    level = level_db / scale
+    covariance += RIDGE * np.eye(len(mean)) + np.outer(level, level)
+    return Normal(mean, scale, np.linalg.inv(np.linalg.cholesky(covariance)))
+
+
+def nothing_known(n_values: int) -> Normal:
+    """A stand-in until there is sound to fit on: the mean square of the values themselves."""
+    return Normal(np.zeros(n_values), np.ones(n_values), np.eye(n_values))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A component: how far a feature is from normal."""
+
+    feature: Feature
+    normal: Normal
+
+    @property
+    def name(self) -> str:
+        """The feature's."""
+        return self.feature.name
+
+    @property
+    def n_sums(self) -> int:
+        """The feature's."""
+        return self.feature.n_sums
+
+    def measure(self, observation: Observation) -> F64:
+        """The feature's sums."""
+        return self.feature.measure(observation)
+
+    def score(self, sums: F64) -> float | None:
+        """The distance of summed ticks."""
+        values = self.feature.values(sums)
+        return None if values is None else self.normal.distance(values)

@@ -1,0 +1,48 @@
+"""The mean frame of a segment as a feature, and the same without its level."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from monitor.core.arrays import F64
+from monitor.core.detector.component import Observation
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The mean frame (n_bands,), dB."""
+
+    n_bands: int
+    name: ClassVar[str] = "spectrum"
+
+    @property
+    def n_sums(self) -> int:
+        """A sum a band, and the number of frames."""
+        return self.n_bands + 1
+
+    @property
+    def n_values(self) -> int:
+        """One a band."""
+        return self.n_bands
+
+    def measure(self, observation: Observation) -> F64:
+        """The sum of the frames, and their number."""
+        frames = observation.frames
+        return np.append(frames.sum(axis=0, dtype=np.float64), len(frames))
+
+    def values(self, sums: F64) -> F64 | None:
+        """The mean frame."""
+        return np.asarray(sums[:-1] / sums[-1]) if sums[-1] else None
+
+
+@dataclass(frozen=True)
+class Shape(Spectrum):
+    """The mean frame without its own mean over the bands: what a microphone's gain does not change."""
+
+    name: ClassVar[str] = "shape"
+
+    def values(self, sums: F64) -> F64 | None:
+        """The mean frame's distance from its level."""
+        mean = super().values(sums)
+        return None if mean is None else mean - mean.mean()
