@@ -1,0 +1,69 @@
+"""`monitor check-config`: what is set, what that comes to, and everything that is wrong with it."""
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.config import Config, MachineConfig, check_settings
+from monitor.core.errors import ConfigError, StethosError
+
+EXIT_REFUSED = 78
+
+
+def run(config_path: Path | None) -> int:
+    """Print the effective settings as YAML and a line for each bundle; problems go to stderr. Exit status 0 or 78.
+
+    No secret can be among the settings: the configuration names files and credentials, and refuses a password.
+    """
+    try:
+        config, wrong = check_settings(config_path, os.environ)
+    except ConfigError as error:
+        config, wrong = None, [str(error)]
+    if config is not None:
+        print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="", flush=True)
+        wrong = [*_missing_files(config), *_check_machines(config)]
+    for line in wrong:
+        print(f"monitor: error: {line}", file=sys.stderr)
+    return EXIT_REFUSED if wrong else 0
+
+
+def _check_machines(config: Config) -> list[str]:
+    """Say what each machine's bundle is; returns what is wrong."""
+    if not config.machines:
+        return ["machines must name at least one, got none: there is nothing to listen to"]
+    return [wrong for name, machine in config.machines.items() if (wrong := _check_bundle(name, machine)) is not None]
+
+
+def _check_bundle(name: str, machine: MachineConfig) -> str | None:
+    try:
+        bundle = load_bundle(machine.bundle)
+    except StethosError as error:
+        return f"machines.{name}.bundle: {error}"
+    print(f"# {name}: {_in_words(bundle)}{_caution(machine)}")
+    return None
+
+
+def _in_words(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    calibration = manifest.calibration
+    return (
+        f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
+        f"set on {calibration.hours:.2g} hours of normal sound"
+    )
+
+
+def _caution(machine: MachineConfig) -> str:
+    if machine.microphone.startswith("index:"):
+        return f"; {machine.microphone} may be another microphone after the next boot: see monitor devices"
+    return "" if machine.enabled else "; disabled"
+
+
+def _missing_files(config: Config) -> list[str]:
+    """The files that `mqtt` names and that are not there, or not for us to read."""
+    named = {"password_file": config.mqtt.password_file}
+    if config.mqtt.tls is not None:
+        named |= {f"tls.{key}": path for key, path in config.mqtt.tls}
+    return [f"mqtt.{key}: {path} cannot be read" for key, path in named.items() if path and not os.access(path, os.R_OK)]
