@@ -34,11 +34,12 @@ class Broker:
     folder: Path
     port: int = field(default_factory=free_port)
     settings: str = "allow_anonymous true\n"
+    whole: str | None = None  # the configuration with its listener, instead of `settings`
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         config = self.folder / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nuser root\n{self.settings}")
+        config.write_text(self.whole or f"listener {self.port} 127.0.0.1\nuser root\n{self.settings}")
         self._process = subprocess.Popen([find_mosquitto(), "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(200):
             with socket.socket() as probe:

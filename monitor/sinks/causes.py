@@ -12,6 +12,7 @@ _CERTIFICATE = {
     62: "is for another host",
     64: "is for another address",
 }
+_HANGS_UP = "it hangs up during the handshake (does it speak TLS at this port?)"
 # words in OpenSSL's message: what the broker holds against us
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it wants a client certificate (mqtt.tls.certificate and key)",
@@ -21,7 +22,7 @@ _ALERTS = {
     "BAD_CERTIFICATE": "it does not accept our certificate (mqtt.tls.certificate)",
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate (mqtt.tls.certificate)",
     "WRONG_VERSION_NUMBER": "it does not speak TLS at this port",
-    "UNEXPECTED_EOF": "it hangs up during the TLS handshake",
+    "UNEXPECTED_EOF": _HANGS_UP,
 }
 
 
@@ -33,6 +34,8 @@ def explain(error: Exception) -> str:
         return f"is not trusted: its certificate {wrong}{detail}"
     if isinstance(error, ssl.SSLError):
         return f"refuses TLS: {alert(str(error)) or error.reason or error}"
+    if isinstance(error, ConnectionResetError):  # of a TCP connection that stood already: TLS had begun
+        return f"refuses TLS: {_HANGS_UP}"
     return f"cannot be reached: {error}"
 
 

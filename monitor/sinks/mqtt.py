@@ -149,8 +149,15 @@ class Session:
         elif self.accepted:
             self._end = f"ends the connection{f': {self._complaint}' if self._complaint else ''}"
         else:
-            other = "a port with" if self._config.tls is None else "a port without"
-            self._end = f"hangs up before it answers (is it {other} TLS?)"
+            self._end = f"hangs up before it answers: {self._guess()}"
+
+    def _guess(self) -> str:
+        """Why a broker would hang up on the first message."""
+        if self._config.tls is None:
+            return "it may want TLS (mqtt.tls), or be no broker"
+        if self._config.tls.certificate is None:
+            return "it may want a client certificate (mqtt.tls.certificate and key)"
+        return "it may not accept our certificate (mqtt.tls.certificate)"
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _: Properties) -> None:
         self._unacknowledged -= 1
