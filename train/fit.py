@@ -11,7 +11,7 @@ import numpy as np
 
 from monitor.core.arrays import F32
 from monitor.core.windows import frame_columns
-from train.backup import Backup
+from train.backup import Backup, Progress
 from train.features import WindowSet
 from train.networks import BandStatistics, build_network
 from train.recipe import Recipe
@@ -41,29 +41,37 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
     batches = _batches(recipe, windows, shuffle_seed=seed)
     kept = Backup(backup) if backup is not None else None
-    losses = kept.restore(model) if kept is not None else {}
+    progress = kept.restore(model) if kept is not None else Progress()
+    stopping = training.early_stopping if len(validation) else None
 
-    def finish(epoch: int, logs: Mapping[str, float]) -> None:
-        for key, loss in logs.items():
-            losses.setdefault(key, []).append(float(loss))
+    def is_over() -> bool:
+        return progress.n_epochs >= training.epochs or (
+            stopping is not None and progress.n_epochs > 0 and progress.n_without_gain >= stopping.patience
+        )
+
+    def finish(epoch: int, logs: dict[str, float]) -> None:
+        progress.add(logs)
+        if stopping is not None and progress.n_without_gain == 0:
+            progress.best = model.get_weights()
         if kept is not None:
-            kept.keep(model, losses)
+            kept.keep(model, progress)
+        model.stop_training = is_over()
 
-    begin = tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch), on_epoch_end=finish)
-    callbacks = [begin]
-    if training.early_stopping is not None and len(validation):
-        patience = training.early_stopping.patience
-        callbacks.append(tf.keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
-    model.fit(
-        batches,
-        validation_data=_batches(recipe, validation, shuffle_seed=None) if len(validation) else None,
-        initial_epoch=len(losses.get("loss", [])),
-        epochs=training.epochs,
-        shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    return Trained(model, losses)
+    if not is_over():
+        model.fit(
+            batches,
+            validation_data=_batches(recipe, validation, shuffle_seed=None) if len(validation) else None,
+            initial_epoch=progress.n_epochs,
+            epochs=training.epochs,
+            shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
+            callbacks=[
+                tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch), on_epoch_end=finish)
+            ],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    if progress.best is not None:
+        model.set_weights(progress.best)
+    return Trained(model, progress.losses)
 
 
 def representative_windows(recipe: Recipe, windows: WindowSet, *, n: int = 1000) -> F32:
