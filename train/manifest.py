@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -68,5 +69,8 @@ def bundle_name(out: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of what shaped the bundle."""
     packages = ("numpy", "tensorflow", "ai-edge-litert", "tflite-runtime", "soxr")
-    installed = {dist.name: dist.version for dist in distributions() if dist.name in packages}
-    return {"stethos": __version__, **installed}
+    found = {"stethos": __version__}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

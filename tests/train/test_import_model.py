@@ -38,3 +38,12 @@ def test_a_model_that_does_not_fit_is_refused(
     assert status in (1, 78)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_that_is_given_leaves_no_sigma_to_set(
+    demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(demo_bundle / "model.tflite")
+    given = ["--threshold", "1", "--sigma", "3"]
+    assert train(["import-model", model, "--recipe", "mimii-mel", "--out", str(tmp_path / "out"), *given]) == 2
+    assert "--sigma goes with --calibrate-on" in capsys.readouterr().err

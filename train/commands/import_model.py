@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from monitor.core.errors import UsageError
 from train.commands.arguments import Commands, positive
 
 
@@ -24,6 +25,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.threshold is not None and arguments.sigma is not None:
+        raise UsageError("--sigma goes with --calibrate-on, got --threshold, which leaves nothing to set")
+
     from train.import_model import import_model
     from train.recipe import load_recipe
 

@@ -9,7 +9,7 @@ from monitor.core.errors import UsageError
 from train.report.files import KIND, to_csv
 from train.report.page import Item, Note, Pair, Section, Table, number, render_page
 from train.report.style import Plate
-from train.report.write import METRICS, PAGE, check_out, replace_folder
+from train.report.write import COMPARISON, METRICS, PAGE, check_out, replace_folder
 
 _FIGURES = {
     "histograms": "Histograms of the error",
@@ -60,7 +60,7 @@ def compare(one: Path, other: Path, out: Path) -> None:
     ]
     raw = [(name, x, y, None if x is None or y is None else y - x) for name, x, y in rows]
     page = render_page(f"{names[0]} against {names[1]}", sections)
-    replace_folder(out, {PAGE: page, "comparison.csv": to_csv(("metric", "a", "b", "difference"), raw)})
+    replace_folder(out, {PAGE: page, COMPARISON: to_csv(("metric", "a", "b", "difference"), raw)})
 
 
 def _read(folder: Path) -> dict[str, Any]:

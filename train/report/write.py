@@ -1,21 +1,25 @@
 """Write a report's folder: index.html, metrics.json, CSV tables and the figures as PNG."""
 
 import json
-import shutil
-import tempfile
+import re
 from pathlib import Path
 from typing import Any
 
 from monitor.core.errors import UsageError
 from train.evaluate import Evaluation
 from train.metrics import RESAMPLES
+from train.replace import replacing
 from train.report.files import metrics_json, tables, write_folder
 from train.report.page import Section, render_page
 from train.report.results import Results, compute_results
 from train.report.sections import report_sections
 from train.report.style import Plate
 
-METRICS, PAGE = "metrics.json", "index.html"
+METRICS, PAGE, COMPARISON = "metrics.json", "index.html", "comparison.csv"
+_OURS = re.compile(
+    r"index\.html|metrics\.json|figures/[a-z]+\.png|"
+    r"(files|segments|classification_report|thresholds|groups|layers|comparison)\.csv"
+)
 
 
 def write_report(evaluation: Evaluation, out: Path, *, n_resamples: int = RESAMPLES, commit: str | None = None) -> Results:
@@ -49,20 +53,12 @@ def to_json(content: dict[str, Any]) -> bytes:
 
 def check_out(out: Path) -> None:
     """Refuse to replace anything but a report."""
-    if out.exists() and not (out / PAGE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    report = (out / PAGE).is_file() and ((out / METRICS).is_file() or (out / COMPARISON).is_file())
+    if out.exists() and not report and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"--out must be a new folder or a report to replace, got {out}")
 
 
 def replace_folder(out: Path, content: dict[str, bytes]) -> None:
-    """Write a folder aside and move it to its place, so that it is there whole or not at all."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    """Write a folder aside and move it to its place, so that it is there whole or not at all; files of others stay."""
+    with replacing(out, ours=lambda name: _OURS.fullmatch(name) is not None) as aside:
         write_folder(aside, content)
-        aside.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
