@@ -5,7 +5,8 @@
 Sound: `train synth`, 16 kHz, FLAC, 10 s clips; beyond 10 minutes the same sound begins elsewhere in each clip. Speed is
 seconds of sound a second of CPU (user + system) of one process on one BLAS thread, decoding included, the best of five
 passes that take turns. Memory is that of a fresh process that makes the frames (64 bands) of all clips in two others, then
-gathers one epoch of random batches of 512 windows; `--long` does it for 10 hours, too.
+gathers one epoch of random batches of 512 windows; then that of a whole `train fit`, TensorFlow included (`mimii-mel` with
+one epoch). `--long` does it for 10 hours, too.
 """
 
 import os
@@ -18,18 +19,21 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 
 from monitor.core.arrays import F32
 from monitor.core.frontend import LogMelSpec
 from train.cache import cached_frames
 from train.datasets import Piece, pieces, read_dataset
 from train.features import WindowSet, piece_frames
+from train.recipe import RECIPES
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[1]
@@ -38,18 +42,28 @@ SPEC = LogMelSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=512, n_mels=64,
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--long", action="store_true", help="10 hours, too")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("speed", "frames", "fit"), help="one table")
+    parser.add_argument("--child", choices=("frames", "fit"), help=argparse.SUPPRESS)
+    parser.add_argument("--on", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(use(arguments.child)))
+        print(json.dumps({"frames": use, "fit": fit}[arguments.child](arguments.on)))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    hours = (1, 10) if arguments.long else (1,)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         samples = np.concatenate(list(Scene(fan=Fan(0), take=50).chunks(60.0 * MINUTES)))
-        speed(samples, Path(folder))
-        memory(samples, Path(folder), hours=(1, 10) if arguments.long else (1,))
+        if arguments.only in (None, "speed"):
+            speed(samples, folder)
+        if arguments.only != "speed":
+            sets = {n: write_clips(folder / f"{n}h", samples, n=n * 3600 // CLIP_S) for n in hours}
+        if arguments.only in (None, "frames"):
+            memory(sets)
+        if arguments.only in (None, "fit"):
+            memory_of_fit(sets)
 
 
 def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
@@ -105,26 +119,41 @@ def usual_way(some: Sequence[Piece]) -> object:
     return frames
 
 
-def memory(samples: F32, folder: Path, *, hours: Sequence[int]) -> None:
-    """Peak memory of a fresh process, for each number of hours."""
+def memory(sets: Mapping[int, Path]) -> None:
+    """Peak memory of a fresh process that makes and gathers frames, for each number of hours."""
     print("| hours | wall s for frames | ms a batch | VmHWM MB | RssAnon MB at most | a worker's peak MB | frames MB |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
-    for n in hours:
-        clips = write_clips(folder / f"{n}h", samples, n=n * 3600 // CLIP_S)
-        command = [sys.executable, "-m", "benchmarks.features", "--child", str(clips)]
-        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    for n, clips in sets.items():
+        row = child("frames", clips)
         print(
             f"| {n} | {row['wall_s']:.1f} | {row['batch_ms']:.2f} | {row['hwm']:.0f} | {row['anon']:.0f} | {row['worker']:.0f} "
             f"| {row['frames']:.0f} |"
         )
-    print("\nVmHWM counts mapped pages of the cache, which the kernel takes back when it needs them; RssAnon does not.")
+    print("\nVmHWM counts mapped pages of the cache, which the kernel takes back when it needs them; RssAnon does not.\n")
+
+
+def memory_of_fit(sets: Mapping[int, Path]) -> None:
+    """Peak memory of a whole `train fit`, for each number of hours."""
+    print("| hours | wall s of train fit | VmHWM MB | RssAnon MB at most | a worker's peak MB |\n|---:|---:|---:|---:|---:|")
+    for n, clips in sets.items():
+        row = child("fit", clips)
+        print(f"| {n} | {row['wall_s']:.0f} | {row['hwm']:.0f} | {row['anon']:.0f} | {row['worker']:.0f} |", flush=True)
+    print("\naim: VmHWM below 2,000, whatever the hours")
+
+
+def child(what: str, clips: Path) -> dict[str, float]:
+    """What a fresh process measures."""
+    command = [sys.executable, "-m", "benchmarks.features", "--child", what, "--on", str(clips)]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
+    return dict(json.loads(out.splitlines()[-1]))
 
 
 def use(folder: Path) -> dict[str, float]:
     """Frames of a data set and one epoch of batches; what it took, MB."""
     some = pieces(read_dataset(folder).clips, sample_rate_hz=RATE_HZ)
     began = time.perf_counter()
-    frames = cached_frames(some, SPEC, tick_frames=32, folder=folder / "cache", workers=2)
+    cached = cached_frames(some, SPEC, tick_frames=32, folder=folder / "cache", workers=2)
+    frames = [run for one in cached for run in one.runs]
     wall_s, anon = time.perf_counter() - began, status("RssAnon")
     windows = WindowSet(frames, n_frames=5)
     windows.band_statistics()
@@ -141,6 +170,38 @@ def use(folder: Path) -> dict[str, float]:
         "anon": anon,
         "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
         "frames": sum(one.nbytes for one in frames) / 1e6,
+    }
+
+
+def fit(folder: Path) -> dict[str, float]:
+    """`train fit` in this process; what it took, MB."""
+    from train.cli import main as train
+
+    recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
+    recipe["training"]["epochs"] = 1
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    os.environ["XDG_CACHE_HOME"] = str(folder.with_suffix(".cache"))
+    anon = [0.0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            anon[0] = max(anon[0], status("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    failed = train(["fit", str(folder), "--recipe", str(path), "--out", str(folder.with_name("bundle"))])
+    done.set()
+    watcher.join()
+    if failed:
+        sys.exit(failed)
+    return {
+        "wall_s": time.perf_counter() - began,
+        "hwm": status("VmHWM"),
+        "anon": anon[0],
+        "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
 
 

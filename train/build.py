@@ -14,13 +14,14 @@ from monitor.bundle.statistics import write_statistics
 from monitor.core.decision import Rule
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
+from train.bandwidth import warn_of_low_rates
 from train.cache import cached_frames
 from train.calibrate import expected_spectrum, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, Piece, Split, load_split, pieces, read_dataset, save_split, split_dataset, split_pieces
 from train.export import to_tflite
-from train.features import WindowSet
+from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import fit_network, representative_windows
 from train.manifest import bundle_name, make_manifest, versions
 from train.networks import device_network
@@ -48,9 +49,11 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     check_place(out)
     data = read_dataset(dataset, layout=choices.layout)
     split = _split(data, recipe, choices)
-    check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
-    training, held_out = _pieces(split, recipe, choices)
-    windows, validation = (_windows(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
+    heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
+    warn_of_low_rates([one.rate_hz for one in heard], recipe.front_end)
+    training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
+    frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
+    windows, validation = _windows(frames, recipe), _windows(watched, recipe)
     if not len(windows):
         needed = recipe.window.n_frames
         raise SourceError(f"{dataset}: recordings must hold at least {needed} frames to train on, got none that do")
@@ -87,6 +90,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
             "versions": versions(),
             "metrics": {
                 "n_training_windows": len(windows),
+                "left_out_s": left_out_s([*frames, *watched[: len(held_out)]], recipe.front_end),
                 "held_out_mean": float(np.mean(normal.segment_scores)),
                 "held_out_max": float(np.max(normal.segment_scores)),
                 "leaks": list(recipe.leaks),
@@ -109,11 +113,6 @@ def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:
     return split_dataset(data, held_out=recipe.training.held_out, seed=choices.seed)
 
 
-def _pieces(split: Split, recipe: Recipe, choices: Choices) -> tuple[list[Piece], list[Piece]]:
-    rate_hz = recipe.front_end.sample_rate_hz
-    return split_pieces(split, held_out=recipe.training.held_out, sample_rate_hz=rate_hz, channel=choices.channel)
-
-
 def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:
     """What early stopping watches: held-out sound, or as published everything that is not trained on."""
     if recipe.training.validate_on == "held_out":
@@ -121,9 +120,13 @@ def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Ch
     return held_out + pieces(split.test, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
 
 
-def _windows(part: list[Piece], recipe: Recipe) -> WindowSet:
-    frames = cached_frames(part, recipe.front_end, tick_frames=recipe.tick_frames)
-    return WindowSet(frames, n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
+def _frames(part: list[Piece], recipe: Recipe) -> list[PieceFrames]:
+    return cached_frames(part, recipe.front_end, tick_frames=recipe.tick_frames)
+
+
+def _windows(frames: list[PieceFrames], recipe: Recipe) -> WindowSet:
+    runs = [run for piece in frames for run in piece.runs]
+    return WindowSet(runs, n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
 
 
 def _split_lists(split: Split, root: Path) -> dict[str, bytes]:

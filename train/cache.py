@@ -1,34 +1,35 @@
 """Frames of recordings, computed once on all cores and kept on disk, mapped into memory when used.
 
 `FOLDER/<front end>/<shard>.npy` holds the frames of some recordings one after the other (frames, n_bands), float32, dB;
-`<shard>.json` says which: piece -> first frame, number of frames. A piece goes by the SHA-256 of its file's bytes, its channel
-and its times; a front end by its parameters, the tick, and the code and libraries that compute it. What is there is never
-changed, so the whole folder may be deleted at any time; a killed run may leave a hidden `.part` file that nothing
-reads. One hour at 16 kHz, hop 512 and 64 bands takes 29 MB.
+`<shard>.json` says which: piece -> its runs (first frame, number of frames) and how many frames were left out, by reason. A
+piece goes by the SHA-256 of its file's bytes, its channel and its times; a front end by its parameters, the tick, and the
+code and libraries that compute it. What is there is never changed, so the whole folder may be deleted at any time; a killed
+run may leave a hidden `.part` file that nothing reads. One hour at 16 kHz, hop 512 and 64 bands takes 29 MB.
 """
 
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
 import monitor
-from monitor.core.arrays import F32
 from monitor.core.frontend import FrontEndSpec
 from monitor.sources.recording import file_sha256
 from train.datasets import Piece
 from train.datasets.parallel import in_parallel, n_cores
-from train.features import stream_piece
+from train.features import PieceFrames, stream_piece
 
+_FORMAT = 2  # of a shard and its index
 SHARD_S = 1800.0  # sound in a shard, unless one recording is longer
 _FEW_S = 1800.0  # of sound are read before other processes have even started
 
@@ -51,8 +52,8 @@ def default_folder() -> Path:
 
 def cached_frames(
     pieces: Sequence[Piece], spec: FrontEndSpec, *, tick_frames: int, folder: Path | None = None, workers: int | None = None
-) -> list[F32]:
-    """Frames (m, n_bands), float32, dB, read only, of every piece, mapped from the cache once they are in it."""
+) -> list[PieceFrames]:
+    """Frames of every piece, read only, mapped from the cache once they are in it."""
     front_end = (folder or default_folder()) / _front_end_key(spec, tick_frames)
     with ThreadPoolExecutor(n_cores()) as threads:
         keys = list(threads.map(_piece_key, pieces))
@@ -85,16 +86,23 @@ def _shards(missing: dict[str, Piece], folder: Path, spec: FrontEndSpec, *, tick
 
 def _write(shard: Shard) -> None:
     """Compute and write a shard; the index, which makes it count, comes last."""
-    index: dict[str, tuple[int, int]] = {}
+    index: dict[str, dict[str, Any]] = {}
     n_frames = 0
     with _aside(shard.path.with_suffix(".npy")) as file:
         _write_header(file, 0, shard.spec.n_bands)
         for key, piece in shard.pieces:
-            first = n_frames
-            for frames in stream_piece(piece, shard.spec, tick_frames=shard.tick_frames):
-                file.write(np.ascontiguousarray(frames, "<f4").data)
-                n_frames += len(frames)
-            index[key] = (first, n_frames - first)
+            runs: list[list[int]] = []
+            left_out: Counter[str] = Counter()
+            for tick in stream_piece(piece, shard.spec, tick_frames=shard.tick_frames):
+                if tick.reason is not None:
+                    left_out[tick.reason] += tick.n_frames
+                    continue
+                if tick.fresh:
+                    runs.append([n_frames, 0])
+                file.write(np.ascontiguousarray(tick.frames, "<f4").data)
+                runs[-1][1] += tick.n_frames
+                n_frames += tick.n_frames
+            index[key] = {"runs": runs, "left_out": left_out}
         file.seek(0)
         _write_header(file, n_frames, shard.spec.n_bands)
     with _aside(shard.path.with_suffix(".json")) as file:
@@ -120,18 +128,20 @@ def _aside(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
 
 
-def _map(folder: Path, keys: set[str]) -> dict[str, F32]:
+def _map(folder: Path, keys: set[str]) -> dict[str, PieceFrames]:
     """Frames of those keys that are there."""
-    found: dict[str, F32] = {}
+    found: dict[str, PieceFrames] = {}
     for index in sorted(folder.glob("*.json")):
         try:
-            rows = {key: place for key, place in json.loads(index.read_bytes()).items() if key in keys}
-            if not rows:
+            places = {key: place for key, place in json.loads(index.read_bytes()).items() if key in keys}
+            if not places:
                 continue
             frames = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             continue  # cut short or deleted by somebody: computed again
-        found |= {key: np.asarray(frames[first : first + n]) for key, (first, n) in rows.items()}
+        for key, place in places.items():
+            runs = tuple(np.asarray(frames[first : first + n]) for first, n in place["runs"])
+            found[key] = PieceFrames(runs, place["left_out"])
     return found
 
 
@@ -139,7 +149,7 @@ def _front_end_key(spec: FrontEndSpec, tick_frames: int) -> str:
     folder = Path(monitor.__path__[0])
     code = [file_sha256(path) for part in ("core", "sources") for path in sorted((folder / part).glob("*.py"))]
     libraries = [soxr.__version__, soundfile.__libsndfile_version__]
-    return _digest({"spec": asdict(spec), "tick_frames": tick_frames, "code": code, "libraries": libraries})
+    return _digest({"format": _FORMAT, "spec": asdict(spec), "tick_frames": tick_frames, "code": code, "libraries": libraries})
 
 
 def _piece_key(piece: Piece) -> str:

@@ -14,11 +14,12 @@ from monitor.core.arrays import F64, Bool
 from monitor.core.errors import SourceError
 from monitor.core.scorer import Scorer, TickScore
 from monitor.sources.recording import Recording
-from train.datasets import Clip, Dataset, Split, load_split, of_channel, open_clip
+from train.bandwidth import warn_of_low_rates
+from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
 from train.datasets.clip import Label
+from train.known_split import known_split
 
 FLOAT_MODEL = "report/model_float32.tflite"
-SPLIT = "report/split"
 Role = Literal["training", "held out", "test"]
 
 
@@ -29,8 +30,9 @@ class ClipScore:
     clip: Clip
     name: str  # within the data set
     role: Role  # held out: not trained on, but the threshold was set on it
+    start_s: float = 0.0  # where in the file that begins; above 0 where the part before was trained on
     duration_s: float | None = None
-    score: float | None = None  # of the whole file
+    score: float | None = None  # of the whole file, or of it from there on
     float_score: float | None = None  # the same on the float32 model, where the bundle has one
     segments: tuple[tuple[float, float], ...] = ()
     problem: str | None = None  # why there is no score
@@ -47,6 +49,7 @@ class Evaluation:
     float_model: bytes | None
     roles_known: bool  # which clips were trained on
     data_sha256: str
+    low_rates: str | None  # a sentence, where recordings cannot carry all bands
     scores: tuple[ClipScore, ...]
 
     @property
@@ -87,9 +90,8 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     """
     bundle = load_bundle(folder)
     data_sha256 = dataset.sha256()
-    if split is None and data_sha256 == bundle.manifest.provenance.dataset_sha256 and (folder / SPLIT).is_dir():
-        split = folder / SPLIT
-    roles = _roles(dataset, None if split is None else load_split(split, dataset))
+    known = known_split(folder, bundle.manifest, dataset, data_sha256=data_sha256, given=split)
+    roles = _roles(dataset, known)
     clips = of_channel(dataset.clips, channel)
     float_path = folder / FLOAT_MODEL
     float_model = float_path.read_bytes() if float_path.is_file() else None
@@ -97,11 +99,15 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
         scorers.append(dataclasses.replace(bundle, _model=float_model).scorer())
     scores = []
+    rates_hz = []
     for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
         name = dataset.relative(clip).encode("utf-8", "replace").decode("utf-8")  # as text that any encoding takes
         blank = ClipScore(clip=clip, name=name, role=roles[clip.path])
         try:
             recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)
+            rates_hz.append(recording.rate_hz)
+            if known is not None and known.cut is not None and clip in known.held_out:
+                blank = dataclasses.replace(blank, start_s=cut_s(recording, known.cut))
             scores.append(_scored(blank, recording, scorers))
         except SourceError as error:
             scores.append(dataclasses.replace(blank, problem=str(error).removeprefix(f"{clip.path}: ")))
@@ -111,8 +117,9 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         dataset=dataset,
         channel=channel,
         float_model=float_model if len(scorers) > 1 else None,
-        roles_known=split is not None or any(clip.part == "train" for clip in clips),
+        roles_known=known is not None or any(clip.part == "train" for clip in clips),
         data_sha256=data_sha256,
+        low_rates=warn_of_low_rates(rates_hz, bundle.manifest.front_end),
         scores=tuple(scores),
     )
     if not found.test:
@@ -128,18 +135,18 @@ def labels_and_scores(clips: Sequence[ClipScore]) -> tuple[Bool, F64]:
 
 
 def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
-    """What each clip served for; a recording that was cut in time between training and calibration counts as trained on."""
+    """What each clip, or where it was cut in time its last part, served for."""
     roles: dict[Path, Role] = {}
     for clip in dataset.clips:
         roles[clip.path] = "training" if split is None and clip.part == "train" else "test"
     if split is not None:
-        roles.update({clip.path: "held out" for clip in split.held_out})
         roles.update({clip.path: "training" for clip in split.train})
+        roles.update({clip.path: "held out" for clip in split.held_out})
     return roles
 
 
 def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer]) -> ClipScore:
-    ticks = list(_ticks(recording, scorers))
+    ticks = list(_ticks(recording, scorers, start_s=blank.start_s))
     rate_hz = scorers[0].spec.front_end.sample_rate_hz
     score, *of_float = (scorer.file_score() for scorer in scorers)
     reasons = [tick.reason for tick in ticks if tick.reason is not None]
@@ -148,20 +155,20 @@ def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer]) -> Cl
         problem = f"not scored: {reasons[0]}" if reasons else "not scored: too short"
     return dataclasses.replace(
         blank,
-        duration_s=recording.duration_s,
+        duration_s=None if recording.duration_s is None else recording.duration_s - blank.start_s,
         score=score,
         float_score=of_float[0] if of_float else None,
-        segments=tuple((tick.stop / rate_hz, tick.score) for tick in ticks if tick.score is not None),
+        segments=tuple((blank.start_s + tick.stop / rate_hz, tick.score) for tick in ticks if tick.score is not None),
         problem=problem,
     )
 
 
-def _ticks(recording: Recording, scorers: list[Scorer]) -> Iterator[TickScore]:
+def _ticks(recording: Recording, scorers: list[Scorer], *, start_s: float) -> Iterator[TickScore]:
     """The first scorer's ticks; the others hear the same blocks, so that a file is decoded once."""
     first, *others = scorers
     for scorer in scorers:
         scorer.reset()
-    for block in recording.blocks():
+    for block in recording.blocks(start_s=start_s):
         yield from first.push(block)
         for scorer in others:
             list(scorer.push(block))

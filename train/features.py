@@ -1,52 +1,94 @@
 """Features: frames of recordings, computed by the very front end that runs on the device, and the windows over them."""
 
-from collections.abc import Iterator, Sequence
+import mmap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError, SourceError
-from monitor.core.frames import stream_frames
+from monitor.core.frames import TickFrames, scorable_frames
 from monitor.core.frontend import FrontEndSpec
 from train.datasets import Piece
 
 MIN_DEVIATION_DB = 0.1
 _ROWS = 8192  # frames summed up at a time
+_FAULT_BYTES = 1 << 21  # of a mapped file that Linux brings in around a byte that is read, at most
+_MOST_MAPPED = 1 << 28  # bytes of mapped files that may stay in memory
 _BLOCK_S = 10.0  # read at a time: a clip at once; frames do not depend on it
 
 
-def stream_piece(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> Iterator[F32]:
-    """Whole frames (m, n_bands), float32, dB, of a piece, tick by tick."""
+@dataclass(frozen=True)
+class PieceFrames:
+    """What a piece gives to learn from: frames (m, n_bands), float32, dB, in runs without a hole.
+
+    A run ends where the device would not score: `left_out` counts the frames of such ticks by reason (silent, clipped, …).
+    """
+
+    runs: tuple[F32, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def stream_piece(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> Iterator[TickFrames]:
+    """Frames of a piece, tick by tick."""
     blocks = piece.recording.blocks(block_s=_BLOCK_S, start_s=piece.start_s, stop_s=piece.stop_s)
-    return stream_frames(blocks, spec, tick_frames=tick_frames)
+    return scorable_frames(blocks, spec, tick_frames=tick_frames)
 
 
-def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> F32:
-    """All whole frames (m, n_bands), float32, dB, of a piece."""
-    rows = list(stream_piece(piece, spec, tick_frames=tick_frames))
-    return np.concatenate(rows) if rows else np.empty((0, spec.n_bands), np.float32)
+def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> PieceFrames:
+    """All frames of a piece."""
+    runs: list[list[F32]] = []
+    left_out: Counter[str] = Counter()
+    for tick in stream_piece(piece, spec, tick_frames=tick_frames):
+        if tick.reason is not None:
+            left_out[tick.reason] += tick.n_frames
+        elif tick.fresh:
+            runs.append([tick.frames])
+        else:
+            runs[-1].append(tick.frames)
+    return PieceFrames(tuple(np.concatenate(run) for run in runs), dict(left_out))
+
+
+def left_out_s(pieces: Iterable[PieceFrames], spec: FrontEndSpec) -> dict[str, float]:
+    """Seconds of sound left out of all of them, by reason."""
+    frames: Counter[str] = Counter()
+    for piece in pieces:
+        frames.update(piece.left_out)
+    return {reason: n * spec.hop_length / spec.sample_rate_hz for reason, n in sorted(frames.items())}
+
+
+def seconds_by_reason(seconds: Mapping[str, float]) -> str:
+    """Seconds left out, for people."""
+    return ", ".join(f"{value:.0f} s {reason.replace('_', ' ')}" for reason, value in sorted(seconds.items())) or "nothing"
 
 
 class WindowSet:
-    """All windows of many recordings, gathered by index; none spans two recordings.
+    """All windows of many runs of frames, gathered by index; none spans two runs.
 
-    A recording's frames (m, n_bands), float32, are in memory or mapped from a file; they are not copied. Its windows begin
-    at frames 0, hop_frames, 2 hop_frames and so on, as on the device.
+    A run (m, n_bands), float32, is in memory or mapped from a file; it is not copied, and mapped pages are handed back as
+    one goes, so that memory does not grow with hours of sound. Its windows begin at frames 0, hop_frames, 2 hop_frames and
+    so on, as on the device.
     """
 
-    def __init__(self, recordings: Sequence[F32], *, n_frames: int, hop_frames: int = 1) -> None:
+    def __init__(self, runs: Sequence[F32], *, n_frames: int, hop_frames: int = 1) -> None:
         for name, value in (("n_frames", n_frames), ("hop_frames", hop_frames)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        self._recordings = [np.asarray(frames) for frames in recordings]  # mapped ones as plain arrays: faster to index
-        if len({frames.shape[1] for frames in self._recordings}) > 1:
-            sizes = sorted({frames.shape[1] for frames in self._recordings})
-            raise ConfigError(f"recordings must have the same bands, got {', '.join(map(str, sizes))}")
+        self._runs = [np.asarray(frames) for frames in runs]  # mapped ones as plain arrays: faster to index
+        if len({frames.shape[1] for frames in self._runs}) > 1:
+            sizes = sorted({frames.shape[1] for frames in self._runs})
+            raise ConfigError(f"runs must have the same bands, got {', '.join(map(str, sizes))}")
+        mappings = {id(mapping): mapping for frames in self._runs if (mapping := _mapping(frames)) is not None}
+        small = sum(map(len, mappings.values())) <= _MOST_MAPPED
+        self._mappings = () if small else tuple(mappings.values())  # whose pages are handed back
+        self._touched = 0  # bytes brought in since then, at most
         self._n_frames = n_frames
         self._hop_frames = hop_frames
-        counts = [max(0, (len(frames) - n_frames) // hop_frames + 1) for frames in self._recordings]
-        self._ends = np.cumsum(counts, dtype=np.intp)  # of each recording's windows, in the numbering of all
+        counts = [max(0, (len(frames) - n_frames) // hop_frames + 1) for frames in self._runs]
+        self._ends = np.cumsum(counts, dtype=np.intp)  # of each run's windows, in the numbering of all
         self._begins = self._ends - counts
 
     def __len__(self) -> int:
@@ -56,13 +98,14 @@ class WindowSet:
         """Windows (k, n_frames * n_bands), oldest frame first, by their indexes (k,) in 0..len - 1."""
         if len(which) and not (which.min() >= 0 and which.max() < len(self)):
             raise IndexError(f"windows must be in 0..{len(self) - 1}, got {which.min()}..{which.max()}")
-        n_bands = self._recordings[0].shape[1] if self._recordings else 0
+        n_bands = self._runs[0].shape[1] if self._runs else 0
         out = np.empty((len(which), self._n_frames, n_bands), np.float32)
-        recording = np.searchsorted(self._ends, which, side="right")
-        first = (which - self._begins[recording]) * self._hop_frames
-        # A slice a window: where there are many recordings, eight times as fast as gathering from one after the other.
-        for row, index, start in zip(out, recording.tolist(), first.tolist(), strict=True):
-            row[:] = self._recordings[index][start : start + self._n_frames]
+        run = np.searchsorted(self._ends, which, side="right")
+        first = (which - self._begins[run]) * self._hop_frames
+        # A slice a window: where there are many runs, eight times as fast as gathering from one after the other.
+        for row, index, start in zip(out, run.tolist(), first.tolist(), strict=True):
+            row[:] = self._runs[index][start : start + self._n_frames]
+        self._touch(len(which) * _FAULT_BYTES + out.nbytes)
         return out.reshape(len(which), self._n_frames * n_bands)
 
     def band_statistics(self) -> tuple[F64, F64]:
@@ -90,8 +133,25 @@ class WindowSet:
         return float(extremes[:, 0].min()), float(extremes[:, 1].max())
 
     def _chunks(self) -> Iterator[F32]:
-        if not any(len(frames) for frames in self._recordings):
+        if not any(len(frames) for frames in self._runs):
             raise SourceError("recordings must hold at least one frame, got none that does")
-        for frames in self._recordings:
+        for frames in self._runs:
             for first in range(0, len(frames), _ROWS):
                 yield frames[first : first + _ROWS]
+                self._touch(frames[first : first + _ROWS].nbytes)
+
+    def _touch(self, n_bytes: int) -> None:
+        """Count what was read of mapped files; hand the pages back before they are many (they stay cached by the kernel)."""
+        self._touched += n_bytes
+        if self._touched >= _MOST_MAPPED:
+            self._touched = 0
+            for mapping in self._mappings:
+                mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(frames: F32) -> mmap.mmap | None:
+    """The mapped file that an array is a part of."""
+    base: object = frames
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None

@@ -18,12 +18,14 @@ def check_place(out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def check_sound(clips: Sequence[Clip], *, channel: int | None) -> None:
+def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
     """Every clip can be read and holds sound; SourceError names the first that does not, and counts the rest."""
-    problems = [problem for heard in survey(clips, channel=channel) if (problem := _problem(heard)) is not None]
+    heard = survey(clips, channel=channel)
+    problems = [problem for one in heard if (problem := _problem(one)) is not None]
     if problems:
         more = f" (and {len(problems) - 1} more; see train inspect)" if len(problems) > 1 else ""
         raise SourceError(f"{problems[0]}{more}")
+    return heard
 
 
 def _problem(heard: Heard) -> str | None:
@@ -31,7 +33,7 @@ def _problem(heard: Heard) -> str | None:
         return heard.error
     if heard.silent:
         return f"{heard.clip.path}: must hold sound to train on, got silence"
-    if heard.clipped_s > MOST_CLIPPED * heard.duration_s:
-        share = heard.clipped_s / heard.duration_s
+    share = heard.refused_s.get("clipped", 0.0) / heard.duration_s
+    if share > MOST_CLIPPED:
         return f"{heard.clip.path}: must not be clipped to train on, got {share:.0%} of it clipped"
     return None

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ from tests.replay.command import monitor
 from train.calibrate import score_pieces
 from train.cli import main as train
 from train.commands.calibrate import add
-from train.datasets import pieces, read_dataset
-
-# Only until the manifest has the fields of train.calibration.thresholds.Calibration.
+from train.datasets import Split, pieces, read_dataset, save_split
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +124,33 @@ def test_a_data_set_without_normal_sound_leaves_everything_as_it_was(demo_bundle
     with pytest.raises(SourceError, match="must hold sound files"):
         run(demo_bundle, "--on", tmp_path, "--out", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_listed_sound_only_what_was_held_out_counts(demo_bundle: Path, normal_set: Path, tmp_path: Path) -> None:
+    data = read_dataset(normal_set)
+    save_split(Split(train=data.clips[:4], held_out=data.clips[4:], test=()), tmp_path / "lists", data.root)
+    out = tmp_path / "listed"
+    run(demo_bundle, "--on", normal_set, "--split", tmp_path / "lists", "--sigma", 3, "--out", out)
+    heard = pieces(data.clips[4:], sample_rate_hz=16000)
+    scores = score_pieces(load_bundle(demo_bundle).scorer(), heard).segment_scores
+    assert (calibration(out)["n_recordings"], calibration(out)["n_segments"]) == (2, len(scores))
+
+
+def test_of_the_data_set_it_was_trained_on_only_what_was_held_out_counts(
+    demo_bundle: Path, normal_set: Path, tmp_path: Path
+) -> None:
+    data, own = read_dataset(normal_set), tmp_path / "own"
+    shutil.copytree(demo_bundle, own)
+    manifest = json.loads((own / "manifest.json").read_text())
+    manifest["provenance"]["dataset_sha256"] = data.sha256()  # as if it had been
+    (own / "manifest.json").write_text(json.dumps(manifest))
+    save_split(Split(train=data.clips[:5], held_out=data.clips[5:], test=()), own / "report/split", data.root)
+    run(own, "--on", normal_set, "--sigma", 3)
+    assert calibration(own)["n_recordings"] == 1
+    assert (own / "report/split/held_out.txt").read_text().splitlines() == [data.relative(data.clips[5])]
+
+
+def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["synth", str(tmp_path / "set"), "--recordings", "3", "--seconds", "15", "--sample-rate", "8000"]) == 0
+    run(demo_bundle, "--on", tmp_path / "set", "--sigma", 3, "--out", tmp_path / "low")
+    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz" in capsys.readouterr().err

@@ -321,7 +321,7 @@ def test_nothing_normal_cannot_be_split() -> None:
 def test_a_single_recording_is_cut_in_time(tmp_path: Path) -> None:
     dataset = read_dataset(make(tmp_path, ["normal/all.wav"], seconds=10.0))
     split = split_dataset(dataset, held_out=0.2, seed=0)
-    (train,), (held_out,) = split_pieces(split, held_out=0.2, sample_rate_hz=16000)
+    (train,), (held_out,) = split_pieces(split, sample_rate_hz=16000)
     assert (train.start_s, train.stop_s, held_out.start_s, held_out.stop_s) == (0.0, 8.0, 8.0, float("inf"))
     assert train.recording.path == held_out.recording.path == tmp_path / "normal/all.wav"
 
@@ -329,7 +329,7 @@ def test_a_single_recording_is_cut_in_time(tmp_path: Path) -> None:
 def test_the_channels_of_a_single_recording_are_all_cut_in_time(tmp_path: Path) -> None:
     names = [f"NormalSound_IND/1_ToyCar_case1_normal_IND_ch{ch}_0001.wav" for ch in (1, 2)]
     split = split_dataset(read_dataset(make(tmp_path, names, seconds=10.0)), held_out=0.2, seed=0)
-    train, held_out = split_pieces(split, held_out=0.2, sample_rate_hz=16000)
+    train, held_out = split_pieces(split, sample_rate_hz=16000)
     assert [piece.stop_s for piece in train] == [piece.start_s for piece in held_out] == [8.0, 8.0]
 
 
@@ -377,8 +377,15 @@ def test_a_split_in_time_is_saved_and_loaded_again(tmp_path: Path) -> None:
     dataset = read_dataset(make(tmp_path / "set", ["normal/all.wav"]))
     split = split_dataset(dataset, held_out=0.2, seed=0)
     save_split(split, tmp_path / "lists", dataset.root)
+    assert (tmp_path / "lists/cut.txt").read_text() == "0.8\n"
     assert load_split(tmp_path / "lists", dataset) == split
     assert split.in_time
+    (tmp_path / "lists/cut.txt").write_text("four fifths")
+    with pytest.raises(SourceError, match=r"cut\.txt: must hold one number above 0 and below 1"):
+        load_split(tmp_path / "lists", dataset)
+    (tmp_path / "lists/cut.txt").unlink()
+    with pytest.raises(SourceError, match="must be in train or held out, got both"):
+        load_split(tmp_path / "lists", dataset)
 
 
 @pytest.mark.parametrize(

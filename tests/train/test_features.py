@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,15 +16,17 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.arrays import F32
+from monitor.core.arrays import F32, F64
+from monitor.core.detector import Detector, Observation
 from monitor.core.errors import ConfigError, SourceError
 from monitor.core.frontend import LogMelSpec
+from monitor.core.scorer import Scorer, ScorerSpec, score_stream
 from monitor.core.windows import Windows, WindowSpec
 from monitor.sources.recording import Recording
 from tests.signals import hum
 from train.cache import cached_frames, default_folder
 from train.datasets import Piece
-from train.features import WindowSet, piece_frames
+from train.features import PieceFrames, WindowSet, left_out_s, piece_frames
 
 SPEC = LogMelSpec(sample_rate_hz=16000, n_fft=512, hop_length=256, n_mels=16, fmax_hz=8000.0)
 ROOT = Path(__file__).parents[2]
@@ -39,7 +42,7 @@ def sounds(tmp_path: Path) -> list[Piece]:
     return [Piece(Recording(path, sample_rate_hz=16000)) for path in sorted(folder.iterdir())]
 
 
-def frames(pieces: Sequence[Piece], folder: Path, *, spec: LogMelSpec = SPEC, workers: int | None = None) -> list[F32]:
+def frames(pieces: Sequence[Piece], folder: Path, *, spec: LogMelSpec = SPEC, workers: int | None = None) -> list[PieceFrames]:
     return cached_frames(pieces, spec, tick_frames=32, folder=folder, workers=workers)
 
 
@@ -48,20 +51,25 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_same(got: Sequence[F32], pieces: Sequence[Piece], *, spec: LogMelSpec = SPEC) -> None:
+def assert_same(got: Sequence[PieceFrames], pieces: Sequence[Piece], *, spec: LogMelSpec = SPEC) -> None:
     """Exactly what the front end gives."""
     for one, piece in zip(got, pieces, strict=True):
         expected = piece_frames(piece, spec, tick_frames=32)
-        assert one.dtype == np.float32
-        assert one.shape == expected.shape
-        assert one.tobytes() == expected.tobytes()
+        assert all(run.dtype == np.float32 for run in one.runs)
+        assert [run.shape for run in one.runs] == [run.shape for run in expected.runs]
+        assert [run.tobytes() for run in one.runs] == [run.tobytes() for run in expected.runs]
+        assert one.left_out == expected.left_out
+
+
+def lengths(got: Sequence[PieceFrames]) -> list[list[int]]:
+    return [[len(run) for run in one.runs] for one in got]
 
 
 def test_the_cache_gives_the_bits_of_the_front_end(sounds: list[Piece], tmp_path: Path) -> None:
     for _ in range(2):
         got = frames(sounds, tmp_path / "cache")
         assert_same(got, sounds)
-    assert [len(one) for one in got] == [186, 194, 61, 0]
+    assert lengths(got) == [[186], [194], [61], []]
 
 
 def test_what_is_cached_is_not_computed_again(sounds: list[Piece], tmp_path: Path) -> None:
@@ -71,7 +79,8 @@ def test_what_is_cached_is_not_computed_again(sounds: list[Piece], tmp_path: Pat
     assert files(tmp_path / "cache") == before
     (shard,) = (tmp_path / "cache").rglob("*.npy")
     np.load(shard, mmap_mode="r+")[:] = 7.0  # what is read now can come from nowhere else
-    assert [one.tolist() for one in frames(sounds[2:], tmp_path / "cache")] == [[[7.0] * 16] * 61, []]
+    one, empty = frames(sounds[2:], tmp_path / "cache")
+    assert (one.runs[0].tolist(), empty.runs) == ([[7.0] * 16] * 61, ())
 
 
 def test_only_what_is_missing_is_computed(sounds: list[Piece], tmp_path: Path) -> None:
@@ -121,7 +130,7 @@ def test_several_processes_give_the_same_bits(sounds: list[Piece], tmp_path: Pat
 
 
 def test_frames_are_mapped_and_read_only(sounds: list[Piece], tmp_path: Path) -> None:
-    one = frames(sounds, tmp_path / "cache")[0]
+    one = frames(sounds, tmp_path / "cache")[0].runs[0]
     assert not one.flags.writeable
     base: object = one
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
@@ -184,7 +193,7 @@ def test_the_cache_is_plain_numpy_and_json(sounds: list[Piece], tmp_path: Path) 
     frames(sounds, tmp_path / "cache")
     (shard,), (index,) = (list((tmp_path / "cache").rglob(pattern)) for pattern in ("*.npy", "*.json"))
     assert np.load(shard, allow_pickle=False).shape == (441, 16)
-    assert sum(n for _, n in json.loads(index.read_text()).values()) == 441
+    assert sum(n for place in json.loads(index.read_text()).values() for _, n in place["runs"]) == 441
 
 
 @pytest.mark.parametrize(
@@ -242,9 +251,9 @@ def test_windows_are_those_of_the_device(n_frames: int, hop_frames: int) -> None
 
 
 def test_windows_of_mapped_and_of_loaded_frames_mix(sounds: list[Piece], tmp_path: Path) -> None:
-    mapped = frames(sounds, tmp_path / "cache")
+    mapped = [run for one in frames(sounds, tmp_path / "cache") for run in one.runs]
     loaded = [np.array(one) for one in mapped]
-    mixed = WindowSet([mapped[0], loaded[1], mapped[2], loaded[3]], n_frames=5)
+    mixed = WindowSet([mapped[0], loaded[1], mapped[2]], n_frames=5)
     plain = WindowSet(loaded, n_frames=5)
     which = np.random.default_rng(0).permutation(len(plain))
     assert np.array_equal(mixed.windows(which), plain.windows(which))
@@ -283,7 +292,93 @@ def test_impossible_windows_are_named() -> None:
     frame = np.zeros((15, 3), np.float32)
     with pytest.raises(ConfigError, match="hop_frames must be at least 1, got 0"):
         WindowSet([frame], n_frames=5, hop_frames=0)
-    with pytest.raises(ConfigError, match="recordings must have the same bands, got 3, 4"):
+    with pytest.raises(ConfigError, match="runs must have the same bands, got 3, 4"):
         WindowSet([frame, np.zeros((15, 4), np.float32)], n_frames=5)
     with pytest.raises(SourceError, match="must hold at least one frame"):
         WindowSet([frame[:0]], n_frames=5).band_statistics()
+
+
+TICK = 32 * SPEC.hop_length
+
+
+def with_holes(path: Path) -> Piece:
+    """Twelve ticks and a bit; the 4th is silent, the 7th clipped, the 8th stands still, and so does the bit."""
+    sound = hum(3, 12 * TICK + 4000)
+    for first, last, value in ((3, 4, 0.0), (6, 7, 1.0), (7, 8, 0.25), (12, 13, 0.25)):
+        stop = last * TICK + SPEC.n_fft - SPEC.hop_length if value == 0.25 else last * TICK
+        sound[first * TICK : stop] = value
+    sound[6 * TICK : 7 * TICK : 2] = -1.0
+    soundfile.write(path, sound, 16000, subtype="FLOAT")
+    return Piece(Recording(path, sample_rate_hz=16000))
+
+
+class Listening:
+    """In a detector's place: keeps the windows that the device would score."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[float]] = []
+
+    def measure(self, observation: Observation) -> F64:
+        self.heard += observation.target[observation.valid].tolist()
+        return np.array([float(observation.valid.any())])
+
+    def score(self, sums: F64) -> float | None:
+        return float(sums[0]) or None
+
+
+class Echo:
+    def predict(self, windows: F32) -> F32:
+        return windows
+
+
+@pytest.mark.parametrize(("n_frames", "hop_frames"), [(1, 1), (5, 1), (8, 8), (3, 16), (32, 4)])
+def test_training_hears_exactly_the_windows_that_the_device_scores(n_frames: int, hop_frames: int, tmp_path: Path) -> None:
+    piece = with_holes(tmp_path / "holes.wav")
+    every = tuple(range(n_frames))
+    window = WindowSpec(n_frames=n_frames, hop_frames=hop_frames)
+    spec = ScorerSpec(front_end=SPEC, window=window, tick_frames=32, segment_ticks=10, input_frames=every, target_frames=every)
+    device = Listening()
+    ticks = score_stream(Scorer(spec, Echo(), cast(Detector, device)), piece.recording.blocks())
+    assert {tick.reason for tick in ticks} >= {None, "silent", "clipped", "flat_line"}
+    (got,) = frames([piece], tmp_path / "cache")
+    assert lengths([got]) == [[96, 32, 128]]  # the 6th tick ends in the sound of the 7th
+    assert got.left_out == {"silent": 32, "clipped": 64, "flat_line": 46}
+    windows = WindowSet(got.runs, n_frames=n_frames, hop_frames=hop_frames)
+    assert windows.windows(np.arange(len(windows))).tolist() == device.heard
+    assert_same([got], [piece])
+
+
+def test_what_is_left_out_is_counted_in_seconds(tmp_path: Path) -> None:
+    piece = with_holes(tmp_path / "holes.wav")
+    one = piece_frames(piece, SPEC, tick_frames=32)
+    assert left_out_s([one, one], SPEC) == {"clipped": 2.048, "flat_line": 2 * 46 * 0.016, "silent": 1.024}
+
+
+def test_frames_of_an_older_cache_are_not_used(sounds: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("train.cache._FORMAT", 1)
+        frames(sounds, tmp_path / "cache")
+    assert_same(frames(sounds, tmp_path / "cache"), sounds)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def resident_file_mb() -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssFile:")[1].split()[0]) / 1024
+
+
+def test_mapped_frames_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "hours.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (3 << 20, 64)})
+        file.truncate(file.tell() + (3 << 20) * 64 * 4)  # 768 MB of zeros, which take no room on the disk
+    windows = WindowSet([np.load(path, mmap_mode="r")], n_frames=5)
+    before = resident_file_mb()
+    most = 0.0
+    for step in windows.range(), windows.band_statistics():
+        assert len(step) == 2
+        most = max(most, resident_file_mb())
+    for which in np.random.default_rng(0).permutation(len(windows))[: 512 * 60].reshape(60, 512):
+        windows.windows(which)
+        most = max(most, resident_file_mb())
+    assert most - before < 300

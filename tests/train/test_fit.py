@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes(fitted: Path, dataset: Path, quick: 
 def test_the_threshold_is_that_of_the_held_out_segments_on_the_int8_model(fitted: Path, dataset: Path) -> None:
     manifest: Manifest = read_manifest(fitted)
     split = split_dataset(read_dataset(dataset), held_out=0.2, seed=1)
-    _, held_out = split_pieces(split, held_out=0.2, sample_rate_hz=16000)
+    _, held_out = split_pieces(split, sample_rate_hz=16000)
     scores = score_pieces(load_bundle(fitted).scorer(), held_out).segment_scores
     assert manifest.calibration.n_segments == len(scores)
     assert manifest.calibration.threshold == pytest.approx(scores.mean() + 4 * scores.std(ddof=1), rel=1e-12)
@@ -202,3 +202,19 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(
     assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(tmp_path / "mine")]) == 78
     assert "must be a new folder or a bundle to replace" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
+    quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        assert train(["synth", str(tmp_path / f"set/normal/{i}.wav"), *("--seconds", "30", "--sample-rate", "8000")]) == 0
+    samples, rate_hz = soundfile.read(tmp_path / "set/normal/1.wav", dtype="float32")
+    samples[10 * rate_hz : 16 * rate_hz] = 0.0
+    soundfile.write(tmp_path / "set/normal/1.wav", samples, rate_hz)
+    capsys.readouterr()
+    assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "out")]) == 0
+    out, error = capsys.readouterr()
+    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
+    assert "left out of training, as the device would leave it out: 5 s silent\n" in out
+    assert read_manifest(tmp_path / "out").provenance.metrics["left_out_s"] == {"silent": 5 * 1.024}  # whole ticks

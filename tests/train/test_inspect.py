@@ -12,7 +12,7 @@ from monitor.core.arrays import F32
 from monitor.core.errors import SourceError
 from tests.signals import hum
 from train.commands import inspect
-from train.datasets import LAYOUTS, read_dataset
+from train.datasets import LAYOUTS, read_dataset, save_split, split_dataset
 from train.datasets.survey import survey
 
 
@@ -173,3 +173,31 @@ def test_the_layout_may_be_given_and_help_lists_them(tmp_path: Path, good: Path,
 def test_several_processes_hear_the_same(good: Path) -> None:
     clips = read_dataset(good).clips
     assert survey(clips, workers=2) == survey(clips, workers=1)
+
+
+def test_what_training_leaves_out_is_told_in_seconds(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = hum(3, 64_000)
+    sound[16_000:32_000] = 0.0
+    sound[48_000:] = 0.25
+    write(good / "normal/pauses.wav", sound)
+    run(good)
+    out = capsys.readouterr().out
+    assert fact(out, "left out") == "1 s flat line, 1 s silent (training leaves them out, as the device does)"
+    assert fact(out, "silent") == "none"  # not all of it
+
+
+def test_a_rate_too_low_for_a_recipe_is_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(good)
+    told = fact(capsys.readouterr().out, "too little")
+    assert told == "16000 Hz carries nothing above 8 kHz; too little for toyadmos-fft (341 of 512 bands)"
+    write(good / "normal/telephone.wav", hum(5, 8_000), rate_hz=8_000)
+    run(good)
+    assert "8000 Hz carries nothing above 4 kHz" in (told := fact(capsys.readouterr().out, "too little"))
+    assert "mimii-mel (13 of 64 bands)" in told
+
+
+def test_lists_of_a_split_are_counted(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = read_dataset(good)
+    save_split(split_dataset(data, held_out=0.2, seed=0), tmp_path / "lists", data.root)
+    run(good, "--split", tmp_path / "lists")
+    assert fact(capsys.readouterr().out, "split") == "2 train, 1 held out, 2 test"

@@ -5,17 +5,20 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from monitor import __version__
 from monitor.core.errors import SourceError, UsageError
 from train.cli import main as train
-from train.datasets import Split, read_dataset, save_split
+from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip
 from train.evaluate import ClipScore, Evaluation, evaluate
 from train.report import compare, write_report
@@ -27,6 +30,7 @@ from train.report.results import compute_results
 from train.report.summary import summary
 from train.report.tables import group_items
 
+ROOT = Path(__file__).parents[2]
 NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
 SECTIONS = (
     *("summary", "listen", "sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
@@ -242,6 +246,42 @@ def test_held_out_clips_are_tested_when_there_are_no_others(dataset: Path, demo_
     assert [one.role for one in found.untested("training")] == ["training"]
 
 
+def test_a_single_recording_is_tested_on_the_part_that_was_held_out(demo_bundle: Path, tmp_path: Path) -> None:
+    assert train(["synth", str(tmp_path / "set/normal/all.flac"), "--seconds", "40", "--take", "50"]) == 0
+    data = read_dataset(tmp_path / "set")
+    save_split(split_dataset(data, held_out=0.5, seed=0), tmp_path / "split", data.root)
+    found = evaluate(demo_bundle, data, split=tmp_path / "split")
+    (one,) = found.test
+    assert (one.role, one.start_s, one.duration_s) == ("held out", 20.0, 20.0)
+    assert all(end_s > 20.0 for end_s, _ in one.segments)
+    samples, rate_hz = soundfile.read(tmp_path / "set/normal/all.flac", start=20 * 16000, dtype="float32")
+    (tmp_path / "rest/normal").mkdir(parents=True)
+    soundfile.write(tmp_path / "rest/normal/rest.wav", samples, rate_hz, "FLOAT")
+    assert evaluate(demo_bundle, read_dataset(tmp_path / "rest")).test[0].score == one.score
+    write_report(found, tmp_path / "report", n_resamples=10)
+    assert "all.flac (from 20 s on)" in Page(tmp_path / "report/index.html").text
+
+
+def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--recordings", "2", "--seconds", "11", "--sample-rate", "8000", "--format", "wav"]
+    assert train(["synth", str(tmp_path / "set"), *options]) == 0
+    capsys.readouterr()
+    found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
+    said = "2 of 2 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie"
+    assert capsys.readouterr().err.splitlines() == [f"train: warning: {said}"]
+    write_report(found, tmp_path / "report", n_resamples=10)
+    assert said in Page(tmp_path / "report/index.html").text
+
+
+def test_layers_are_read_without_tensorflow(demo_bundle: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from train.report.layers import read_layers\n"
+        "print(len(read_layers(Path(sys.argv[1]).read_bytes())), 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(demo_bundle / "model.tflite")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split() == ["6", "False"]
+
+
 def test_a_data_set_that_cannot_be_scored_is_refused(demo_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "normal").mkdir()
     (tmp_path / "normal/a.wav").write_bytes(b"no sound")
@@ -313,6 +353,17 @@ def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evalua
     with pytest.raises(UsageError, match="must be of kind stethos-evaluation"):
         compare(report, tmp_path, tmp_path / "out")
     assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_a_page_of_somebody_else_is_not_replaced_and_files_beside_a_report_stay(report: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("<h1>mine</h1>")
+    with pytest.raises(UsageError, match="must be a new folder or a report to replace"):
+        compare(report, report, tmp_path / "site")
+    compare(report, report, tmp_path / "both")
+    (tmp_path / "both/notes.txt").write_text("look at the third")
+    compare(report, report, tmp_path / "both")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["comparison.csv", "index.html", "notes.txt"]
 
 
 def test_the_same_scores_give_the_same_numbers(evaluation: Evaluation) -> None:

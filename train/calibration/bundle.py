@@ -6,25 +6,40 @@ from pathlib import Path
 from typing import Any
 
 from monitor.bundle import load_bundle
-from monitor.bundle.manifest import MANIFEST, Manifest
+from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.scorer import ScorerSpec
+from train.bandwidth import warn_of_low_rates
 from train.calibrate import HeldOut, expected_spectrum, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import Calibration, calibrate
-from train.datasets import pieces, read_dataset
+from train.datasets import Dataset, pieces, split_pieces
+from train.known_split import known_split
 from train.manifest import bundle_name
-from train.write_bundle import STATISTICS, file_ref, write_bundle
+from train.preflight import check_place
+from train.write_bundle import STATISTICS, file_ref, is_ours, write_bundle
 
 
-def recalibrate(folder: Path, dataset: Path, out: Path, *, method: Method) -> Calibration:
-    """Score all of `dataset` on the bundle in `folder` and write the bundle `out`, which may be the same."""
+def recalibrate(
+    folder: Path, data: Dataset, out: Path, *, method: Method, split: Path | None = None, channel: int | None = None
+) -> Calibration:
+    """Score normal sound on the bundle in `folder` and write the bundle `out`, which may be the same.
+
+    Where it is known what of `data` was held out (by `split`, or as the bundle was trained on it), that, else all of it.
+    """
     bundle = load_bundle(folder)
     manifest = bundle.manifest
     name = manifest.name if out.resolve() == folder.resolve() else bundle_name(out)
-    data = read_dataset(dataset)
-    clips = pieces(data.labelled("normal"), sample_rate_hz=manifest.front_end.sample_rate_hz)
-    normal = score_pieces(bundle.scorer(), clips)
+    check_place(out)
+    data_sha256 = data.sha256()
+    known = known_split(folder, manifest, data, data_sha256=data_sha256, given=split)
+    rate_hz = manifest.front_end.sample_rate_hz
+    if known is None:
+        heard = pieces(data.labelled("normal"), sample_rate_hz=rate_hz, channel=channel)
+    else:
+        heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
+    warn_of_low_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
+    normal = score_pieces(bundle.scorer(), heard)
     found = calibrate_scores(normal, manifest, method=method)
     statistics = write_statistics(expected_spectrum(normal.mean_frames.mean(axis=0), normal))
     content: dict[str, Any] = dict(manifest) | {
@@ -35,12 +50,11 @@ def recalibrate(folder: Path, dataset: Path, out: Path, *, method: Method) -> Ca
         "calibration": found.manifest_part(),
         "rule": replace(manifest.rule, clear_ratio=found.clear_ratio),
         "provenance": dict(manifest.provenance)
-        | {"metrics": {**manifest.provenance.metrics, "calibration_dataset_sha256": data.sha256()}},
+        | {"metrics": {**manifest.provenance.metrics, "calibration_dataset_sha256": data_sha256}},
     }
     del content["schema_"]
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-    old = manifest.detector.statistics
-    kept = {key: value for key, value in files.items() if key != MANIFEST and (old is None or key != old.file)}
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = {name: (folder / name).read_bytes() for name in names if is_ours(name) or name == manifest.model.file}
     write_bundle(out, {**kept, STATISTICS: statistics}, Manifest.model_validate(content))
     return found
 

@@ -2,9 +2,18 @@
 
 import argparse
 import math
+from pathlib import Path
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_dataset_options(parser: argparse.ArgumentParser, *, split: str) -> None:
+    """How a data set is read; `split` says what the command does with lists of clips."""
+    layouts = "mimii, toyadmos, dcase2020, dcase2021 or plain"
+    parser.add_argument("--layout", metavar="NAME", help=f"how the data set is laid out: {layouts} (default: recognised)")
+    parser.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    parser.add_argument("--split", type=Path, metavar="DIR", help=f"train.txt, held_out.txt and test.txt: {split}")
 
 
 def positive(text: str) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monitor.core.errors import UsageError
 from train.calibration.method import METHODS, Method, MethodName
-from train.commands.arguments import Commands, positive
+from train.commands.arguments import Commands, add_dataset_options, positive
 
 _TAKES: dict[
     str, tuple[str, tuple[MethodName, ...], MethodName]
@@ -22,11 +22,13 @@ def add(commands: Commands) -> None:
     calibrate = commands.add_parser(
         "calibrate",
         help="set a bundle's thresholds anew on normal sound",
-        description="Score DATASET/normal/, which the model should not have been trained on, with BUNDLE and write the "
-        "bundle again with thresholds set on these scores; the model stays as it is. See docs/calibration.md.",
+        description="Score the normal sound of DATASET with BUNDLE and write the bundle again with thresholds set on these "
+        "scores; the model stays as it is. Of the data set that it was trained on only the held-out part is used. See "
+        "docs/calibration.md.",
     )
     calibrate.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle to calibrate")
-    calibrate.add_argument("--on", type=Path, required=True, metavar="DATASET", help="folder that holds normal/")
+    calibrate.add_argument("--on", type=Path, required=True, metavar="DATASET", help="folder of normal recordings")
+    add_dataset_options(calibrate, split="use held_out.txt alone (default: the bundle's own, on the data it was trained on)")
     calibrate.add_argument(
         "--method",
         choices=METHODS,
@@ -49,9 +51,11 @@ def _run(arguments: argparse.Namespace) -> None:
     method = _method(arguments)
 
     from train.calibration.bundle import recalibrate
+    from train.datasets import read_dataset
 
     out = arguments.out if arguments.out is not None else arguments.bundle
-    calibration = recalibrate(arguments.bundle, arguments.on, out, method=method)
+    data = read_dataset(arguments.on, layout=arguments.layout)
+    calibration = recalibrate(arguments.bundle, data, out, method=method, split=arguments.split, channel=arguments.channel)
     print(
         f"{calibration.statement}\n"
         f"wrote {out}: threshold {calibration.threshold:.4g}, for whole files {calibration.file_threshold:.4g} "

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from train.commands.arguments import Commands, count
+from train.commands.arguments import Commands, add_dataset_options, count
 
 
 def add(commands: Commands) -> None:
@@ -17,11 +17,7 @@ def add(commands: Commands) -> None:
     evaluate.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle (models/NAME)")
     evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="folder of the data set")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="the report to write or replace")
-    evaluate.add_argument("--layout", metavar="L", help="how the data set is laid out (default: recognised)")
-    evaluate.add_argument(
-        "--split", type=Path, metavar="DIR", help="lists of the clips that were trained on (default: the bundle's own)"
-    )
-    evaluate.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    add_dataset_options(evaluate, split="which clips were trained on (default: the bundle's own, on the data it was trained on)")
     evaluate.add_argument("--resamples", type=count, default=1000, metavar="N", help="of the bootstrap (default 1000)")
     evaluate.add_argument(
         "--commit", metavar="ID", help="commit to name in the report (default: asked of git, where there is one)"

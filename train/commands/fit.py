@@ -3,9 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import cast
 
 from train.calibration.method import METHODS
-from train.commands.arguments import Commands, count, positive, seed
+from train.commands.arguments import Commands, add_dataset_options, positive, seed
 
 
 def add(commands: Commands) -> None:
@@ -23,15 +24,14 @@ def add(commands: Commands) -> None:
     fit.add_argument("--seed", type=seed, default=0, help="of split, weights and order (default 0)")
     fit.add_argument("--method", choices=METHODS, help="of setting the threshold, docs/calibration.md (default: the recipe's)")
     fit.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
-    fit.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
-    fit.add_argument("--layout", metavar="NAME", help="of the data set (default: recognised)")
-    fit.add_argument("--split", type=Path, metavar="DIR", help="use these lists again (a bundle's report/split)")
+    add_dataset_options(fit, split="use these lists again (a bundle's report/split; default: drawn by the seed)")
     fit.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     fit.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from train.build import Choices, fit
+    from train.features import seconds_by_reason
     from train.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
@@ -50,6 +50,8 @@ def _run(arguments: argparse.Namespace) -> None:
         print("train: the epochs so far are kept: the same command with --resume goes on", file=sys.stderr)
         raise
     calibration = manifest.calibration
+    left_out = cast("dict[str, float]", manifest.provenance.metrics["left_out_s"])
+    print(f"left out of training, as the device would leave it out: {seconds_by_reason(left_out)}")
     print(
         f"{calibration.statement}\nwrote {arguments.out}: threshold {calibration.threshold:.4g} ({calibration.method}, "
         f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min held out)\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from train.commands.arguments import Commands, count
+from train.commands.arguments import Commands, add_dataset_options
 
 if TYPE_CHECKING:
     from train.datasets import Clip, Dataset
@@ -24,22 +24,24 @@ def add(commands: Commands) -> None:
         description="Read every file of DATASET; exit status 1 when it cannot be trained on as it is.",
     )
     inspect.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings")
-    layouts = "mimii, toyadmos, dcase2020, dcase2021 or plain"
-    inspect.add_argument("--layout", metavar="NAME", help=f"how it is laid out: {layouts} (default: recognise it)")
-    inspect.add_argument("--channel", type=count, metavar="N", help="hear channel N, from 1 (default: the mean of all)")
+    add_dataset_options(inspect, split="say how many clips they list")
     inspect.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from monitor.core.errors import SourceError
-    from train.datasets import LAYOUTS, read_dataset
+    from train.datasets import LAYOUTS, load_split, read_dataset
     from train.datasets.survey import survey
 
     dataset = read_dataset(arguments.dataset, layout=arguments.layout)
+    split = None if arguments.split is None else load_split(arguments.split, dataset)
     heard = survey(dataset.clips, channel=arguments.channel)
     print(f"{dataset.root}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
     print(_table(heard) + "\n")
     print("\n".join(f"{name:<12}{text}" for name, text in _facts(dataset, heard)))
+    if split is not None:
+        lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
+        print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
     problems = _problems(dataset, heard)
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
@@ -67,18 +69,43 @@ def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, 
     rates = Counter(one.rate_hz for one in good)
     mixed = "; mixed, all are resampled to the recipe's rate" if len(rates) > 1 else ""
     yield "rates", _counts(rates, "Hz") + mixed
+    if too_little := _too_little(rates):
+        yield "too little", too_little
     yield "channels", _counts(Counter(one.n_channels for one in good), "in a file")
     yield "recordings", f"{len({one.clip.recording for one in heard})}; files of one are never split apart"
     if good:
         yield "length", _range([one.duration_s for one in good], "s")
         yield "level", _range([one.rms_dbfs for one in good], "dBFS (RMS)")
-    yield "clipped", _names(f"{dataset.relative(one.clip)} ({one.clipped_s:.0f} s)" for one in good if one.clipped_s)
+    clipped = ((one, one.refused_s.get("clipped", 0.0)) for one in good)
+    yield "clipped", _names(f"{dataset.relative(one.clip)} ({clipped_s:.0f} s)" for one, clipped_s in clipped if clipped_s)
     yield "silent", _names(dataset.relative(one.clip) for one in good if one.silent)
+    yield "left out", _refused(good)
     yield "duplicates", _names(_duplicates(dataset, good))
     yield "unreadable", _names(one.error for one in heard if one.error is not None)
     yield "misplaced", _names(f"{dataset.relative(clip)} (anomaly in the training part)" for clip in _misplaced(heard))
     if dataset.skipped:
         yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} (no machine)" for path in dataset.skipped)
+
+
+def _too_little(rates: Counter[int]) -> str:
+    """The shipped recipes whose bands reach above what the lowest rate carries."""
+    from train.bandwidth import deaf_bands
+    from train.recipe import RECIPES, load_recipe
+
+    lowest = min(rates, default=0)
+    specs = {path.stem: load_recipe(str(path)).front_end for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
+    deaf = [f"{name} ({n} of {spec.n_bands} bands)" for name, spec in specs.items() if (n := deaf_bands(lowest, spec))]
+    return f"{lowest} Hz carries nothing above {lowest / 2000:g} kHz; too little for {', '.join(deaf)}" if deaf else ""
+
+
+def _refused(heard: Sequence["Heard"]) -> str:
+    from train.features import seconds_by_reason
+
+    total: dict[str, float] = defaultdict(float)
+    for one in heard:
+        for reason, seconds in one.refused_s.items():
+            total[reason] += seconds
+    return f"{seconds_by_reason(total)} (training leaves them out, as the device does)" if total else "none"
 
 
 def _problems(dataset: "Dataset", heard: Sequence["Heard"]) -> list[str]:

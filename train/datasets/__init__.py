@@ -5,7 +5,7 @@ from train.datasets.layouts import LAYOUTS
 from train.datasets.lists import load_split, save_split
 from train.datasets.partition import Split, split_dataset
 from train.datasets.piece import Piece
-from train.datasets.pieces import of_channel, open_clip, pieces, split_pieces
+from train.datasets.pieces import cut_s, of_channel, open_clip, pieces, split_pieces
 from train.datasets.read import read_dataset
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "Piece",
     "Split",
+    "cut_s",
     "load_split",
     "of_channel",
     "open_clip",

@@ -1,4 +1,7 @@
-"""A split as three lists of files, train.txt, held_out.txt and test.txt: one path under the data set's root a line."""
+"""A split as three lists of files, train.txt, held_out.txt and test.txt: one path under the data set's root a line.
+
+Where train and held_out list the same recordings, cut.txt holds one number: the share of each that is trained on.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ from train.datasets.clip import Clip, Dataset
 from train.datasets.partition import Split
 
 NAMES = ("train", "held_out", "test")
+CUT = "cut.txt"
 
 
 def save_split(split: Split, folder: Path, root: Path) -> None:
@@ -21,12 +25,24 @@ def save_split(split: Split, folder: Path, root: Path) -> None:
                 raise SourceError(f"{line!r}: must not hold a line break to be listed in a split")
         text = "".join(f"{line}\n" for line in lines)
         (folder / f"{name}.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
+    if split.cut is not None:
+        (folder / CUT).write_text(f"{split.cut!r}\n")
 
 
 def load_split(folder: Path, dataset: Dataset) -> Split:
     """Read the lists back; a path that the data set does not hold is an error that names it."""
     clips = {dataset.relative(clip): clip for clip in dataset.clips}
-    return Split(**{name: _load(folder / f"{name}.txt", clips, dataset.root) for name in NAMES})
+    lists = {name: _load(folder / f"{name}.txt", clips, dataset.root) for name in NAMES}
+    return Split(**lists, cut=_load_cut(folder / CUT))
+
+
+def _load_cut(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: must hold one number above 0 and below 1, got something else") from error
 
 
 def _load(path: Path, clips: dict[str, Clip], root: Path) -> tuple[Clip, ...]:

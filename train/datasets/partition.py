@@ -17,12 +17,14 @@ TEST_SHARE = 0.2
 class Split:
     """Which clips serve what. Train and held out are normal and nothing of them is tested with.
 
-    They share clips only where all sound is one recording: then both hold the same, and `split_pieces` cuts it in time.
+    They share clips only where all sound is one recording: then both hold the same, and each clip is cut in time: `cut` is
+    the share of it, its first part, that is trained on.
     """
 
     train: tuple[Clip, ...]
     held_out: tuple[Clip, ...]
     test: tuple[Clip, ...]
+    cut: float | None = None
 
     def __post_init__(self) -> None:
         train, held_out, test = ({clip.path for clip in clips} for clips in (self.train, self.held_out, self.test))
@@ -31,13 +33,15 @@ class Split:
                 raise SourceError(f"{clip.path}: train and held out must hold normal sound only, got an anomaly")
             if clip.path in test:
                 raise SourceError(f"{clip.path}: must not be tested with and be in train or held out")
-        if train & held_out and train != held_out:
+        if train & held_out and (train != held_out or self.cut is None):
             raise SourceError(f"{min(train & held_out)}: must be in train or held out, got both")
+        if self.cut is not None and not (train == held_out and 0.0 < self.cut < 1.0):
+            raise SourceError(f"cut must be in 0..1, and train and held out the same, got {self.cut:g}")
 
     @property
     def in_time(self) -> bool:
         """Whether train and held out are the same clips, to be cut in time."""
-        return bool(self.train) and self.train == self.held_out
+        return self.cut is not None
 
 
 def split_dataset(dataset: Dataset, *, held_out: float, seed: int, test_share: float = TEST_SHARE) -> Split:
@@ -56,7 +60,7 @@ def split_dataset(dataset: Dataset, *, held_out: float, seed: int, test_share: f
     if len(groups) == 1:
         channels = {clip.file_channel for clip in groups[0]}
         if len(groups[0]) == 1 or len(channels) > 1:
-            return Split(train=groups[0], held_out=groups[0], test=_sorted(dataset, tested, ()))
+            return Split(train=groups[0], held_out=groups[0], test=_sorted(dataset, tested, ()), cut=1.0 - held_out)
         groups, rng = [(clip,) for clip in groups[0]], None
     drawn: list[Group] = []
     if tested and all(clip.part != "test" for clip in dataset.clips):

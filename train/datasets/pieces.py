@@ -30,23 +30,19 @@ def pieces(clips: Iterable[Clip], *, sample_rate_hz: int, channel: int | None = 
     return [Piece(open_clip(clip, sample_rate_hz=sample_rate_hz, channel=channel)) for clip in kept]
 
 
-def split_pieces(
-    split: Split, *, held_out: float, sample_rate_hz: int, channel: int | None = None
-) -> tuple[list[Piece], list[Piece]]:
-    """Pieces to train on and pieces held out.
-
-    Where both are the same clips, each is cut in time and its last part, the share `held_out` of it, is held out.
-    """
+def split_pieces(split: Split, *, sample_rate_hz: int, channel: int | None = None) -> tuple[list[Piece], list[Piece]]:
+    """Pieces to train on and pieces held out: other clips, or the last parts of the same ones."""
     train = pieces(split.train, sample_rate_hz=sample_rate_hz, channel=channel)
-    if not split.in_time:
+    if split.cut is None:
         return train, pieces(split.held_out, sample_rate_hz=sample_rate_hz, channel=channel)
-    cuts = [(piece.recording, _cut_s(piece.recording, held_out)) for piece in train]
-    return [Piece(recording, stop_s=cut_s) for recording, cut_s in cuts], [
-        Piece(recording, start_s=cut_s) for recording, cut_s in cuts
+    cuts = [(piece.recording, cut_s(piece.recording, split.cut)) for piece in train]
+    return [Piece(recording, stop_s=at_s) for recording, at_s in cuts], [
+        Piece(recording, start_s=at_s) for recording, at_s in cuts
     ]
 
 
-def _cut_s(recording: Recording, held_out: float) -> float:
+def cut_s(recording: Recording, cut: float) -> float:
+    """When the part that is held out begins, s."""
     if recording.duration_s is None:
         raise SourceError(f"{recording.path}: a single recording must say how long it is")
-    return recording.duration_s * (1.0 - held_out)
+    return recording.duration_s * cut

@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,9 +29,13 @@ class Heard:
     n_channels: int = 0
     duration_s: float = 0.0
     rms_dbfs: float = -math.inf
-    clipped_s: float = 0.0
-    silent: bool = False  # all of it
+    refused_s: Mapping[str, float] = field(default_factory=dict)  # what the device would not score, by reason, about
     sha256: str = ""  # of rate and samples
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is no sound in all of it."""
+        return self.error is None and self.refused_s.get("silent", 0.0) + self.refused_s.get("flat_line", 0.0) >= self.duration_s
 
 
 def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | None = None) -> list[Heard]:
@@ -44,7 +49,8 @@ def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | 
 def _hear(job: tuple[Clip, int | None]) -> Heard:
     clip, channel = job
     digest = hashlib.sha256()
-    n_samples, n_clipped, energy, silent = 0, 0, 0.0, True
+    n_samples, energy = 0, 0.0
+    refused: Counter[str] = Counter()
     try:
         rate_hz = open_clip(clip, sample_rate_hz=1, channel=channel).rate_hz
         recording = open_clip(clip, sample_rate_hz=rate_hz, channel=channel)
@@ -53,9 +59,9 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
             quality = measure_quality(block.samples)
             n = len(block.samples)
             n_samples += n
-            n_clipped += n if quality.reason == "clipped" else 0
+            if quality.reason is not None:
+                refused[quality.reason] += n
             energy += n * 10.0 ** (quality.rms_dbfs / 10.0)
-            silent = silent and quality.reason in ("silent", "flat_line")
             digest.update(np.ascontiguousarray(block.samples, "<f4").data)
     except SourceError as error:
         return Heard(clip=clip, error=str(error))
@@ -65,7 +71,6 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
         n_channels=recording.n_channels,
         duration_s=n_samples / rate_hz,
         rms_dbfs=10.0 * math.log10(energy / n_samples),
-        clipped_s=n_clipped / rate_hz,
-        silent=silent,
+        refused_s={reason: n / rate_hz for reason, n in refused.items()},
         sha256=digest.hexdigest(),
     )

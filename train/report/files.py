@@ -16,8 +16,19 @@ from train.report.results import Results
 
 KIND = "stethos-evaluation"
 _FILE_HEAD = (
-    *("file", "label", "machine", "id", "section", "domain", "part", "role", "duration_s", "score", "threshold", "ratio"),
-    *("verdict", "correct", "float_score", "n_segments", "n_segments_over", "max_segment_score", "problem"),
+    *("file", "label", "machine", "id", "section", "domain", "part", "role", "start_s", "duration_s"),
+    *(
+        "score",
+        "threshold",
+        "ratio",
+        "verdict",
+        "correct",
+        "float_score",
+        "n_segments",
+        "n_segments_over",
+        "max_segment_score",
+        "problem",
+    ),
 )
 _VERDICTS_HEAD = (
     *("threshold", "true_positives", "false_positives", "true_negatives", "false_negatives"),
@@ -101,7 +112,8 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
 
 def _file_row(one: ClipScore, threshold: float, segment_threshold: float) -> Sequence[Any]:
     clip = one.clip
-    about = (one.name, clip.label, clip.machine, clip.id, clip.section, clip.domain, clip.part, one.role, one.duration_s)
+    named = (clip.label, clip.machine, clip.id, clip.section, clip.domain, clip.part)
+    about = (one.name, *named, one.role, one.start_s, one.duration_s)
     scores = [score for _, score in one.segments]
     over = sum(score >= segment_threshold for score in scores)
     of_segments = (len(scores), over, max(scores, default=None), one.problem)

@@ -2,6 +2,10 @@
 
 import time
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,8 +31,7 @@ class Layer:
 
 def read_layers(content: bytes) -> tuple[Layer, ...]:
     """The operators of the first subgraph, in the order in which they run."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
+    schema = _schema()
     operators, types = ({n: name for name, n in vars(table).items() if isinstance(n, int)} for table in _tables(schema))
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
@@ -44,6 +47,21 @@ def microseconds_a_window(model: TFLiteModel, *, n_rows: int) -> float:
         model.predict(windows)
         times.append(time.perf_counter() - start)
     return float(np.median(times)) / n_rows * 1e6
+
+
+@cache
+def _schema() -> ModuleType:
+    """TensorFlow's generated reader of .tflite files, by itself: it needs no more of TensorFlow, which takes seconds to load."""
+    package = find_spec("tensorflow")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    path = Path(package.submodule_search_locations[0]) / "lite" / "python" / "schema_py_generated.py"
+    spec = spec_from_file_location("tflite_schema", path)
+    assert spec is not None
+    assert spec.loader is not None
+    schema = module_from_spec(spec)
+    spec.loader.exec_module(schema)
+    return schema
 
 
 def _tables(schema: Any) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ MAX_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The first minute of a clip.
+    """The first minute of what was scored of a clip.
 
     Samples (n,), full scale [-1, 1]; frames (m, n_bands), dB; targets and predictions (k, n_target_frames, n_bands), dB.
     """
@@ -47,7 +47,7 @@ def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, 
     front_end = spec.front_end
     window_s = (front_end.n_fft + spec.window.n_frames * front_end.hop_length) / front_end.sample_rate_hz
     recording = open_clip(score.clip, sample_rate_hz=front_end.sample_rate_hz, channel=evaluation.channel)
-    parts = [block.samples for block in recording.blocks(stop_s=max(max_s, 2 * window_s))]
+    parts = [block.samples for block in recording.blocks(start_s=score.start_s, stop_s=score.start_s + max(max_s, 2 * window_s))]
     block = Block(0, np.concatenate(parts))
     frames = np.concatenate(list(stream_frames([block], front_end, tick_frames=spec.tick_frames)))
     n_frames, n_bands = spec.window.n_frames, front_end.n_bands

@@ -47,6 +47,8 @@ def _warnings(evaluation: Evaluation, results: Results) -> list[str]:
             f"It is not known which clips the bundle was trained on{same}: if they are among these, the result flatters it. "
             "Give the split (--split) to set them apart."
         )
+    if evaluation.low_rates is not None:
+        said.append(f"{evaluation.low_rates[0].upper()}{evaluation.low_rates[1:]}.")
     leaks = provenance.metrics.get("leaks")
     said += [f"The recipe leaks: {leak}." for leak in (leaks if isinstance(leaks, list) else ())]
     few = [f"{n} {name}" for n, name in ((at.n_normal, "normal"), (at.n_anomaly, "anomalous")) if 0 < n < _FEW]

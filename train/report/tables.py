@@ -135,7 +135,7 @@ def file_items(evaluation: Evaluation) -> list[Item]:
     ranked = sorted(evaluation.scores, key=first)
     rows = [
         (
-            one.name,
+            one.name + (f" (from {one.start_s:g} s on)" if one.start_s else ""),
             one.clip.label,
             number(one.score),
             number(one.score / evaluation.threshold),

@@ -1,0 +1,33 @@
+"""What a recording's own rate can carry: sound over half of it is lost, and bands up there hear nothing."""
+
+import sys
+from collections.abc import Collection
+
+import numpy as np
+
+from monitor.core.frontend import FrontEndSpec
+
+
+def deaf_bands(rate_hz: int, spec: FrontEndSpec) -> int:
+    """How many of the bands lie wholly above half the rate."""
+    return int(np.count_nonzero(spec.band_limits_hz()[:-1] >= rate_hz / 2))
+
+
+def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
+    """One sentence where recordings, given by their rates, cannot carry all bands; None where all can."""
+    low = [rate_hz for rate_hz in rates_hz if deaf_bands(rate_hz, spec)]
+    if not low:
+        return None
+    rates = f"{min(low)} Hz" if len(set(low)) == 1 else f"{min(low)} to {max(low)} Hz"
+    return (
+        f"{len(low)} of {len(rates_hz)} recordings ({rates}) carry nothing above {min(low) / 2000:g} kHz, "
+        f"where {deaf_bands(min(low), spec)} of the model's {spec.n_bands} bands lie"
+    )
+
+
+def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
+    """The sentence, which goes to stderr, too."""
+    said = low_rates(rates_hz, spec)
+    if said is not None:
+        print(f"train: warning: {said}", file=sys.stderr)
+    return said
