@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> None:
             _capture(Request(**json.loads(arguments[0])))
     except Unavailable as error:
         _say({"trouble": error.reason, "detail": str(error)})
+    except Exception as error:  # whatever it is, the parent is to hear of it
+        _say({"trouble": "failed", "detail": f"the capture process failed: {error!r}"})
+        raise
     os._exit(0)  # PortAudio's own way out can hang
 
 
@@ -78,7 +81,7 @@ def _capture(request: Request) -> None:
         gc.disable()
         stream.start()
     except sd.PortAudioError as error:
-        raise _explain(error, device, request.selector) from error
+        raise explain(error, device, request.selector) from error
     _say({"device": asdict(device)})
     while not ended.wait(LOOK_S) and stream.active:
         pass
@@ -104,7 +107,8 @@ def _takes(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_format
     return True
 
 
-def _explain(error: Exception, device: Device, selector: str) -> Unavailable:
+def explain(error: Exception, device: Device, selector: str) -> Unavailable:
+    """What an error of PortAudio's (its text and code) means for a person."""
     text = " ".join(map(str, error.args)).replace("\n", " ")
     code = error.args[1] if len(error.args) > 1 else None
     if code == BUSY or "busy" in text.lower():

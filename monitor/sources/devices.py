@@ -102,7 +102,7 @@ def find_device(devices: Sequence[Device], selector: str) -> Device:
     """The one device that a selector means; Unavailable names what is there."""
     kind, _, text = selector.partition(":")
     if kind == "default" and not text:
-        found = [device for device in devices if device.is_default] or list(devices[:1])
+        found = [device for device in devices if device.is_default]
     elif kind == "name" and text:
         found = [device for device in devices if text.casefold() in device.plain_name.casefold()]
         found = [device for device in found if text.casefold() == device.plain_name.casefold()] or found

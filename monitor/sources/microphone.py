@@ -130,7 +130,10 @@ class Microphone:
         if is_unplugged(self.selector):
             self._retry_s = RETRY_S  # looking costs nothing
             raise Unavailable("absent", f"no microphone is {self.selector}")
-        self._process = CaptureProcess(self._request)
+        try:
+            self._process = CaptureProcess(self._request)
+        except OSError as error:  # no memory, say: better luck next time
+            raise Unavailable("failed", f"the capture process cannot be started: {error}") from error
         self._n_starts += 1
         self._progress_s = now_s
 

@@ -3,6 +3,9 @@
 import time
 from collections import deque
 
+import numpy as np
+
+from monitor.core.arrays import F32
 from monitor.core.block import Block
 from monitor.sources.pcm import mono, to_float
 from monitor.sources.resample import Resampler
@@ -53,6 +56,7 @@ class Tap:
 
     def open(self, form: RingFormat) -> None:
         """The microphone has opened its device: frames count from 0 again."""
+        self._end_run()
         self._form = form
         self._anchored = False
         self._next_frame = 0
@@ -65,20 +69,26 @@ class Tap:
         form = self._form
         if form is None or self.trouble is not None:
             return
+        if piece.begins or piece.frame != self._next_frame:
+            self._end_run()
         if piece.begins or not self._anchored:
             self._anchor = (self._after(piece.origin_s + piece.frame / form.rate_hz), piece.frame)
             self._anchored = True
             self.timeline.begin_run(piece.arrived_s)
-        if piece.begins or self._resampler is None or piece.frame != self._next_frame:
+        if self._resampler is None:
             self._resampler = Resampler(from_hz=form.rate_hz, to_hz=self.sample_rate_hz)
             self._start = self._index(piece.frame)
         self._next_frame = piece.frame + piece.n_frames
         self._due = self._index(self._next_frame)
         self.timeline.arrived(self._due, piece.arrived_s)
-        samples = self._resampler.push(mono(to_float(piece.data, form), self.channel))
-        if len(samples):
-            self._keep(Block(self._start, samples))
-            self._start += len(samples)
+        self._keep(self._resampler.push(mono(to_float(piece.data, form), self.channel)))
+
+    def _end_run(self) -> None:
+        """Give what the resampler still holds."""
+        if self._resampler is not None:
+            rest = self._resampler.push(np.empty(0, np.float32), last=True)
+            self._keep(rest[: self._due - self._start])
+            self._resampler = None
 
     def _after(self, monotonic_s: float) -> int:
         """The index by the clock, but never one that was given already: frames are missing, so at least one is skipped."""
@@ -90,8 +100,11 @@ class Tap:
         sample, anchor = self._anchor
         return sample + (frame - anchor) * self.sample_rate_hz // self._form.rate_hz
 
-    def _keep(self, block: Block) -> None:
-        self._blocks.append(block)
-        self._n_kept += len(block.samples)
+    def _keep(self, samples: F32) -> None:
+        if not len(samples):
+            return
+        self._blocks.append(Block(self._start, samples))
+        self._start += len(samples)
+        self._n_kept += len(samples)
         while self._n_kept > KEPT_S * self.sample_rate_hz:
             self._n_kept -= len(self._blocks.popleft().samples)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.sources.capture import explain
 from monitor.sources.devices import Device, Unavailable, Usb, find_device, identify, is_unplugged, why_missing
 
 
@@ -178,6 +179,23 @@ def test_a_node_without_a_driver_is_absent(root: Path, monkeypatch: pytest.Monke
     found = why_missing("usb:0d8c:0014", root=root)
     assert found is not None
     assert found.reason == "absent"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ("Error opening InputStream: Device unavailable", -9985, "busy"),
+        ("Unanticipated host error: Device or resource busy", -9999, "busy"),
+        ("Unanticipated host error: Permission denied", -9999, "denied"),
+        ("Unanticipated host error: No such device", -9999, "absent"),
+        ("Invalid device", -9996, "absent"),
+        ("Insufficient memory", -9992, "failed"),
+    ],
+)
+def test_errors_of_portaudio_are_told_apart(text: str, code: int, reason: str) -> None:
+    told = explain(Exception(text, code), device(3, "Gone: - (hw:31,0)"), "usb:1209:0000")
+    assert told.reason == reason
+    assert str(told).startswith("Gone: - (hw:31,0): ")
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def test_a_frozen_microphone_is_told_and_heard_again_when_it_thaws(rig: VirtualM
         assert max(listener.gaps()) > 6 * RATE_HZ
 
 
-def test_a_microphone_that_stalls_for_a_moment_leaves_a_gap_and_no_splice(rig: VirtualMicrophone) -> None:
+def test_a_microphone_that_stalls_for_a_moment_leaves_no_splice(rig: VirtualMicrophone) -> None:
     with opened(Microphone("name:mic", wanted_rate_hz=RATE_HZ)) as microphone:
         listener = Listener(microphone)
         listener.until_heard(1.0)
@@ -270,6 +270,35 @@ def test_a_microphone_that_stalls_for_a_moment_leaves_a_gap_and_no_splice(rig: V
         assert microphone.counts.restarts == 0
         assert abs(after - before) < 0.05 * RATE_HZ
         assert sum(listener.gaps()) == pytest.approx(microphone.counts.lost_frames * RATE_HZ / 48000, abs=0.01 * RATE_HZ)
+
+
+def test_a_capture_process_that_is_held_up_leaves_no_splice(rig: VirtualMicrophone) -> None:
+    with opened(Microphone("name:mic", wanted_rate_hz=RATE_HZ)) as microphone:
+        listener = Listener(microphone)
+        listener.until_heard(1.0)
+        before = arrivals(listener, 1.0)
+        assert microphone._process is not None
+        os.kill(microphone._process.pid, signal.SIGSTOP)
+        listener.listen(1.5)
+        os.kill(microphone._process.pid, signal.SIGCONT)
+        listener.until_heard(1.0)
+        after = arrivals(listener, 1.0)
+        counts = microphone.counts
+        assert counts.restarts == 0
+        assert abs(after - before) < 0.05 * RATE_HZ
+        assert sum(listener.gaps()) == pytest.approx(counts.lost_frames * RATE_HZ / 48000, abs=0.01 * RATE_HZ)
+
+
+def test_a_slow_reader_misses_sound_and_says_how_much(rig: VirtualMicrophone) -> None:
+    with opened(Microphone("name:mic", wanted_rate_hz=RATE_HZ, ring_s=1.0)) as microphone:
+        listener = Listener(microphone)
+        listener.until_heard(1.0)
+        time.sleep(2.5)
+        listener.until_heard(1.0)
+        counts = microphone.counts
+        assert counts.overruns >= 1
+        assert counts.lost_frames > 1.4 * 48000
+        assert sum(listener.gaps()) == pytest.approx(counts.lost_frames * RATE_HZ / 48000, abs=2 * counts.overruns)
 
 
 def test_one_absent_at_the_start_is_heard_when_it_comes(rig: VirtualMicrophone) -> None:
