@@ -44,7 +44,7 @@ class Session:
         self._config = config
         self._acknowledged: list[Acknowledged] = []
         self._received: list[Received] = []
-        self._unacknowledged = 0
+        self._unacknowledged: set[int] = set()
         self._progress = self._began = time.monotonic()
         self._complaint: str | None = None  # paho's own words
         self._end: str | None = None
@@ -94,11 +94,12 @@ class Session:
 
     def publish(self, topic: str, payload: str | bytes, *, qos: int, retain: bool) -> int:
         """Send to an absolute topic; returns the token that its acknowledgement (QoS 1) will carry."""
+        token = self._client.publish(topic, payload, qos=qos, retain=retain).mid
         if qos:
-            if self._unacknowledged == 0:
+            if not self._unacknowledged:
                 self._progress = time.monotonic()
-            self._unacknowledged += 1
-        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+            self._unacknowledged.add(token)
+        return token
 
     def subscribe(self, topic: str) -> None:
         """Ask for messages, QoS 1."""
@@ -107,7 +108,7 @@ class Session:
     @property
     def unacknowledged(self) -> int:
         """How many messages of QoS 1 the broker has not answered yet."""
-        return self._unacknowledged
+        return len(self._unacknowledged)
 
     def close(self) -> None:
         """Disconnect; the broker does not publish the last will."""
@@ -128,7 +129,7 @@ class Session:
         if not self.accepted and now - self._began > CONNECT_TIMEOUT_S:
             raise SinkError(f"does not answer as a broker after {now - self._began:.0f} s")
         if self._unacknowledged and now - self._progress > self._config.keepalive_s:
-            raise SinkError(f"leaves {self._unacknowledged} messages unacknowledged after {now - self._progress:.0f} s")
+            raise SinkError(f"leaves {self.unacknowledged} messages unacknowledged after {now - self._progress:.0f} s")
 
     def _on_connect(self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _: Properties | None) -> None:
         self.accepted = not reason.is_failure
@@ -160,7 +161,9 @@ class Session:
         return "it may not accept our certificate (mqtt.tls.certificate)"
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _: Properties) -> None:
-        self._unacknowledged -= 1
+        if mid not in self._unacknowledged:  # of QoS 0: paho has sent it, nobody has answered
+            return
+        self._unacknowledged.remove(mid)
         self._progress = time.monotonic()
         self._acknowledged.append(Acknowledged(token=mid, refusal=str(reason) if reason.is_failure else None))
 
