@@ -1,0 +1,163 @@
+"""A microphone's sound for a tool: lent by the service where it holds the microphone, else opened by the tool itself.
+
+Every tool that hears anything comes through `open_sound`.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from monitor.core.errors import SourceError, StethosError
+from monitor.service.held import borrow, find_held, held_microphones
+from monitor.sources.microphone import Microphone
+from monitor.sources.ring import Reader, Ring, RingFormat
+from monitor.sources.runs import Piece, Runs
+
+log = logging.getLogger(__name__)
+RATE_HZ = 48_000  # what most devices do; others do what they can
+SILENT_S = 2.0  # a ring that has not grown for so long may have been replaced
+ASK_S = 1.0
+POLL_S = 0.1
+OPEN_S = 15.0
+
+
+class Sound(Protocol):
+    """Sound as the device gives it. `poll` is called about ten times a second and never waits."""
+
+    form: RingFormat | None  # None while there is none
+    trouble: str | None  # why there is none
+
+    def poll(self) -> list[Piece]:
+        """What has arrived since. A piece that `begins`, or whose frame does not follow, comes after a gap."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class _Opening:
+    """One ring, and what can be said of the chunks in it."""
+
+    def __init__(self, ring: Ring, *, backlog: bool) -> None:
+        self.ring = ring
+        self._reader = Reader(ring, backlog=backlog)
+        self._runs = Runs(rate_hz=ring.format.rate_hz)
+        self.progress_s = time.monotonic()
+
+    def read(self) -> list[Piece]:
+        chunks = list(self._reader.read())
+        if chunks:
+            self.progress_s = time.monotonic()
+        return self._runs.push(chunks)
+
+    def end(self) -> list[Piece]:
+        return self._runs.release()
+
+
+class Lent:
+    """Sound from the service's ring; waits for the service where it is restarted."""
+
+    def __init__(self, path: Path, selector: str) -> None:
+        self._path = path
+        self._selector = selector
+        self._opening: _Opening | None = None
+        self._asked_s = 0.0
+        self.form: RingFormat | None = None
+        self.trouble: str | None = None
+        self._ask()
+
+    def poll(self) -> list[Piece]:
+        """See Sound."""
+        pieces = []
+        if self._opening is not None:
+            pieces = self._opening.read()
+            if time.monotonic() - self._opening.progress_s < SILENT_S:
+                self.trouble = None
+                return pieces
+        if time.monotonic() - self._asked_s > ASK_S:
+            pieces += self._ask()
+        return pieces
+
+    def close(self) -> None:
+        """See Sound."""
+        if self._opening is not None:
+            self._opening.ring.close()
+            self._opening = None
+
+    def _ask(self) -> list[Piece]:
+        """Ask for the ring anew; returns what was left of the old one."""
+        self._asked_s = time.monotonic()
+        try:
+            ring = borrow(self._path, self._selector)
+        except StethosError as error:
+            self.trouble = str(error)
+            return []
+        if ring is None:
+            self.trouble = "the service has stopped"
+            return []
+        opening = self._opening
+        if opening is not None and os.fstat(ring.fd).st_ino == os.fstat(opening.ring.fd).st_ino:
+            ring.close()
+            self.trouble = "the service gets no samples"
+            return []
+        rest = [] if opening is None else opening.end()
+        self.close()
+        self._opening = _Opening(ring, backlog=opening is not None)
+        self.form, self.trouble = ring.format, None
+        return rest
+
+
+class Own:
+    """Sound from a microphone that this process opens."""
+
+    def __init__(self, selector: str, *, rate_hz: int | None, channel: int | None) -> None:
+        self._microphone = Microphone(selector, wanted_rate_hz=RATE_HZ, rate_hz=rate_hz, ring_s=10.0)
+        if channel is not None:  # a device that converts is opened with as many channels as are tapped
+            self._microphone.tap(channel=channel, sample_rate_hz=RATE_HZ).close()
+        self._opening: _Opening | None = None
+        self.form: RingFormat | None = None
+        self.trouble: str | None = None
+
+    def poll(self) -> list[Piece]:
+        """See Sound."""
+        self._microphone.poll()
+        trouble, ring = self._microphone.trouble, self._microphone.ring
+        self.trouble = None if trouble is None else f"{trouble.reason}: {trouble.detail}"
+        rest: list[Piece] = []
+        if self._opening is not None and self._opening.ring is not ring:
+            rest = self._opening.end()
+            self._opening = None
+        if ring is not None and self._opening is None:
+            self._opening = _Opening(ring, backlog=True)
+            self.form = ring.format
+        return rest + (self._opening.read() if self._opening is not None else [])
+
+    def close(self) -> None:
+        """See Sound."""
+        self._microphone.close()
+
+
+@contextmanager
+def open_sound(
+    selector: str, control: Path, *, rate_hz: int | None = None, channel: int | None = None
+) -> Iterator[tuple[Sound, RingFormat]]:
+    """The sound of a microphone and its format, open; SourceError says why there is none."""
+    held = find_held(held_microphones(control), selector)
+    sound: Sound = Own(selector, rate_hz=rate_hz, channel=channel) if held is None else Lent(control, held.selector)
+    try:
+        until_s = time.monotonic() + OPEN_S
+        while sound.form is None:
+            sound.poll()
+            if sound.trouble is not None or time.monotonic() > until_s:
+                raise SourceError(f"microphone {selector}: {sound.trouble or 'does not open'}")
+            time.sleep(POLL_S)
+        if held is not None:
+            log.info("microphone %s: %s, lent by the service", selector, held.words)
+        if channel is not None and channel > sound.form.n_channels:
+            raise SourceError(f"microphone {selector}: channel must be in 1..{sound.form.n_channels}, got {channel}")
+        yield sound, sound.form
+    finally:
+        sound.close()
