@@ -1,0 +1,73 @@
+"""Take out of text what says who and where: passwords, users, hosts, addresses."""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+HIDDEN = "<hidden>"
+_SECRET = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credential|api[_-]?key|private[_-]?key|psk|authorization)"
+_SECRET_KEY = re.compile(rf"(?i)(?<![a-z]){_SECRET}s?(?:_(?:file|credential))?$")
+_SYSTEM_USERS = {"root", "stethos", "nobody", "daemon"}
+_NO_HOSTS = {"localhost", "localhost.localdomain", "127.0.0.1", "::1", ""}
+_PATTERNS = (
+    (re.compile(r"(?i)\b(bearer|basic) [\w+/=.-]{8,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL), HIDDEN),
+    (re.compile(r"(\w://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(rf"(?i)(?<![a-z])({_SECRET}[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"), rf"\1{HIDDEN}"),
+    (re.compile(r"(/home/|/Users/)[^/\s\"':]+"), r"\1<user>"),
+    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<mail>"),
+    (re.compile(r"\b[\w-]+\.(?:local|lan|home|internal|fritz\.box)\b", re.IGNORECASE), "<host>"),
+    (re.compile(r"(?<![\d.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"), "<address>"),
+    (re.compile(r"(?i)(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}(?![\w:])"), "<address>"),
+    (re.compile(r"(?i)(?<![\w:])[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*::(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?(?![\w:])"), "<address>"),
+)
+
+
+class Redactor:
+    """Hides what looks like a secret, and the names that are given: `hidden` maps each to what stands in its place."""
+
+    def __init__(self, hidden: Mapping[str, str]) -> None:
+        names = sorted((name for name in hidden if name), key=len, reverse=True)  # the longest first
+        self._hidden = {name.casefold(): hidden[name] for name in names}
+        self._names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names) or r"(?!)", re.IGNORECASE)
+
+    def text(self, text: str) -> str:
+        """The text without them."""
+        text = self._names.sub(lambda found: self._hidden[found[0].casefold()], text)
+        for pattern, instead in _PATTERNS:
+            text = pattern.sub(instead, text)
+        return text
+
+    def tree(self, value: Any) -> Any:
+        """JSON values without them, those of keys that name a secret whatever they are."""
+        if isinstance(value, dict):
+            return {
+                self.text(key): HIDDEN if item and _SECRET_KEY.search(key) else self.tree(item) for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.tree(item) for item in value]
+        return self.text(value) if isinstance(value, str) else value
+
+
+def who_and_where(*, passwords: Iterable[str | None], users: Iterable[str | None], hosts: Iterable[str | None]) -> dict[str, str]:
+    """What a Redactor must hide: this computer's names, its user's, and those given."""
+    name = socket.gethostname()
+    here = {name, name.partition(".")[0], *_words(hosts)} - _NO_HOSTS
+    people = {_user(), os.environ.get("SUDO_USER", ""), *_words(users)} - _SYSTEM_USERS
+    home = {str(Path.home()): "~"}
+    return home | dict.fromkeys(here, "<host>") | dict.fromkeys(people, "<user>") | dict.fromkeys(_words(passwords), HIDDEN)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an id without a name
+        return ""
+
+
+def _words(values: Iterable[str | None]) -> list[str]:
+    return [value for value in values if value]
