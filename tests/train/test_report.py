@@ -24,9 +24,10 @@ from train.evaluate import ClipScore, Evaluation, evaluate
 from train.report import compare, write_report
 from train.report.files import tables
 from train.report.groups import group_metrics
-from train.report.page import Section, render_page
+from train.report.page import Pair, Section, render_page
 from train.report.provenance import code_version
 from train.report.results import compute_results
+from train.report.style import Plate
 from train.report.summary import summary
 from train.report.tables import group_items
 
@@ -353,6 +354,15 @@ def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evalua
     with pytest.raises(UsageError, match="must be of kind stethos-evaluation"):
         compare(report, tmp_path, tmp_path / "out")
     assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_figures_too_wide_for_half_a_page_stand_one_above_the_other(report: Path) -> None:
+    def pair(key: str) -> Pair:
+        plates = [Plate(key=key, title="", reading="", png=(report / f"figures/{key}.png").read_bytes()) for _ in "AB"]
+        return Pair(*plates)
+
+    assert pair("scatter").wide
+    assert not pair("roc").wide
 
 
 def test_a_page_of_somebody_else_is_not_replaced_and_files_beside_a_report_stay(report: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def compare(one: Path, other: Path, out: Path) -> None:
     sections = [
         Section("metrics", "Metrics", [*_warnings(a, b), Table(head=head, rows=shown), _intervals(a, b, head[:3])]),
         Section("figures", "Figures", _pairs(one, other)),
-        Section("provenance", "Provenance", [Table(head=("what", *head[1:3]), rows=_provenance(a, b))]),
+        Section("provenance", "Provenance", [Table(head=("what", *head[1:3]), rows=_provenance(a, b), words=True)]),
     ]
     raw = [(name, x, y, None if x is None or y is None else y - x) for name, x, y in rows]
     page = render_page(f"{names[0]} against {names[1]}", sections)

@@ -10,6 +10,8 @@ import jinja2
 from train.report.player import Player
 from train.report.style import Plate
 
+_HALF_PAGE = 700  # pixels, of a figure's PNG
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -18,6 +20,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    words: bool = False  # not numbers, which stand at the right
     kind: ClassVar[str] = "table"
 
 
@@ -32,11 +35,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two figures side by side."""
+    """Two figures side by side, or one above the other where they are too wide to be read at half their size."""
 
     left: Plate
     right: Plate
     kind: ClassVar[str] = "pair"
+
+    @property
+    def wide(self) -> bool:
+        """Whether one of them takes more than half a page."""
+        return any(int.from_bytes(plate.png[16:20], "big") > _HALF_PAGE for plate in (self.left, self.right))
 
 
 Item: TypeAlias = Table | Note | Plate | Pair | Player

@@ -62,7 +62,7 @@ def zooms(looks: Sequence[Look]) -> Plate:
             zoom.set_title(f"{name}: zoom on the grey stretch")
         for axes in grid[-2:]:
             axes.set_xlabel("value in the window (bands of the first frame, then of the next, …)")
-        grid[0].legend(loc="upper right")
+        grid[0].legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
 
     reading = "The red area between what went in and what came out is the error: the more of it, the higher the score."
     title = "One window up close"

@@ -3,6 +3,7 @@
 from itertools import groupby
 
 from train.evaluate import ClipScore, Evaluation
+from train.features import seconds_by_reason
 from train.metrics import Interval, Verdicts
 from train.report import curves, scores
 from train.report.groups import Group, Groups
@@ -173,11 +174,19 @@ def provenance_table(evaluation: Evaluation, results: Results) -> Item:
         *((("what the threshold promises", statement),) if (statement := manifest.calibration.statement) else ()),
         ("evaluated data set", f"{dataset.root.resolve().name} ({dataset.layout}, {len(evaluation.scores)} clips)"),
         ("its SHA-256", evaluation.data_sha256),
+        ("left out of training", _left_out(provenance.metrics.get("left_out_s"))),
         ("channel", "mean of all" if evaluation.channel is None else str(evaluation.channel)),
         ("evaluated with", results.code),
         *((f"trained with {name}", version) for name, version in sorted(provenance.versions.items())),
     ]
-    return Table(head=("what", "which"), rows=rows)
+    return Table(head=("what", "which"), rows=rows, words=True)
+
+
+def _left_out(seconds: object) -> str:
+    """What the bundle was not trained on because the device would not score it either."""
+    if not isinstance(seconds, dict):
+        return "-"
+    return seconds_by_reason({str(reason): float(value) for reason, value in seconds.items()})
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
