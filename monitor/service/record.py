@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             if session.resumed_s:
                 log.info("%s: goes on after %.1f of %g minutes", session.stem, session.resumed_s / 60, arguments.minutes)
             notes = _record(sound, form, session, channel=wish.channel, wanted_s=wanted_s, ended=ended)
-    print(f"{folder}: {session.n_clips} clips, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {notes.in_words()}")
+    clips = "1 clip" if session.n_clips == 1 else f"{session.n_clips} clips"
+    print(f"{folder}: {clips}, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {notes.in_words()}")
     if not session.complete:
         print("the same command goes on from here")
         raise KeyboardInterrupt

@@ -17,7 +17,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from monitor import __version__
 from monitor.core.errors import SinkError
 
 SHORTEST_S = 2.0  # a shorter clip is of no use to anybody
@@ -133,7 +132,7 @@ class Session:
         check_disk(self.folder, round(self._clip_frames / take.rate_hz * take.bytes_per_s))
         subtype = _SUBTYPES[take.sample_format]
         self._sound = soundfile.SoundFile(self._part, "w", take.rate_hz, take.n_channels, subtype, format="FLAC")
-        self._sound.software = f"stethos {__version__}"
+        self._sound.software = "stethos"
         self._sound.date = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         self._sound.comment = json.dumps(dict(take.about))
         self._in_clip = 0

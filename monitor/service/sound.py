@@ -26,7 +26,7 @@ OPEN_S = 15.0
 
 
 class Sound(Protocol):
-    """Sound as the device gives it. `poll` is called about ten times a second and never waits."""
+    """Sound as the device gives it. `poll` is called about ten times a second and never waits for sound."""
 
     form: RingFormat | None  # None while there is none
     trouble: str | None  # why there is none
