@@ -29,7 +29,8 @@ class MqttPublisher:
         self._timeout_s = ACKNOWLEDGE_TIMEOUT_S
         self._refusal: str | None = None
         self._broken = False
-        self._connection = Connection(config, node=node, traffic=self)
+        client_id = f"{config.client_id or f'stethos-{node}'}-replay"  # not that of the service, which would be thrown out
+        self._connection = Connection(config.model_copy(update={"client_id": client_id}), node=node, traffic=self)
         self._connection.start()
         with self._changed:
             self._changed.wait_for(self._is_decided, CONNECT_TIMEOUT_S)

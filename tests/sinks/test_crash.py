@@ -19,7 +19,7 @@ from tests.proxy import Proxy
 from tests.sinks.anomalies import keys, without_repeats
 from tests.waiting import wait_until
 
-N_KILLS = 50 if os.environ.get("LONG_TESTS") else 6
+N_KILLS = 50 if os.environ.get("LONG_TESTS") else 4
 
 
 def node(port: int, state_dir: Path, run: str, seed: str) -> "subprocess.Popen[str]":

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker, Subscriber, free_port, retained, running_broker
+from monitor.config import MqttConfig
+from monitor.sinks.publisher import MqttPublisher
+from tests.broker import Broker, Subscriber, Watcher, free_port, retained, running_broker
+from tests.proxy import Proxy
 from tests.replay.command import ROOT, Ran, monitor
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -104,45 +108,45 @@ def start_slow_replay(broker: Broker, demo_fault: Path, demo_bundle: Path) -> su
 
 
 def test_a_kill_is_told_by_the_last_will(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    with Subscriber(broker) as subscriber:
+    with Watcher(broker) as watcher:
         process = start_slow_replay(broker, demo_fault, demo_bundle)
-        time.sleep(4)
+        wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
         process.kill()
         process.communicate()
-    assert subscriber.on("stethos/replay/status") == ["online", "offline"]
+        wait_until(lambda: watcher.on("stethos/replay/status") == ["online", "offline"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_replay_says_goodbye(how: signal.Signals, broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    with Subscriber(broker) as subscriber:
+    with Watcher(broker) as watcher:
         process = start_slow_replay(broker, demo_fault, demo_bundle)
-        time.sleep(4)
+        wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
         process.send_signal(how)
         _, stderr = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert subscriber.on("stethos/replay/status") == ["online", "offline"]
-    assert subscriber.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        wait_until(lambda: watcher.on("stethos/replay/status") == ["online", "offline"])
+        assert watcher.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
 
 
-def test_nothing_is_lost_when_the_broker_restarts_in_between(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
-    """A broker killed and started again while a fault is being told: every event arrives, if need be twice."""
-    settings = "allow_anonymous true\npersistence true\nautosave_interval 1\n" + f"persistence_location {tmp_path}/\n"
-    with running_broker(tmp_path, settings) as broker:
-        process = start_slow_replay(broker, demo_fault, demo_bundle)
-        time.sleep(3)
-        broker.kill()
-        time.sleep(46 - 3 + 1)  # the event starts at 46 s of sound, with nobody there
+def test_nothing_is_lost_when_the_broker_restarts_in_between(broker: Broker) -> None:
+    """A broker killed and started again while much is being published: everything arrives in order, if need be twice."""
+    way, topic = Proxy(broker.port), "stethos/hall-2/fan/event"
+    texts = [str(number) for number in range(2_000)]
+    with MqttPublisher(MqttConfig(port=way.port), node="hall-2") as publisher:
+        with Watcher(broker) as before:
+            for text in texts[:1_000]:
+                publisher.publish("fan/event", text, retain=False)
+            broker.kill()
+            way.become("refuses")
         broker.start()
-        with Subscriber(broker) as subscriber:
-            time.sleep(15)
-            process.send_signal(signal.SIGTERM)
-            stdout, _ = process.communicate(timeout=30)
-    told = [json.loads(line) for line in stdout.splitlines()]
-    events = [line for line in told if "event_type" in line]
-    assert [event["event_type"] for event in events] == ["start", "end"]
-    received = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/event")]
-    assert [event for i, event in enumerate(received) if event not in received[:i]] == events
+        with Watcher(broker) as after:
+            way.become("fair")
+            for text in texts[1_000:]:
+                publisher.publish("fan/event", text, retain=False)
+            publisher.close()
+            wait_until(lambda: after.on(topic)[-1:] == texts[-1:])
+    assert list(dict.fromkeys(before.on(topic) + after.on(topic))) == texts
 
 
 def test_a_broker_that_is_not_there_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
@@ -197,8 +201,9 @@ def test_a_reader_of_stdout_that_leaves_takes_nothing_from_the_subscribers(
 
 
 def test_an_interrupt_does_not_wait_for_a_dead_broker(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    process = start_slow_replay(broker, demo_fault, demo_bundle)
-    time.sleep(4)
+    with Watcher(broker) as watcher:
+        process = start_slow_replay(broker, demo_fault, demo_bundle)
+        wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
     broker.kill()
     time.sleep(1)
     began = time.monotonic()

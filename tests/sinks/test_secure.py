@@ -201,8 +201,10 @@ def home_assistant(broker: Broker, authority: Authority) -> Iterator[Seen]:
     with path.open("w") as file:
         command = ["mosquitto_sub", *as_user("home-assistant", broker, authority), "-q", "1", "-t", "#", "-F", "%t"]
         process = subprocess.Popen(command, stdout=file)
+    ready = ["mosquitto_pub", *as_user("home-assistant", broker, authority), "-t", "homeassistant/ready", "-m", ""]
     try:
-        yield lambda: path.read_text().split()
+        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0 and path.read_text() != "")
+        yield lambda: [topic for topic in path.read_text().split() if topic != "homeassistant/ready"]
     finally:
         process.terminate()
         process.wait()
