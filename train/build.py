@@ -110,7 +110,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
 def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:
     if choices.split is not None:
         return load_split(choices.split, data)
-    return split_dataset(data, held_out=recipe.training.held_out, seed=choices.seed)
+    return split_dataset(data, held_out=recipe.training.held_out, seed=choices.seed, by=recipe.training.split_by)
 
 
 def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:

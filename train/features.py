@@ -4,6 +4,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from train.datasets import Piece
 
 MIN_DEVIATION_DB = 0.1
 _ROWS = 8192  # frames summed up at a time
-_FAULT_BYTES = 1 << 21  # of a mapped file that Linux brings in around a byte that is read, at most
-_MOST_MAPPED = 1 << 28  # bytes of mapped files that may stay in memory
+_STATM = Path("/proc/self/statm")
+_MOST_MAPPED = 384 << 20  # bytes of mapped files that may stay in memory
 _BLOCK_S = 10.0  # read at a time: a clip at once; frames do not depend on it
 
 
@@ -84,7 +85,7 @@ class WindowSet:
         mappings = {id(mapping): mapping for frames in self._runs if (mapping := _mapping(frames)) is not None}
         small = sum(map(len, mappings.values())) <= _MOST_MAPPED
         self._mappings = () if small else tuple(mappings.values())  # whose pages are handed back
-        self._touched = 0  # bytes brought in since then, at most
+        self._mapped = _mapped_bytes()  # when they last were
         self._n_frames = n_frames
         self._hop_frames = hop_frames
         counts = [max(0, (len(frames) - n_frames) // hop_frames + 1) for frames in self._runs]
@@ -105,7 +106,7 @@ class WindowSet:
         # A slice a window: where there are many runs, eight times as fast as gathering from one after the other.
         for row, index, start in zip(out, run.tolist(), first.tolist(), strict=True):
             row[:] = self._runs[index][start : start + self._n_frames]
-        self._touch(len(which) * _FAULT_BYTES + out.nbytes)
+        self._hand_back()
         return out.reshape(len(which), self._n_frames * n_bands)
 
     def band_statistics(self) -> tuple[F64, F64]:
@@ -138,15 +139,19 @@ class WindowSet:
         for frames in self._runs:
             for first in range(0, len(frames), _ROWS):
                 yield frames[first : first + _ROWS]
-                self._touch(frames[first : first + _ROWS].nbytes)
+                self._hand_back()
 
-    def _touch(self, n_bytes: int) -> None:
-        """Count what was read of mapped files; hand the pages back before they are many (they stay cached by the kernel)."""
-        self._touched += n_bytes
-        if self._touched >= _MOST_MAPPED:
-            self._touched = 0
+    def _hand_back(self) -> None:
+        """Hand mapped pages back before they are too many; the kernel still has them in its cache."""
+        if self._mappings and _mapped_bytes() - self._mapped > _MOST_MAPPED:
             for mapping in self._mappings:
                 mapping.madvise(mmap.MADV_DONTNEED)
+            self._mapped = _mapped_bytes()
+
+
+def _mapped_bytes() -> int:
+    """Bytes of all mapped files in this process' memory, as Linux counts them."""
+    return int(_STATM.read_text().split()[2]) * mmap.PAGESIZE if _STATM.exists() else 0
 
 
 def _mapping(frames: F32) -> mmap.mmap | None:

@@ -313,6 +313,16 @@ def test_two_and_three_recordings_are_enough() -> None:
     assert (len(three.train), len(three.held_out), len(three.test)) == (1, 1, 2)
 
 
+def test_by_file_the_channels_of_a_recording_may_stand_on_both_sides(tmp_path: Path) -> None:
+    names = [f"NormalSound_IND/1_ToyCar_case1_normal_IND_ch{ch}_{i:04d}.wav" for i in range(10) for ch in (1, 2)]
+    dataset = read_dataset(make(tmp_path, names))
+    split = split_dataset(dataset, held_out=0.5, seed=0, by="file")
+    assert {clip.recording for clip in split.train} & {clip.recording for clip in split.held_out}
+    assert sorted(split.train + split.held_out, key=lambda clip: clip.path) == list(dataset.clips)
+    whole = split_dataset(dataset, held_out=0.5, seed=0)
+    assert not {clip.recording for clip in whole.train} & {clip.recording for clip in whole.held_out}
+
+
 def test_nothing_normal_cannot_be_split() -> None:
     with pytest.raises(SourceError, match="must hold normal sound to train on, got none"):
         split_dataset(made({("fan", "id_00"): 2}, anomalies=2), held_out=0.2, seed=0)

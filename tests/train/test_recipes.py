@@ -96,6 +96,7 @@ def test_as_published_is_the_write_up_with_its_leaks_named() -> None:
     recipe = load_recipe("toyadmos-fft", as_published=True)
     assert (recipe.front_end.n_fft, recipe.front_end.n_bands, recipe.segment_ticks) == (480_000, 240_000, 1)
     assert (recipe.calibration.part, recipe.calibration.k, recipe.training.validate_on) == ("training", 2.0, "test")
+    assert recipe.training.split_by == "file"
     assert len(recipe.leaks) == 3
     assert load_recipe("toyadmos-fft").leaks == ()
 

@@ -39,3 +39,4 @@ def _run(arguments: argparse.Namespace) -> None:
     found = f"{at.true_positives} of {at.n_anomaly} anomalous clips found, " if at.n_anomaly else ""
     areas = "" if results.auc.value is None else f", AUC {results.auc.value:.3f}, pAUC {results.pauc.value:.3f}"
     print(f"{found}{at.false_positives} false alarms on {at.n_normal} normal clips{areas}\nwrote {arguments.out / PAGE}")
+    print(f"next: train report --compare {arguments.out} OTHER --out DIR sets it beside another bundle's")

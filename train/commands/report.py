@@ -24,4 +24,4 @@ def _run(arguments: argparse.Namespace) -> None:
 
     one, other = arguments.compare
     compare(one, other, arguments.out)
-    print(f"wrote {arguments.out / PAGE}")
+    print(f"wrote {arguments.out / PAGE}\nnext: open it in a browser; it needs no network")

@@ -1,8 +1,9 @@
 """Partition a data set into clips to train on, normal clips held out for calibration, and clips to test with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,13 +45,28 @@ class Split:
         return self.cut is not None
 
 
-def split_dataset(dataset: Dataset, *, held_out: float, seed: int, test_share: float = TEST_SHARE) -> Split:
+def split_dataset(
+    dataset: Dataset,
+    *,
+    held_out: float,
+    seed: int,
+    test_share: float = TEST_SHARE,
+    by: Literal["recording", "file"] = "recording",
+) -> Split:
     """Partition recordings, never parts of them, by seed, in each machine, id, section and domain alike.
 
     Anomalies and what the layout calls test are for testing. A data set that has anomalies but no test part gives
     `test_share` of its normal recordings to the test as well; of what is left, the share `held_out` is held out. Where
     all of it is one recording, its last clips are drawn; if it is one clip (or its channels), it is cut in time.
+
+    By `file` every file is drawn alone and from one lot, as published procedures do: parts of a recording may then stand on
+    both sides.
     """
+    if by == "file":
+        whole = split_dataset(_of_single_files(dataset), held_out=held_out, seed=seed, test_share=test_share)
+        clips = {clip.path: clip for clip in dataset.clips}
+        parts = {name: tuple(clips[clip.path] for clip in getattr(whole, name)) for name in ("train", "held_out", "test")}
+        return Split(**parts, cut=whole.cut)
     normal = dataset.labelled("normal")
     tested = {clip.recording for clip in dataset.clips if clip.label == "anomaly" or clip.part == "test"}
     groups = _groups([clip for clip in normal if clip.recording not in tested])
@@ -67,6 +83,13 @@ def split_dataset(dataset: Dataset, *, held_out: float, seed: int, test_share: f
         drawn, groups = _draw(groups, min(len(groups) - 2, max(1, round(test_share * len(groups)))), rng)
     kept_out, train = _draw(groups, min(len(groups) - 1, max(1, round(held_out * len(groups)))), rng)
     return Split(train=_flat(train), held_out=_flat(kept_out), test=_sorted(dataset, tested, _flat(drawn)))
+
+
+def _of_single_files(dataset: Dataset) -> Dataset:
+    """The same files with nothing said of what they share."""
+    none: dict[str, Any] = {"machine": None, "id": None, "section": None, "domain": None, "attributes": {}}
+    clips = (replace(clip, recording=dataset.relative(clip), **none) for clip in dataset.clips)
+    return replace(dataset, clips=tuple(clips))
 
 
 def _groups(clips: Sequence[Clip]) -> list[Group]:

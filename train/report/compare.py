@@ -148,10 +148,11 @@ def _provenance(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, st
             "data set": content["dataset"]["name"],
             "its SHA-256": content["dataset"]["sha256"],
             "evaluated with": content["code"],
+            **{f"trained with {name}": version for name, version in sorted(provenance.get("versions", {}).items())},
         }
 
     left, right = pick(a), pick(b)
-    return [(key, left[key], right[key]) for key in left]
+    return [(key, left.get(key, "-"), right.get(key, "-")) for key in dict.fromkeys((*left, *right))]
 
 
 def _text(value: float | None) -> str:
