@@ -71,7 +71,7 @@ class Config(Section):
     """This computer's name in topics and events: a-z, 0-9, _ and -."""
 
     state_dir: ConfigPath = Path("/var/lib/stethos")
-    """Where undelivered events and what is learned are kept; the service's is given by systemd."""
+    """Where undelivered events are kept; the service's is given by systemd."""
 
     runtime_dir: ConfigPath = Path("/run/stethos")
     """Where the service's control socket is; the service's is given by systemd."""

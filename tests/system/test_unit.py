@@ -122,7 +122,6 @@ def test_the_sandbox_lets_it_write_its_state_and_nothing_else(unit: Unit) -> Non
     found = unit.probe()
     assert (found["state"], found["runtime"]) == ("done", "done")
     assert found["write"] == dict.fromkeys(CLOSED, "EROFS") | dict.fromkeys(HIDDEN, "EACCES")
-    assert found["set_clock"] == "EPERM"
     assert found["uid"] > 60000
 
 
@@ -147,12 +146,31 @@ def test_sound_cards_may_be_opened_even_before_the_kernel_knows_any(unit: Unit, 
     assert found["memory"] == "EPERM"
 
 
+@pytest.mark.parametrize(
+    ("settings", "may_ask"), [("", False), ("ProtectClock=no\nSystemCallFilter=adjtimex clock_adjtime", True)]
+)
+def test_the_clock_cannot_be_set_and_may_be_asked_with_the_documented_settings(unit: Unit, settings: str, may_ask: bool) -> None:
+    assert settings in (ROOT / "docs" / "operating.md").read_text()
+    found = unit.probe(settings)
+    assert (found["ask_clock"], found["set_clock"]) == (may_ask, "EPERM")
+
+
 @pytest.mark.parametrize("password", [None, "hunter2\n"])
 def test_the_password_file_is_handed_over_if_there_is_one(unit: Unit, password: str | None) -> None:
     if password is not None:
         unit.container.check("touch /etc/stethos/mqtt-password; chmod 600 /etc/stethos/mqtt-password")
         unit.container.put(password, "/etc/stethos/mqtt-password")
     assert unit.probe()["password"] == (password or "\n")
+
+
+def test_a_daemon_that_stands_still_is_restarted_by_the_watchdog(unit: Unit) -> None:
+    unit.drop_in("WatchdogSec=5\n")
+    unit.start()
+    pid = unit.show("MainPID")
+    unit.container.check(f"kill -STOP {pid}")
+    unit.wait_until_restarted(pid)
+    assert "Watchdog timeout" in unit.container.journal("stethos")
+    unit.wait_until_retained("status", "online")
 
 
 def test_a_reload_takes_the_new_configuration_without_a_restart(unit: Unit) -> None:
