@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from monitor.bundle.components import make_detector, make_features
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
-from monitor.bundle.statistics import read_statistics
+from monitor.bundle.statistics import Statistics, read_statistics
 from monitor.core.bands import Expected
 from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import BundleError, StethosError
@@ -22,7 +23,7 @@ class Bundle:
     """A bundle that was accepted."""
 
     manifest: Manifest
-    expected: Expected | None
+    statistics: Statistics | None
     digest: str  # SHA-256 of the manifest, which holds the hashes of the rest
     _model: bytes
 
@@ -31,9 +32,18 @@ class Bundle:
         """Name and content: what events carry."""
         return f"{self.manifest.name}@{self.digest[:12]}"
 
+    @property
+    def expected(self) -> Expected | None:
+        """The spectrum of normal sound, where the bundle knows it."""
+        return None if self.statistics is None else self.statistics.expected
+
     def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
         """A scorer with an interpreter of its own; below that level it takes the machine to be off."""
-        scorer = _scorer(self.manifest, self._model)
+        manifest = self.manifest
+        detector = make_detector(
+            manifest.detector, error=manifest.detector.error, n_bands=manifest.front_end.n_bands, statistics=self.statistics
+        )
+        scorer = assemble(self._model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
         scorer.idle_below_dbfs = idle_below_dbfs
         return scorer
 
@@ -43,17 +53,20 @@ def load_bundle(folder: Path) -> Bundle:
     manifest = read_manifest(folder)
     try:
         model = _read(folder, manifest.model)
-        statistics = manifest.detector.statistics
-        expected = None
-        if statistics is not None:
-            expected = read_statistics(_read(folder, statistics), n_bands=manifest.front_end.n_bands)
-        _check_golden(manifest, golden_score(_scorer(manifest, model)))
+        statistics = _statistics(folder, manifest)
+        bundle = Bundle(manifest, statistics, sha256((folder / MANIFEST).read_bytes()), model)
+        _check_golden(manifest, golden_score(bundle.scorer()))
     except StethosError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Bundle(manifest, expected, sha256((folder / MANIFEST).read_bytes()), model)
+    return bundle
 
 
 def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal["mse", "mae"]) -> Scorer:
+    """The scorer of a plain autoencoder."""
+    return assemble(content, spec=spec, layout=layout, detector=Detector([Reconstruction(error)]))
+
+
+def assemble(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector) -> Scorer:
     """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
     n_bands = spec.front_end.n_bands
@@ -65,11 +78,19 @@ def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal
     dimensions = 1 if layout == "flat" else 3
     if len(model.input_shape) != dimensions:
         raise BundleError(f"model's input must be {layout} ({dimensions} dimensions), got {model.input_shape}")
-    return Scorer(spec, model, Detector([Reconstruction(error)]))
+    return Scorer(spec, model, detector)
 
 
-def _scorer(manifest: Manifest, content: bytes) -> Scorer:
-    return make_scorer(content, spec=manifest.scorer_spec, layout=manifest.model.layout, error=manifest.detector.error)
+def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
+    detector, n_bands = manifest.detector, manifest.front_end.n_bands
+    if detector.statistics is None:
+        return None
+    return read_statistics(
+        _read(folder, detector.statistics),
+        n_bands=n_bands,
+        features=make_features(detector, n_bands=n_bands),
+        n_components=len(detector.components),
+    )
 
 
 def sha256(content: bytes) -> str:

@@ -18,6 +18,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
+ComponentName = Literal["reconstruction", "residual", "spectrum", "shape", "modulation", "peaks"]
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -40,13 +41,50 @@ class ModelPart(FileRef):
     target_frames: Frames
 
 
-class DetectorPart(_Part):
-    """Components and how they become the score. `statistics` is missing where a foreign model came without any."""
+class ModulationPart(_Part):
+    """Groups of neighbouring bands, and the distances in frames at which they are compared."""
 
-    components: tuple[Literal["reconstruction"]]
+    n_groups: Annotated[int, Field(ge=1)]
+    lags_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class PeaksPart(_Part):
+    """By how much each louder frame of a tick counts more than the next."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)]
+
+
+class DetectorSpec(_Part):
+    """The components, what shapes them, and how they become the score: one as it is, or the mean of several."""
+
+    components: tuple[ComponentName, ...]
+    fusion: Literal["none", "mean"]
+    modulation: ModulationPart | None = None
+    peaks: PeaksPart | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DetectorSpec":
+        if not self.components or len(set(self.components)) != len(self.components):
+            raise ValueError(f"components must be one or more, each once, got {list(self.components)}")
+        if (self.fusion == "none") != (len(self.components) == 1):
+            raise ValueError(f"fusion must be none with one component and mean with several, got {self.fusion}")
+        for name in ("modulation", "peaks"):
+            if (getattr(self, name) is not None) != (name in self.components):
+                raise ValueError(f"{name} must be there exactly where components hold {name}")
+        return self
+
+
+class DetectorPart(DetectorSpec):
+    """The same with the error of reconstruction. `statistics` is missing where a foreign model came without any."""
+
     error: Literal["mse", "mae"]
-    fusion: Literal["none"]
     statistics: FileRef | None = None
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> "DetectorPart":
+        if self.statistics is None and self.components != ("reconstruction",):
+            raise ValueError(f"statistics must be there for components {', '.join(self.components)}")
+        return self
 
 
 class CalibrationPart(_Part):
@@ -56,6 +94,7 @@ class CalibrationPart(_Part):
     parameters: Mapping[str, Positive] = {}
     threshold: Positive
     file_threshold: Positive
+    tick_threshold: Positive | None = None  # of a single tick, for an anomaly's onset; without it `threshold`
     n_segments: NotNegative
     n_blocks: NotNegative = 0  # of time, nearly independent
     n_recordings: NotNegative
@@ -112,6 +151,9 @@ class Manifest(_Part):
                 raise ValueError(f"model.{key} must rise, got {list(frames)}")
         if self.tick_frames % self.window.hop_frames:
             raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
+        lag = max(self.detector.modulation.lags_frames) if self.detector.modulation is not None else 0
+        if lag >= self.tick_frames:
+            raise ValueError(f"detector.modulation.lags_frames must be below tick_frames ({self.tick_frames}), got {lag}")
         if self.rule.raise_k <= self.segment_ticks:
             raise ValueError(
                 f"rule.raise_k must be above segment_ticks ({self.segment_ticks}), else one bang raises, got {self.rule.raise_k}"

@@ -1,40 +1,86 @@
 """`statistics.npz`: what a bundle knows of normal sound, as plain arrays (never pickle)."""
 
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from monitor.core.arrays import F64
 from monitor.core.bands import Expected
+from monitor.core.detector import Feature, Normal
 from monitor.core.errors import BundleError
 
-_KEYS = ("expected_mean_db", "expected_spread_db")
+_NONE: Mapping[str, Normal] = MappingProxyType({})
+_POSITIVE = ("expected_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
 
 
-def read_statistics(content: bytes, *, n_bands: int) -> Expected:
-    """The expected spectrum of a bundle; BundleError names the array that is missing or has another shape."""
+@dataclass(frozen=True)
+class Statistics:
+    """The expected spectrum; what is normal of each feature, by its name; each component's typical raw number.
+
+    `typical` is empty where there is one component, whose raw number is the score.
+    """
+
+    expected: Expected
+    normals: Mapping[str, Normal]
+    typical: tuple[float, ...]
+
+
+def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature] = (), n_components: int = 1) -> Statistics:
+    """The statistics of a bundle; BundleError names the array that is missing, of another shape or not a number."""
+    shapes = _shapes(n_bands, features, n_components)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            if not isinstance(arrays, NpzFile):
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
-            if set(arrays.files) != set(_KEYS):
-                raise BundleError(f"statistics must hold {', '.join(_KEYS)}, got {', '.join(sorted(arrays.files)) or 'nothing'}")
-            mean, spread = (np.asarray(arrays[key], np.float32) for key in _KEYS)
+            if set(archive.files) != set(shapes):
+                raise BundleError(
+                    f"statistics must hold {', '.join(shapes)}, got {', '.join(sorted(archive.files)) or 'nothing'}"
+                )
+            arrays = {key: np.asarray(archive[key], np.float32) for key in shapes}
     except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"statistics cannot be read: {error}") from error
-    for key, array in zip(_KEYS, (mean, spread), strict=True):
-        if array.shape != (n_bands,) or not np.isfinite(array).all():
-            raise BundleError(f"statistics.{key} must be ({n_bands},) finite numbers, got {array.shape}")
-    if not (spread > 0).all():
-        raise BundleError(f"statistics.expected_spread_db must be above 0, got {spread.min():g}")
-    return Expected(mean, spread)
+    for key, shape in shapes.items():
+        if arrays[key].shape != shape or not np.isfinite(arrays[key]).all():
+            raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
+        if key.endswith(_POSITIVE) and not (arrays[key] > 0).all():
+            raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
+    normals = {feature.name: Normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
+    typical = tuple(float(value) for value in arrays.get("typical", ()))
+    return Statistics(Expected(arrays["expected_mean_db"], arrays["expected_spread_db"]), normals, typical)
 
 
-def write_statistics(expected: Expected) -> bytes:
+def write_statistics(expected: Expected, *, normals: Mapping[str, Normal] = _NONE, typical: Sequence[float] = ()) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
+    arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
+    for name, normal in normals.items():
+        arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
+    if typical:
+        arrays["typical"] = np.array(typical, np.float32)
     buffer = io.BytesIO()
-    np.savez(buffer, expected_mean_db=expected.mean_db, expected_spread_db=expected.spread_db)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"expected_mean_db": (n_bands,), "expected_spread_db": (n_bands,)}
+    for feature in features:
+        n = feature.n_values
+        shapes |= dict(zip(_normal_keys(feature), ((n,), (n,), (n, n)), strict=True))
+    if n_components > 1:
+        shapes["typical"] = (n_components,)
+    return shapes
+
+
+def _normal_keys(feature: Feature) -> tuple[str, str, str]:
+    return f"{feature.name}_mean", f"{feature.name}_scale", f"{feature.name}_whitening"
+
+
+def _f64(array: object) -> F64:
+    return np.asarray(array, np.float64)

@@ -33,7 +33,8 @@ class Pipeline:
     """Listen to one machine: score, decide, tell. One path for live sound and recordings.
 
     With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
-    the amplitude that is expected to the one that is heard.
+    the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
+    theirs, for an anomaly's onset.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Pipeline:
         scorer: Scorer,
         *,
         threshold: float,
+        tick_threshold: float | None = None,
         rule: Rule,
         expected: Expected | None,
         identity: Identity,
@@ -49,6 +51,7 @@ class Pipeline:
     ) -> None:
         self._scorer = scorer
         self._threshold = threshold
+        self._tick_threshold = tick_threshold or threshold
         self._rule = rule
         self._expected = expected
         self._limits_hz = scorer.spec.front_end.band_limits_hz()
@@ -140,7 +143,7 @@ class Pipeline:
         return self._end(tick.stop, "lost")
 
     def _hear(self, tick: TickScore, ratio: float | None) -> Event | None:
-        tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._threshold
+        tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
         if tick_ratio is None:
             self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
             return None

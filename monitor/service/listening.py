@@ -19,6 +19,7 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
     return Pipeline(
         scorer,
         threshold=bundle.manifest.calibration.threshold,
+        tick_threshold=bundle.manifest.calibration.tick_threshold,
         rule=bundle.manifest.rule,
         expected=bundle.expected,
         identity=identity,
