@@ -77,7 +77,9 @@ class Config(Section):
     """Where the service's control socket is; the service's is given by systemd."""
 
     mqtt: Annotated[MqttConfig, BeforeValidator(left_out)] = MqttConfig()
-    machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(default_factory=dict)
+    machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
+        default_factory=dict, json_schema_extra={"additionalProperties": False}
+    )
     """What this computer listens to, by the id that topics and events use."""
 
     @model_validator(mode="after")
