@@ -7,9 +7,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,22 +19,30 @@ from monitor.core.errors import StethosError, UsageError
 
 if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
-    from monitor.service.machine_feed import Publish
 
+COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
+    "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
+    "record": "record normal sound for training, as FLAC clips",
+    "check-config": "print the effective settings, and what is wrong with them",
+    "mqtt-test": "try the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "support": "pack facts for a bug report, without secrets and without sound",
+}
 EXIT_ANOMALY = 3
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 config or bundle refused)."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(argv).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _replay(arguments)
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
     except StethosError as error:
         print(f"monitor: error: {error}", file=sys.stderr)
         return error.exit_status
@@ -53,7 +62,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from monitor.bundle import load_bundle
-    from monitor.config import load_config
+    from monitor.config import IdleConfig, load_config
+    from monitor.service.machine_feed import Published
     from monitor.service.replay import EPOCH, Replay, replay
     from monitor.sinks.jsonl import JsonLines
 
@@ -71,7 +81,8 @@ def _replay(arguments: argparse.Namespace) -> int:
             real_time=arguments.speed == "1",
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
-            publish=_publisher(config.node, config.mqtt, stack) if arguments.publish else None,
+            outlet=Published(_publisher(config.node, config.mqtt, stack)) if arguments.publish else None,
+            idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
         )
         stack.enter_context(logging_redirect_tqdm())
         outcome = replay(arguments.replay, job)
@@ -93,7 +104,7 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
     return arguments.machine, known[arguments.machine].bundle
 
 
-def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "Publish":
+def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
     from monitor.sinks.publisher import MqttPublisher
 
     publisher = MqttPublisher(mqtt, node=node)
@@ -101,17 +112,27 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "Publish":
     return publisher.publish
 
 
-def _parser() -> argparse.ArgumentParser:
+def _daemon(arguments: argparse.Namespace) -> int:
+    """Listen; or, with `--replay`, replay."""
+    if arguments.replay is not None:
+        return _replay(arguments)
+    from monitor.service.daemon import run_daemon
+
+    return run_daemon(arguments.config, os.environ)
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="monitor",
-        description="Listen to a machine and tell when its sound changes. This version replays recordings.",
-        epilog="Exit status: 0 done, 1 a file or the broker failed, 2 usage, 3 anomaly found (--fail-on-anomaly), "
+        description="Listen to machines and tell over MQTT when their sound changes. Without a command: the daemon.",
+        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
         "78 configuration or bundle refused.",
     )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (configs/monitor.yaml explains every key)")
+    _add_config(parser, None)
+    parser.set_defaults(run=_daemon)
     group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line an event and a file")
-    group.add_argument("--replay", type=Path, nargs="+", required=True, metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
+    group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
     group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
     group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
     group.add_argument("--channel", type=_channel, metavar="N", help="use channel N, from 1 (default: the mean of all)")
@@ -120,7 +141,22 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
     group.add_argument("--publish", action="store_true", help="send events to the configured MQTT broker, too")
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        _add_config(command, argparse.SUPPRESS)
+        if name in argv:  # imported when it is meant
+            module = import_module(f"monitor.service.{name.replace('-', '_')}")
+            if hasattr(module, "add_arguments"):
+                module.add_arguments(command)
+            command.set_defaults(run=module.run)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """`--config FILE`, before or after a command."""
+    text = "configuration (configs/monitor.yaml explains every key)"
+    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
 
 
 def _utc(text: str) -> datetime:

@@ -1,5 +1,6 @@
 """`monitor check-config`: what is set, what that comes to, and everything that is wrong with it."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,12 @@ from monitor.core.errors import ConfigError, StethosError
 EXIT_REFUSED = 78
 
 
-def run(config_path: Path | None) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """`monitor check-config --config FILE`."""
+    return check(arguments.config)
+
+
+def check(config_path: Path | None) -> int:
     """Print the effective settings as YAML and a line for each bundle; problems go to stderr. Exit status 0 or 78.
 
     No secret can be among the settings: the configuration names files and credentials, and refuses a password.

@@ -1,5 +1,7 @@
 """`monitor mqtt-test`: go the way to the broker step by step, and say of the step that fails what the cause may be."""
 
+import argparse
+import os
 import socket
 import ssl
 import time
@@ -7,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from monitor.config import MqttConfig
+from monitor.config import MqttConfig, load_config
 from monitor.core.errors import SinkError
 from monitor.sinks.causes import alert, explain
 from monitor.sinks.credentials import tls_context
@@ -16,7 +18,13 @@ from monitor.sinks.mqtt import Acknowledged, Received, Session
 TIMEOUT_S = 5.0
 
 
-def run(config: MqttConfig, node: str) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """`monitor mqtt-test --config FILE`."""
+    config = load_config(arguments.config, os.environ)
+    return try_broker(config.mqtt, config.node)
+
+
+def try_broker(config: MqttConfig, node: str) -> int:
     """Print one line a step, up to the first that fails; returns 0 when all went well, else 1."""
     trial = Trial(config, node)
     steps: dict[str, Callable[[], str]] = {

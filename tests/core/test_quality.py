@@ -33,7 +33,7 @@ def test_what_is_no_sound_is_named(name: str, samples: np.typing.NDArray[np.floa
 
 
 def test_a_quiet_16_bit_microphone_is_no_dropout() -> None:
-    samples = np.round(noise(1, 16_000, level=1e-4) * 32768).astype(np.float32) / 32768
+    samples = (np.round(noise(1, 16_000, level=1e-4) * 32768) / 32768).astype(np.float32)
     assert 0.05 < np.mean(samples == 0.0) < 0.5
     assert measure_quality(samples).reason is None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from monitor.service.check_config import run
+from monitor.service.check_config import check
 
 
 @pytest.fixture(autouse=True)
@@ -28,19 +28,19 @@ def test_the_effective_settings_are_yaml_that_gives_the_same_again(
     tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STETHOS_MQTT__PORT", "1999")
-    assert run(write(tmp_path, f"node: '007'\nmachines: {{fan: {{bundle: {demo_bundle}, channel: 2}}}}\n")) == 0
+    assert check(write(tmp_path, f"node: '007'\nmachines: {{fan: {{bundle: {demo_bundle}, channel: 2}}}}\n")) == 0
     printed = capsys.readouterr().out
     settings = yaml.safe_load(printed)
     assert (settings["node"], settings["mqtt"]["port"], settings["mqtt"]["prefix"]) == ("007", 1999, "stethos")
     assert settings["machines"]["fan"]["channel"] == 2
     assert settings["machines"]["fan"]["idle"] == {"below_dbfs": "learned", "means": "idle"}
-    assert run(write(tmp_path, printed)) == 0
+    assert check(write(tmp_path, printed)) == 0
     assert capsys.readouterr().out == printed
 
 
 def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = f"machines:\n  a: {{bundle: {demo_bundle}}}\n  b: {{bundle: {demo_bundle}, microphone: 'index:2'}}\n"
-    assert run(write(tmp_path, text)) == 0
+    assert check(write(tmp_path, text)) == 0
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
     assert a.startswith("# a: demo-fan@")
     assert a.endswith("16000 Hz, threshold 3.688 set on 0.13 hours of normal sound")
@@ -49,7 +49,7 @@ def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsy
 
 def test_every_wrong_key_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, "nodes: hall\nmqtt: {port: 0}\nmachines: {fan: {bundle: b, channel: none}}\n")
-    assert run(path) == 78
+    assert check(path) == 78
     printed = capsys.readouterr()
     assert printed.out == ""
     assert errors(printed.err) == [
@@ -70,7 +70,7 @@ machines:
   good: {{bundle: {demo_bundle}}}
   broken: {{bundle: broken}}
 """
-    assert run(write(tmp_path, text)) == 78
+    assert check(write(tmp_path, text)) == 78
     printed = capsys.readouterr()
     assert "# good: demo-fan@" in printed.out
     assert [line.split(": ")[0] for line in errors(printed.err)] == [
@@ -83,7 +83,7 @@ machines:
 
 
 def test_no_machine_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(write(tmp_path, "node: hall\nmachines:\n")) == 78
+    assert check(write(tmp_path, "node: hall\nmachines:\n")) == 78
     assert errors(capsys.readouterr().err) == ["machines must name at least one, got none: there is nothing to listen to"]
 
 
@@ -91,12 +91,12 @@ def test_the_password_itself_is_never_printed(tmp_path: Path, demo_bundle: Path,
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n")
     text = f"mqtt: {{user: fan, password_file: secret}}\nmachines: {{fan: {{bundle: {demo_bundle}}}}}\n"
-    assert run(write(tmp_path, text)) == 0
+    assert check(write(tmp_path, text)) == 0
     printed = capsys.readouterr()
     assert str(secret) in printed.out
     assert "hunter2" not in printed.out + printed.err
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path / "nowhere.yaml") == 78
+    assert check(tmp_path / "nowhere.yaml") == 78
     assert errors(capsys.readouterr().err) == [f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MqttConfig
-from monitor.service.mqtt_test import run
+from monitor.service.mqtt_test import try_broker
 from tests.broker import Broker, Watcher, free_port, running_broker
 from tests.certificates import Authority
 from tests.sinks.test_secure import as_user, shipped_broker, tls_settings
@@ -30,7 +30,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 def tried(capsys: pytest.CaptureFixture[str], **settings: object) -> tuple[int, dict[str, str]]:
     """The exit status, and each step's verdict."""
     capsys.readouterr()
-    status = run(MqttConfig.model_validate({"host": "localhost", **settings}), "hall-2")
+    status = try_broker(MqttConfig.model_validate({"host": "localhost", **settings}), "hall-2")
     lines = capsys.readouterr().out.splitlines()[1:]
     return status, {line[2:12].strip(): line[12:] for line in lines}
 

@@ -17,6 +17,7 @@ ALLOWED = {
     "monitor.sinks": {"monitor.sinks", "monitor.config", "monitor.core"},
     "monitor.config": {"monitor.config", "monitor.bundle", "monitor.core"},
     "monitor.service": {
+        "monitor",  # its version
         "monitor.service",
         "monitor.sources",
         "monitor.sinks",

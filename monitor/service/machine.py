@@ -1,0 +1,150 @@
+"""One machine that is listened to: from its microphone to what is said of it."""
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from monitor.bundle import Bundle
+from monitor.config import MachineConfig
+from monitor.core.block import Block
+from monitor.core.errors import ScoreError
+from monitor.core.event import EndReason, Identity
+from monitor.core.pipeline import Step
+from monitor.service.listening import make_pipeline, make_scorer
+from monitor.service.machine_feed import MachineFeed, Outlet
+from monitor.sources.microphone import Microphone
+
+log = logging.getLogger(__name__)
+DEAF_EVERY_S = 1.0  # how often a machine without a microphone is told that time passes
+STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
+
+
+@dataclass(frozen=True)
+class Listened:
+    """What a machine is made of; equal where a reload changes nothing for it."""
+
+    settings: MachineConfig
+    bundle_id: str
+
+
+class Machine:
+    """A machine and its microphone, pipeline and messages. Called by one thread, which it never holds up."""
+
+    def __init__(
+        self, name: str, settings: MachineConfig, bundle: Bundle, microphone: Microphone, outlet: Outlet, *, node: str
+    ) -> None:
+        self.name = name
+        self.bundle = bundle
+        self.made_of = Listened(settings, bundle.id)
+        self.microphone = microphone
+        self._outlet = outlet
+        self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
+        identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
+        self._pipeline = make_pipeline(
+            bundle, make_scorer(bundle, settings.idle), settings.idle, identity=identity, timeline=self._tap.timeline
+        )
+        self._feed = MachineFeed(outlet, machine=name, threshold=bundle.manifest.calibration.threshold)
+        self._deaf_at = self._progress_at = self._heard_at = time.monotonic()
+        self._hears = True
+        self._score_error: str | None = None
+        self.last: Step | None = None
+        self.gap_s = 0.0
+        self._heard_until = 0
+
+    def listen(self) -> None:
+        """Take what has arrived; where nothing can arrive, let time pass."""
+        for block in self._tap.blocks():
+            self._count_gap(block)
+            try:
+                for step in self._pipeline.push(block):
+                    self._progress_at = time.monotonic()
+                    self._score_error = None
+                    self._take(step)
+            except ScoreError as error:
+                self._fail(error)
+        reason = self._deaf_because()
+        if reason is None:
+            if self.microphone.opened is not None:
+                self._feed.available(True)
+            return
+        now = time.monotonic()
+        self._progress_at = now  # a published wait for the device
+        if now - self._deaf_at >= DEAF_EVERY_S or self._hears:
+            self._hears, self._deaf_at = False, now
+            self._take(self._pipeline.deaf(self._tap.now, reason))
+        self._feed.available(False)
+
+    def stalled_s(self) -> float:
+        """How long it has made no progress that it should have made; 0 while it does."""
+        waited = time.monotonic() - self._progress_at
+        return waited if waited > STALLED_AFTER_S else 0.0
+
+    def stop(self, reason: EndReason) -> None:
+        """End an open event and say that nobody listens any more."""
+        event = self._pipeline.close(reason)
+        if event is not None:
+            self._outlet.event(event)
+        self._feed.silent("unknown", reason, datetime.now(timezone.utc))
+        self._feed.available(False)
+        self._tap.close()
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the last sound was heard."""
+        return time.monotonic() - self._heard_at
+
+    def in_words(self) -> str:
+        """Its state for a person."""
+        if self.last is None:
+            return f"{self.name} starting"
+        return f"{self.name} {self.last.state}" + (f" ({self.last.reason})" if self.last.reason else "")
+
+    def status(self) -> dict[str, Any]:
+        """How it is, for people and tools."""
+        step, trouble = self.last, self.microphone.trouble
+        detail = self._tap.trouble if trouble is None else trouble.detail
+        return {
+            "state": "starting" if step is None else step.state,
+            "reason": None if step is None else step.reason,
+            "ratio": None if step is None or step.ratio is None else round(step.ratio, 4),
+            "rms_dbfs": None if step is None or step.tick.rms_dbfs is None else round(step.tick.rms_dbfs, 1),
+            "bundle": self.bundle.id,
+            "microphone": self.made_of.settings.microphone,
+            "trouble": detail,
+            "gap_s": round(self.gap_s, 3),
+        }
+
+    def _deaf_because(self) -> str | None:
+        """The reason for which nothing can arrive; None while it can."""
+        trouble = self.microphone.trouble
+        if trouble is not None:
+            return f"microphone_{trouble.reason}"
+        return "microphone_channel" if self._tap.trouble else None
+
+    def _take(self, step: Step) -> None:
+        if self.last is None or (step.state, step.reason) != (self.last.state, self.last.reason):
+            why = step.reason or ("no score yet" if step.ratio is None else f"{step.ratio:.2f} x the threshold")
+            log.info("%s: %s (%s)", self.name, step.state, why)
+        if step.event is not None:
+            event = step.event
+            log.warning(
+                "%s: event %s %s: %.2f x the threshold; %s", self.name, event.id, event.event_type, event.ratio, event.summary
+            )
+        self._feed.step(step, self._tap.timeline)
+        self.last = step
+
+    def _count_gap(self, block: Block) -> None:
+        self.gap_s += (block.start - self._heard_until) / self._tap.timeline.sample_rate_hz
+        self._heard_until = block.start + len(block.samples)
+        self._hears = True
+        self._heard_at = time.monotonic()
+
+    def _fail(self, error: ScoreError) -> None:
+        """A score that is no number says nothing of the machine."""
+        if self._score_error != str(error):
+            self._score_error = str(error)
+            log.error("%s: %s", self.name, error)
+        self._take(self._pipeline.deaf(self._tap.now, "score_error"))

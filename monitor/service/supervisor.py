@@ -1,0 +1,134 @@
+"""Which machines are listened to with which microphones, and what a changed configuration changes of that."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.config import Config
+from monitor.core.errors import ConfigError, StethosError
+from monitor.service.machine import Listened, Machine
+from monitor.service.machine_feed import MachineFeed, Outlet
+from monitor.sources.microphone import Microphone
+
+log = logging.getLogger(__name__)
+Key = tuple[str, int | None]  # what opens a microphone: its selector and rate
+
+
+def load_bundles(config: Config) -> dict[str, Bundle]:
+    """The bundle of every enabled machine; ConfigError or BundleError names the first that cannot be used."""
+    if not config.machines:
+        raise ConfigError("machines: must name at least one machine (configs/monitor.yaml explains every key), got none")
+    loaded = {}
+    for name, settings in config.machines.items():
+        if settings.enabled:
+            try:
+                loaded[name] = load_bundle(settings.bundle)
+            except StethosError as error:
+                raise ConfigError(f"machines.{name}.bundle: {error}") from error
+    return loaded
+
+
+class Supervisor:
+    """The machines of this node and their microphones. All calls come from one thread."""
+
+    def __init__(self, outlet: Outlet, *, node: str) -> None:
+        self._outlet = outlet
+        self._node = node
+        self._microphones: dict[Key, Microphone] = {}
+        self.machines: dict[str, Machine] = {}
+
+    def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
+        """Listen to what the configuration says; a machine for which nothing has changed does not notice."""
+        wanted = {name: config.machines[name] for name in bundles}
+        for name, machine in list(self.machines.items()):
+            settings = wanted.get(name)
+            if settings is None or Listened(settings, bundles[name].id) != machine.made_of:
+                machine.stop("reloaded" if settings is not None else "disabled")
+                del self.machines[name]
+        keys = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in wanted.items()}
+        for key in set(self._microphones) - set(keys.values()):
+            self._microphones.pop(key).close()
+        for name, settings in wanted.items():
+            if name not in self.machines:
+                microphone = self._microphone(keys[name], bundles[name])
+                self.machines[name] = Machine(name, settings, bundles[name], microphone, self._outlet, node=self._node)
+        for name, settings in config.machines.items():
+            if not settings.enabled:
+                self._say_disabled(name)
+
+    def poll(self) -> None:
+        """Take what the microphones have heard; about ten times a second."""
+        for microphone in self._microphones.values():
+            microphone.poll()
+        for machine in self.machines.values():
+            machine.listen()
+
+    def stop(self) -> None:
+        """End what is open, and every child process."""
+        for machine in self.machines.values():
+            machine.stop("shutdown")
+        for microphone in self._microphones.values():
+            microphone.close()
+        self.machines.clear()
+        self._microphones.clear()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every microphone either runs or has said why not."""
+        return all(one.trouble is not None or one.device is not None for one in self._microphones.values())
+
+    def stalled(self) -> str | None:
+        """What should make progress and does not."""
+        late = [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
+        return ", ".join(late) or None
+
+    def status(self) -> dict[str, Any]:
+        """Each machine and each microphone."""
+        return {
+            "machines": {name: machine.status() for name, machine in self.machines.items()},
+            "microphones": [_describe(one) for one in self._microphones.values()],
+        }
+
+    def in_words(self) -> str:
+        """The machines' states in one line."""
+        return "; ".join(machine.in_words() for machine in self.machines.values()) or "no machine is enabled"
+
+    def counts(self) -> dict[str, Any]:
+        """What was missed, over all machines, and the age of the oldest last frame."""
+        ages = [machine.age_s for machine in self.machines.values()]
+        return {
+            "overruns": sum(one.counts.overruns for one in self._microphones.values()),
+            "gap_s": round(sum(machine.gap_s for machine in self.machines.values()), 3),
+            "last_frame_age_s": round(max(ages), 1) if ages else None,
+        }
+
+    @property
+    def microphones(self) -> list[Microphone]:
+        """Those that are listened to."""
+        return list(self._microphones.values())
+
+    def _microphone(self, key: Key, bundle: Bundle) -> Microphone:
+        if key not in self._microphones:
+            selector, rate_hz = key
+            wanted_hz = bundle.manifest.front_end.sample_rate_hz
+            self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz)
+        return self._microphones[key]
+
+    def _say_disabled(self, name: str) -> None:
+        feed = MachineFeed(self._outlet, machine=name, threshold=None)
+        feed.silent("disabled", None, datetime.now(timezone.utc))
+        feed.available(False)
+
+
+def _describe(microphone: Microphone) -> dict[str, Any]:
+    trouble = microphone.trouble
+    return {
+        "selector": microphone.selector,
+        "device": microphone.device,
+        "trouble": None if trouble is None else trouble.reason,
+        "detail": None if trouble is None else trouble.detail,
+        **asdict(microphone.counts),
+    }

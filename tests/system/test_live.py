@@ -1,0 +1,206 @@
+"""The whole daemon on a real PortAudio microphone and a real broker, judged by what a subscriber sees."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.broker import Broker, running_broker
+from tests.listener import PERSISTENT, Listener
+from tests.replay.command import monitor
+from tests.rig import VirtualMicrophone, virtual_microphone
+from tests.service.daemon_process import DaemonProcess, wait_for
+
+LONG = bool(os.environ.get("LONG_TESTS"))
+RATE_HZ = 16000  # of the recordings: nobody resamples on the way
+PARTS = (0, 15), (56, 84), (88, 128)  # normal, faulty, repaired: seconds of the demo's recording
+
+
+@dataclass
+class Rig:
+    microphone: VirtualMicrophone
+    broker: Broker
+    daemon: DaemonProcess
+    listener: Listener
+
+    def since(self, end: str, at: float) -> list[str]:
+        return [one.payload for one in self.listener.on(end, since=at)]
+
+    def wait_for(self, end: str, payload: str, *, since: float, within_s: float) -> float:
+        """Wait for a payload that begins so, or a state of that name; seconds after `since` at which it came."""
+
+        def found() -> list[float]:
+            return [one.at for one in self.listener.on(end, since=since) if _says(one.payload, payload)]
+
+        wait_for(
+            found, within_s=within_s, what=f"{end} {payload}; heard {self.since(end, since)[-3:]}\n{self.daemon.log[-3000:]}"
+        )
+        return found()[0] - since
+
+
+def _says(payload: str, what: str) -> bool:
+    return json.loads(payload)["state"] == what if payload.startswith("{") else payload == what
+
+
+@pytest.fixture
+def rig(tmp_path: Path, demo_bundle: Path) -> Iterator[Rig]:
+    with virtual_microphone(tmp_path / "audio", rate_hz=RATE_HZ) as microphone, running_broker(tmp_path, PERSISTENT) as broker:
+        (tmp_path / "daemon").mkdir()
+        daemon = DaemonProcess(tmp_path / "daemon", microphone.environment)
+        daemon.config.write_text(
+            f"node: pi\nmqtt: {{port: {broker.port}, keepalive_s: 5, reconnect_min_s: 0.2, reconnect_max_s: 1.0}}\n"
+            f"machines:\n  fan: {{bundle: {demo_bundle}, microphone: 'name:mic', microphone_rate_hz: {RATE_HZ}}}\n"
+        )
+        with Listener(broker) as listener, daemon:
+            yield Rig(microphone, broker, daemon, listener)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, demo_fault: Path) -> Path:
+    """The demo's recording; without --long only what is needed for a start and an end."""
+    if LONG:
+        return demo_fault
+    path = tmp_path_factory.mktemp("scene") / "scene.flac"
+    sound, _ = soundfile.read(demo_fault, dtype="float32")
+    soundfile.write(path, np.concatenate([sound[a * RATE_HZ : b * RATE_HZ] for a, b in PARTS]), RATE_HZ)
+    return path
+
+
+def test_a_microphone_gives_the_same_events_as_the_recording(rig: Rig, scene: Path, demo_bundle: Path) -> None:
+    replayed = monitor("--replay", scene, "--model", demo_bundle).events
+    assert [(event["event_type"], event["end_reason"]) for event in replayed][-1] == ("end", "cleared")
+    rig.daemon.start().ready()
+    rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
+    began_utc, player = time.time(), rig.microphone.play(scene)
+    player.wait(300)
+    wait_for(lambda: len(rig.listener.events()) >= len(replayed), within_s=20.0, what=f"events\n{rig.daemon.log}")
+    live = rig.listener.events()
+    assert [(e["event_type"], e["seq"], e["end_reason"]) for e in live] == [
+        (e["event_type"], e["seq"], e["end_reason"]) for e in replayed
+    ]
+    for heard, expected in zip(live, replayed, strict=True):
+        assert heard["peak_ratio"] == pytest.approx(expected["peak_ratio"], rel=0.02), (heard, expected)
+        onset_s = _unix(heard["onset_ts"]) - began_utc
+        assert onset_s == pytest.approx(_unix(expected["onset_ts"]), abs=1.5), (heard, expected)
+
+
+def _unix(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def normal_for_ever(folder: Path, demo_normal: Path) -> Path:
+    """Enough normal sound for a whole test."""
+    normal, _ = soundfile.read(demo_normal, dtype="float32")
+    path = folder / "normal.wav"
+    soundfile.write(path, np.tile(normal, 60), RATE_HZ)
+    return path
+
+
+def test_a_microphone_that_fails_is_said_and_heard_again(rig: Rig, tmp_path: Path, demo_normal: Path) -> None:
+    sound = normal_for_ever(tmp_path, demo_normal)
+    rig.microphone.play(sound)
+    rig.daemon.start().ready()
+    rig.wait_for("fan/state", "normal", since=0.0, within_s=30.0)
+    for _ in range(5 if LONG else 1):
+        for how in ("killed", "frozen", "broker", "both"):
+            _one_round(rig, how, sound)
+    ids = [(one.json["id"], one.json["seq"]) for one in rig.listener.on("/event")]
+    assert len(ids) == len(set(ids))
+    assert rig.listener.events() == []  # normal sound all along
+    status, took_s = rig.daemon.stop()
+    assert status == 0
+    assert took_s < 5.0
+    wait_for(
+        lambda: rig.since("pi/status", 0.0)[-1:] == ["offline"],
+        within_s=5.0,
+        what=f"offline {rig.listener.on('pi/status')} {rig.daemon.log}",
+    )
+    assert rig.since("fan/anomaly", 0.0)[-1] == "None"
+    assert rig.since("fan/availability", 0.0)[-1] == "offline"
+
+
+def _one_round(rig: Rig, how: str, sound: Path) -> None:
+    began = time.monotonic()
+    if how in ("broker", "both"):
+        rig.broker.kill()
+    if how in ("killed", "both"):
+        rig.microphone.kill()
+    if how == "frozen":
+        rig.microphone.freeze()
+    if how in ("killed", "frozen"):
+        assert rig.wait_for("fan/availability", "offline", since=began, within_s=15.0) < 8.0
+        rig.wait_for("fan/state", "unknown", since=began, within_s=5.0)
+        deaf_since = time.monotonic()
+        time.sleep(2.0)
+        assert "normal" not in [json.loads(text)["state"] for text in rig.since("fan/state", deaf_since)]
+        assert rig.since("fan/anomaly", began)[-1:] == ["None"]
+    else:
+        time.sleep(6.0)
+    back = time.monotonic()
+    if how in ("broker", "both"):
+        rig.broker.start()
+    if how in ("killed", "both"):
+        rig.microphone.start()
+        rig.microphone.play(sound)
+    if how == "frozen":
+        rig.microphone.thaw()
+    rig.wait_for("fan/availability", "online", since=back, within_s=20.0)
+    if how != "broker":
+        rig.wait_for("fan/state", "normal", since=back, within_s=40.0)
+    if how in ("broker", "both"):
+        wait_for(
+            lambda: [one for one in rig.listener.on("pi/status", since=back) if (one.payload, one.retained) == ("online", False)],
+            within_s=20.0,
+            what="the daemon's return to the broker",
+        )
+
+
+def test_two_machines_and_a_reload(rig: Rig, tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
+    """A second machine without a microphone disturbs nobody; a reload keeps what has not changed."""
+    rig.microphone.play(normal_for_ever(tmp_path, demo_normal))
+    text = rig.daemon.config.read_text()
+    rig.daemon.config.write_text(text + f"  pump: {{bundle: {demo_bundle}, microphone: 'name:nothing-of-that-name'}}\n")
+    rig.daemon.start().ready()
+    rig.wait_for("pump/availability", "offline", since=0.0, within_s=10.0)
+    rig.wait_for("pump/state", "unknown", since=0.0, within_s=10.0)
+    assert rig.listener.on("pump/state")[-1].json["reason"] == "microphone_absent"
+    rig.wait_for("fan/state", "normal", since=0.0, within_s=30.0)
+    at = time.monotonic()
+    rig.daemon.config.write_text(text + "  pump: {bundle: nowhere}\n")
+    rig.daemon.signal(signal.SIGHUP)
+    wait_for(lambda: "reload refused, the old settings stay" in rig.daemon.log, within_s=10.0, what="refusal")
+    rig.daemon.config.write_text(text)
+    rig.daemon.signal(signal.SIGHUP)
+    wait_for(lambda: "reloaded: fan normal" in rig.daemon.log, within_s=10.0, what=f"reload\n{rig.daemon.log}")
+    rig.wait_for("pump/availability", "", since=at, within_s=5.0)
+    assert {state["state"] for state in map(json.loads, rig.since("fan/state", at))} <= {"normal"}
+    assert rig.since("fan/availability", at) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("bundle: nowhere", "machines.fan.bundle"), ("bundle: x, chanel: 1", "machines.fan.chanel")]
+)
+def test_what_cannot_be_started_with_is_refused_in_one_line(tmp_path: Path, change: str, message: str) -> None:
+    daemon = DaemonProcess(tmp_path, {})
+    daemon.config.write_text(f"node: pi\nmachines:\n  fan: {{{change}}}\n")
+    with daemon:
+        daemon.start()
+        wait_for(lambda: daemon.status is not None, within_s=20.0, what="its end")
+        assert daemon.status == 78
+        (line,) = daemon.log.splitlines()
+        assert line.startswith("monitor: error: ")
+        assert message in line
+
+
+def _states(rig: Rig) -> list[dict[str, Any]]:
+    return [one.json for one in rig.listener.on("fan/state")]
