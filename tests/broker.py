@@ -40,7 +40,8 @@ class Broker:
     def start(self) -> None:
         config = self.folder / "mosquitto.conf"
         config.write_text(self.whole or f"listener {self.port} 127.0.0.1\nuser root\n{self.settings}")
-        self._process = subprocess.Popen([find_mosquitto(), "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        self._process = subprocess.Popen([find_mosquitto(), "-c", config], cwd=self.folder, stdout=nowhere, stderr=nowhere)
         for _ in range(200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
