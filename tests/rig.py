@@ -6,24 +6,23 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.conftest import need
 
-ASOUNDRC = (
-    'pcm.mic {{ type pulse server "unix:{0}" device "machine.monitor" hint {{ show on description "virtual microphone" }} }}\n'
-)
+PCM = 'pcm.{0} {{ type pulse server "unix:{1}" device "machine.monitor" hint {{ show on description "virtual microphone" }} }}\n'
 
 
 class VirtualMicrophone:
-    """Several may run side by side. PortAudio sees it as `mic` in processes that have its `environment`."""
+    """Several may run side by side. PortAudio sees it as `name` in processes that have its `environment`."""
 
-    def __init__(self, folder: Path, *, rate_hz: int = 48000, channels: int = 1) -> None:
+    def __init__(self, folder: Path, *, name: str = "mic", rate_hz: int = 48000, channels: int = 1) -> None:
         need(shutil.which("pulseaudio") is not None and shutil.which("paplay") is not None, "pulseaudio and pulseaudio-utils")
         need(any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")), "libasound2-plugins")
         need(any(Path("/usr/lib").glob("*/libportaudio.so.2")), "libportaudio2")
+        self.name = name
         self._socket = folder / "pulse.sock"
         self._sink = f"module-null-sink sink_name=machine rate={rate_hz} channels={channels} norewinds=1"
         self.environment = {
@@ -32,7 +31,8 @@ class VirtualMicrophone:
             "XDG_CONFIG_HOME": str(folder / ".config"),
             "PULSE_SERVER": f"unix:{self._socket}",
         }
-        (folder / ".asoundrc").write_text(ASOUNDRC.format(self._socket))
+        self.pcm = PCM.format(name, self._socket)
+        (folder / ".asoundrc").write_text(self.pcm)
         self._server: subprocess.Popen[bytes] | None = None
         self._players: list[subprocess.Popen[bytes]] = []
 
@@ -91,3 +91,30 @@ def virtual_microphone(folder: Path, *, rate_hz: int = 48000, channels: int = 1)
         yield rig
     finally:
         rig.close()
+
+
+class Rack:
+    """Microphones, each with a server of its own, that processes with its `environment` see side by side."""
+
+    def __init__(self, folder: Path, microphones: Sequence[VirtualMicrophone]) -> None:
+        self.microphones = microphones
+        self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "XDG_CONFIG_HOME": str(folder / ".config")}
+        self._listed = folder / ".asoundrc"
+        self.plug(*microphones)
+
+    def plug(self, *microphones: VirtualMicrophone) -> None:
+        """From now on these are listed, in this order."""
+        self._listed.write_text("".join(one.pcm for one in microphones))
+
+
+@contextmanager
+def virtual_microphones(folder: Path, *names: str, rate_hz: int = 48000, channels: int = 1) -> Iterator[Rack]:
+    """Several that run, in an empty folder."""
+    with ExitStack() as stack:
+        microphones = []
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            microphones.append(VirtualMicrophone(folder / name, name=name, rate_hz=rate_hz, channels=channels))
+            stack.callback(microphones[-1].close)
+            microphones[-1].start()
+        yield Rack(folder, microphones)
