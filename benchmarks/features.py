@@ -55,7 +55,7 @@ def main() -> None:
     hours = (1, 10) if arguments.long else (1,)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        samples = np.concatenate(list(Scene(fan=Fan(0), take=50).chunks(60.0 * MINUTES)))
+        samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
         if arguments.only in (None, "speed"):
             speed(samples, folder)
         if arguments.only != "speed":

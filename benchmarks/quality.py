@@ -1,40 +1,50 @@
-"""Detection quality on real machines: AUC and pAUC (max_fpr 0.1) per recipe, float and int8, beside MLPerf Tiny's model.
+"""Detection quality on real machines, each component and fused, beside the plain autoencoders and MLPerf Tiny's model.
 
-    python -m benchmarks.quality [--recipes dcase,idnn] [--jobs 2]
+    python -m benchmarks.quality [--parts cars,gain,rail,made] [--recipes default,mimii-mel] [--seeds 3] [--jobs 2]
 
-Data: ../shared/data. Toy cars: MLPerf Tiny's 248 feature clips (128 mels), per car, five folds over its 35 normal clips
-(index modulo 5), 28 to train on, 7 and all 27 anomalous ones to score; a recipe's network and training, on the features'
-own front end. MLPerf Tiny's model was trained by its authors on the same cars' training set, which is larger. Slide rail:
-75 normal clips, the same folds; two anomalous clips, whose AUC and percentile among held-out normal ones prove nothing.
-`toyadmos-fft` has a front end of its own, which needs sound: it is there on the slide rail only.
+Data: ../shared/data. Everything is trained and fitted as `train fit` does, one clip in five of those to learn from held
+out for what is typical, and scored by `monitor`'s scorer, int8 unless a column says float. AUC is the mean over cars and
+folds, +- its standard deviation over seeds.
+
+cars   MLPerf Tiny's 248 feature clips (128 mels) of four toy cars, per car, five folds over its 35 normal clips (index
+       modulo 5): 28 to learn from, 7 and all 27 anomalous ones to score; a recipe's network on the features' own front
+       end. MLPerf Tiny's model was trained by its authors on the same cars' training set, which is larger.
+gain   The same with the clips to score 6 dB louder, and 6 dB quieter.
+rail   75 normal clips of a slide rail, the same folds, and two anomalous ones: their percentile among all held-out normal
+       clips, with a 95 % interval. Two clips prove nothing. `toyadmos-fft` has a front end of its own, which needs sound:
+       it is there only.
+made   Four made machines with two faults each, where the plain autoencoder has an AUC of 0.75 (benchmarks/made_machines.py).
 """
 
 import argparse
-import contextlib
-import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from monitor.bundle.bundle import make_scorer
+from benchmarks.judging import aucs, judge, train_judges
+from benchmarks.made_machines import FAULTS_OF, MadeJob, MadeResult, run_made
 from monitor.core.arrays import F32, F64
-from monitor.core.scorer import Scorer
 from train.recipe import Recipe, load_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CARS = ("01", "02", "03", "04")
 RAIL = "slide-rail"
 FOLDS = 5
-RECIPES = ("mimii-mel", "dcase", "idnn", "conv", "toyadmos-fft")
-KINDS = ("float", "int8")
-PUBLISHED = "MLPerf Tiny's model, same clips"
+GAIN_DB = 6.0
+RECIPES = ("default", "mimii-mel", "dcase", "idnn", "conv", "toyadmos-fft")
+PUBLISHED = "MLPerf Tiny's own model"
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+Column = tuple[str, str]  # kind of model, and component or fused
 
 
 @dataclass(frozen=True)
@@ -44,15 +54,20 @@ class Job:
     recipe: str
     machine: str  # a toy car, or the slide rail
     fold: int
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of held-out normal and of anomalous clips, by kind of model."""
+    """Scores of held-out normal and of anomalous clips, by how many dB louder they were made, and by column."""
 
     job: Job
-    normal: dict[str, F64]
-    anomaly: dict[str, F64]
+    normal: dict[float, dict[Column, F64]]
+    anomaly: dict[float, dict[Column, F64]]
+
+    def aucs(self, column: Column, gain_db: float = 0.0) -> tuple[float, float]:
+        """AUC and pAUC of one column."""
+        return aucs(self.normal[gain_db][column], self.anomaly[gain_db][column])
 
 
 def car_recipe(name: str) -> Recipe:
@@ -82,140 +97,177 @@ def slide_rail_features(recipe: Recipe) -> tuple[list[F32], list[F32]]:
     return [frames(path) for path in normal], [frames(path) for path in anomaly]
 
 
-def run(job: Job) -> Result:
-    """Train on the other folds, score this one and the anomalous clips."""
+def run(job: Job, gains_db: Sequence[float] = (0.0,)) -> Result:
+    """Learn from the other folds, score this one and the anomalous clips."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    from train.export import to_tflite
-    from train.features import WindowSet
-    from train.fit import fit_network, representative_windows
-    from train.networks import device_network
-
     recipe = load_recipe(job.recipe) if job.machine == RAIL else car_recipe(job.recipe)
     normal, anomaly = slide_rail_features(recipe) if job.machine == RAIL else car_features(job.machine)
-    training = [clip for i, clip in enumerate(normal) if i % FOLDS != job.fold]
-    held_out = [clip for i, clip in enumerate(normal) if i % FOLDS == job.fold]
-    window = recipe.window
-    windows = WindowSet(training, n_frames=window.n_frames, hop_frames=window.hop_frames)
-    nothing = WindowSet([], n_frames=window.n_frames, hop_frames=window.hop_frames)
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = device_network(fit_network(recipe, windows, nothing, seed=job.fold).model)
-    models = {
-        "float": to_tflite(network, representative=None),
-        "int8": to_tflite(network, representative=representative_windows(recipe, windows)),
-    }
-    scorers = {
-        kind: make_scorer(content, spec=recipe.scorer_spec, layout=recipe.layout, error=recipe.training.loss)
-        for kind, content in models.items()
-    }
+    judges = train_judges(recipe, [c for i, c in enumerate(normal) if i % FOLDS != job.fold], seed=10 * job.seed + job.fold)
+
+    def scores(clips: Iterable[F32]) -> dict[Column, F64]:
+        heard = list(clips)
+        return {(kind, name): found for kind, one in judges.items() for name, found in one.scores(heard).items()}
+
     return Result(
         job,
-        {kind: clip_scores(scorer, held_out) for kind, scorer in scorers.items()},
-        {kind: clip_scores(scorer, anomaly) for kind, scorer in scorers.items()},
+        {gain: scores(clip + np.float32(gain) for clip in normal[job.fold :: FOLDS]) for gain in gains_db},
+        {gain: scores(clip + np.float32(gain) for clip in anomaly) for gain in gains_db},
     )
 
 
-def clip_scores(scorer: Scorer, clips: Sequence[F32]) -> F64:
-    """The whole-file score of each clip, through the pipeline's own windows, quantisation and error."""
-    scores = []
-    for clip in clips:
-        scorer.reset()
-        scorer.push_frames(clip)
-        scores.append(scorer.file_score())
-    return np.array(scores, np.float64)
-
-
-def aucs(normal: F64, anomaly: F64) -> tuple[float, float]:
-    """AUC, and pAUC at a false-positive rate of at most 0.1, standardised."""
-    from sklearn.metrics import roc_auc_score
-
-    labels, scores = np.repeat([0, 1], [len(normal), len(anomaly)]), np.concatenate((normal, anomaly))
-    return float(roc_auc_score(labels, scores)), float(roc_auc_score(labels, scores, max_fpr=0.1))
-
-
-def run_all(jobs: Sequence[Job], *, n_processes: int) -> list[Result]:
+def run_all(jobs: Sequence[Job], *, n_processes: int, gains_db: Sequence[float] = (0.0,)) -> list[Result]:
     """Run jobs side by side."""
+    return side_by_side(partial(run, gains_db=gains_db), jobs, n_processes=n_processes)
+
+
+def side_by_side(work: Callable[[_Job], _Result], jobs: Sequence[_Job], *, n_processes: int) -> list[_Result]:
+    """What the work makes of each job, in processes of their own."""
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        return list(tqdm(pool.map(run, jobs), total=len(jobs), desc="folds", disable=None, leave=False))
+        return list(tqdm(pool.map(work, jobs), total=len(jobs), desc="jobs", disable=None, leave=False))
 
 
-def mlperf_scores(kind: str, clips: Sequence[F32]) -> F64:
+def run_published(car: str, fold: int, gains_db: Sequence[float]) -> Result:
     """MLPerf Tiny's own model on the same clips."""
-    content = (DATA / "toycar-ad01" / "models" / f"ad01_{'fp32' if kind == 'float' else kind}.tflite").read_bytes()
-    return clip_scores(make_scorer(content, spec=load_recipe("dcase").scorer_spec, layout="flat", error="mse"), clips)
+    recipe = load_recipe("dcase")
+    normal, anomaly = car_features(car)
+
+    def scores(clips: Sequence[F32], gain: float) -> dict[Column, F64]:
+        louder = [clip + np.float32(gain) for clip in clips]
+        files = {"float": "ad01_fp32.tflite", "int8": "ad01_int8.tflite"}
+        models = {kind: (DATA / "toycar-ad01" / "models" / file).read_bytes() for kind, file in files.items()}
+        return {
+            (kind, name): found
+            for kind, content in models.items()
+            for name, found in judge(recipe, content).scores(louder).items()
+        }
+
+    return Result(
+        Job(PUBLISHED, car, fold),
+        {gain: scores(normal[fold::FOLDS], gain) for gain in gains_db},
+        {gain: scores(anomaly, gain) for gain in gains_db},
+    )
 
 
 def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="cars,gain,rail,made", help="cars, gain, rail, made (default all)")
     parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--machines", default=",".join((*CARS, RAIL)), help="toy cars by number, and slide-rail")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cars", default=",".join(CARS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     arguments = parser.parse_args()
-    recipes = arguments.recipes.split(",")
-    if not DATA.is_dir():
-        sys.exit("../shared/data is not there: this benchmark needs the real recordings beside the project")
-    machines = arguments.machines.split(",")
-    cars = [machine for machine in machines if machine in CARS]
-    jobs = [
-        Job(recipe, machine, fold)
-        for recipe in recipes
-        for machine in machines
-        for fold in range(FOLDS)
-        if machine == RAIL or on_mel(recipe)
-    ]
-    results = run_all(jobs, n_processes=arguments.jobs)
-    if cars:
-        print_cars([recipe for recipe in recipes if on_mel(recipe)], cars, results)
-    if RAIL in machines:
-        print_slide_rail(recipes, results)
-
-
-def on_mel(recipe: str) -> bool:
-    """Whether a recipe can be run on mel features."""
-    return load_recipe(recipe).front_end.kind == "log_mel"
+    parts, recipes, cars = (text.split(",") for text in (arguments.parts, arguments.recipes, arguments.cars))
+    if set(parts) - {"made"} and not DATA.is_dir():
+        sys.exit("../shared/data is not there: all but --parts made needs the real recordings beside the project")
+    places = [(recipe, fold, seed) for seed in range(arguments.seeds) for recipe in recipes for fold in range(FOLDS)]
+    if "cars" in parts or "gain" in parts:
+        gains = (0.0, GAIN_DB, -GAIN_DB) if "gain" in parts else (0.0,)
+        on_mel = [recipe for recipe in recipes if load_recipe(recipe).front_end.kind == "log_mel"]
+        jobs = [Job(recipe, car, fold, seed) for recipe, fold, seed in places for car in cars if recipe in on_mel]
+        results = run_all(jobs, n_processes=arguments.jobs, gains_db=gains)
+        results += [run_published(car, fold, gains) for car in cars for fold in range(FOLDS)]
+        print_cars([*on_mel, PUBLISHED], cars, results)
+        if "gain" in parts:
+            print_gain([*on_mel, PUBLISHED], results)
+    if "rail" in parts:
+        jobs = [Job(recipe, RAIL, fold, seed) for recipe, fold, seed in places]
+        print_slide_rail(recipes, run_all(jobs, n_processes=arguments.jobs))
+    if "made" in parts:
+        made = [MadeJob(machine, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
+        print_made(side_by_side(run_made, made, n_processes=arguments.jobs))
 
 
 def print_cars(recipes: Sequence[str], cars: Sequence[str], results: Sequence[Result]) -> None:
-    """The mean over cars and folds, and AUC by car."""
-    pairs = {
-        (recipe, car): {kind: [aucs(r.normal[kind], r.anomaly[kind]) for r in _of(results, recipe, car)] for kind in KINDS}
-        for recipe in recipes
-        for car in cars
-    }
-    pairs |= {(PUBLISHED, car): {kind: _mlperf_folds(kind, car) for kind in KINDS} for car in cars}
-    print(f"| toy cars, mean over {len(cars)} cars x {FOLDS} folds | AUC float | AUC int8 | pAUC float | pAUC int8 |")
+    """The mean over cars and folds by component, and AUC by car."""
+    rows = [(recipe, name) for recipe in recipes for name in _names(results, recipe)]
+    print(f"| toy cars, mean over {len(cars)} cars x {FOLDS} folds | AUC int8 | pAUC int8 | AUC float | pAUC float |")
     print("|---|---:|---:|---:|---:|")
-    for name in (*recipes, PUBLISHED):
-        print(_row(name, {kind: [pair for car in cars for pair in pairs[name, car][kind]] for kind in KINDS}))
-    print(f"\n| AUC by car, float / int8 | {' | '.join(cars)} |\n|---{'|---:' * len(cars)}|")
-    for name in (*recipes, PUBLISHED):
-        means = [" / ".join(f"{np.mean(pairs[name, car][kind], axis=0)[0]:.4f}" for kind in KINDS) for car in cars]
-        print(f"| {name} | {' | '.join(means)} |")
+    for recipe, name in rows:
+        cells = [
+            _over_seeds(_of(results, recipe), partial(_pick, column=(kind, name), which=which))
+            for kind in ("int8", "float")
+            for which in (0, 1)
+        ]
+        print(f"| {recipe}, {name} | {' | '.join(cells)} |")
+    print(f"\n| AUC by car, int8 | {' | '.join(cars)} |\n|---{'|---:' * len(cars)}|")
+    for recipe, name in rows:
+        column = partial(_pick, column=("int8", name), which=0)
+        print(f"| {recipe}, {name} | {' | '.join(_over_seeds(_of(results, recipe, car), column) for car in cars)} |")
+
+
+def print_gain(recipes: Sequence[str], results: Sequence[Result]) -> None:
+    """What another gain than in training costs."""
+    print(f"\n| toy cars, AUC int8 of clips | as trained | {GAIN_DB:.0f} dB louder | {GAIN_DB:.0f} dB quieter |")
+    print("|---|---:|---:|---:|")
+    for recipe in recipes:
+        for name in _names(results, recipe):
+            cells = [
+                _over_seeds(_of(results, recipe), partial(_pick, column=("int8", name), which=0, gain_db=gain))
+                for gain in (0.0, GAIN_DB, -GAIN_DB)
+            ]
+            print(f"| {recipe}, {name} | {' | '.join(cells)} |")
 
 
 def print_slide_rail(recipes: Sequence[str], results: Sequence[Result]) -> None:
-    """What two anomalous clips can show."""
-    print(f"\n| slide rail, mean over {FOLDS} folds | AUC float | AUC int8 | pAUC float | pAUC int8 | percentiles, int8 |")
-    print("|---|---:|---:|---:|---:|---:|")
+    """Where two anomalous clips lie among all held-out normal ones."""
+    n_clips = len(results[0].anomaly[0.0]["int8", _names(results, recipes[0])[0]])
+    print(
+        f"\n| slide rail, percentile among held-out normal clips, int8 | {' | '.join(f'clip {i + 1}' for i in range(n_clips))} |"
+    )
+    print(f"|---{'|---:' * n_clips}|")
     for recipe in recipes:
-        rail = _of(results, recipe, RAIL)
-        percentiles = np.mean([[100 * np.mean(r.normal["int8"] < score) for score in r.anomaly["int8"]] for r in rail], axis=0)
-        row = _row(recipe, {kind: [aucs(r.normal[kind], r.anomaly[kind]) for r in rail] for kind in KINDS})
-        print(f"{row} {', '.join(f'{p:.0f}' for p in percentiles)} |")
+        for name in _names(results, recipe):
+            cells = [_percentile(_of(results, recipe), ("int8", name), clip) for clip in range(n_clips)]
+            print(f"| {recipe}, {name} | {' | '.join(cells)} |")
 
 
-def _of(results: Sequence[Result], recipe: str, machine: str) -> list[Result]:
-    return [result for result in results if (result.job.recipe, result.job.machine) == (recipe, machine)]
+def print_made(results: Sequence[MadeResult]) -> None:
+    """AUC by machine and fault."""
+    pairs = [(machine, fault) for machine, faults in FAULTS_OF.items() for fault in faults]
+    print(f"\n| made machines, AUC int8 | {' | '.join(f'{machine}, {fault}' for machine, fault in pairs)} | mean |")
+    print(f"|---{'|---:' * (len(pairs) + 1)}|")
+    for name in results[0].auc[pairs[0][1]]:
+        by_pair = [[one.auc[fault][name] for one in results if one.job.machine == machine] for machine, fault in pairs]
+        cells = [_mean_and_spread(values) for values in (*by_pair, list(np.mean(by_pair, axis=0)))]
+        print(f"| {name} | {' | '.join(cells)} |")
+    levels = [[one.severity_db[fault] for one in results if one.job.machine == machine] for machine, fault in pairs]
+    print(f"| severity, dB | {' | '.join(f'{np.mean(level):.1f}' for level in levels)} | |")
 
 
-def _row(name: str, pairs: dict[str, list[tuple[float, float]]]) -> str:
-    means = {kind: np.mean(values, axis=0) for kind, values in pairs.items()}
-    return f"| {name} | " + " | ".join(f"{means[kind][which]:.4f}" for which in (0, 1) for kind in KINDS) + " |"
+def _percentile(results: Sequence[Result], column: Column, clip: int) -> str:
+    """A clip's percentile over all folds, and the interval that so many normal clips leave (Jeffreys)."""
+    from scipy.stats import beta
+
+    below = [score < result.anomaly[0.0][column][clip] for result in results for score in result.normal[0.0][column]]
+    n_seeds = len({result.job.seed for result in results})
+    n, k = len(below) / n_seeds, sum(below) / n_seeds
+    low, high = beta.ppf((0.025, 0.975), k + 0.5, n - k + 0.5)
+    return f"{100 * k / n:.0f} ({100 * low:.0f}-{100 * high:.0f})"
 
 
-def _mlperf_folds(kind: str, car: str) -> list[tuple[float, float]]:
-    normal, anomaly = (mlperf_scores(kind, clips) for clips in car_features(car))
-    return [aucs(normal[fold::FOLDS], anomaly) for fold in range(FOLDS)]
+def _pick(result: Result, *, column: Column, which: int, gain_db: float = 0.0) -> float:
+    return result.aucs(column, gain_db)[which]
+
+
+def _over_seeds(results: Sequence[Result], value: Callable[[Result], float]) -> str:
+    """The mean over all of it, and the standard deviation of the seeds' means where there are several."""
+    seeds = sorted({result.job.seed for result in results})
+    means = [np.mean([value(result) for result in results if result.job.seed == seed]) for seed in seeds]
+    return _mean_and_spread([float(mean) for mean in means])
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.4f}" + (f" ±{np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+
+
+def _names(results: Sequence[Result], recipe: str) -> list[str]:
+    """The components of a recipe, fused last."""
+    return [name for kind, name in _of(results, recipe)[0].normal[0.0] if kind == "int8"]
+
+
+def _of(results: Sequence[Result], recipe: str, machine: str | None = None) -> list[Result]:
+    return [one for one in results if one.job.recipe == recipe and machine in (None, one.job.machine)]
 
 
 def _read(path: Path) -> F32:

@@ -46,7 +46,7 @@ N_FFT, HOP, ROWS = 1024, 512, 32
 def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        samples = np.concatenate(list(Scene(fan=Fan(0), take=50).chunks(60.0 * MINUTES)))
+        samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
         paths = {suffix: Path(folder) / f"sound.{suffix}" for suffix in ("wav", "flac")}
         for path in paths.values():
             soundfile.write(path, samples, 16000)

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from monitor.bundle.bundle import make_scorer
+from monitor.bundle.components import make_detector
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.decision import Rule
+from monitor.core.detector import Detector
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
+from monitor.core.scorer import Scorer
 from train.bandwidth import warn_of_low_rates
 from train.cache import cached_frames
 from train.calibrate import expected_spectrum, score_pieces
@@ -23,10 +26,11 @@ from train.datasets import Dataset, Piece, Split, load_split, pieces, read_datas
 from train.export import to_tflite
 from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import fit_network, representative_windows
-from train.manifest import bundle_name, make_manifest, versions
+from train.manifest import bundle_name, detector_part, make_manifest, versions
 from train.networks import device_network
 from train.preflight import check_place, check_sound
 from train.recipe import Recipe
+from train.statistics import Fitted, fit_statistics, measure_pieces
 from train.write_bundle import MODEL, STATISTICS, write_bundle
 
 
@@ -63,8 +67,11 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup)
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
-    scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, error=recipe.training.loss)
-    normal = score_pieces(scorer, held_out if recipe.calibration.part == "held_out" else training)
+    judged = held_out if recipe.calibration.part == "held_out" else training
+    blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+    fitted = _statistics(_scorer(model, recipe, blank), blank, training, judged, recipe)
+    scorer = _scorer(model, recipe, fitted.detector(blank))
+    normal = score_pieces(scorer, judged)
     found = calibrate(
         normal,
         rule=recipe.rule(clear_ratio=Rule().clear_ratio),
@@ -72,14 +79,15 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
         tick_s=recipe.tick_s,
         method=choices.method,
     )
-    statistics = write_statistics(expected_spectrum(windows.band_statistics()[0], normal))
+    statistics = write_statistics(
+        expected_spectrum(windows.band_statistics()[0], normal), normals=fitted.normals, typical=fitted.typical
+    )
     manifest = make_manifest(
         name,
         recipe.scorer_spec,
         model=model,
         layout=recipe.layout,
-        error=recipe.training.loss,
-        statistics=statistics,
+        detector=detector_part(recipe.detector, error=recipe.training.loss, statistics=statistics),
         calibration=found.manifest_part(),
         rule=recipe.rule(clear_ratio=found.clear_ratio),
         golden=golden_score(scorer),
@@ -105,6 +113,18 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
     shutil.rmtree(backup)
     return manifest
+
+
+def _scorer(model: bytes, recipe: Recipe, detector: Detector) -> Scorer:
+    return make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=detector)
+
+
+def _statistics(scorer: Scorer, blank: Detector, training: list[Piece], judged: list[Piece], recipe: Recipe) -> Fitted:
+    """What there is to learn beyond the network; nothing where the score is the plain error."""
+    if recipe.detector.components == ("reconstruction",):
+        return Fitted({}, ())
+    parts = (measure_pieces(scorer, part) for part in (training, judged))
+    return fit_statistics(blank, training=next(parts), held_out=next(parts), gain_db=recipe.gain_db)
 
 
 def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:

@@ -1,7 +1,7 @@
 """Calibrate: score held-out normal sound on the exported model, through the device's own pipeline."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -9,7 +9,7 @@ from tqdm import tqdm
 from monitor.core.arrays import F64
 from monitor.core.bands import Expected
 from monitor.core.errors import ConfigError
-from monitor.core.scorer import Scorer
+from monitor.core.scorer import Scorer, TickScore
 from train.datasets import Piece
 
 MIN_FILES = 10  # below, their whole-file scores say too little
@@ -20,7 +20,8 @@ MIN_SPREAD_DB = 0.5
 class HeldOut:
     """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
 
-    `sequences` are the segment scores again, one array (n_i,) a recording in order of time.
+    `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` (l,) are those of
+    single ticks.
     """
 
     segment_scores: F64
@@ -28,15 +29,17 @@ class HeldOut:
     mean_frames: F64
     hours: float
     sequences: tuple[F64, ...] = ()
+    tick_scores: F64 = field(default_factory=lambda: np.empty(0))
 
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     """Score every full segment of every piece; of a piece shorter than a segment, its longest one."""
     segments: list[list[tuple[float, F64]]] = []
     files: list[float] = []
+    ticks: list[float] = []
     seconds = 0.0
     for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
-        scored = _segments(scorer, piece)
+        scored = _segments(scorer, piece, ticks)
         full = [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks]
         segments.append(full or [(score, frame) for score, _, frame in scored[-1:]])
         score = scorer.file_score()
@@ -47,7 +50,7 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
         raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
     sequences = tuple(np.array([score for score, _ in scored]) for scored in segments if scored)
     frames = np.array([frame for scored in segments for _, frame in scored])
-    return HeldOut(np.concatenate(sequences), np.array(files), frames, seconds / 3600, sequences)
+    return HeldOut(np.concatenate(sequences), np.array(files), frames, seconds / 3600, sequences, np.array(ticks))
 
 
 def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
@@ -56,9 +59,19 @@ def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
     return Expected(training_mean_db.astype(np.float32), np.maximum(spread, MIN_SPREAD_DB).astype(np.float32))
 
 
-def _segments(scorer: Scorer, piece: Piece) -> list[tuple[float, int, F64]]:
-    """Score, number of ticks and mean frame of each segment of a piece."""
+def _segments(scorer: Scorer, piece: Piece, tick_scores: list[float]) -> list[tuple[float, int, F64]]:
+    """Score, number of ticks and mean frame of each segment of a piece; the scores of its ticks go into `tick_scores`."""
+    found = []
+    for tick in stream_ticks(scorer, piece):
+        tick_scores += [] if tick.tick_score is None else [tick.tick_score]
+        if tick.score is not None:
+            found.append((tick.score, tick.n_ticks, scorer.mean_frame()))
+    return found
+
+
+def stream_ticks(scorer: Scorer, piece: Piece) -> Iterator[TickScore]:
+    """The ticks of a piece as a stream of its own; after each, the scorer is where that tick left it."""
     scorer.reset()
-    blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
-    ticks = (tick for part in (*(scorer.push(block) for block in blocks), scorer.flush()) for tick in part)
-    return [(tick.score, tick.n_ticks, scorer.mean_frame()) for tick in ticks if tick.score is not None]
+    for block in piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s):
+        yield from scorer.push(block)
+    yield from scorer.flush()

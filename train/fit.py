@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     model = build_network(recipe, statistics)
     training = recipe.training
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
-    batches = _batches(recipe, windows, shuffle_seed=seed)
+    batches = _batches(recipe, windows, seed=seed)
     kept = Backup(backup) if backup is not None else None
     progress = kept.restore(model) if kept is not None else Progress()
     stopping = training.early_stopping if len(validation) else None
@@ -60,7 +60,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     if not is_over():
         model.fit(
             batches,
-            validation_data=_batches(recipe, validation, shuffle_seed=None) if len(validation) else None,
+            validation_data=_batches(recipe, validation, seed=None) if len(validation) else None,
             initial_epoch=progress.n_epochs,
             epochs=training.epochs,
             shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
@@ -75,16 +75,24 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
 
 
 def representative_windows(recipe: Recipe, windows: WindowSet, *, n: int = 1000) -> F32:
-    """Model inputs (k, n_in), dB, spread evenly over the whole training set."""
+    """Model inputs (k, n_in), dB, spread evenly over the whole training set, at gains as in training."""
     which = np.unique(np.linspace(0, len(windows) - 1, n).astype(np.intp))
-    return windows.windows(which)[:, _columns(recipe, recipe.scorer_spec.input_frames)]
+    return _louder(windows.windows(which), recipe.gain_db, (0,))[:, _columns(recipe, recipe.scorer_spec.input_frames)]
 
 
 def _columns(recipe: Recipe, frames: tuple[int, ...]) -> slice | list[int]:
     return frame_columns(frames, n_bands=recipe.front_end.n_bands, of=recipe.window.n_frames)
 
 
-def _batches(recipe: Recipe, windows: WindowSet, *, shuffle_seed: int | None) -> Any:
+def _louder(batch: F32, gain_db: float, seed: Sequence[int]) -> F32:
+    """Windows (k, n_values), dB, as through microphones of other gains: normally distributed around none."""
+    if not gain_db:
+        return batch
+    gains = np.random.default_rng(seed).standard_normal((len(batch), 1), np.float32)
+    return np.asarray(batch + np.float32(gain_db) * gains)
+
+
+def _batches(recipe: Recipe, windows: WindowSet, *, seed: int | None) -> Any:
     import tensorflow as tf
 
     spec = recipe.scorer_spec
@@ -93,22 +101,26 @@ def _batches(recipe: Recipe, windows: WindowSet, *, shuffle_seed: int | None) ->
     patch = (recipe.window.n_frames, recipe.front_end.n_bands, 1) if recipe.layout == "image" else (-1,)
 
     class Batches(tf.keras.utils.PyDataset):  # type: ignore[misc]
-        """Batches of model inputs and targets, in a new order every epoch where a seed is given."""
+        """Batches of model inputs and targets; where a seed is given, in a new order and at new gains every epoch."""
 
         def __init__(self) -> None:
             super().__init__()
             self._order = np.arange(len(windows))
+            self._epoch = 0
 
         def shuffle(self, epoch: int) -> None:
             """The order of this epoch, whatever was trained before it."""
-            if shuffle_seed is not None:
-                self._order = np.random.default_rng([shuffle_seed, epoch]).permutation(len(windows))
+            if seed is not None:
+                self._order = np.random.default_rng([seed, epoch]).permutation(len(windows))
+                self._epoch = epoch
 
         def __len__(self) -> int:
             return math.ceil(len(windows) / size)
 
         def __getitem__(self, index: int) -> tuple[F32, F32]:
             batch = windows.windows(self._order[index * size : (index + 1) * size])
+            if seed is not None:
+                batch = _louder(batch, recipe.gain_db, (seed, self._epoch, index))
             return batch[:, inputs].reshape(len(batch), *patch), batch[:, targets].reshape(len(batch), *patch)
 
     return Batches()

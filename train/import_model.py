@@ -6,6 +6,7 @@ from monitor.bundle.bundle import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.decision import Rule
+from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
@@ -13,8 +14,8 @@ from train.calibrate import HeldOut, expected_spectrum, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import pieces, read_dataset
-from train.manifest import bundle_name, make_manifest, versions
-from train.recipe import Recipe
+from train.manifest import bundle_name, detector_part, make_manifest, versions
+from train.recipe import PLAIN, Recipe
 from train.write_bundle import MODEL, STATISTICS, write_bundle
 
 
@@ -28,7 +29,7 @@ def import_model(
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     spec = recipe.scorer_spec
-    scorer = make_scorer(model, spec=spec, layout=recipe.layout, error=recipe.training.loss)
+    scorer = make_scorer(model, spec=spec, layout=recipe.layout, detector=Detector([Reconstruction(recipe.training.loss)]))
     statistics, rule = None, recipe.rule(clear_ratio=Rule().clear_ratio)
     if dataset is not None:
         normal = _score_folder(scorer, dataset)
@@ -42,8 +43,7 @@ def import_model(
         name,
         spec,
         model=model,
-        error=recipe.training.loss,
-        statistics=statistics,
+        detector=detector_part(PLAIN, error=recipe.training.loss, statistics=statistics),
         calibration=calibration,
         rule=rule,
         layout=recipe.layout,

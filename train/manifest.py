@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor import __version__
-from monitor.bundle.manifest import Manifest
+from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.scorer import ScorerSpec
@@ -21,8 +21,7 @@ def make_manifest(
     spec: ScorerSpec,
     *,
     model: bytes,
-    error: str,
-    statistics: bytes | None,
+    detector: Mapping[str, Any],
     calibration: Mapping[str, Any],
     rule: Rule,
     golden: float,
@@ -45,18 +44,18 @@ def make_manifest(
                 "input_frames": spec.input_frames,
                 "target_frames": spec.target_frames,
             },
-            "detector": {
-                "components": ("reconstruction",),
-                "error": error,
-                "fusion": "none",
-                "statistics": None if statistics is None else file_ref(STATISTICS, statistics),
-            },
+            "detector": detector,
             "calibration": calibration,
             "rule": rule,
             "golden": {"score": golden},
             "provenance": provenance,
         }
     )
+
+
+def detector_part(spec: DetectorSpec, *, error: str, statistics: bytes | None) -> dict[str, Any]:
+    """What the manifest says of the detector."""
+    return {**dict(spec), "error": error, "statistics": None if statistics is None else file_ref(STATISTICS, statistics)}
 
 
 def bundle_name(out: Path) -> str:

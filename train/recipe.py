@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitor.bundle.manifest import one_line
+from monitor.bundle.manifest import DetectorSpec, one_line
 from monitor.bundle.yaml_file import read_mapping
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
@@ -18,6 +18,7 @@ from train.calibration.method import Method, MethodName
 RECIPES = Path(__file__).parent / "recipes"
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
@@ -78,6 +79,9 @@ class CalibrationPart(_Part):
     part: Literal["held_out", "training"] = "held_out"
 
 
+PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
+
+
 class Recipe(_Part):
     """A whole recipe. Seconds here become ticks in the manifest."""
 
@@ -88,6 +92,8 @@ class Recipe(_Part):
     segment_s: Positive
     network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
+    gain_db: NotNegative = 0.0  # how far the level may be off in use, as a standard deviation, beyond what recordings show
+    detector: DetectorSpec = PLAIN
     calibration: CalibrationPart
     leaks: tuple[str, ...] = ()  # what a published procedure lets slip; the report marks each
 

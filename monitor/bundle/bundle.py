@@ -3,14 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from monitor.bundle.components import make_detector, make_features
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
 from monitor.bundle.statistics import Statistics, read_statistics
 from monitor.core.bands import Expected
-from monitor.core.detector import Detector, Reconstruction
+from monitor.core.detector import Detector
 from monitor.core.errors import BundleError, StethosError
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer, ScorerSpec
@@ -43,7 +42,7 @@ class Bundle:
         detector = make_detector(
             manifest.detector, error=manifest.detector.error, n_bands=manifest.front_end.n_bands, statistics=self.statistics
         )
-        scorer = assemble(self._model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
+        scorer = make_scorer(self._model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
         scorer.idle_below_dbfs = idle_below_dbfs
         return scorer
 
@@ -61,12 +60,7 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, error: Literal["mse", "mae"]) -> Scorer:
-    """The scorer of a plain autoencoder."""
-    return assemble(content, spec=spec, layout=layout, detector=Detector([Reconstruction(error)]))
-
-
-def assemble(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector) -> Scorer:
+def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector) -> Scorer:
     """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
     n_bands = spec.front_end.n_bands

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from monitor.bundle import load_bundle
-from monitor.bundle.bundle import assemble, sha256
+from monitor.bundle.bundle import make_scorer, sha256
 from monitor.bundle.components import make_detector, make_features
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import read_statistics, write_statistics
@@ -45,7 +45,7 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     statistics = read_statistics(content, n_bands=64, features=features, n_components=6)
     detector = make_detector(spec, error="mse", n_bands=64, statistics=statistics)
     model = (folder / "model.tflite").read_bytes()
-    scorer = assemble(model, spec=plain.manifest.scorer_spec, layout="flat", detector=detector)
+    scorer = make_scorer(model, spec=plain.manifest.scorer_spec, layout="flat", detector=detector)
     edit(folder, lambda manifest: manifest["golden"].update(score=golden_score(scorer)))
     edit(folder, lambda manifest: manifest["detector"].update(ALL))
     replace_statistics(folder, content)

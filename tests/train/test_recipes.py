@@ -34,8 +34,8 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_five_recipes_are_there() -> None:
-    assert NAMES == ["conv", "dcase", "idnn", "mimii-mel", "toyadmos-fft"]
+def test_the_six_recipes_are_there() -> None:
+    assert NAMES == ["conv", "dcase", "default", "idnn", "mimii-mel", "toyadmos-fft"]
 
 
 @pytest.mark.parametrize("name", NAMES)

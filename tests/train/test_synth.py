@@ -10,13 +10,13 @@ from scipy import signal
 
 from monitor.core.arrays import F32, F64
 from train.cli import main as train
-from train.synth import FAULTS, Fan, Growth, Scene
+from train.synth import FAULTS, MACHINES, Fan, Gearbox, Growth, Pump, Scene, Valve
 
 FAN = Fan(3)
 
 
 def sound(seconds: float = 20.0, **what: object) -> F32:
-    return np.concatenate(list(Scene(fan=FAN, **what).chunks(seconds)))  # type: ignore[arg-type]
+    return np.concatenate(list(Scene(machine=FAN, **what).chunks(seconds)))  # type: ignore[arg-type]
 
 
 def spectrum(samples: F32) -> tuple[F64, F64]:
@@ -107,3 +107,34 @@ def test_the_command_writes_a_data_set_and_single_files(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["synth", str(tmp_path / "x"), "--bangs-per-hour", "1000"]) == 2
     assert "--bangs-per-hour must be in 0..120, got 1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_every_machine_sounds_and_repeats_whatever_length_is_asked_for(kind: str) -> None:
+    whole, part = (np.concatenate(list(Scene(machine=MACHINES[kind](1), take=2).chunks(seconds))) for seconds in (60.0, 9.3))
+    assert np.array_equal(part, whole[: len(part)])
+    assert 1e-3 < np.sqrt(np.mean(whole**2)) < 0.3
+    assert np.abs(whole).max() < 1.0
+
+
+def test_a_valve_knocks_twice_a_cycle() -> None:
+    valve = Valve(1)
+    envelope = np.abs(np.concatenate(list(Scene(machine=valve).chunks(30.0))))[: 30 * 16000].reshape(-1, 160).max(axis=1)
+    peaks, _ = signal.find_peaks(envelope, height=envelope.max() / 3, distance=20)
+    assert len(peaks) == pytest.approx(2 * valve.shaft_hz * 30, abs=2)
+
+
+def test_a_gearbox_turns_as_fast_as_its_state_says_and_changes_smoothly() -> None:
+    gearbox = Gearbox(1)
+    t = np.arange(0, 400, 0.01)
+    speed_hz = np.diff(gearbox.shaft_phase(t, take=0)) / 0.01 / (2 * np.pi)
+    settled = {float(value) for value in np.round(speed_hz / gearbox.shaft_hz, 3)}
+    assert {0.35, 0.7, 1.0} <= settled
+    assert np.abs(np.diff(speed_hz)).max() < 0.02 * gearbox.shaft_hz
+
+
+def test_a_pump_is_loudest_away_from_its_best_flow() -> None:
+    pump = Pump(1)
+    by_flow = sorted(range(12), key=lambda take: abs(pump.flow(take) - 1.0))
+    levels = [np.std(np.concatenate(list(Scene(machine=pump, take=take).chunks(4.0)))) for take in (by_flow[0], by_flow[-1])]
+    assert levels[1] > 1.1 * levels[0]

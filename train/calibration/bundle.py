@@ -40,8 +40,13 @@ def recalibrate(
         heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
     warn_of_low_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
     normal = score_pieces(bundle.scorer(), heard)
+    learned = bundle.statistics
     found = calibrate_scores(normal, manifest, method=method)
-    statistics = write_statistics(expected_spectrum(normal.mean_frames.mean(axis=0), normal))
+    statistics = write_statistics(
+        expected_spectrum(normal.mean_frames.mean(axis=0), normal),
+        normals={} if learned is None else learned.normals,
+        typical=() if learned is None else learned.typical,
+    )
     content: dict[str, Any] = dict(manifest) | {
         "schema": manifest.schema_,
         "name": name,

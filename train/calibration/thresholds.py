@@ -20,6 +20,7 @@ from train.calibration.tails import fit_tail, gamma_quantile
 FALLBACK_SIGMA = 6.0
 MIN_MARGIN = 1.001  # of the median: scores of two runtimes differ by up to 0.1 %
 SMALLEST = 1e-9
+TICK_PERCENTILE = 95.0  # an onset needs several ticks over it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Calibration:
     parameters: Mapping[str, float]
     threshold: float
     file_threshold: float
+    tick_threshold: float | None  # None: the segments'
     clear_ratio: float
     n_segments: int
     n_blocks: int
@@ -68,6 +70,7 @@ def calibrate(held_out: HeldOut, *, rule: Rule, segment_ticks: int, tick_s: floa
         parameters=method.parameters,
         threshold=threshold,
         file_threshold=file_threshold,
+        tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
         clear_ratio=clear_ratio,
         n_segments=len(evidence.scores),
         n_blocks=len(evidence.block_peaks),
@@ -128,6 +131,14 @@ def _or_fallback(found: float | None, scores: F64, why: str) -> tuple[float, tup
         return found, ()
     note = f"{why}, so mean + {FALLBACK_SIGMA:g} sigma is used"
     return mean_sigma_threshold(scores, k=FALLBACK_SIGMA), (note,)
+
+
+def _tick_threshold(scores: F64, threshold: float) -> float | None:
+    """What single ticks (n,) of normal sound rarely reach, where that is above the segments' threshold."""
+    if not len(scores):
+        return None
+    found = percentile_threshold(scores, percentile=TICK_PERCENTILE)
+    return found if found > threshold else None
 
 
 def _positive(threshold: float, scores: F64) -> tuple[float, tuple[str, ...]]:

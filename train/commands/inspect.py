@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     problems = _problems(dataset, heard)
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
-    print(f"\nnext: train fit {dataset.root} --recipe mimii-mel --out models/NAME")
+    print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
 
 
 def _table(heard: Sequence["Heard"]) -> str:

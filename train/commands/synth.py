@@ -11,18 +11,19 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     synth = commands.add_parser(
         "synth",
-        help="make the sound of a fan, with or without a fault that grows",
+        help="make the sound of a machine, with or without a fault that grows",
         description="Write one recording (OUT ends in .flac or .wav) or a data set (OUT/normal or OUT/anomaly).",
     )
     synth.add_argument("out", type=Path, metavar="OUT")
+    synth.add_argument("--machine", choices=("fan", "pump", "valve", "gearbox"), default="fan", help="what runs (default fan)")
     synth.add_argument("--seconds", type=positive, default=60.0, help="length of a recording (default 60)")
     synth.add_argument("--recordings", type=count, default=10, metavar="N", help="in a data set (default 10)")
-    synth.add_argument("--seed", type=seed, default=0, help="which fan in which room (default 0)")
+    synth.add_argument("--seed", type=seed, default=0, help="which individual in which room (default 0)")
     synth.add_argument("--take", type=seed, default=0, metavar="N", help="which (first) recording of it (default 0)")
     synth.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
     synth.add_argument("--format", choices=("flac", "wav"), default="flac", help="of a data set (default flac)")
     synth.add_argument("--bangs-per-hour", type=not_negative, default=0.0, metavar="N", help="next door, at least 31 s apart")
-    synth.add_argument("--fault", choices=("bearing", "imbalance", "rubbing", "rattle", "blade"))
+    synth.add_argument("--fault", choices=("bearing", "imbalance", "rubbing", "rattle", "blade", "leak", "cavitation"))
     synth.add_argument("--fault-at", type=not_negative, default=0.0, metavar="S", help="when it begins (default 0)")
     synth.add_argument("--grow", type=not_negative, default=0.0, metavar="S", help="how long it grows (default 0)")
     synth.add_argument("--repaired-at", type=positive, default=float("inf"), metavar="S", help="when it is gone again")
@@ -31,7 +32,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from train.synth import Fan, Growth, Scene
+    from train.synth import MACHINES, Growth, Scene
     from train.synth.write import FORMATS, write_scene
 
     if not 8_000 <= arguments.sample_rate <= 192_000:
@@ -40,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--seconds must make at least one sample, got {arguments.seconds:g}")
     if arguments.bangs_per_hour > 120:
         raise UsageError(f"--bangs-per-hour must be in 0..120, got {arguments.bangs_per_hour:g}")
-    fan = Fan(arguments.seed, sample_rate_hz=arguments.sample_rate)
+    machine = MACHINES[arguments.machine](arguments.seed, sample_rate_hz=arguments.sample_rate)
     growth = Growth(
         start_s=arguments.fault_at, grow_s=arguments.grow, repaired_s=arguments.repaired_at, severity=arguments.severity
     )
@@ -49,8 +50,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for number in range(1 if single else arguments.recordings):
         take = arguments.take + number
         path = arguments.out if single else folder / f"{take:04d}.{arguments.format}"
-        scene = Scene(fan=fan, take=take, fault=arguments.fault, growth=growth, bangs_per_hour=arguments.bangs_per_hour)
+        scene = Scene(machine=machine, take=take, fault=arguments.fault, growth=growth, bangs_per_hour=arguments.bangs_per_hour)
         write_scene(path, scene, seconds=arguments.seconds)
     print(f"wrote {arguments.out if single else folder}")
     if not single and arguments.fault is None:
-        print(f"next: train fit {arguments.out} --recipe mimii-mel --out models/NAME")
+        print(f"next: train fit {arguments.out} --recipe default --out models/NAME")

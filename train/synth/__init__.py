@@ -1,7 +1,13 @@
-"""Made sound: a physically reasoned fan, and faults that grow in it."""
+"""Made sound: physically reasoned machines, and faults that grow in them."""
 
 from train.synth.fan import Fan
 from train.synth.faults import FAULTS, Growth
+from train.synth.gearbox import Gearbox
+from train.synth.machine import Machine
+from train.synth.pump import Pump
 from train.synth.scene import Scene
+from train.synth.valve import Valve
 
-__all__ = ["FAULTS", "Fan", "Growth", "Scene"]
+MACHINES = {"fan": Fan, "pump": Pump, "valve": Valve, "gearbox": Gearbox}
+
+__all__ = ["FAULTS", "MACHINES", "Fan", "Gearbox", "Growth", "Machine", "Pump", "Scene", "Valve"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.core.arrays import F64
+from train.synth.machine import MachineSound
 from train.synth.noise import StreamFilter, rng, spectral_shape
 
 
@@ -32,10 +33,12 @@ class Fan:
             phase += 2 * np.pi * self.shaft_hz * self.drift / len(periods_s) / slow * (1 - np.cos(slow * t + start))
         return phase
 
+    def sound(self, take: int) -> MachineSound:
+        """The sound of this recording."""
+        return _FanSound(self, take)
 
-class FanSound:
-    """The running fan as a stream: tones of the shaft and the blades, and flow noise."""
 
+class _FanSound:
     def __init__(self, fan: Fan, take: int) -> None:
         draw = rng(fan.seed, "fan")
         n_shaft, n_blade = 6, 6
@@ -49,7 +52,6 @@ class FanSound:
         self._flow = StreamFilter(0.08 * slope)
 
     def push(self, index: int, t: F64, shaft: F64) -> F64:
-        """Sound (n,) of chunk `index` at times t (n,), s, with the shaft at these angles (n,)."""
         turn = np.exp(1j * shaft)
         tones = np.zeros(len(t))
         power, reached = np.ones(len(t), np.complex128), 0

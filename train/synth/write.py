@@ -17,7 +17,7 @@ def write_scene(path: Path, scene: Scene, *, seconds: float) -> None:
         raise UsageError(f"{path}: must end in {' or '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    rate_hz = scene.fan.sample_rate_hz
+    rate_hz = scene.machine.sample_rate_hz
     try:
         with (
             soundfile.SoundFile(aside, "w", rate_hz, 1, "PCM_16", format=FORMATS[path.suffix.lower()]) as file,

@@ -66,6 +66,11 @@ class Feature(Protocol):
         ...
 
     @property
+    def carries_level(self) -> bool:
+        """Whether a gain adds the same to all its values."""
+        ...
+
+    @property
     def n_values(self) -> int:
         """How long its vector is."""
         ...

@@ -1,11 +1,12 @@
 """How sound moves, as a feature: the energy of differences between frames a few apart, in groups of bands."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.core.arrays import F32, F64
 from monitor.core.detector.component import Observation
 from monitor.core.errors import ConfigError
 
@@ -23,12 +24,20 @@ class Modulation:
     n_groups: int
     lags: tuple[int, ...]  # in frames
     name: ClassVar[str] = "modulation"
+    carries_level: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_groups <= self.n_bands:
             raise ConfigError(f"modulation.n_groups must be in 1..{self.n_bands}, got {self.n_groups}")
         if not self.lags or min(self.lags) < 1 or list(self.lags) != sorted(set(self.lags)):
             raise ConfigError(f"modulation.lags must be above 0 and rise, got {list(self.lags)}")
+
+    @cached_property
+    def _mix(self) -> F32:
+        """A matrix (n_bands, n_groups) that averages each group's bands."""
+        group = np.arange(self.n_bands) * self.n_groups // self.n_bands
+        members = group[:, None] == np.arange(self.n_groups)
+        return np.asarray(members / members.sum(axis=0), np.float32)
 
     @property
     def n_sums(self) -> int:
@@ -43,10 +52,10 @@ class Modulation:
     def measure(self, observation: Observation) -> F64:
         """Sums of squared differences, lag after lag, then how many there are at each lag."""
         frames = observation.frames
-        edges = np.arange(self.n_groups + 1) * self.n_bands // self.n_groups
-        groups = np.add.reduceat(frames, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
-        energies = [np.square(groups[lag:] - groups[:-lag]).sum(axis=0) for lag in self.lags]
-        return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]))
+        groups = frames @ self._mix
+        moves = (groups[lag:] - groups[:-lag] for lag in self.lags)
+        energies = [np.einsum("ij,ij->j", move, move) for move in moves]
+        return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]), dtype=np.float64)
 
     def values(self, sums: F64) -> F64 | None:
         """Their means in dB, lag after lag."""

@@ -44,7 +44,12 @@ def fit_normal(rows: F64, *, level_db: float = 0.0) -> Normal:
     covariance, _ = ledoit_wolf((rows - mean) / scale)
     level = level_db / scale
     covariance += RIDGE * np.eye(len(mean)) + np.outer(level, level)
-    return Normal(mean, scale, np.linalg.inv(np.linalg.cholesky(covariance)))
+    return Normal(*(_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance)))))
+
+
+def _as_stored(array: F64) -> F64:
+    """With the precision that a bundle keeps, so that a fresh detector and a loaded one agree to the bit."""
+    return array.astype(np.float32).astype(np.float64)
 
 
 def nothing_known(n_values: int) -> Normal:

@@ -21,6 +21,7 @@ class Peaks:
     n_bands: int
     decay: float
     name: ClassVar[str] = "peaks"
+    carries_level: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decay < 1.0:

@@ -19,6 +19,7 @@ class Residual:
 
     n_bands: int
     name: ClassVar[str] = "residual"
+    carries_level: ClassVar[bool] = True
 
     @property
     def n_sums(self) -> int:
@@ -33,8 +34,8 @@ class Residual:
     def measure(self, observation: Observation) -> F64:
         """The sum over the windows, each one's target frames folded to their mean, and the windows' number."""
         valid = observation.valid
-        error = observation.error.sum(axis=0, dtype=np.float64, where=valid[:, None])
-        return np.append(error.reshape(-1, self.n_bands).mean(axis=0), np.count_nonzero(valid))
+        error = valid.astype(np.float32) @ observation.error
+        return np.append(error.reshape(-1, self.n_bands).mean(axis=0, dtype=np.float64), np.count_nonzero(valid))
 
     def values(self, sums: F64) -> F64 | None:
         """The mean residual."""

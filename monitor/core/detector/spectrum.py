@@ -15,6 +15,7 @@ class Spectrum:
 
     n_bands: int
     name: ClassVar[str] = "spectrum"
+    carries_level: ClassVar[bool] = True
 
     @property
     def n_sums(self) -> int:
@@ -41,6 +42,7 @@ class Shape(Spectrum):
     """The mean frame without its own mean over the bands: what a microphone's gain does not change."""
 
     name: ClassVar[str] = "shape"
+    carries_level: ClassVar[bool] = False
 
     def values(self, sums: F64) -> F64 | None:
         """The mean frame's distance from its level."""

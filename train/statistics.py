@@ -1,0 +1,68 @@
+"""Fit the detector's statistics: what is normal of each feature, and each component's typical number."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from monitor.core.arrays import F64
+from monitor.core.detector import Detector, Distance, Normal, fit_normal
+from monitor.core.errors import ConfigError
+from monitor.core.scorer import Scorer
+from train.calibrate import stream_ticks
+from train.datasets import Piece
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is normal, by the feature's name, and the components' typical numbers, where there are several."""
+
+    normals: dict[str, Normal]
+    typical: tuple[float, ...]
+
+    def detector(self, blank: Detector) -> Detector:
+        """The detector that has learned."""
+        components = [
+            Distance(one.feature, self.normals[one.name]) if isinstance(one, Distance) else one for one in blank.components
+        ]
+        return Detector(components, typical=self.typical or (1.0,))
+
+
+def fit_statistics(blank: Detector, *, training: F64, held_out: F64, gain_db: float) -> Fitted:
+    """Learn from the sums (n, k) of segments: distances from training ones, typical numbers from held-out ones.
+
+    Typical is the median. Distances of segments that the statistics were fitted on are smaller than those of others.
+    """
+    normals = {}
+    for number, component in enumerate(blank.components):
+        if isinstance(component, Distance):
+            feature = component.feature
+            rows = [feature.values(blank.parts(sums)[number]) for sums in training]
+            level_db = gain_db if feature.carries_level else 0.0
+            normals[component.name] = fit_normal(np.array([row for row in rows if row is not None]), level_db=level_db)
+    if len(blank.components) == 1:
+        return Fitted(normals, ())
+    fitted = Fitted(normals, (1.0,) * len(blank.components)).detector(blank)
+    scores = [one for sums in held_out if (one := fitted.component_scores(sums)) is not None]
+    if not scores:
+        raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
+    return Fitted(normals, tuple(float(np.float32(value)) for value in np.median(scores, axis=0)))
+
+
+def measure_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> F64:
+    """The detector's sums (n, k) over segments that do not overlap; of a piece shorter than one, over all of it."""
+    bar = tqdm(pieces, desc="statistics", unit="file", disable=None, leave=False)
+    return np.array([sums for piece in bar for sums in _segments(scorer, piece)])
+
+
+def _segments(scorer: Scorer, piece: Piece) -> Iterator[F64]:
+    n_new, is_first = 0, True
+    for tick in stream_ticks(scorer, piece):
+        n_new += tick.reason is None
+        if n_new >= scorer.spec.segment_ticks and tick.n_ticks == scorer.spec.segment_ticks:
+            yield scorer.segment_sums()
+            n_new, is_first = 0, False
+    whole = scorer.file_sums()
+    if is_first and whole is not None:
+        yield whole
