@@ -20,8 +20,8 @@ MIN_SPREAD_DB = 0.5
 class HeldOut:
     """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
 
-    `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` (l,) are those of
-    single ticks.
+    `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` and
+    `tick_levels_dbfs` (l,) are those of single ticks.
     """
 
     segment_scores: F64
@@ -30,13 +30,14 @@ class HeldOut:
     hours: float
     sequences: tuple[F64, ...] = ()
     tick_scores: F64 = field(default_factory=lambda: np.empty(0))
+    tick_levels_dbfs: F64 = field(default_factory=lambda: np.empty(0))
 
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     """Score every full segment of every piece; of a piece shorter than a segment, its longest one."""
     segments: list[list[tuple[float, F64]]] = []
     files: list[float] = []
-    ticks: list[float] = []
+    ticks: list[TickScore] = []
     seconds = 0.0
     for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
         scored = _segments(scorer, piece, ticks)
@@ -50,7 +51,15 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
         raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
     sequences = tuple(np.array([score for score, _ in scored]) for scored in segments if scored)
     frames = np.array([frame for scored in segments for _, frame in scored])
-    return HeldOut(np.concatenate(sequences), np.array(files), frames, seconds / 3600, sequences, np.array(ticks))
+    return HeldOut(
+        segment_scores=np.concatenate(sequences),
+        file_scores=np.array(files),
+        mean_frames=frames,
+        hours=seconds / 3600,
+        sequences=sequences,
+        tick_scores=np.array([tick.tick_score for tick in ticks], np.float64),
+        tick_levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),
+    )
 
 
 def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
@@ -59,11 +68,11 @@ def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
     return Expected(training_mean_db.astype(np.float32), np.maximum(spread, MIN_SPREAD_DB).astype(np.float32))
 
 
-def _segments(scorer: Scorer, piece: Piece, tick_scores: list[float]) -> list[tuple[float, int, F64]]:
-    """Score, number of ticks and mean frame of each segment of a piece; the scores of its ticks go into `tick_scores`."""
+def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore]) -> list[tuple[float, int, F64]]:
+    """Score, number of ticks and mean frame of each segment of a piece; its valid ticks are added to `ticks`."""
     found = []
     for tick in stream_ticks(scorer, piece):
-        tick_scores += [] if tick.tick_score is None else [tick.tick_score]
+        ticks += [] if tick.tick_score is None else [tick]
         if tick.score is not None:
             found.append((tick.score, tick.n_ticks, scorer.mean_frame()))
     return found

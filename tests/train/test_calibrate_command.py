@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
@@ -154,3 +155,22 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
     assert train(["synth", str(tmp_path / "set"), "--recordings", "3", "--seconds", "15", "--sample-rate", "8000"]) == 0
     run(demo_bundle, "--on", tmp_path / "set", "--sigma", 3, "--out", tmp_path / "low")
     assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz" in capsys.readouterr().err
+
+
+def test_a_bundle_learns_below_which_level_its_machine_is_off(
+    demo_bundle: Path, normal_set: Path, demo_normal: Path, tmp_path: Path
+) -> None:
+    run(demo_bundle, "--on", normal_set, "--out", tmp_path / "fan-new")
+    idle_below_dbfs = calibration(tmp_path / "fan-new")["idle_below_dbfs"]
+    scorer = load_bundle(demo_bundle).scorer()
+    levels = score_pieces(scorer, pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)).tick_levels_dbfs
+    assert idle_below_dbfs == pytest.approx(np.percentile(levels, 1.0) - 10.0, abs=0.06)
+
+    running, rate_hz = soundfile.read(demo_normal)
+    off = 10 ** (-30 / 20) * running
+    soundfile.write(tmp_path / "day.wav", np.concatenate((running, off, running)), rate_hz, subtype="FLOAT")
+    ran = monitor("--replay", tmp_path / "day.wav", "--model", tmp_path / "fan-new", "--scores")
+    states = [line["state"] for line in ran.segments]
+    assert states.count("idle") > 10
+    assert ran.events == []
+    assert all(line["ratio"] is None for line in ran.segments if line["rms_dbfs"] < idle_below_dbfs)

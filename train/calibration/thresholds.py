@@ -21,6 +21,7 @@ FALLBACK_SIGMA = 6.0
 MIN_MARGIN = 1.001  # of the median: scores of two runtimes differ by up to 0.1 %
 SMALLEST = 1e-9
 TICK_PERCENTILE = 95.0  # an onset needs several ticks over it
+QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine that is so much quieter than its quietest ticks is off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Calibration:
     threshold: float
     file_threshold: float
     tick_threshold: float | None  # None: the segments'
+    idle_below_dbfs: float | None
     clear_ratio: float
     n_segments: int
     n_blocks: int
@@ -71,6 +73,7 @@ def calibrate(held_out: HeldOut, *, rule: Rule, segment_ticks: int, tick_s: floa
         threshold=threshold,
         file_threshold=file_threshold,
         tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
+        idle_below_dbfs=_idle_below_dbfs(held_out.tick_levels_dbfs),
         clear_ratio=clear_ratio,
         n_segments=len(evidence.scores),
         n_blocks=len(evidence.block_peaks),
@@ -139,6 +142,13 @@ def _tick_threshold(scores: F64, threshold: float) -> float | None:
         return None
     found = percentile_threshold(scores, percentile=TICK_PERCENTILE)
     return found if found > threshold else None
+
+
+def _idle_below_dbfs(levels_dbfs: F64) -> float | None:
+    """The level under which the machine counts as off, from those of its normal ticks (n,)."""
+    if not len(levels_dbfs):
+        return None
+    return round(percentile_threshold(levels_dbfs, percentile=QUIET_PERCENTILE) - IDLE_MARGIN_DB, 1)
 
 
 def _positive(threshold: float, scores: F64) -> tuple[float, tuple[str, ...]]:
