@@ -10,14 +10,17 @@ SILENT_DBFS = -90.0  # below the last bit of a 16-bit converter
 FULL_SCALE = 0.999
 CLIPPED_FRACTION = 0.01
 ZERO_FRACTION = 0.5
-LOUD_DBFS, LOUD_ZERO_FRACTION = -70.0, 0.05  # 16-bit noise at that level is exactly zero in 4 % of its samples
+ZERO_RUN_SAMPLES = (
+    160  # exact zeros in a row, 10 ms at 16 kHz: no converter gives them amid sound, a driver does for what is missing
+)
+SMALL_DC = 1e-3
 
 
 @dataclass(frozen=True)
 class Quality:
     """What the samples of one tick are like; `reason` is why they may not be scored, None when they may."""
 
-    rms_dbfs: float  # against full scale 1.0
+    rms_dbfs: float  # without their mean, against full scale 1.0
     peak: float
     dc: float  # their mean
     clipped_fraction: float
@@ -30,19 +33,27 @@ def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Qu
     n = len(samples)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
-    mean_square = float(np.dot(samples, samples)) / n
-    rms_dbfs = 10.0 * float(np.log10(max(mean_square, 1e-20)))
+    dc = float(samples.mean())
+    moving = samples - np.float32(dc)
+    rms_dbfs = 10.0 * float(np.log10(max(float(np.dot(moving, moving)) / n, 1e-20)))
     clipped = np.count_nonzero(np.abs(samples) >= FULL_SCALE) / n if peak >= FULL_SCALE else 0.0
-    zeros = np.count_nonzero(samples == 0.0) / n
+    n_zeros = n - np.count_nonzero(samples)
+    zeros = n_zeros / n
     reason = None
-    if rms_dbfs < SILENT_DBFS or zeros > ZERO_FRACTION:
+    if zeros > ZERO_FRACTION:
         reason = "silent"
-    elif rms_dbfs > LOUD_DBFS and zeros > LOUD_ZERO_FRACTION:
-        reason = "gap"  # zeros where samples never arrived
-    elif low == high:
-        reason = "flat_line"
+    elif rms_dbfs < SILENT_DBFS:
+        reason = "silent" if abs(dc) < SMALL_DC else "flat_line"
+    elif n_zeros >= ZERO_RUN_SAMPLES and _longest_hole(samples) >= ZERO_RUN_SAMPLES:
+        reason = "gap"
     elif clipped > CLIPPED_FRACTION:
         reason = "clipped"
     elif idle_below_dbfs is not None and rms_dbfs < idle_below_dbfs:
         reason = "idle"
-    return Quality(rms_dbfs, peak, float(samples.mean()), clipped, zeros, reason)
+    return Quality(rms_dbfs, peak, dc, clipped, zeros, reason)
+
+
+def _longest_hole(samples: F32) -> int:
+    """The most exact zeros in a row."""
+    sounding = np.flatnonzero(samples)
+    return int(np.diff(sounding, prepend=-1, append=len(samples)).max()) - 1
