@@ -2,6 +2,16 @@
 
 from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
-from monitor.config.settings import Config, IdleConfig, MachineConfig
+from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
 
-__all__ = ["Config", "IdleConfig", "MachineConfig", "MqttConfig", "TlsConfig", "check_settings", "load_config"]
+__all__ = [
+    "AlarmConfig",
+    "Config",
+    "HomeAssistantConfig",
+    "IdleConfig",
+    "MachineConfig",
+    "MqttConfig",
+    "TlsConfig",
+    "check_settings",
+    "load_config",
+]

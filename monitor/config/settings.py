@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.fields import ConfigPath, Section, Slug, left_out
-from monitor.config.mqtt import MqttConfig
+from monitor.config.mqtt import MqttConfig, Prefix
 
 SELECTOR = r"^(default|name:.+|usb:[0-9a-f]{4}:[0-9a-f]{4}(:.+)?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
 SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:BUS-PORT[.PORT…] or index:N"
@@ -64,6 +64,23 @@ class MachineConfig(Section):
     idle: Annotated[IdleConfig, BeforeValidator(left_out)] = IdleConfig()
 
 
+class AlarmConfig(Section):
+    """When `anomaly` says ON once more."""
+
+    repeat_s: Annotated[int, Field(ge=60, le=604_800)] | None = 3_600
+    """How often an anomaly that nobody acknowledges rings again; null: it rings once."""
+
+
+class HomeAssistantConfig(Section):
+    """What Home Assistant is told of itself."""
+
+    enabled: bool = True
+    """Whether every machine is announced to it."""
+
+    discovery_prefix: Prefix = "homeassistant"
+    """Where it listens for announcements, as set in its MQTT integration."""
+
+
 class Config(Section):
     """Settings of `monitor`."""
 
@@ -77,6 +94,8 @@ class Config(Section):
     """Where the service's control socket is; the service's is given by systemd."""
 
     mqtt: Annotated[MqttConfig, BeforeValidator(left_out)] = MqttConfig()
+    home_assistant: Annotated[HomeAssistantConfig, BeforeValidator(left_out)] = HomeAssistantConfig()
+    alarm: Annotated[AlarmConfig, BeforeValidator(left_out)] = AlarmConfig()
     machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )

@@ -12,21 +12,28 @@ from typing import Any
 from monitor.bundle import Bundle
 from monitor.config import Config, load_config
 from monitor.core.errors import StethosError
+from monitor.service.alarms import Alarms
+from monitor.service.announcer import Announcer, birth_topic, is_birth
 from monitor.service.clock import Clock
+from monitor.service.commands import Commands
 from monitor.service.control import NAME, ControlServer, Reply
 from monitor.service.health import Health, versions
 from monitor.service.held import describe, lend
+from monitor.service.kept import Keepsake, Kept
 from monitor.service.notify import Notifier
 from monitor.service.supervisor import Supervisor, load_bundles
 from monitor.sinks.courier import Courier
-from monitor.sinks.jsonl import to_json
+from monitor.sinks.messages import Command, HealthMessage, InfoMessage, MachineInfo
+from monitor.sinks.mqtt import Received
 
 log = logging.getLogger(__name__)
 HOOKS = "MONITOR_TEST_HOOKS"
 POLL_S = 0.1
 HEALTH_EVERY_S = 60.0
 READY_WITHIN_S = 1.5  # a microphone that has neither sound nor a fault to tell by then is not waited for
-FLUSH_S = 4.0  # to deliver what is left when stopped
+FLUSH_S = 3.5  # to deliver what is left when stopped,
+KEEP_S = 0.5  # and to write down what people did
+FIXED = ("node", "mqtt", "home_assistant", "state_dir", "runtime_dir")  # settings that a reload does not change
 
 
 class Daemon:
@@ -43,13 +50,22 @@ class Daemon:
         self._config, bundles = self._load()
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
+        self._keepsake = Keepsake(self._config.state_dir / "kept.json")
+        self._alarms = Alarms(self._keepsake.found.alarms)
+        self._commands = Commands(self._act, self._answer)
+        birth = birth_topic(self._config)
         self._courier = Courier(
-            self._config.mqtt, node=self._config.node, state_dir=self._config.state_dir, clock_synced=self._clock.synced
+            self._config.mqtt,
+            node=self._config.node,
+            state_dir=self._config.state_dir,
+            on_command=self._commands.arrive,
+            listen={} if birth is None else {birth: self._hear_birth},
+            clock_synced=self._clock.synced,
         )
+        self._announcer = Announcer(self._courier, left=self._keepsake.found.topics)
+        self._supervisor = Supervisor(self._courier, self._alarms, node=self._config.node)
+        self._arrange(bundles)
         self._courier.start()
-        self._supervisor = Supervisor(self._courier, node=self._config.node)
-        self._supervisor.arrange(self._config, bundles)
-        self._say_info(bundles)
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
@@ -83,6 +99,8 @@ class Daemon:
         while not self._stopped:
             if not self._is_made_to_hang():
                 self._supervisor.poll()
+            if self._commands.obey():
+                self._keep()
             now = time.monotonic()
             if not ready and (now >= ready_by or self._supervisor.settled):
                 ready = True
@@ -93,7 +111,7 @@ class Daemon:
                 self._every_second()
             if ready and now >= health_at:
                 health_at = now + HEALTH_EVERY_S
-                self._courier.passing("health", to_json(self._health_message()))
+                self._courier.passing("health", self._health_message().text, retain=True)
             await asyncio.sleep(POLL_S)
 
     def _is_made_to_hang(self) -> bool:
@@ -103,6 +121,8 @@ class Daemon:
     def _every_second(self) -> None:
         """Feed the watchdog, but only while everything advances."""
         self._clock.look(self._courier.clock_corrected)
+        self._announcer.look(time.monotonic())
+        self._keep()
         stalled = self._supervisor.stalled()
         if stalled is None:
             self._notifier.send("WATCHDOG=1")
@@ -132,17 +152,32 @@ class Daemon:
             self._notifier.send("READY=1")
 
     def _change_to(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        fixed = ("node", "mqtt", "state_dir", "runtime_dir")
-        changed = [key for key in fixed if getattr(config, key) != getattr(self._config, key)]
+        changed = [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]
         if changed:
             log.warning("%s: takes effect with a restart (systemctl restart stethos)", ", ".join(changed))
-        removed = set(self._config.machines) - set(config.machines)
-        self._supervisor.arrange(config, bundles)
-        for name in removed:
-            for topic in ("state", "anomaly", "availability"):
-                self._courier.withdraw(f"{name}/{topic}")
-        self._config = config
+        self._config = config.model_copy(update={key: getattr(self._config, key) for key in FIXED})
+        self._arrange(bundles)
+
+    def _arrange(self, bundles: Mapping[str, Bundle]) -> None:
+        self._bundles = bundles
+        self._supervisor.arrange(self._config, bundles)
+        self._announcer.arrange(self._config, bundles)
         self._say_info(bundles)
+        self._keep()
+
+    def _act(self, machine: str, command: Command) -> None:
+        self._alarms.act(machine, command, time.time())
+        self._supervisor.arrange(self._config, self._bundles)
+
+    def _answer(self, topic: str, text: str) -> None:
+        self._courier.passing(topic, text, qos=1)
+
+    def _hear_birth(self, message: Received) -> None:
+        if is_birth(message):
+            self._announcer.home_assistant_started(time.monotonic())
+
+    def _keep(self) -> None:
+        self._keepsake.keep(Kept(alarms=self._alarms.kept(), topics=self._announcer.topics))
 
     def _load(self) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
@@ -150,24 +185,23 @@ class Daemon:
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {
-            name: {
-                "name": settings.name,
-                "microphone": settings.microphone,
-                "bundle": bundles[name].id if name in bundles else None,
-            }
+            name: MachineInfo(
+                name=settings.name, microphone=settings.microphone, bundle=bundles[name].id if name in bundles else None
+            )
             for name, settings in self._config.machines.items()
         }
-        self._courier.present("info", to_json({"schema": 1, "versions": versions(), "machines": machines}))
+        self._courier.present("info", InfoMessage(versions=versions(), machines=machines).text)
 
-    def _health_message(self) -> dict[str, Any]:
+    def _health_message(self) -> HealthMessage:
         counts = self._courier.counts
-        return {
+        return HealthMessage(
             **self._health.read(),
-            "queued": counts.queued,
-            "dropped": counts.dropped,
-            "clock_synced": self._clock.synced,
             **self._supervisor.counts(),
-        }
+            queued=counts.queued,
+            dropped=counts.dropped,
+            commands_dropped=self._commands.n_dropped,
+            clock_synced=self._clock.synced,
+        )
 
     def _status(self) -> dict[str, Any]:
         """What the tools show."""
@@ -176,7 +210,9 @@ class Daemon:
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
         self._supervisor.stop()
+        self._keep()
         left = self._courier.stop(FLUSH_S)
+        self._keepsake.close(KEEP_S)
         log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")
 
 

@@ -30,7 +30,6 @@ class Health:
         now, cpu_s = time.monotonic(), self._cpu_s()
         (before, before_s), self._cpu = self._cpu, (now, cpu_s)
         return {
-            "schema": 1,
             "ts": rfc3339(datetime.now(timezone.utc)),
             "uptime_s": round(now - self._began),
             "memory_mb": round(sum(process.memory_info().rss for process in self._family()) / 1e6, 1),

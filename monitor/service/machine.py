@@ -13,6 +13,7 @@ from monitor.core.block import Block
 from monitor.core.errors import ScoreError
 from monitor.core.event import EndReason, Identity
 from monitor.core.pipeline import Step
+from monitor.service.alarm import Alarm
 from monitor.service.listening import make_pipeline, make_scorer
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sources.microphone import Microphone
@@ -34,7 +35,15 @@ class Machine:
     """A machine and its microphone, pipeline and messages. Called by one thread, which it never holds up."""
 
     def __init__(
-        self, name: str, settings: MachineConfig, bundle: Bundle, microphone: Microphone, outlet: Outlet, *, node: str
+        self,
+        name: str,
+        settings: MachineConfig,
+        bundle: Bundle,
+        microphone: Microphone,
+        outlet: Outlet,
+        *,
+        node: str,
+        alarm: Alarm,
     ) -> None:
         self.name = name
         self.bundle = bundle
@@ -46,7 +55,7 @@ class Machine:
         self._pipeline = make_pipeline(
             bundle, make_scorer(bundle, settings.idle), settings.idle, identity=identity, timeline=self._tap.timeline
         )
-        self._feed = MachineFeed(outlet, machine=name, threshold=bundle.manifest.calibration.threshold)
+        self._feed = MachineFeed(outlet, machine=name, threshold=bundle.manifest.calibration.threshold, alarm=alarm)
         self._deaf_at = self._progress_at = self._heard_at = time.monotonic()
         self._hears = True
         self._score_error: str | None = None

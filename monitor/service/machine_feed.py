@@ -1,16 +1,17 @@
 """What MQTT says of one machine: its events, its state and its anomaly flag, no more often than docs/mqtt.md says."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from monitor.core.event import Event, Timeline, rfc3339
 from monitor.core.pipeline import State, Step
 from monitor.core.quality import Quality
+from monitor.service.alarm import Alarm, Flag, Marks
 from monitor.sinks.jsonl import to_json
+from monitor.sinks.messages import StateMessage
 
 STATE_EVERY_S = 10.0
-_FLAGS: dict[State, str] = {"normal": "OFF", "anomaly": "ON"}
 
 
 class Outlet(Protocol):
@@ -26,24 +27,29 @@ class Outlet(Protocol):
 
 
 class MachineFeed:
-    """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change."""
+    """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change and when it rings."""
 
-    def __init__(self, outlet: Outlet, *, machine: str, threshold: float | None) -> None:
+    def __init__(self, outlet: Outlet, *, machine: str, threshold: float | None, alarm: Alarm | None = None) -> None:
         self._outlet = outlet
         self._machine = machine
         self._threshold = threshold
-        self._state: tuple[State, str | None] | None = None
+        self._alarm = alarm or Alarm()
+        self._state: tuple[State, str | None, Marks] | None = None
+        self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
         self._said_at = 0
 
     def step(self, step: Step, timeline: Timeline) -> None:
-        """Say what has changed with this tick."""
+        """Say what has changed with this tick, or with a command since the last one."""
+        began = step.event.id if step.event is not None and step.event.event_type == "start" else None
+        self._alarm.hear(step.state, began, timeline.at(step.tick.stop).timestamp())
         due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
-        if due or (step.state, step.reason) != self._state:
+        if due or (step.state, step.reason, self._alarm.marks) != self._state:
             score = None if step.tick.score is None else round(step.tick.score, 6)
             ratio = None if step.ratio is None else round(step.ratio, 4)
-            self._say(step.state, step.reason, timeline.at(step.since), score, ratio, step.tick.quality)
+            self._say_state(step.state, step.reason, timeline.at(step.since), score, ratio, step.tick.quality)
             self._said_at = step.tick.stop
+        self._say_anomaly(step.state)
         if step.event is not None:
             self._outlet.event(step.event)
 
@@ -56,9 +62,10 @@ class MachineFeed:
 
     def silent(self, state: State, reason: str | None, now: datetime) -> None:
         """Nobody listens: leave no retained `normal` behind."""
-        self._say(state, reason, now, None, None, None)
+        self._say_state(state, reason, now, None, None, None)
+        self._say_anomaly(state)
 
-    def _say(
+    def _say_state(
         self,
         state: State,
         reason: str | None,
@@ -67,23 +74,30 @@ class MachineFeed:
         ratio: float | None,
         quality: Quality | None,
     ) -> None:
-        message = {
-            "schema": 1,
-            "state": state,
-            "reason": reason,
-            "acknowledged": False,
-            "snoozed": False,
-            "flooding": False,
-            "score": score,
-            "ratio": ratio,
-            "threshold": None if self._threshold is None else round(self._threshold, 6),
+        marks = self._alarm.marks
+        until = marks.snoozed_until
+        message = StateMessage(
+            state=state,
+            reason=reason,
+            acknowledged=marks.acknowledged,
+            snoozed=until is not None,
+            snoozed_until=None if until is None else rfc3339(datetime.fromtimestamp(until, timezone.utc)),
+            flooding=marks.flooding,
+            recent_anomalies=marks.recent,
+            score=score,
+            ratio=ratio,
+            threshold=None if self._threshold is None else round(self._threshold, 6),
             **_levels(quality),
-            "since": rfc3339(since),
-        }
-        self._outlet.present(f"{self._machine}/state", to_json(message))
-        if self._state is None or _FLAGS.get(state) != _FLAGS.get(self._state[0]):
-            self._outlet.present(f"{self._machine}/anomaly", _FLAGS.get(state, "None"))
-        self._state = (state, reason)
+            since=rfc3339(since),
+        )
+        self._outlet.present(f"{self._machine}/state", message.text)
+        self._state = (state, reason, marks)
+
+    def _say_anomaly(self, state: State) -> None:
+        anomaly = (self._alarm.flag(state), self._alarm.rings)
+        if anomaly != self._anomaly:
+            self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
+            self._anomaly = anomaly
 
 
 def _levels(quality: Quality | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config
 from monitor.core.errors import ConfigError, StethosError
+from monitor.service.alarms import Alarms
 from monitor.service.machine import Listened, Machine
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sources.microphone import Microphone
@@ -34,19 +35,22 @@ def load_bundles(config: Config) -> dict[str, Bundle]:
 class Supervisor:
     """The machines of this node and their microphones. All calls come from one thread."""
 
-    def __init__(self, outlet: Outlet, *, node: str) -> None:
+    def __init__(self, outlet: Outlet, alarms: Alarms, *, node: str) -> None:
         self._outlet = outlet
+        self._alarms = alarms
         self._node = node
+        self._disabled: dict[str, str] = {}  # by whom each machine is that nobody listens to, as it was said
         self._microphones: dict[Key, Microphone] = {}
         self.machines: dict[str, Machine] = {}
 
     def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Listen to what the configuration says; a machine for which nothing has changed does not notice."""
-        wanted = {name: config.machines[name] for name in bundles}
+        """Listen to what the configuration and people say; a machine for which nothing has changed does not notice."""
+        self._alarms.arrange(config)
+        wanted = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         for name, machine in list(self.machines.items()):
             settings = wanted.get(name)
             if settings is None or Listened(settings, bundles[name].id) != machine.made_of:
-                machine.stop("reloaded" if settings is not None else "disabled")
+                machine.stop("disabled" if settings is None else "reloaded")
                 del self.machines[name]
         keys = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in wanted.items()}
         for key in set(self._microphones) - set(keys.values()):
@@ -54,10 +58,11 @@ class Supervisor:
         for name, settings in wanted.items():
             if name not in self.machines:
                 microphone = self._microphone(keys[name], bundles[name])
-                self.machines[name] = Machine(name, settings, bundles[name], microphone, self._outlet, node=self._node)
-        for name, settings in config.machines.items():
-            if not settings.enabled:
-                self._say_disabled(name)
+                alarm = self._alarms[name]
+                self.machines[name] = Machine(
+                    name, settings, bundles[name], microphone, self._outlet, node=self._node, alarm=alarm
+                )
+        self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 
     def poll(self) -> None:
         """Take what the microphones have heard; about ten times a second."""
@@ -94,7 +99,8 @@ class Supervisor:
 
     def in_words(self) -> str:
         """The machines' states in one line."""
-        return "; ".join(machine.in_words() for machine in self.machines.values()) or "no machine is enabled"
+        listened = [machine.in_words() for machine in self.machines.values()]
+        return "; ".join([*listened, *(f"{name} disabled" for name in self._disabled)])
 
     def counts(self) -> dict[str, Any]:
         """What was missed, over all machines, and the age of the oldest last frame."""
@@ -117,10 +123,15 @@ class Supervisor:
             self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz)
         return self._microphones[key]
 
-    def _say_disabled(self, name: str) -> None:
-        feed = MachineFeed(self._outlet, machine=name, threshold=None)
-        feed.silent("disabled", None, datetime.now(timezone.utc))
-        feed.available(False)
+    def _say_disabled(self, machines: Mapping[str, str]) -> None:
+        """Say of each machine that nobody listens to by whom it was disabled, where that is new."""
+        disabled = {name: by for name, by in machines.items() if name not in self.machines}
+        for name, by in disabled.items():
+            if self._disabled.get(name) != by:
+                feed = MachineFeed(self._outlet, machine=name, threshold=None)
+                feed.silent("disabled", by, datetime.now(timezone.utc))
+                feed.available(False)
+        self._disabled = disabled
 
 
 def _describe(microphone: Microphone) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from monitor.sinks.outbox import Limits, Row
 
 log = logging.getLogger(__name__)
 MAX_PASSING = 100
-COMMAND = re.compile(r"([a-z0-9_-]+)/set/([a-z0-9_-]+)")
+COMMAND = re.compile(r"([a-z0-9_-]{1,64})/set/([a-z0-9_-]{1,64})")
 OnCommand = Callable[[str, str, bytes, bool], None]
+Listen = Mapping[str, Callable[[Received], None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,19 @@ class Courier:
         node: str,
         state_dir: Path,
         on_command: OnCommand | None = None,
+        listen: Listen | None = None,
         clock_synced: bool = False,
     ) -> None:
-        """`on_command` gets machine, command, payload and whether it was retained, on the connection's thread."""
+        """`on_command` gets machine, command, payload and whether it was retained, on the connection's thread.
+
+        `listen`: what else to subscribe to, by absolute topic, and whom to call on that thread.
+        """
         self._on_command = on_command
+        self._listen = listen or {}
         self._lock = threading.Lock()  # held for an instant only
         self._present: dict[str, bytes] = {}
         self._to_say: dict[str, None] = {}  # the topics of `_present` that changed, in order
-        self._passing: deque[tuple[str, bytes, int]] = deque(maxlen=MAX_PASSING)
+        self._passing: deque[tuple[str, bytes, int, bool]] = deque(maxlen=MAX_PASSING)
         self._rows: deque[Row] = deque()
         self._epoch = 0
         self._said: dict[int, str] = {}  # topics under way, by token
@@ -79,19 +85,26 @@ class Courier:
 
     def present(self, topic: str, payload: str | bytes) -> None:
         """Retained: say it now and after every connection, until something else is said."""
+        absolute = self._absolute(topic)
         with self._lock:
-            self._present[topic] = payload.encode() if isinstance(payload, str) else payload
-            self._to_say.setdefault(topic)
+            self._present[absolute] = payload.encode() if isinstance(payload, str) else payload
+            self._to_say.setdefault(absolute)
         self._connection.wake()
 
     def withdraw(self, topic: str) -> None:
         """Remove what is retained, and say it no more."""
         self.present(topic, b"")
 
-    def passing(self, topic: str, payload: str | bytes, *, qos: int = 0) -> None:
+    @property
+    def withdrawing(self) -> set[str]:
+        """The absolute topics that are to be removed, and of which the broker has not acknowledged it yet."""
+        with self._lock:
+            return {topic for topic, payload in self._present.items() if not payload}
+
+    def passing(self, topic: str, payload: str | bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Say once, if there is a connection."""
         if self._epoch:
-            self._passing.append((topic, payload.encode() if isinstance(payload, str) else payload, qos))
+            self._passing.append((topic, payload.encode() if isinstance(payload, str) else payload, qos, retain))
             self._connection.wake()
 
     def clock_corrected(self, offset_s: float) -> None:
@@ -129,6 +142,8 @@ class Courier:
         """Traffic: the present first, then the outbox from its oldest event on."""
         if self._on_command is not None:
             session.subscribe(f"{self._connection.base}/+/set/+")
+        for topic in self._listen:
+            session.subscribe(topic)
         with self._lock:
             self._to_say = dict.fromkeys(self._present)
             self._rows.clear()
@@ -145,13 +160,13 @@ class Courier:
             rows = list(self._rows)
             self._rows.clear()
         for topic, payload in present:
-            self._said[session.publish(self._absolute(topic), payload, qos=1, retain=True)] = topic
+            self._said[session.publish(topic, payload, qos=1, retain=True)] = topic
         for row in rows:
             topic = self._absolute(f"{row.machine}/event")
             self._sent[session.publish(topic, row.payload, qos=1, retain=False)] = row
         while self._passing:
-            topic, payload, qos = self._passing.popleft()
-            session.publish(self._absolute(topic), payload, qos=qos, retain=False)
+            topic, payload, qos, retain = self._passing.popleft()
+            session.publish(self._absolute(topic), payload, qos=qos, retain=retain)
 
     def acknowledged(self, answer: Acknowledged) -> None:
         """Traffic: forget it. An event that the broker refuses stays, and is tried again over the next connection."""
@@ -163,7 +178,10 @@ class Courier:
             self._has_said(topic, answer.refusal)
 
     def received(self, message: Received) -> None:
-        """Traffic: a command."""
+        """Traffic: a command, or what else is listened to."""
+        if message.topic in self._listen:
+            self._listen[message.topic](message)
+            return
         found = COMMAND.fullmatch(message.topic.removeprefix(f"{self._connection.base}/"))
         if found is not None and self._on_command is not None:
             self._on_command(found[1], found[2], message.payload, message.retained)
@@ -185,7 +203,7 @@ class Courier:
 
     def _has_said(self, topic: str, refusal: str | None) -> None:
         if refusal is not None and topic not in self._refused:
-            log.warning("mqtt: %s refuses %s: %s", self._connection.where, self._absolute(topic), refusal)
+            log.warning("mqtt: %s refuses %s: %s", self._connection.where, topic, refusal)
             self._refused.add(topic)
         with self._lock:
             if self._present.get(topic) == b"" and topic not in self._to_say:

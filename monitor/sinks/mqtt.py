@@ -8,6 +8,7 @@ from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -18,6 +19,7 @@ from monitor.sinks.credentials import password, tls_context
 
 CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
 MAX_IN_FLIGHT = 20  # what mosquitto takes by default
+MAX_INCOMING = 65_536  # bytes of a packet; commands are much shorter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,9 @@ class Session:
         if self._config.user is not None:
             self._client.username_pw_set(self._config.user, password(self._config))
         self._began = time.monotonic()
+        limits = _limits() if self._config.protocol == "5" else None
         try:
-            self._client.connect(self._config.host, self._config.port, keepalive=self._config.keepalive_s)
+            self._client.connect(self._config.host, self._config.port, self._config.keepalive_s, properties=limits)
         except (OSError, ValueError) as error:
             raise SinkError(explain(error)) from error
 
@@ -81,6 +84,7 @@ class Session:
             readable, writable, _ = select.select([sock, wakeup], writers, [], 0.0 if decrypted else wait_s)
             if decrypted or sock in readable:
                 self._client.loop_read()
+                self._hang_up_on_a_giant()
             if sock in writable:
                 self._client.loop_write()
             self._client.loop_misc()
@@ -120,6 +124,12 @@ class Session:
         sock = self._client.socket()
         if sock is not None:
             sock.close()
+
+    def _hang_up_on_a_giant(self) -> None:
+        """paho takes packets of any length into memory, and MQTT 3.1.1 has no way to ask for shorter ones."""
+        length = self._client._in_packet["remaining_length"]
+        if length > MAX_INCOMING:
+            raise SinkError(f"sends a message of {length} bytes, at most {MAX_INCOMING} are taken")
 
     def _check(self) -> None:
         """Raise what has ended the connection; a broker that is silent for too long has, too."""
@@ -173,3 +183,10 @@ class Session:
     def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
             self._complaint = text
+
+
+def _limits() -> Properties:
+    """What a broker that speaks MQTT 5 should know of us."""
+    limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    limits.MaximumPacketSize = MAX_INCOMING
+    return limits

@@ -1,0 +1,99 @@
+"""What the service remembers over a restart beside events: what people did to alarms, and which topics it has filled."""
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+log = logging.getLogger(__name__)
+
+
+class KeptAlarm(BaseModel):
+    """One machine's, where it differs from a machine's that nobody has touched."""
+
+    model_config = ConfigDict(frozen=True)
+
+    acknowledged: bool = False
+    snoozed_until: float | None = None  # s since 1970
+    disabled: bool = False
+
+
+class Kept(BaseModel):
+    """The whole file. Keys of a later version are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+    alarms: dict[str, KeptAlarm] = {}
+    topics: frozenset[str] = frozenset()  # retained ones
+
+
+class Keepsake:
+    """A small file, written whole and only on change, by a thread that lives as long as there is something to write."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._latest = self.found = self._read()
+        self._thread: threading.Thread | None = None  # while it has something to write
+
+    def keep(self, kept: Kept) -> None:
+        """Write it if it is new; returns at once."""
+        with self._lock:
+            if kept == self._latest:
+                return
+            self._latest = kept
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="kept", daemon=True)
+                self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait until it is written, unless the disk stalls for longer."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _read(self) -> Kept:
+        try:
+            return Kept.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return Kept()
+        except (OSError, ValidationError) as error:
+            log.error("%s cannot be read, acknowledgements, snoozes and disabled machines are forgotten: %s", self._path, error)
+            return Kept()
+
+    def _write_all(self) -> None:
+        written = None
+        while True:
+            with self._lock:
+                if self._latest == written:
+                    self._thread = None
+                    return
+                written = self._latest
+            try:
+                _write(self._path, written.model_dump_json().encode())
+            except OSError as error:
+                log.error("%s cannot be written, a restart will bring back what it says: %s", self._path, error.strerror)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace the file: after a power cut it is the old or the new one."""
+    fresh = path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,194 @@
+"""Every message of docs/mqtt.md, as models: what is sent is made by them, what is received is checked by them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+
+from monitor.config.fields import Slug
+from monitor.core.event import EndReason, EventType
+from monitor.core.pipeline import State
+from monitor.sinks.jsonl import to_json
+
+MAX_SNOOZE_S = 86_400
+Moment = Annotated[str, StringConstraints(pattern=r"Z$"), Field(json_schema_extra={"format": "date-time"})]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _open_to_new_keys(schema: JsonDict) -> None:
+    """Subscribers must take keys that are added later; we ourselves may not send what is not written here."""
+    schema.pop("additionalProperties", None)
+
+
+class Sent(BaseModel):
+    """A message of this node; `text` is its JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_open_to_new_keys)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+
+    @property
+    def text(self) -> str:
+        """What goes over the wire; a number that is not finite is a bug and raises ValueError."""
+        return to_json(self.model_dump(by_alias=True))
+
+
+class StateMessage(Sent):
+    """How a machine is."""
+
+    state: State
+    reason: str | None
+    """Why the state is `unknown`, `starting` or `disabled`, where there is a reason."""
+
+    acknowledged: bool
+    """Somebody knows; until the machine is heard to be normal again."""
+
+    snoozed: bool
+    """`anomaly` does not read ON for now."""
+
+    snoozed_until: Moment | None
+    flooding: bool
+    """More than 10 anomalies began within 10 minutes, and not yet fewer than 5."""
+
+    recent_anomalies: Count
+    """How many began within the last 10 minutes."""
+
+    score: float | None
+    ratio: float | None
+    """score / threshold; 1 is the threshold."""
+
+    threshold: float | None
+    rms_dbfs: float | None
+    peak: float | None
+    """Of the last tick; full scale is 1."""
+
+    dc: float | None
+    clipped_fraction: Fraction | None
+    zero_fraction: Fraction | None
+    since: Moment
+
+
+class BandMessage(BaseModel):
+    """Where in frequency the sound differs."""
+
+    model_config = Sent.model_config
+
+    low_hz: float
+    high_hz: float
+    excess_db: float
+
+
+class EventMessage(Sent):
+    """One message of an anomaly's life, identified by (id, seq)."""
+
+    event_type: EventType
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    seq: Count
+    ts: Moment
+    onset_ts: Moment
+    clock_synced: bool
+    node: Slug
+    machine: Slug
+    score: float | None
+    ratio: float
+    threshold: float
+    peak_ratio: float
+    duration_s: float
+    rms_dbfs: float
+    bands: Annotated[list[BandMessage], Field(max_length=5)]
+    summary: str
+    bundle: str
+    clip: str | None
+    end_reason: EndReason | None
+
+
+class HealthMessage(Sent):
+    """How the node is, once a minute."""
+
+    ts: Moment
+    uptime_s: Count
+    memory_mb: float
+    """Resident, of all its processes."""
+
+    cpu_percent: float
+    """Of one core, since the last message."""
+
+    temperature_c: float | None
+    disk_free_mb: float | None
+    queued: Count
+    """Events that the broker has not acknowledged."""
+
+    dropped: Count
+    """Events lost for lack of room, since the start."""
+
+    commands_dropped: Count
+    """Commands that came faster than they could be answered, since the start."""
+
+    clock_synced: bool
+    overruns: Count
+    gap_s: float
+    last_frame_age_s: float | None
+
+
+class MachineInfo(BaseModel):
+    """One configured machine."""
+
+    model_config = Sent.model_config
+
+    name: str | None
+    microphone: str
+    bundle: str | None
+    """Name and hash; null where it is disabled."""
+
+
+class InfoMessage(Sent):
+    """What runs on the node."""
+
+    versions: dict[str, str]
+    machines: dict[Slug, MachineInfo]
+
+
+class ResponseMessage(Sent):
+    """What became of a command."""
+
+    ts: Moment
+    command: str
+    accepted: bool
+    reason: str | None
+    """Why it was refused."""
+
+    request: str | None
+    """As in the command."""
+
+
+class Command(BaseModel):
+    """What every command may carry."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, cache_strings="none"
+    )  # what strangers send is not remembered
+
+    request: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,64}$")] | None = None
+    """Comes back in the response."""
+
+
+class Acknowledge(Command):
+    """Somebody knows of the anomaly."""
+
+    id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """Of the anomaly that is meant; refused when it is another one by now."""
+
+
+class Snooze(Command):
+    """`anomaly` is not to read ON for a time; 0 ends that."""
+
+    duration_s: Annotated[int, Field(ge=0, le=MAX_SNOOZE_S)] = 3_600
+
+
+class Disable(Command):
+    """Do not listen to the machine until it is enabled."""
+
+
+class Enable(Command):
+    """Listen to the machine again."""

@@ -1,0 +1,205 @@
+"""One machine's alarm: what rings when, who is spared, what a flood is; by examples and by made-up histories."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.pipeline import State
+from monitor.service.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
+
+NOW = 1_800_000_000.0
+REPEAT_S = 3_600.0
+
+
+@dataclass
+class History:
+    """An alarm that hears a tick a second."""
+
+    alarm: Alarm
+    now: float = NOW
+    n_events: int = 0
+
+    def hear(self, state: State, *, seconds: int = 1, begins: bool = False) -> str:
+        """What `anomaly` reads in the end."""
+        for second in range(seconds):
+            self.now += 1.0
+            self.n_events += begins and second == 0
+            self.alarm.hear(state, f"event-{self.n_events}" if begins and second == 0 else None, self.now)
+        return self.alarm.flag(state)
+
+    def anomaly(self, *, seconds: int = 30) -> str:
+        return self.hear("anomaly", seconds=seconds, begins=True)
+
+
+def fresh(repeat_s: float | None = REPEAT_S) -> History:
+    return History(Alarm(repeat_s=repeat_s))
+
+
+def test_it_rings_once_and_again_after_the_interval_until_somebody_acknowledges() -> None:
+    history = fresh()
+    assert history.hear("normal") == "OFF"
+    assert history.anomaly(seconds=3_600) == "ON"
+    assert history.alarm.rings == 1
+    history.hear("anomaly", seconds=3_600)
+    assert history.alarm.rings == 2
+    assert history.alarm.acknowledge(None) is None
+    assert history.hear("anomaly", seconds=100_000) == "ON"
+    assert history.alarm.rings == 2
+
+
+def test_without_an_interval_it_rings_once() -> None:
+    history = fresh(repeat_s=None)
+    history.anomaly(seconds=100_000)
+    assert history.alarm.rings == 1
+
+
+def test_an_acknowledgement_holds_until_the_machine_is_normal_again() -> None:
+    history = fresh()
+    history.anomaly()
+    history.alarm.acknowledge(None)
+    for state in ("unknown", "idle", "starting"):
+        assert history.hear(state, seconds=90) == "None"
+    assert history.anomaly() == "ON"  # another event, the same trouble
+    assert history.alarm.marks.acknowledged
+    history.hear("normal")
+    history.anomaly()
+    assert not history.alarm.marks.acknowledged
+
+
+def test_an_acknowledgement_holds_over_a_restart() -> None:
+    history = History(Alarm(repeat_s=REPEAT_S, acknowledged=True))
+    history.hear("starting", seconds=10)
+    assert history.anomaly(seconds=10_000) == "ON"
+    assert history.alarm.rings == 1
+    assert history.alarm.marks.acknowledged
+    history.hear("normal")
+    assert not history.alarm.marks.acknowledged
+
+
+def test_only_an_anomaly_can_be_acknowledged_and_only_the_one_that_is_meant() -> None:
+    history = fresh()
+    assert history.alarm.acknowledge(None) == "there is no anomaly to acknowledge"
+    history.anomaly()
+    assert history.alarm.acknowledge("event-0") == "the anomaly must be event-1, got event-0"
+    assert not history.alarm.marks.acknowledged
+    assert history.alarm.acknowledge("event-1") is None
+    assert history.alarm.acknowledge(None) is None  # twice is once
+    history.hear("normal")
+    assert history.alarm.acknowledge("event-1") == "there is no anomaly to acknowledge"
+
+
+def test_a_snoozed_machine_reads_off_and_rings_when_the_snooze_ends() -> None:
+    history = fresh()
+    history.anomaly()
+    history.alarm.snooze(600, history.now)
+    assert history.hear("anomaly", seconds=599) == "OFF"
+    assert history.hear("unknown") == "None"
+    assert history.hear("anomaly") == "ON"
+    assert history.alarm.rings == 2
+    assert history.alarm.marks.snoozed_until is None
+
+
+def test_a_snooze_ends_when_told_and_a_longer_one_than_allowed_is_cut() -> None:
+    history = fresh()
+    history.anomaly()
+    history.alarm.snooze(10 * MAX_SNOOZE_S, history.now)
+    assert history.alarm.marks.snoozed_until == history.now + MAX_SNOOZE_S
+    assert history.hear("anomaly") == "OFF"
+    history.alarm.snooze(0, history.now)
+    assert history.hear("anomaly") == "ON"
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_snooze_beyond_its_bound() -> None:
+    history = fresh()
+    history.anomaly()
+    history.alarm.snooze(600, history.now)
+    history.now -= 2 * MAX_SNOOZE_S
+    assert history.hear("anomaly") == "ON"
+
+
+def test_eleven_anomalies_in_ten_minutes_are_one_flood() -> None:
+    history = fresh()
+    history.hear("normal")
+    for _ in range(FLOOD_ABOVE):
+        history.anomaly(seconds=20)
+        assert history.hear("normal", seconds=20) == "OFF"
+    assert history.alarm.rings == FLOOD_ABOVE
+    assert not history.alarm.marks.flooding
+    history.anomaly(seconds=20)
+    assert history.alarm.marks.flooding
+    rings = history.alarm.rings
+    for _ in range(5):
+        assert history.hear("normal", seconds=20) == "ON"
+        assert history.anomaly(seconds=20) == "ON"
+    assert history.alarm.rings == rings  # counted, not rung
+    assert history.alarm.marks.recent >= FLOOD_ABOVE
+    while history.hear("normal") == "ON":
+        assert history.alarm.marks.recent >= FLOOD_UNTIL_BELOW
+    assert history.alarm.marks.recent == FLOOD_UNTIL_BELOW - 1
+    assert not history.alarm.marks.flooding
+
+
+def test_a_flood_is_acknowledged_as_one() -> None:
+    history = fresh(repeat_s=60)
+    for _ in range(FLOOD_ABOVE + 1):
+        history.anomaly(seconds=20)
+        history.hear("normal", seconds=5)
+    history.alarm.acknowledge(None)
+    rings = history.alarm.rings
+    for _ in range(3):
+        history.hear("normal", seconds=20)
+        history.anomaly(seconds=90)
+    assert history.alarm.marks.acknowledged
+    assert history.alarm.rings == rings
+
+
+STATES: list[State] = ["starting", "normal", "anomaly", "idle", "unknown"]
+deeds = st.one_of(
+    st.tuples(st.just("hear"), st.sampled_from(STATES), st.booleans(), st.floats(0.1, 2_000.0)),
+    st.tuples(st.just("ack"), st.sampled_from([None, "event-0", "event-1"])),
+    st.tuples(st.just("snooze"), st.integers(0, MAX_SNOOZE_S)),
+    st.tuples(st.just("clock"), st.floats(-1e6, 1e6)),
+)
+
+
+@given(st.lists(deeds, max_size=60), st.one_of(st.none(), st.floats(60, 10_000)))
+def test_whatever_happens_the_flag_means_what_is_written(history: list[tuple[object, ...]], repeat_s: float | None) -> None:
+    alarm, now = Alarm(repeat_s=repeat_s), NOW
+    for deed in history:
+        before = alarm.marks, alarm.rings
+        match deed:
+            case ("hear", state, begins, float(seconds)):
+                now += seconds
+                alarm.hear(state, "event-1" if begins and state == "anomaly" else None, now)  # type: ignore[arg-type]
+                flag, marks = alarm.flag(state), alarm.marks  # type: ignore[arg-type]
+                assert (flag == "None") == (state not in ("normal", "anomaly"))
+                assert flag != "ON" or marks.snoozed_until is None
+                assert flag != "ON" or state == "anomaly" or marks.flooding
+                assert flag != "OFF" or state == "normal" or marks.snoozed_until is not None
+                assert not (marks.acknowledged and state == "normal" and not marks.flooding)
+                assert marks.snoozed_until is None or 0 < marks.snoozed_until - now <= MAX_SNOOZE_S
+                assert marks.flooding <= (marks.recent >= FLOOD_UNTIL_BELOW)
+                assert marks.recent <= FLOOD_ABOVE or marks.flooding
+                assert alarm.rings - before[1] <= (flag == "ON")
+            case ("ack", event):
+                refused = alarm.acknowledge(event)  # type: ignore[arg-type]
+                assert alarm.marks.acknowledged if refused is None else alarm.marks == before[0]
+            case ("snooze", int(seconds)):
+                alarm.snooze(seconds, now)
+            case ("clock", float(step)):
+                now += step
+        assert alarm.rings >= before[1]
+
+
+@given(st.lists(st.tuples(st.integers(1, 120), st.integers(1, 120)), max_size=60))
+def test_no_ten_minutes_have_more_rings_than_a_flood_has_alarms(lasting: list[tuple[int, int]]) -> None:
+    history, rung = fresh(repeat_s=None), []
+    for anomaly_s, normal_s in lasting:
+        for state, seconds in (("anomaly", anomaly_s), ("normal", normal_s)):
+            for second in range(seconds):
+                before = history.alarm.rings
+                history.hear(state, begins=state == "anomaly" and second == 0)  # type: ignore[arg-type]
+                rung += [history.now] * (history.alarm.rings - before)
+    for at in rung:
+        assert sum(at <= other < at + FLOOD_WITHIN_S for other in rung) <= FLOOD_ABOVE + 1
