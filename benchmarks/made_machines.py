@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.judging import Judge, auc, train_judges
+from benchmarks.judging import auc, train_judges
 from monitor.core.arrays import F32
 from monitor.core.block import Block
 from monitor.core.frames import stream_frames
@@ -59,6 +59,7 @@ def run_made(job: MadeJob) -> MadeResult:
         name: train_judges(recipe, [_frames(clip, recipe) for clip in clips], seed=job.seed)["int8"]
         for name, recipe in recipes.items()
     }
+    below = {name: judge.scores([_frames(sound, recipes[name]) for sound in normal]) for name, judge in judges.items()}
     found: dict[str, dict[str, float]] = {}
     severities = {}
     for fault in FAULTS_OF[job.machine]:
@@ -67,8 +68,10 @@ def run_made(job: MadeJob) -> MadeResult:
         added = [_sound(machine, take, fault=fault) - sound for take, sound in zip(takes, clean, strict=True)]
 
         def aucs(name: str, severity_db: float, sounds: tuple[list[F32], list[F32]] = (clean, added)) -> dict[str, float]:
-            faulty = [sound + np.float32(10.0 ** (severity_db / 20.0)) * more for sound, more in zip(*sounds, strict=True)]
-            return _aucs(judges[name], recipes[name], normal, faulty)
+            times = np.float32(10.0 ** (severity_db / 20.0))
+            faulty = [_frames(sound + times * more, recipes[name]) for sound, more in zip(*sounds, strict=True)]
+            above = judges[name].scores(faulty)
+            return {column: auc(below[name][column], above[column]) for column in above}
 
         low, high = SEVERITIES_DB
         for _ in range(HALVINGS):
@@ -78,11 +81,6 @@ def run_made(job: MadeJob) -> MadeResult:
         found[fault] = {f"{PLAIN}, reconstruction": aucs(PLAIN, high)["reconstruction"]}
         found[fault] |= {f"{OURS}, {name}": value for name, value in aucs(OURS, high).items()}
     return MadeResult(job, severities, found)
-
-
-def _aucs(judge: Judge, recipe: Recipe, normal: list[F32], faulty: list[F32]) -> dict[str, float]:
-    below, above = (judge.scores([_frames(sound, recipe) for sound in sounds]) for sounds in (normal, faulty))
-    return {name: auc(below[name], above[name]) for name in below}
 
 
 def _sound(machine: Machine, take: int, fault: str | None = None) -> F32:

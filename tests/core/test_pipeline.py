@@ -29,7 +29,7 @@ def quiet_and_loud(seconds: list[tuple[float, bool]]) -> F32:
 NORMAL = quiet_and_loud([(20, False)])
 
 
-def make_pipeline(*, segment_ticks: int = 10) -> Pipeline:
+def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None) -> Pipeline:
     scorer = linear_scorer(segment_ticks=segment_ticks)
     frames = frames_of(blocks(NORMAL))
     scorer.push_frames(frames)
@@ -38,6 +38,7 @@ def make_pipeline(*, segment_ticks: int = 10) -> Pipeline:
     return Pipeline(
         scorer,
         threshold=1.5 * normal,
+        tick_threshold=None if tick_margin is None else tick_margin * normal,
         rule=Rule(),
         expected=Expected(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
         identity=IDENTITY,
@@ -202,6 +203,16 @@ def test_ticks_that_pass_by_chance_after_a_repair_do_not_lengthen_an_anomaly() -
     assert chance.ratio < 1
     assert events[-1].end_reason == "cleared"
     assert events[-1].duration_s == pytest.approx(40, abs=2.1)
+
+
+def test_ticks_have_a_threshold_of_their_own() -> None:
+    signal = quiet_and_loud([(40, False), (30, True), (40, False)])
+    events = run(signal, make_pipeline(tick_margin=1.6))[1]
+    assert seconds(events[0].onset_ts) == pytest.approx(40, abs=1.1)
+    assert events[-1].duration_s == pytest.approx(30, abs=2.1)
+    deaf = run(signal, make_pipeline(tick_margin=1e9))[1]  # no tick ever passes, which changes no decision
+    assert [(event.event_type, event.ts) for event in deaf] == [(event.event_type, event.ts) for event in events]
+    assert deaf[-1].duration_s == pytest.approx(1.024)
 
 
 def test_an_anomaly_after_another_has_its_own_onset() -> None:
