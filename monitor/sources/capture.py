@@ -19,9 +19,13 @@ from monitor.sources.ring import Ring, RingFormat
 
 COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
 VIRTUAL_RATE_HZ = 48_000  # what most devices behind a converting one do; the good resampler is ours
+USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
 LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, so 20 wake-ups a second and time for a busy computer
 LOOK_S = 1.0  # how often a stream is asked whether it still runs
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
+
+
+_output = 1
 
 
 class Request(NamedTuple):
@@ -30,7 +34,7 @@ class Request(NamedTuple):
     selector: str
     wanted_rate_hz: int  # what the listener would like best
     rate_hz: int | None  # what it insists on
-    n_channels: int  # at least, where the device converts; else all that it has
+    n_channels: int  # at least, where the device converts (1: their mean); else all that it has
     sample_format: str
     ring_s: float
     ring_fd: int
@@ -38,6 +42,7 @@ class Request(NamedTuple):
 
 def main(arguments: list[str]) -> None:
     """List, or capture until the device or the parent is gone."""
+    _keep_output()
     try:
         if arguments == ["--list"]:
             _say({"devices": [asdict(device) for device in _devices(_portaudio(), with_rates=True)]})
@@ -58,7 +63,7 @@ def _capture(request: Request) -> None:
         device = find_device(_devices(sd, with_rates=False), request.selector)
     except Unavailable as error:
         raise (error.reason == "absent" and why_missing(request.selector)) or error from error
-    n_channels = min(request.n_channels, device.n_channels) if device.is_virtual else device.n_channels
+    n_channels = channels_of(device, request.n_channels)
     try:
         rate_hz = _choose_rate(sd, device, request, n_channels)
         form = RingFormat(rate_hz, n_channels, request.sample_format, round(request.ring_s * rate_hz))
@@ -86,6 +91,17 @@ def _capture(request: Request) -> None:
     while not ended.wait(LOOK_S) and stream.active:
         pass
     raise Unavailable("lost", f"{device.name}: the stream ended")
+
+
+def channels_of(device: Device, wanted: int) -> int:
+    """How many channels to open: all of a real device. A sound server mixes what there is into as many as one asks for.
+
+    There, two give both sides of stereo as they are, and one their mean; more than that are the server's to arrange.
+    """
+    if not device.is_virtual:
+        return device.n_channels
+    usual = next((n for n in USUAL_CHANNELS if n >= wanted), wanted)
+    return min(usual, device.n_channels)
 
 
 def _choose_rate(sd: Any, device: Device, request: Request, n_channels: int) -> int:
@@ -170,8 +186,16 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+def _keep_output() -> None:
+    """What we say goes where output went; what a library prints there, nowhere."""
+    global _output
+    _output = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+
+
 def _say(message: dict[str, Any]) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
+    os.write(_output, json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

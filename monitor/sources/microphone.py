@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from monitor.sources.capture import Request
+from monitor.sources.capture import Request, channels_of
 from monitor.sources.devices import Device, Reason, Unavailable, is_unplugged
 from monitor.sources.process import CaptureProcess
 from monitor.sources.ring import Reader, Ring
@@ -95,10 +95,10 @@ class Microphone:
         """One more listener: `channel` counts from 1, None is the mean of all."""
         tap = Tap(channel=channel, sample_rate_hz=sample_rate_hz)
         self._taps.append(tap)
-        self._request = self._request._replace(n_channels=max(self._request.n_channels, channel or 1))
+        wanted = 1 if channel is None else max(2, channel)  # one of a pair, not a sound server's mean of both
+        self._request = self._request._replace(n_channels=max(self._request.n_channels, wanted))
         if self.opened is not None and self.ring is not None:
-            n_channels = min(self._request.n_channels, self.opened.n_channels)
-            if n_channels > self.ring.format.n_channels:
+            if channels_of(self.opened, self._request.n_channels) > self.ring.format.n_channels:
                 self._stop()  # opened anew with more channels
             else:
                 tap.open(self.ring.format)

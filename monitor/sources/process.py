@@ -9,9 +9,10 @@ import sys
 import time
 from typing import Any
 
+from monitor.core.errors import SourceError
 from monitor.sources.capture import Request
 from monitor.sources.devices import Device, Unavailable, device_from_json
-from monitor.sources.ring import Ring
+from monitor.sources.ring import Ring, new_ring_fd
 
 
 class CaptureProcess:
@@ -19,17 +20,22 @@ class CaptureProcess:
 
     def __init__(self, request: Request) -> None:
         self.started_s = time.monotonic()
-        self._ring_fd: int | None = os.memfd_create("stethos-ring")
+        ring_fd = new_ring_fd()
+        self._ring_fd: int | None = ring_fd
         self._said = b""
-        request = request._replace(ring_fd=self._ring_fd)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "monitor.sources.capture", json.dumps(request._asdict())],
-            stdin=subprocess.PIPE,  # never written to: it ends with us
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[self._ring_fd],
-            start_new_session=True,
-        )
+        request = request._replace(ring_fd=ring_fd)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "monitor.sources.capture", json.dumps(request._asdict())],
+                stdin=subprocess.PIPE,  # never written to: it ends with us
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[ring_fd],
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(ring_fd)
+            raise
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
@@ -45,7 +51,10 @@ class CaptureProcess:
         if message is not None and "device" in message:
             assert self._ring_fd is not None
             fd, self._ring_fd = self._ring_fd, None
-            return device_from_json(message["device"]), Ring.attach(fd)
+            try:
+                return device_from_json(message["device"]), Ring.attach(fd)
+            except SourceError as error:
+                raise Unavailable("failed", str(error)) from error
         if message is not None:
             raise Unavailable(message["trouble"], message["detail"])
         status = self._process.poll()
@@ -86,5 +95,8 @@ class CaptureProcess:
         if not newline:
             return None
         self._said = rest
-        message: dict[str, Any] = json.loads(line)
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise Unavailable("failed", f"the capture process said {line[:80]!r}") from None
         return message

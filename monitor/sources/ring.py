@@ -11,6 +11,7 @@ front to back; a reader looks at the last word, then the others, then the first,
 enclose. Python cannot ask for a memory barrier; between the words lie the hundreds of instructions of its interpreter.
 """
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -77,8 +78,9 @@ class Ring:
     def create(form: RingFormat, *, fd: int | None = None) -> "Ring":
         """An empty ring in a new memfd, or in the one given."""
         if fd is None:
-            fd = os.memfd_create("stethos-ring")
+            fd = new_ring_fd()
         os.ftruncate(fd, _size(form))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)  # whoever it is lent to
         ring = Ring(fd, form, writable=True)
         words = (form.rate_hz, form.n_channels, _FORMATS.index(form.sample_format), form.n_frames)
         for at, word in enumerate(words, start=1):
@@ -190,3 +192,8 @@ def _size(form: RingFormat) -> int:
 
 def _slot(number: int) -> int:
     return _HEADER_WORDS + number % N_NOTES * _NOTE_WORDS
+
+
+def new_ring_fd() -> int:
+    """Shared memory for a ring, whose size nobody can change later."""
+    return os.memfd_create("stethos-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

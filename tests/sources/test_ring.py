@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from monitor.core.errors import SourceError
 from monitor.sources import ring as ring_module
 from monitor.sources.pcm import mono, to_float
-from monitor.sources.ring import N_NOTES, Reader, Ring, RingFormat
+from monitor.sources.ring import N_NOTES, Reader, Ring, RingFormat, new_ring_fd
 
 N_FRAMES = 400
 FORM = RingFormat(rate_hz=16000, n_channels=2, sample_format="int32", n_frames=N_FRAMES)
 WRITER = """
 import sys, time
-from monitor.sources.ring import Ring, RingFormat
+from monitor.sources.ring import Ring, RingFormat, new_ring_fd
 form = RingFormat(16000, 2, "int32", 4000)
 ring = Ring.create(form, fd=int(sys.argv[1]))
 written = 0
@@ -125,7 +125,7 @@ def test_a_note_that_is_being_written_is_not_believed(ring: Ring) -> None:
 
 
 def test_a_process_that_writes_as_fast_as_it_can_is_never_misread() -> None:
-    fd = os.memfd_create("test")
+    fd = new_ring_fd()
     with subprocess.Popen([sys.executable, "-c", WRITER, str(fd)], pass_fds=[fd], stdout=subprocess.PIPE, text=True) as writer:
         while not os.fstat(fd).st_size:
             assert writer.poll() is None
@@ -149,7 +149,7 @@ def test_a_process_that_writes_as_fast_as_it_can_is_never_misread() -> None:
 
 
 def test_what_is_not_a_ring_is_refused() -> None:
-    fd = os.memfd_create("test")
+    fd = new_ring_fd()
     with pytest.raises(SourceError, match="must have at least"):
         Ring.attach(fd)
     os.ftruncate(fd, 1 << 20)
