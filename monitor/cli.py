@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from monitor.core.errors import StethosError, UsageError
 
 if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
+    from monitor.service.archive import Archive
 
 COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
     "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
@@ -71,6 +73,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     machine, folder = _machine(arguments, config)
     bundle = load_bundle(folder)
     with ExitStack() as stack:
+        publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
         job = Replay(
             bundle=bundle,
             node=config.node,
@@ -81,8 +84,10 @@ def _replay(arguments: argparse.Namespace) -> int:
             real_time=arguments.speed == "1",
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
-            outlet=Published(_publisher(config.node, config.mqtt, stack)) if arguments.publish else None,
+            outlet=None if publish is None else Published(publish),
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
+            archive=_archive(arguments.clips, config, publish),
+            clips=config.clips,
         )
         stack.enter_context(logging_redirect_tqdm())
         outcome = replay(arguments.replay, job)
@@ -112,6 +117,23 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[...,
     return publisher.publish
 
 
+def _archive(folder: Path | None, config: "Config", publish: Callable[..., None] | None) -> "Archive | None":
+    """Where evidence goes, at once, where anybody wants it."""
+    if folder is None and publish is None:
+        return None
+    if folder is not None and config.private:
+        raise UsageError("--clips must be left out where the configuration says private: true")
+    from monitor.service.archive import Archive
+    from monitor.sinks.clips import ClipStore
+
+    return Archive(
+        None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6)),
+        run=lambda job: job(),
+        present=None if publish is None else partial(publish, retain=True),
+        private=config.private,
+    )
+
+
 def _daemon(arguments: argparse.Namespace) -> int:
     """Listen; or, with `--replay`, replay."""
     if arguments.replay is not None:
@@ -139,6 +161,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     group.add_argument("--speed", choices=("max", "1"), default="max", help="as fast as possible, or as it sounded")
     group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
     group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
+    group.add_argument("--clips", type=Path, metavar="DIR", help="keep sound and a picture of every event in DIR")
     group.add_argument("--publish", action="store_true", help="send events to the configured MQTT broker, too")
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

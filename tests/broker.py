@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import need
+from tests.contract.wire import check
+
+PICTURES_AND_SOUND = ("+/+/+/snapshot", "+/+/+/+/snapshot", "+/+/+/clip/+")
+TEXT_ONLY = [word for topic in PICTURES_AND_SOUND for word in ("-T", topic)]  # for a subscriber that reads lines
 
 
 def find_mosquitto() -> str:
@@ -101,7 +105,8 @@ class Subscriber:
     """mosquitto_sub on every topic, QoS 1, from before `with` until its end."""
 
     def __init__(self, broker: Broker) -> None:
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", "#", "-F", "%q %r %t %p"]
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", "#", *TEXT_ONLY]
+        command += ["-F", "%q %r %t %p"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Subscriber":
@@ -116,6 +121,7 @@ class Subscriber:
         for line in text.splitlines():
             qos, retained, topic, payload = line.split(" ", 3)
             self.messages.append(Message(topic, payload, int(qos), retained == "1"))
+            check(topic, payload, qos=int(qos), retained=retained == "1")
 
     def on(self, topic: str) -> list[str]:
         return [message.payload for message in self.messages if message.topic == topic]
@@ -131,7 +137,7 @@ class Watcher:
 
     def __enter__(self) -> "Watcher":
         address = ["-h", "127.0.0.1", "-p", str(self._broker.port)]
-        command = ["mosquitto_sub", *address, "-q", "1", "-t", "#", "-F", "%q %r %t %p", *self._options]
+        command = ["mosquitto_sub", *address, "-q", "1", "-t", "#", *TEXT_ONLY, "-F", "%q %r %t %p", *self._options]
         with self._path.open("w") as file:
             self._process = subprocess.Popen(command, stdout=file)
         deadline = time.monotonic() + 20
@@ -143,6 +149,8 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
+        for message in self.messages:
+            check(message.topic, message.payload, qos=message.qos, retained=message.retained)
 
     @property
     def messages(self) -> list[Message]:

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.broker import Broker
+from tests.broker import TEXT_ONLY, Broker
+from tests.contract.wire import check
 
 PERSISTENT = "allow_anonymous true\npersistence true\nautosave_on_changes true\nautosave_interval 1\n"
 
@@ -32,7 +33,7 @@ class Listener:
     def __init__(self, broker: Broker, *, topic: str = "stethos/#", name: str = "listener") -> None:
         command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-c", "-i", name, "-k", "5"]
         self._process = subprocess.Popen(
-            ["stdbuf", "-oL", *command, "-t", topic, "-F", "%r %t %p"],
+            ["stdbuf", "-oL", *command, "-t", topic, *TEXT_ONLY, "-F", "%r %t %p"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -66,3 +67,5 @@ class Listener:
         self._process.terminate()
         self._process.wait()
         self._thread.join(5)
+        for one in self.heard:
+            check(one.topic, one.payload, retained=one.retained)

@@ -1,11 +1,13 @@
 """Settings: what can be set, and how it is read and checked."""
 
+from monitor.config.clips import ClipsConfig
 from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
 from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
 
 __all__ = [
     "AlarmConfig",
+    "ClipsConfig",
     "Config",
     "HomeAssistantConfig",
     "IdleConfig",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, Section, Slug, left_out
 from monitor.config.mqtt import MqttConfig, Prefix
 
@@ -96,6 +97,11 @@ class Config(Section):
     mqtt: Annotated[MqttConfig, BeforeValidator(left_out)] = MqttConfig()
     home_assistant: Annotated[HomeAssistantConfig, BeforeValidator(left_out)] = HomeAssistantConfig()
     alarm: Annotated[AlarmConfig, BeforeValidator(left_out)] = AlarmConfig()
+    clips: Annotated[ClipsConfig, BeforeValidator(left_out)] = ClipsConfig()
+
+    private: bool = False
+    """Whether sound has to stay in memory: no clips, no `set/clip`, no `monitor record`, pictures that show whole seconds."""
+
     machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )

@@ -1,10 +1,13 @@
 """What a configured machine is listened to with: the same for a microphone and for a recording."""
 
 from monitor.bundle import Bundle
-from monitor.config import IdleConfig
+from monitor.config import ClipsConfig, IdleConfig
 from monitor.core.event import Identity, Timeline
 from monitor.core.pipeline import Pipeline
 from monitor.core.scorer import Scorer
+from monitor.service.archive import Archive
+from monitor.service.evidence import Evidence
+from monitor.service.spectrogram import Reference
 
 
 def make_scorer(bundle: Bundle, idle: IdleConfig) -> Scorer:
@@ -26,3 +29,15 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
         anchor=timeline,
         idle_is_anomaly=idle.means == "anomaly",
     )
+
+
+def make_evidence(bundle: Bundle, archive: Archive, clips: ClipsConfig) -> Evidence:
+    """What hears beside that pipeline, for people to listen to and to look at."""
+    manifest = bundle.manifest
+    reference = Reference(
+        front_end=manifest.front_end,
+        tick_frames=manifest.tick_frames,
+        segment_ticks=manifest.segment_ticks,
+        expected=bundle.expected,
+    )
+    return Evidence(archive, reference, clips)

@@ -11,13 +11,15 @@ from typing import Any
 from tqdm import tqdm
 
 from monitor.bundle import Bundle
-from monitor.config import IdleConfig
+from monitor.config import ClipsConfig, IdleConfig
 from monitor.core.block import Block
 from monitor.core.errors import ScoreError, SourceError
 from monitor.core.event import Anchor, Event, Identity
 from monitor.core.pipeline import Pipeline, Step
 from monitor.core.scorer import Scorer
-from monitor.service.listening import make_pipeline, make_scorer
+from monitor.service.archive import Archive
+from monitor.service.evidence import Evidence
+from monitor.service.listening import make_evidence, make_pipeline, make_scorer
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sinks.jsonl import JsonLines
 from monitor.sources.recording import Recording
@@ -41,6 +43,8 @@ class Replay:
     lines: JsonLines
     outlet: Outlet | None
     idle: IdleConfig
+    archive: Archive | None
+    clips: ClipsConfig
 
 
 @dataclass
@@ -82,6 +86,9 @@ class _Listener:
         self._rate_hz = scorer.spec.front_end.sample_rate_hz
         self._pipeline: Pipeline | None = None
         self._anchor = Anchor(utc=job.started_at, sample_rate_hz=self._rate_hz, synced=job.clock_synced)
+        self._evidence: Evidence | None = None
+        if job.archive is not None:
+            self._evidence = make_evidence(job.bundle, job.archive, job.clips)
         self._feed: MachineFeed | None = None
         if job.outlet is not None:
             self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=job.bundle.manifest.calibration.threshold)
@@ -99,6 +106,8 @@ class _Listener:
         blocks = recording.blocks(block_s=0.1 if self._job.real_time else 2.0)
         with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
+                if self._evidence is not None:
+                    self._evidence.heard(block)
                 for step in self._pipeline.push(block):
                     self._take(step)
                 self._heard = block.start + len(block.samples)
@@ -109,6 +118,8 @@ class _Listener:
     def close(self) -> None:
         """End an event that is still open."""
         event = self._pipeline.close("shutdown") if self._pipeline is not None else None
+        if self._evidence is not None:
+            event = self._evidence.close(event)
         if self._feed is not None:  # before stdout, which may be gone
             if event is not None and self._job.outlet is not None:
                 self._job.outlet.event(event)
@@ -148,6 +159,8 @@ class _Listener:
         return recording.sha256() + channel
 
     def _take(self, step: Step) -> None:
+        if self._evidence is not None:
+            step = self._evidence.told(step)
         if self._feed is not None:
             self._feed.step(step, self._anchor)
         if step.state != self._state and step.event is None:

@@ -15,7 +15,7 @@ CONNECT_TIMEOUT_S = 60.0  # more than the steps of connecting take together
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # without any progress
 STOPPING_TIMEOUT_S = 2.0
 MAX_PENDING = 500
-Message = tuple[str, str, bool]
+Message = tuple[str, str | bytes, bool]
 
 
 class MqttPublisher:
@@ -39,7 +39,7 @@ class MqttPublisher:
             problem = self._connection.problem or f"does not answer after {CONNECT_TIMEOUT_S:.0f} s"
             raise SinkError(f"mqtt: {self._connection.where} {problem}")
 
-    def publish(self, topic: str, payload: str, *, retain: bool) -> None:
+    def publish(self, topic: str, payload: str | bytes, *, retain: bool) -> None:
         """Publish below `<prefix>/<node>/`; waits only when too much is unacknowledged."""
         with self._changed:
             self._waiting.append((f"{self._connection.base}/{topic}", payload, retain))
