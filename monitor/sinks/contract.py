@@ -25,10 +25,10 @@ COMMANDS: dict[str, type[Command]] = {"ack": Acknowledge, "snooze": Snooze, "ena
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words."""
+    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words, or any text."""
 
     path: str
-    payload: type[BaseModel] | tuple[str, ...]
+    payload: type[BaseModel] | tuple[str, ...] | None
     qos: int = 1
     retained: bool = True
 
@@ -37,6 +37,7 @@ TOPICS = (
     Topic("<node>/status", ("online", "offline")),
     Topic("<node>/info", InfoMessage),
     Topic("<node>/health", HealthMessage, qos=0),
+    Topic("<node>/mqtt-test", None),
     Topic("<node>/<machine>/availability", ("online", "offline")),
     Topic("<node>/<machine>/state", StateMessage),
     Topic("<node>/<machine>/anomaly", ("ON", "OFF", "None")),
@@ -48,9 +49,8 @@ TOPICS = (
 
 def schema() -> dict[str, Any]:
     """JSON Schema of every payload under `$defs`, and under `topics` which of them belongs where."""
-    models = [topic.payload for topic in TOPICS if not isinstance(topic.payload, tuple)]
-    references, definitions = models_json_schema([(model, _side(model)) for model in models], by_alias=True)
-    payloads = {model: reference for (model, _), reference in references.items()}
+    models = [topic.payload for topic in TOPICS if isinstance(topic.payload, type)]
+    payloads, definitions = models_json_schema([(model, _side(model)) for model in models], by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What Stethos says and hears over MQTT",
@@ -58,12 +58,18 @@ def schema() -> dict[str, Any]:
             f"<prefix>/{topic.path}": {
                 "qos": topic.qos,
                 "retained": topic.retained,
-                "payload": {"enum": list(topic.payload)} if isinstance(topic.payload, tuple) else payloads[topic.payload],
+                "payload": payloads[topic.payload, _side(topic.payload)]
+                if isinstance(topic.payload, type)
+                else _text(topic.payload),
             }
             for topic in TOPICS
         },
         "$defs": definitions["$defs"],
     }
+
+
+def _text(words: tuple[str, ...] | None) -> dict[str, Any]:
+    return {"type": "string"} if words is None else {"enum": list(words)}
 
 
 def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:

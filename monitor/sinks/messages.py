@@ -11,7 +11,8 @@ from monitor.core.pipeline import State
 from monitor.sinks.jsonl import to_json
 
 MAX_SNOOZE_S = 86_400
-Moment = Annotated[str, StringConstraints(pattern=r"Z$"), Field(json_schema_extra={"format": "date-time"})]
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_extra={"format": "date-time"})]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 

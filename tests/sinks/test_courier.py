@@ -97,10 +97,10 @@ def test_a_broker_that_comes_later_gets_everything_and_the_log_says_it_once(
 def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
-        courier.present("fan/state", "old")
-        courier.present("fan/state", "new")
-        courier.present("/homeassistant/device/fan/config", "{}")
-        wait_until(lambda: kept(broker).get(f"{BASE}/fan/state") == "new")
+        courier.present("fan/made-up", "old")
+        courier.present("fan/made-up", "new")
+        courier.present("/homeassistant/made-up/config", "{}")
+        wait_until(lambda: kept(broker).get(f"{BASE}/fan/made-up") == "new")
         way.become("refuses")
         wait_until(lambda: not courier.counts.connected)
         broker.kill()  # it forgets what it retained
@@ -113,27 +113,27 @@ def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker
             wait_until(lambda: courier.counts.queued == 0)
         assert [(message.topic, message.payload[:6]) for message in watcher.messages if message.topic != "watcher"] == [
             (f"{BASE}/status", "online"),
-            (f"{BASE}/fan/state", "new"),
-            ("homeassistant/device/fan/config", "{}"),
+            (f"{BASE}/fan/made-up", "new"),
+            ("homeassistant/made-up/config", "{}"),
             (f"{BASE}/fan/anomaly", "ON"),
             *[(f"{BASE}/fan/event", '{"sche')] * 3,
         ]
         assert kept(broker) == {
             f"{BASE}/status": "online",
-            f"{BASE}/fan/state": "new",
+            f"{BASE}/fan/made-up": "new",
             f"{BASE}/fan/anomaly": "ON",
-            "homeassistant/device/fan/config": "{}",
+            "homeassistant/made-up/config": "{}",
         }
 
 
 def test_what_is_withdrawn_is_retained_no_more_even_if_the_broker_was_away(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
-        courier.present("fan/state", "normal")
-        wait_until(lambda: f"{BASE}/fan/state" in kept(broker))
+        courier.present("fan/made-up", "normal")
+        wait_until(lambda: f"{BASE}/fan/made-up" in kept(broker))
         way.become("refuses")
         wait_until(lambda: not courier.counts.connected)
-        courier.withdraw("fan/state")
+        courier.withdraw("fan/made-up")
         way.become("fair")
         wait_until(lambda: kept(broker) == {f"{BASE}/status": "online"})
 
@@ -145,23 +145,23 @@ def test_a_topic_that_changes_faster_than_the_broker_answers_is_said_once_more_n
         wait_until(lambda: courier.counts.connected)
         with broker.frozen():
             for number in range(1_000):
-                courier.present("fan/state", str(number))
+                courier.present("fan/made-up", str(number))
                 time.sleep(0.0005)
-        wait_until(lambda: watcher.on(f"{BASE}/fan/state")[-1:] == ["999"])
-        assert len(watcher.on(f"{BASE}/fan/state")) < 10
+        wait_until(lambda: watcher.on(f"{BASE}/fan/made-up")[-1:] == ["999"])
+        assert len(watcher.on(f"{BASE}/fan/made-up")) < 10
 
 
 def test_what_passes_is_dropped_while_there_is_no_connection(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     way.become("refuses")
     with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
-        courier.passing("health", "lost")
+        courier.passing("made-up", "lost")
         way.become("fair")
         wait_until(lambda: courier.counts.connected)
-        courier.passing("health", "heard")
-        courier.passing("fan/response", "{}", qos=1)
-        wait_until(lambda: watcher.on(f"{BASE}/fan/response") == ["{}"])
-        assert watcher.on(f"{BASE}/health") == ["heard"]
+        courier.passing("made-up", "heard")
+        courier.passing("fan/made-up", "{}", qos=1)
+        wait_until(lambda: watcher.on(f"{BASE}/fan/made-up") == ["{}"])
+        assert watcher.on(f"{BASE}/made-up") == ["heard"]
         wait_until(lambda: BASE + "/status" in kept(broker))
         assert set(kept(broker)) == {f"{BASE}/status"}
 
@@ -211,7 +211,7 @@ def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
 def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
-        wait_until(lambda: courier.counts.connected)
+        wait_until(lambda: courier.counts.connected and f"{BASE}/status" in kept(broker))
         way.become("swallows")
         wait_until(lambda: courier.counts.last_error is not None)
         assert courier.counts.last_error == "does not answer any more (for 2 s or longer)"
@@ -226,8 +226,8 @@ def test_no_call_waits_for_a_broker_that_does_not_answer(broker: Broker, tmp_pat
         with broker.frozen():
             for number in range(300):
                 began = time.monotonic()
-                courier.present("fan/state", f"{number} " + 50_000 * "x")
-                courier.passing("health", 5_000 * "x")
+                courier.present("fan/made-up", f"{number} " + 50_000 * "x")
+                courier.passing("made-up", 5_000 * "x")
                 courier.event(anomaly(number)[number % 3])
                 slowest = max(slowest, time.monotonic() - began)
                 time.sleep(0.005)
@@ -269,8 +269,8 @@ def test_nothing_is_written_while_nothing_happens(broker: Broker, tmp_path: Path
         time.sleep(2.5)  # until they are forgotten
         before = touched()
         for number in range(30):
-            courier.present("fan/state", str(number))
-            courier.passing("health", str(number))
+            courier.present("fan/made-up", str(number))
+            courier.passing("made-up", str(number))
             if number == 15:
                 way.become("refuses")
                 wait_until(lambda: not courier.counts.connected)
