@@ -198,8 +198,8 @@ def assert_unbroken_sine(clip: Path) -> None:
 def test_train_reads_what_is_recorded(rig: VirtualMicrophone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     play(rig, tmp_path, level=0.5)
     out = tmp_path / "data"
-    assert run("record", "--microphone", "name:mic", "--out", out, "--minutes", 0.2, "--clip-seconds", 4) == 0
-    assert "3 clips, 0.2 of 0.2 minutes; nothing wrong with it" in capsys.readouterr().out
+    assert run("record", "--microphone", "name:mic", "--out", out, "--minutes", 0.125, "--clip-seconds", 2.5) == 0
+    assert "3 clips, 0.1 of 0.125 minutes; nothing wrong with it" in capsys.readouterr().out
     dataset = read_dataset(out)
     assert dataset.layout == "plain"
     assert [clip.label for clip in dataset.clips] == ["normal"] * 3
@@ -209,7 +209,7 @@ def test_train_reads_what_is_recorded(rig: VirtualMicrophone, tmp_path: Path, ca
     told(out)
     facts = capsys.readouterr().out
     assert "48000 Hz (3 files)" in facts
-    assert "min 4.0, median 4.0, max 4.0 s" in facts
+    assert "min 2.5, median 2.5, max 2.5 s" in facts
     for clip in clips(out / "normal"):
         assert_unbroken_sine(clip)
         assert abs(np.abs(soundfile.read(clip)[0]).max() - 0.5) < 0.01
@@ -233,7 +233,7 @@ def test_while_the_service_holds_the_microphone_its_ring_is_used(
 def test_a_service_that_is_killed_and_comes_back_leaves_a_gap_and_no_splice(rig: VirtualMicrophone, tmp_path: Path) -> None:
     play(rig, tmp_path, level=0.5)
     out, log, control = tmp_path / "data", tmp_path / "record.log", tmp_path / "run" / NAME
-    words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.2, "--clip-seconds", 60)
+    words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.13, "--clip-seconds", 60)
     with lending(control, "name:mic", rig.environment) as first:
         recording = start("record", *words, environment=rig.environment, log=log)
         wait_until(lambda: part_bytes(out) > 100_000)
@@ -247,7 +247,7 @@ def test_a_service_that_is_killed_and_comes_back_leaves_a_gap_and_no_splice(rig:
     assert len(clips(out / "normal")) == 2
     for clip in clips(out / "normal"):
         assert_unbroken_sine(clip)
-    assert sum(soundfile.info(clip).duration for clip in clips(out / "normal")) == 12.0
+    assert sum(soundfile.info(clip).duration for clip in clips(out / "normal")) == pytest.approx(7.8)
 
 
 def test_a_microphone_that_freezes_leaves_a_gap_and_no_splice(rig: VirtualMicrophone, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def part_bytes(out: Path) -> int:
 def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(rig: VirtualMicrophone, tmp_path: Path) -> None:
     play(rig, tmp_path, level=0.5)
     out, log = tmp_path / "data", tmp_path / "record.log"
-    words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.2, "--clip-seconds", 3)
+    words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.125, "--clip-seconds", 2.5)
     recording = start("record", *words, environment=rig.environment, log=log)
     wait_until(lambda: bool(clips(out / "normal")))
     recording.send_signal(signal.SIGINT)
@@ -280,10 +280,10 @@ def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(rig: VirtualMicr
     assert "the same command goes on from here" in log.read_text()
     assert hidden(out / "normal") == [".name-mic.session"]
     before = sum(soundfile.info(clip).duration for clip in clips(out / "normal"))
-    assert 3.0 <= before < 12.0
+    assert 2.5 <= before < 7.5
     assert start("record", *words, environment=rig.environment, log=log).wait(60) == 0
-    assert f"goes on after {before / 60:.1f} of 0.2 minutes" in log.read_text()
-    assert sum(soundfile.info(clip).duration for clip in clips(out / "normal")) == pytest.approx(12.0)
+    assert f"goes on after {before / 60:.1f} of 0.125 minutes" in log.read_text()
+    assert sum(soundfile.info(clip).duration for clip in clips(out / "normal")) == pytest.approx(7.5)
     assert len({clip.name[:-9] for clip in clips(out / "normal")}) == 1
     told(out)
 

@@ -219,7 +219,7 @@ def test_a_gaps_index_is_right_by_the_clock(rig: VirtualMicrophone, tmp_path: Pa
         assert listener.until_trouble("lost") < 5
         listener.until_heard(1.0)
         after = arrivals(listener, 1.0)
-        assert abs(after - before) < 0.025 * RATE_HZ  # the server delivers in steps of 10 to 20 ms
+        assert abs(after - before) < 0.05 * RATE_HZ  # the server delivers in steps of 10 to 20 ms, a busy computer later
         assert len(listener.gaps()) == 1
         assert "SIGKILL" not in (microphone.trouble.detail if microphone.trouble else "")
         player = rig.play(path)
