@@ -1,0 +1,210 @@
+"""What the service costs, live: CPU, memory, wake-ups, the time to READY, and how late an event comes.
+
+    python -m benchmarks.daemon [--minutes 2]
+
+The real daemon on real PortAudio (a PulseAudio monitor at 16 kHz, of which the client's work is a part) and a real mosquitto. CPU
+is on-CPU time of all threads by the kernel's scheduler. An event's lateness is counted from the moment at which a second
+program (benchmarks/ear.py) heard the last sample of the deciding tick, `ts`; the decision's own delay is what lies before.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import psutil
+import soundfile
+
+from benchmarks.ear import RATE_HZ, Ear
+from monitor.bundle.manifest import read_manifest
+from monitor.service.control import NAME, ask
+from monitor.service.held import borrow
+from tests.broker import running_broker
+from tests.listener import PERSISTENT, Heard, Listener
+from tests.rig import Rack, virtual_microphones
+from tests.service.daemon_process import DaemonProcess, wait_for
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = ROOT / "models" / "demo-fan"
+WARM_UP_S, FAULTY_S, AFTER_S = 45, 40, 60
+STARTS = 5
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Machines, each on its own channel of one of the devices."""
+
+    name: str
+    n_devices: int
+    n_channels: int
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """What the configuration says of each."""
+        places = [(device, channel) for device in range(self.n_devices) for channel in range(1, self.n_channels + 1)]
+        same = f"bundle: {BUNDLE}, microphone_rate_hz: {RATE_HZ}"
+        return {
+            f"m{i}": f"{{microphone: 'name:mic{device}', channel: {channel}, {same}}}"
+            for i, (device, channel) in enumerate(places)
+        }
+
+
+ARRANGEMENTS = (
+    Arrangement("1 machine", 1, 1),
+    Arrangement("4 machines, 1 device", 1, 4),
+    Arrangement("4 machines, 4 devices", 4, 1),
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some processes have used so far."""
+
+    at_s: float
+    cpu_s: float
+    wake_ups: int
+
+    @staticmethod
+    def of(pids: list[int]) -> "Usage":
+        """By now."""
+        tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+        cpu_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        return Usage(time.monotonic(), cpu_ns * 1e-9, sum(_field(task / "status", "voluntary_ctxt_switches") for task in tasks))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--arrangements", type=int, default=len(ARRANGEMENTS), help="only the first so many")
+    arguments = parser.parse_args()
+    columns = [measure(arrangement, arguments.minutes) for arrangement in ARRANGEMENTS[: arguments.arrangements]]
+    print(f"\n{arguments.minutes:g} minutes of live sound at {RATE_HZ} Hz, bundle {BUNDLE.name}; load {os.getloadavg()[0]:.1f}\n")
+    print("| | " + " | ".join(one.name for one in ARRANGEMENTS[: len(columns)]) + " |\n|---|" + "---:|" * len(columns))
+    for row in columns[0]:
+        print(f"| {row} | " + " | ".join(column[row] for column in columns) + " |")
+
+
+def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:
+    """The rows of one column."""
+    with running(arrangement) as (rack, daemon, listener):
+        ready_s = []
+        for _ in range(STARTS):
+            daemon.told.clear()
+            daemon.start()
+            ready_s.append(daemon.ready())
+            daemon.stop()
+        daemon.start().ready()
+        scene = write_scene(daemon.folder / "scene.wav", minutes, n_channels=arrangement.n_channels)
+        ears = [Ear(microphone) for microphone in rack.microphones]
+        for microphone in rack.microphones:
+            microphone.play(scene)
+        for machine in arrangement.machines:
+            wait_for(lambda m=machine: _is_normal(listener.on(f"{m}/state")), within_s=WARM_UP_S, what=f"{machine} normal")  # type: ignore[misc]
+        used = cost(daemon.pid, 60.0 * minutes)
+        n_events = 2 * len(arrangement.machines)
+        wait_for(lambda: len(listener.events()) >= n_events, within_s=WARM_UP_S + FAULTY_S + AFTER_S + 60, what="events")
+        late = lateness(arrangement, daemon, listener, ears)
+        for ear in ears:
+            ear.close()
+        return {**used, f"process start to READY, median of {STARTS}": f"{statistics.median(ready_s):.2f} s (< 2)", **late}
+
+
+@contextmanager
+def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Listener]]:
+    """Everything but the daemon's process."""
+    names = [f"mic{device}" for device in range(arrangement.n_devices)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "daemon").mkdir()
+        with (
+            virtual_microphones(folder / "audio", *names, rate_hz=RATE_HZ, channels=arrangement.n_channels) as rack,
+            running_broker(folder, PERSISTENT) as broker,
+            Listener(broker) as listener,
+            DaemonProcess(folder / "daemon", rack.environment) as daemon,
+        ):
+            machines = "".join(f"  {machine}: {settings}\n" for machine, settings in arrangement.machines.items())
+            daemon.config.write_text(f"node: pi\nmqtt: {{port: {broker.port}}}\nmachines:\n{machines}")
+            yield rack, daemon, listener
+
+
+def write_scene(path: Path, minutes: float, *, n_channels: int) -> Path:
+    """The demo's normal sound for long enough, then its fault, then normal again, on every channel."""
+    normal, _ = soundfile.read(ROOT / "demo" / "fan-normal.flac", dtype="float32")
+    whole, _ = soundfile.read(ROOT / "demo" / "fan-bearing.flac", dtype="float32")
+    faulty = np.resize(whole[60 * RATE_HZ : 80 * RATE_HZ], FAULTY_S * RATE_HZ)
+    before = np.resize(normal, round((WARM_UP_S + 60 * minutes) * RATE_HZ))
+    mono = np.concatenate((before, faulty, np.resize(normal, AFTER_S * RATE_HZ)))
+    soundfile.write(path, np.repeat(mono[:, None], n_channels, axis=1), RATE_HZ, subtype="PCM_16")
+    return path
+
+
+def cost(pid: int, seconds: float) -> dict[str, str]:
+    """What the daemon and its children use, from now on."""
+    children = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    before = [Usage.of([pid]), Usage.of(children)]
+    time.sleep(seconds)
+    after = [Usage.of([pid]), Usage.of(children)]
+    wall_s = after[0].at_s - before[0].at_s
+    cpu = [100 * (b.cpu_s - a.cpu_s) / wall_s for a, b in zip(before, after, strict=True)]
+    wakes = [(b.wake_ups - a.wake_ups) / wall_s for a, b in zip(before, after, strict=True)]
+    pss = [sum(_field(Path(f"/proc/{one}/smaps_rollup"), "Pss") for one in pids) / 1000 for pids in ([pid], children)]
+    threads = [sum(1 for one in pids for _ in Path(f"/proc/{one}/task").iterdir()) for pids in ([pid], children)]
+    return {
+        "CPU, share of one core (daemon + captures)": f"{sum(cpu):.2f} % ({cpu[0]:.2f} + {cpu[1]:.2f}) (< 2)",
+        "PSS": f"{sum(pss):.1f} MB ({pss[0]:.1f} + {pss[1]:.1f}) (< 100)",
+        "threads": f"{sum(threads)} ({threads[0]} + {threads[1]})",
+        "wake-ups a second": f"{sum(wakes):.0f} ({wakes[0]:.0f} + {wakes[1]:.0f})",
+    }
+
+
+def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Listener, ears: list[Ear]) -> dict[str, str]:
+    """How long after the end of its deciding tick was played an event was received, and how far its `ts` is off."""
+    control = daemon.folder / "run" / NAME
+    manifest = read_manifest(BUNDLE)
+    tick_s = manifest.tick_frames * manifest.front_end.hop_length / RATE_HZ
+    to_utc = time.time() - time.monotonic()
+    after_ts, off = [], []
+    for device, ear in enumerate(ears):
+        ring = borrow(control, f"name:mic{device}")
+        assert ring is not None
+        began_s = ear.played_at(ring)
+        ring.close()
+        for heard in listener.on("/event"):
+            if int(heard.json["machine"][1:]) // arrangement.n_channels == device:
+                ts = datetime.fromisoformat(heard.json["ts"].replace("Z", "+00:00")).timestamp()
+                after_ts.append(heard.at + to_utc - ts)
+                ticks = (ts - began_s) / tick_s  # ticks follow one another from the capture's first frame on
+                off.append((ticks - round(ticks)) * tick_s)
+    reply = ask(control, {"do": "status"})
+    assert reply is not None
+    overruns = sum(one["overruns"] for one in reply.body["microphones"])
+    late = [a + b for a, b in zip(after_ts, off, strict=True)]
+    return {
+        "played to received, beyond the decision's own delay": f"{_range(late)} ms, {len(late)} events (< 300)",
+        "`ts` against what was played": f"{_range(off)} ms" + (f"; not to be trusted, {overruns} overruns" if overruns else ""),
+    }
+
+
+def _range(seconds: list[float]) -> str:
+    return f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f}"
+
+
+def _is_normal(heard: list[Heard]) -> bool:
+    return bool(heard) and heard[-1].json["state"] == "normal"
+
+
+def _field(path: Path, name: str) -> int:
+    """A line's number in one of /proc's files."""
+    return int(next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:")).split()[1])
+
+
+if __name__ == "__main__":
+    main()

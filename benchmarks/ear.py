@@ -1,0 +1,58 @@
+"""A second ear on the virtual microphone: what was really played when, told by a program that shares no code with ours."""
+
+import os
+import subprocess
+import threading
+import time
+
+import numpy as np
+
+from monitor.core.arrays import F64
+from monitor.sources.ring import Reader, Ring
+from tests.rig import VirtualMicrophone
+
+RATE_HZ = 16000
+LATENCY_MS = 10  # what parec may hold back: so much earlier than we say may a sample have been played
+COMPARED_S = 5.0
+
+
+class Ear:
+    """parec from now on, its bytes stamped as they come."""
+
+    def __init__(self, microphone: VirtualMicrophone) -> None:
+        command = ["parec", "--device=machine.monitor", f"--rate={RATE_HZ}", "--channels=1", "--format=s16le", "--raw"]
+        self._process = subprocess.Popen(
+            [*command, f"--latency-msec={LATENCY_MS}"], env={**os.environ, **microphone.environment}, stdout=subprocess.PIPE
+        )
+        self._heard = bytearray()
+        self._origin_s = float("inf")  # the wall clock at its first sample, by the chunk that was least late
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        while data := os.read(self._process.stdout.fileno(), 65536):
+            self._heard += data
+            self._origin_s = min(self._origin_s, time.time() - len(self._heard) / 2 / RATE_HZ)
+
+    def played_at(self, ring: Ring) -> float:
+        """The wall clock when frame 0 of a capture at RATE_HZ was played, by the sound that both have heard last."""
+        chunks = list(Reader(ring, backlog=True).read())
+        data = b"".join(chunk.data for chunk in chunks)
+        theirs = np.frombuffer(data, "<i4").reshape(-1, ring.format.n_channels).mean(axis=1)[-round(COMPARED_S * RATE_HZ) :]
+        ours = np.frombuffer(bytes(self._heard[: len(self._heard) // 2 * 2]), "<i2").astype(np.float64)
+        first = max(0, len(ours) - 3 * len(theirs))
+        at = first + _where(ours[first:], theirs)
+        frame = chunks[-1].note.frame + chunks[-1].note.n_frames - len(theirs)
+        return self._origin_s + (at - frame) / RATE_HZ
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _where(heard: F64, part: F64) -> int:
+    """Where the part lies in what was heard."""
+    n = 1 << (len(heard) + len(part)).bit_length()
+    products = np.fft.irfft(np.fft.rfft(heard, n) * np.conj(np.fft.rfft(part, n)), n)
+    return int(np.argmax(products[: len(heard) - len(part)]))
