@@ -123,7 +123,7 @@ def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool
 
 
 def _measure(selector: str, control: Path, *, every_s: float, until_s: float) -> Iterator[list[Level]]:
-    with open_sound(selector, control) as (sound, form):
+    with open_sound(selector, control, purpose="measure") as (sound, form):
         heard: list[np.ndarray[Any, np.dtype[np.float32]]] = []
         heard_s = time.monotonic()
         while time.monotonic() < until_s:

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from monitor.core.errors import SourceError
 from monitor.service.control import ControlError, Reply, ask
 from monitor.sources.devices import Device, Unavailable, device_from_json, find_device
 from monitor.sources.microphone import Microphone
 from monitor.sources.ring import Ring
+
+Purpose = Literal["record", "measure"]  # what a tool wants sound for: to keep it, or figures of it
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,14 @@ def describe(microphones: Iterable[Microphone]) -> Reply:
     return Reply({"microphones": [_to_json(microphone) for microphone in microphones]})
 
 
-def lend(microphones: Iterable[Microphone], request: dict[str, Any]) -> Reply:
-    """The service's answer to `ring`: the shared memory of the microphone that `request["microphone"]` names."""
+def lend(microphones: Iterable[Microphone], request: dict[str, Any], *, private: bool = False) -> Reply:
+    """The service's answer to `ring`: the shared memory of the microphone that `request["microphone"]` names.
+
+    Where it is `private`, not to a tool that would keep the sound.
+    """
     selector = request.get("microphone")
+    if private and request.get("for", "record") == "record":
+        raise SourceError("no sound may be kept (private: true)")
     named = [microphone for microphone in microphones if microphone.selector == selector]
     running = [microphone.ring for microphone in named if microphone.ring is not None]
     if running:
@@ -59,9 +66,9 @@ def find_held(held: Sequence[Held], selector: str) -> Held | None:
     return next((one for one in held if one.device is not None and one.device == found), None)
 
 
-def borrow(path: Path, selector: str) -> Ring | None:
+def borrow(path: Path, selector: str, *, purpose: Purpose = "measure") -> Ring | None:
     """The ring of a microphone that the service holds, to be closed by the caller; None where no service runs."""
-    reply = ask(path, {"do": "ring", "microphone": selector})
+    reply = ask(path, {"do": "ring", "microphone": selector, "for": purpose})
     if reply is None:
         return None
     if len(reply.fds) != 1:

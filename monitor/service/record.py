@@ -50,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Record; the same command again goes on with a session that was interrupted."""
     config = load_config(arguments.config, os.environ)
+    if config.private:
+        raise UsageError("record keeps sound, which the configuration forbids (private: true)")
     wish = _wish(arguments, config)
     folder = arguments.out / arguments.label
-    with (
-        logging_redirect_tqdm(),
-        open_sound(wish.selector, config.runtime_dir / NAME, rate_hz=wish.rate_hz, channel=wish.channel) as (sound, form),
-    ):
+    opened = open_sound(wish.selector, config.runtime_dir / NAME, purpose="record", rate_hz=wish.rate_hz, channel=wish.channel)
+    with logging_redirect_tqdm(), opened as (sound, form):
         take = Take(
             name=wish.name,
             rate_hz=form.rate_hz,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from monitor.core.errors import SourceError, StethosError
-from monitor.service.held import borrow, find_held, held_microphones
+from monitor.service.held import Purpose, borrow, find_held, held_microphones
 from monitor.sources.microphone import Microphone
 from monitor.sources.ring import Reader, Ring, RingFormat
 from monitor.sources.runs import Piece, Runs
@@ -60,9 +60,10 @@ class _Opening:
 class Lent:
     """Sound from the service's ring; waits for the service where it is restarted."""
 
-    def __init__(self, path: Path, selector: str) -> None:
+    def __init__(self, path: Path, selector: str, *, purpose: Purpose) -> None:
         self._path = path
         self._selector = selector
+        self._purpose = purpose
         self._opening: _Opening | None = None
         self._asked_s = 0.0
         self.form: RingFormat | None = None
@@ -91,7 +92,7 @@ class Lent:
         """Ask for the ring anew; returns what was left of the old one."""
         self._asked_s = time.monotonic()
         try:
-            ring = borrow(self._path, self._selector)
+            ring = borrow(self._path, self._selector, purpose=self._purpose)
         except StethosError as error:
             self.trouble = str(error)
             return []
@@ -142,11 +143,13 @@ class Own:
 
 @contextmanager
 def open_sound(
-    selector: str, control: Path, *, rate_hz: int | None = None, channel: int | None = None
+    selector: str, control: Path, *, purpose: Purpose, rate_hz: int | None = None, channel: int | None = None
 ) -> Iterator[tuple[Sound, RingFormat]]:
     """The sound of a microphone and its format, open; SourceError says why there is none."""
     held = find_held(held_microphones(control), selector)
-    sound: Sound = Own(selector, rate_hz=rate_hz, channel=channel) if held is None else Lent(control, held.selector)
+    sound: Sound = (
+        Own(selector, rate_hz=rate_hz, channel=channel) if held is None else Lent(control, held.selector, purpose=purpose)
+    )
     try:
         until_s = time.monotonic() + OPEN_S
         while sound.form is None:

@@ -17,9 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def lending(path: Path, selector: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def lending(
+    path: Path, selector: str, environment: Mapping[str, str], *, private: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
     """One that has the microphone open."""
-    command = [sys.executable, "-m", "tests.service.lender", str(path), selector]
+    command = [sys.executable, "-m", "tests.service.lender", str(path), selector, *(["private"] if private else [])]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     try:
         wait_until(lambda: any(one.device for one in held_microphones(path)))
@@ -29,10 +31,14 @@ def lending(path: Path, selector: str, environment: Mapping[str, str]) -> Iterat
         process.wait()
 
 
-async def _lend(path: Path, selector: str) -> None:
+async def _lend(path: Path, selector: str, *, private: bool) -> None:
     microphone = Microphone(selector, wanted_rate_hz=16_000)
     server = ControlServer(
-        path, {"microphones": lambda _: describe([microphone]), "ring": lambda request: lend([microphone], request)}
+        path,
+        {
+            "microphones": lambda _: describe([microphone]),
+            "ring": lambda request: lend([microphone], request, private=private),
+        },
     )
     await server.start()
     while True:
@@ -41,4 +47,4 @@ async def _lend(path: Path, selector: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_lend(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(_lend(Path(sys.argv[1]), sys.argv[2], private="private" in sys.argv[3:]))
