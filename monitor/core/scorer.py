@@ -72,6 +72,11 @@ class Scorer:
         self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
         self.reset()
 
+    @property
+    def tick_s(self) -> float:
+        """How long a tick is, in seconds."""
+        return self._ticks.step_samples / self.spec.front_end.sample_rate_hz
+
     def reset(self) -> None:
         """Forget all sound: the next block opens a new stream."""
         self._ticks.reset()

@@ -1,23 +1,38 @@
-"""A Pi without a battery wakes up in the past; some time later its clock is set, once."""
+"""A Pi without a battery wakes up in the past; some time later its clock is set, at once or in several steps."""
 
 import time
-from collections.abc import Callable
+from typing import Protocol
 
+from monitor.sources.timeline import STEP_S
 from monitor.sources.wallclock import clock_synced
 
 
+class Corrected(Protocol):
+    """Told when the clock was set."""
+
+    def __call__(self, offset_s: float, *, synced: bool) -> None:
+        """It was `offset_s` behind; `synced` says whether it can be believed now."""
+        ...
+
+
 class Clock:
-    """Watches for the moment at which the wall clock is set."""
+    """Watches the wall clock until it can be believed."""
 
     def __init__(self) -> None:
         self.synced = clock_synced()
         self._ahead_s = _ahead_s()
 
-    def look(self, corrected: Callable[[float], None]) -> None:
-        """Call `corrected` with the seconds by which the clock was behind, when it has just been set."""
-        if not self.synced and clock_synced():
-            self.synced = True
-            corrected(_ahead_s() - self._ahead_s)
+    def look(self, corrected: Corrected) -> None:
+        """Tell each step as it comes: what was timed after it is right already. Called once a second."""
+        if self.synced:
+            return
+        self.synced = clock_synced()
+        ahead_s = _ahead_s()
+        step_s = ahead_s - self._ahead_s
+        stepped = abs(step_s) > STEP_S
+        if stepped or self.synced:
+            corrected(step_s if stepped else 0.0, synced=self.synced)
+        self._ahead_s = ahead_s
 
 
 def _ahead_s() -> float:

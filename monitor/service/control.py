@@ -55,7 +55,7 @@ class ControlServer:
         """Listen; ControlError where another service does, or where the socket cannot be made."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path.with_suffix(".lock"))
+            self._lock = lock(self.path.with_suffix(".lock"))
             listener = _bind(self.path)
         except BlockingIOError as error:
             raise ControlError(f"{self.path}: another service answers here; stop it first (systemctl stop stethos)") from error
@@ -160,7 +160,7 @@ def _send_fds(writer: asyncio.StreamWriter, line: bytes, fds: tuple[int, ...]) -
         return socket.send_fds(connection, [line[:1]], list(fds))
 
 
-def _lock(path: Path) -> int:
+def lock(path: Path) -> int:
     """Hold the lock that dies with its process; BlockingIOError where another holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -11,12 +11,12 @@ from typing import Any
 
 from monitor.bundle import Bundle
 from monitor.config import Config, load_config
-from monitor.core.errors import StethosError
+from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
 from monitor.service.announcer import Announcer, birth_topic, is_birth
 from monitor.service.clock import Clock
 from monitor.service.commands import Commands
-from monitor.service.control import NAME, ControlServer, Reply
+from monitor.service.control import NAME, ControlError, ControlServer, Reply, lock
 from monitor.service.health import Health, versions
 from monitor.service.held import describe, lend
 from monitor.service.kept import Keepsake, Kept
@@ -48,6 +48,7 @@ class Daemon:
         self._environment = environment
         self._notifier = Notifier()
         self._config, bundles = self._load()
+        self._lock = _be_the_only_one(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
         self._keepsake = Keepsake(self._config.state_dir / "kept.json")
@@ -84,8 +85,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         reloading = loop.create_task(self._reload_when_asked())
-        await self._control.start()
         try:
+            await self._control.start()
             await self._listen()
         finally:
             reloading.cancel()
@@ -127,7 +128,12 @@ class Daemon:
         if stalled is None:
             self._notifier.send("WATCHDOG=1")
         counts = self._courier.counts
-        broker = "broker connected" if counts.connected else f"broker away, {counts.queued} events kept"
+        kept = (
+            f"{counts.queued} events in memory only ({counts.outbox_error})"
+            if counts.outbox_error
+            else f"{counts.queued} events kept"
+        )
+        broker = "broker connected" if counts.connected else f"broker away, {kept}"
         self._notifier.status(f"stalled: {stalled}" if stalled else f"{self._supervisor.in_words()}; {broker}")
 
     def _stop(self) -> None:
@@ -148,6 +154,8 @@ class Daemon:
             log.info("reloaded: %s", self._supervisor.in_words())
         except StethosError as error:
             log.error("reload refused, the old settings stay: %s", error)
+        except Exception:
+            log.exception("reload failed")
         finally:
             self._notifier.send("READY=1")
 
@@ -181,6 +189,8 @@ class Daemon:
 
     def _load(self) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
+        if "node" not in config.model_fields_set:
+            raise ConfigError("node must be set: this computer's name in topics and events")
         return config, load_bundles(config)
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
@@ -216,7 +226,22 @@ class Daemon:
         log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")
 
 
+def _be_the_only_one(state_dir: Path) -> int | None:
+    """Nobody else may use the outbox meanwhile; a state directory that cannot be written has none."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        return lock(state_dir / "lock")
+    except BlockingIOError:
+        raise ControlError(
+            f"{state_dir}: another service keeps its events here; stop it first (systemctl stop stethos)"
+        ) from None
+    except OSError as error:
+        log.warning("%s: cannot be written: %s", state_dir, error.strerror)
+        return None
+
+
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
     """Run until told to stop; returns the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     asyncio.run(Daemon(config_path, environment).run())
     return 0

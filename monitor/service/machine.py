@@ -13,8 +13,9 @@ from monitor.core.block import Block
 from monitor.core.errors import ScoreError
 from monitor.core.event import EndReason, Identity
 from monitor.core.pipeline import Step
+from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
-from monitor.service.listening import make_pipeline, make_scorer
+from monitor.service.listening import make_pipeline
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sources.microphone import Microphone
 
@@ -27,8 +28,14 @@ STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
 class Listened:
     """What a machine is made of; equal where a reload changes nothing for it."""
 
-    settings: MachineConfig
+    settings: MachineConfig  # without what people call it
     bundle_id: str
+    rate_hz: int  # that its microphone is asked for
+
+    @classmethod
+    def of(cls, settings: MachineConfig, bundle: Bundle, *, rate_hz: int) -> "Listened":
+        """What counts of a machine's settings."""
+        return cls(settings.model_copy(update={"name": None}), bundle.id, rate_hz)
 
 
 class Machine:
@@ -37,27 +44,30 @@ class Machine:
     def __init__(
         self,
         name: str,
-        settings: MachineConfig,
+        made_of: Listened,
         bundle: Bundle,
+        scorer: Scorer,
         microphone: Microphone,
         outlet: Outlet,
         *,
         node: str,
         alarm: Alarm,
     ) -> None:
+        settings = made_of.settings
         self.name = name
         self.bundle = bundle
-        self.made_of = Listened(settings, bundle.id)
+        self.made_of = made_of
         self.microphone = microphone
         self._outlet = outlet
         self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
-        self._pipeline = make_pipeline(
-            bundle, make_scorer(bundle, settings.idle), settings.idle, identity=identity, timeline=self._tap.timeline
-        )
+        self._pipeline = make_pipeline(bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline)
         self._feed = MachineFeed(outlet, machine=name, threshold=bundle.manifest.calibration.threshold, alarm=alarm)
+        self._feed.silent("starting", None, datetime.now(timezone.utc))  # in place of what an earlier run has left retained
+        self._feed.available(False)
         self._deaf_at = self._progress_at = self._heard_at = time.monotonic()
-        self._hears = True
+        self._patience_s = max(STALLED_AFTER_S, 3 * scorer.tick_s)
+        self._hears = self._is_deaf = False
         self._score_error: str | None = None
         self.last: Step | None = None
         self.gap_s = 0.0
@@ -76,20 +86,20 @@ class Machine:
                 self._fail(error)
         reason = self._deaf_because()
         if reason is None:
-            if self.microphone.opened is not None:
+            if self._hears:
                 self._feed.available(True)
             return
         now = time.monotonic()
         self._progress_at = now  # a published wait for the device
-        if now - self._deaf_at >= DEAF_EVERY_S or self._hears:
-            self._hears, self._deaf_at = False, now
+        if now - self._deaf_at >= DEAF_EVERY_S or not self._is_deaf:
+            self._hears, self._is_deaf, self._deaf_at = False, True, now
             self._take(self._pipeline.deaf(self._tap.now, reason))
         self._feed.available(False)
 
     def stalled_s(self) -> float:
         """How long it has made no progress that it should have made; 0 while it does."""
         waited = time.monotonic() - self._progress_at
-        return waited if waited > STALLED_AFTER_S else 0.0
+        return waited if waited > self._patience_s else 0.0
 
     def stop(self, reason: EndReason) -> None:
         """End an open event and say that nobody listens any more."""
@@ -99,6 +109,11 @@ class Machine:
         self._feed.silent("unknown", reason, datetime.now(timezone.utc))
         self._feed.available(False)
         self._tap.close()
+
+    @property
+    def settled(self) -> bool:
+        """Whether it hears, or has said why not."""
+        return self._hears or self._is_deaf
 
     @property
     def age_s(self) -> float:
@@ -148,7 +163,7 @@ class Machine:
     def _count_gap(self, block: Block) -> None:
         self.gap_s += (block.start - self._heard_until) / self._tap.timeline.sample_rate_hz
         self._heard_until = block.start + len(block.samples)
-        self._hears = True
+        self._hears, self._is_deaf = True, False
         self._heard_at = time.monotonic()
 
     def _fail(self, error: ScoreError) -> None:
@@ -156,4 +171,5 @@ class Machine:
         if self._score_error != str(error):
             self._score_error = str(error)
             log.error("%s: %s", self.name, error)
+        self._progress_at = time.monotonic()  # it is said, and no restart would mend it
         self._take(self._pipeline.deaf(self._tap.now, "score_error"))

@@ -7,15 +7,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 from monitor.bundle import Bundle, load_bundle
-from monitor.config import Config
+from monitor.config import Config, MachineConfig
 from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
+from monitor.service.listening import make_scorer
 from monitor.service.machine import Listened, Machine
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sources.microphone import Microphone
 
 log = logging.getLogger(__name__)
-Key = tuple[str, int | None]  # what opens a microphone: its selector and rate
+Key = tuple[str, int | None, int]  # what opens a microphone: selector, rate insisted on, rate asked for
 
 
 def load_bundles(config: Config) -> dict[str, Bundle]:
@@ -46,22 +47,29 @@ class Supervisor:
     def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Listen to what the configuration and people say; a machine for which nothing has changed does not notice."""
         self._alarms.arrange(config)
-        wanted = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
-        for name, machine in list(self.machines.items()):
-            settings = wanted.get(name)
-            if settings is None or Listened(settings, bundles[name].id) != machine.made_of:
-                machine.stop("disabled" if settings is None else "reloaded")
-                del self.machines[name]
-        keys = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in wanted.items()}
+        machines = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
+        keys = _keys(machines, bundles)
+        wanted = {name: Listened.of(machines[name], bundles[name], rate_hz=keys[name][2]) for name in machines}
+        changed = [
+            name for name, made_of in wanted.items() if name not in self.machines or self.machines[name].made_of != made_of
+        ]
+        scorers = {name: make_scorer(bundles[name], machines[name].idle) for name in changed}  # may fail, before anything stops
+        for name in [*self.machines]:
+            if name not in wanted or name in changed:
+                self.machines.pop(name).stop("reloaded" if name in wanted else "disabled")
         for key in set(self._microphones) - set(keys.values()):
             self._microphones.pop(key).close()
-        for name, settings in wanted.items():
-            if name not in self.machines:
-                microphone = self._microphone(keys[name], bundles[name])
-                alarm = self._alarms[name]
-                self.machines[name] = Machine(
-                    name, settings, bundles[name], microphone, self._outlet, node=self._node, alarm=alarm
-                )
+        for name in changed:
+            self.machines[name] = Machine(
+                name,
+                wanted[name],
+                bundles[name],
+                scorers[name],
+                self._microphone(keys[name]),
+                self._outlet,
+                node=self._node,
+                alarm=self._alarms[name],
+            )
         self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 
     def poll(self) -> None:
@@ -82,8 +90,8 @@ class Supervisor:
 
     @property
     def settled(self) -> bool:
-        """Whether every microphone either runs or has said why not."""
-        return all(one.trouble is not None or one.device is not None for one in self._microphones.values())
+        """Whether every machine either hears or has said why not."""
+        return all(machine.settled for machine in self.machines.values())
 
     def stalled(self) -> str | None:
         """What should make progress and does not."""
@@ -116,10 +124,9 @@ class Supervisor:
         """Those that are listened to."""
         return list(self._microphones.values())
 
-    def _microphone(self, key: Key, bundle: Bundle) -> Microphone:
+    def _microphone(self, key: Key) -> Microphone:
         if key not in self._microphones:
-            selector, rate_hz = key
-            wanted_hz = bundle.manifest.front_end.sample_rate_hz
+            selector, rate_hz, wanted_hz = key
             self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz)
         return self._microphones[key]
 
@@ -132,6 +139,13 @@ class Supervisor:
                 feed.silent("disabled", by, datetime.now(timezone.utc))
                 feed.available(False)
         self._disabled = disabled
+
+
+def _keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str, Bundle]) -> dict[str, Key]:
+    """What each machine's microphone is opened with: machines that share one ask for the highest of their rates."""
+    shared = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in machines.items()}
+    rates_hz = {name: bundles[name].manifest.front_end.sample_rate_hz for name in machines}
+    return {name: (*own, max(rates_hz[other] for other in shared if shared[other] == own)) for name, own in shared.items()}
 
 
 def _describe(microphone: Microphone) -> dict[str, Any]:

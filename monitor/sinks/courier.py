@@ -107,13 +107,13 @@ class Courier:
             self._passing.append((topic, payload.encode() if isinstance(payload, str) else payload, qos, retain))
             self._connection.wake()
 
-    def clock_corrected(self, offset_s: float) -> None:
+    def clock_corrected(self, offset_s: float, *, synced: bool = True) -> None:
         """The clock was `offset_s` behind: shift the times of this run's events with `clock_synced` false.
 
-        They become true then. An event that may already have been heard stays as it is: two messages with one (id, seq)
-        must not differ. Nothing is held back until the clock is set.
+        They become true when the clock can be believed (`synced`). An event that may already have been heard stays as it
+        is: two messages with one (id, seq) must not differ. Nothing is held back until the clock is set.
         """
-        self._keeper.correct(offset_s)
+        self._keeper.correct(offset_s, synced=synced)
 
     def stop(self, timeout_s: float) -> int:
         """Deliver what can be delivered in that time, say `offline`, end; returns how many events stay in the outbox."""

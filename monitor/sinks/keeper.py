@@ -59,9 +59,9 @@ class Keeper:
         self._n_put += 1
         self._inbox.put((time.monotonic(), partial(Outbox.add, event=event)))
 
-    def correct(self, offset_s: float) -> None:
+    def correct(self, offset_s: float, *, synced: bool = True) -> None:
         """The clock has been set; it was `offset_s` behind."""
-        self._inbox.put((None, partial(Outbox.correct, offset_s=offset_s)))
+        self._inbox.put((None, partial(Outbox.correct, offset_s=offset_s, synced=synced)))
 
     def connected(self, epoch: int) -> None:
         """A new connection (0: none any more): what is not acknowledged is handed over, from the oldest on."""

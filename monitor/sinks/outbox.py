@@ -123,15 +123,20 @@ class Outbox:
             self._append(end, unsure="ts" if last["clock_synced"] and not clock_synced else "")
         return len(left)
 
-    def correct(self, offset_s: float) -> None:
-        """Shift the times that were taken before the clock was set; what may have been heard stays as it is."""
+    def correct(self, offset_s: float, *, synced: bool = True) -> None:
+        """Shift the times that were taken before the clock was set; what may have been heard stays as it is.
+
+        `synced` says whether the clock can be believed now: until then they stay unsure.
+        """
         rows = self._db.execute("SELECT row, id, payload, unsure FROM message WHERE unsure != '' AND row > ?", (self._handed,))
         for row, key, payload, unsure in rows.fetchall():
             message = json.loads(payload)
             for name in unsure.split():
                 message[name] = rfc3339(_moment(message[name]) + timedelta(seconds=offset_s))
-            corrected = to_json({**message, "clock_synced": True})
-            self._db.execute("UPDATE message SET payload = ?, unsure = '' WHERE row = ?", (corrected, row))
+            corrected = to_json({**message, "clock_synced": synced})
+            self._db.execute(
+                "UPDATE message SET payload = ?, unsure = ? WHERE row = ?", (corrected, "" if synced else unsure, row)
+            )
             self._db.execute("UPDATE open SET payload = ? WHERE id = ? AND payload = ?", (corrected, key, payload))
         self._count()
 

@@ -31,6 +31,7 @@ class DaemonProcess:
 
     folder: Path
     environment: Mapping[str, str]
+    runs: Path | None = None  # where its runtime directory and log are, if not in that folder
     told: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
     _notify: socket.socket | None = None
@@ -40,8 +41,12 @@ class DaemonProcess:
         return self.folder / "monitor.yaml"
 
     @property
+    def _runs(self) -> Path:
+        return self.runs or self.folder
+
+    @property
     def log(self) -> str:
-        return (self.folder / "daemon.log").read_text()
+        return (self._runs / "daemon.log").read_text()
 
     @property
     def pid(self) -> int:
@@ -49,17 +54,18 @@ class DaemonProcess:
         return self._process.pid
 
     def start(self) -> "DaemonProcess":
-        address = self.folder / "notify"
+        self._runs.mkdir(exist_ok=True)
+        address = self._runs / "notify"
         address.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(address))
         threading.Thread(target=self._hear, args=(self._notify,), daemon=True).start()
         environment = {**os.environ, **self.environment, "NOTIFY_SOCKET": str(address), "PYTHONPATH": str(ROOT)}
-        environment |= {"STATE_DIRECTORY": str(self.folder / "state"), "RUNTIME_DIRECTORY": str(self.folder / "run")}
-        for name in ("state", "run"):
-            (self.folder / name).mkdir(exist_ok=True)
+        environment |= {"STATE_DIRECTORY": str(self.folder / "state"), "RUNTIME_DIRECTORY": str(self._runs / "run")}
+        for folder in (self.folder / "state", self._runs / "run"):
+            folder.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "monitor.cli", "--config", str(self.config)]
-        with (self.folder / "daemon.log").open("ab") as log:
+        with (self._runs / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stderr=log, stdout=log, cwd=self.folder)
         return self
 

@@ -187,6 +187,52 @@ def test_two_machines_and_a_reload(rig: Rig, tmp_path: Path, demo_normal: Path, 
     assert rig.since("fan/availability", at) == []
 
 
+def test_a_restart_leaves_no_normal_of_before_while_it_is_deaf(rig: Rig, tmp_path: Path, demo_normal: Path) -> None:
+    rig.microphone.play(normal_for_ever(tmp_path, demo_normal))
+    rig.daemon.start().ready()
+    rig.wait_for("fan/state", "normal", since=0.0, within_s=30.0)
+    rig.daemon.kill()
+    rig.microphone.freeze()
+    at = time.monotonic()
+    rig.daemon.start()
+    rig.wait_for("fan/state", "starting", since=at, within_s=10.0)
+    rig.wait_for("fan/state", "unknown", since=at, within_s=15.0)
+    assert rig.since("fan/availability", at)[-1] == "offline"
+    assert rig.since("fan/anomaly", at)[-1] == "None"
+    assert "normal" not in [json.loads(text)["state"] for text in rig.since("fan/state", at)]
+
+
+def test_a_second_service_is_refused_before_it_touches_anything(rig: Rig, tmp_path: Path) -> None:
+    rig.daemon.start().ready()
+    rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
+    at = time.monotonic()
+    rival = DaemonProcess(tmp_path / "daemon", rig.microphone.environment, runs=tmp_path / "rival")
+    with rival:
+        rival.start()
+        wait_for(lambda: rival.status is not None, within_s=20.0, what="its end")
+        assert rival.status == 1
+        assert "another service keeps its events here" in rival.log
+    time.sleep(1.0)
+    assert rig.since("pi/status", at) == []
+    assert rig.daemon.status is None
+
+
+def _ignores_hangups(pid: int) -> bool:
+    """Once the daemon has begun; before, the interpreter itself starts."""
+    (mask,) = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    return bool(int(mask, 16) & 1)
+
+
+def test_a_reload_that_is_asked_for_too_early_ends_nobody(rig: Rig) -> None:
+    rig.daemon.start()
+    wait_for(lambda: _ignores_hangups(rig.daemon.pid), within_s=20.0, what="its start")
+    for _ in range(20):
+        rig.daemon.signal(signal.SIGHUP)
+        time.sleep(0.1)
+    rig.daemon.ready()
+    assert rig.daemon.status is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"), [("bundle: nowhere", "machines.fan.bundle"), ("bundle: x, chanel: 1", "machines.fan.chanel")]
 )
