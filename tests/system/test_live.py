@@ -165,6 +165,43 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
         )
 
 
+def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, tmp_path: Path, demo_fault: Path) -> None:
+    """It begins while the broker is dead, goes on behind an unplugged and a frozen microphone, and ends with the service."""
+    sound, _ = soundfile.read(demo_fault, dtype="float32")
+    faulty = tmp_path / "faulty.wav"
+    soundfile.write(faulty, np.tile(sound[56 * RATE_HZ : 84 * RATE_HZ], 10), RATE_HZ)
+    rig.daemon.start().ready()
+    rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
+    rig.broker.kill()
+    rig.microphone.play(faulty)
+    wait_for(lambda: " start: " in rig.daemon.log, within_s=60.0, what="an event without a broker")
+    rig.broker.start()
+    wait_for(rig.listener.events, within_s=20.0, what="the event after the broker's return")
+    for how in ("killed", "frozen"):
+        at = time.monotonic()
+        if how == "killed":
+            rig.microphone.kill()
+        else:
+            rig.microphone.freeze()
+        rig.wait_for("fan/availability", "offline", since=at, within_s=15.0)
+        back = time.monotonic()
+        if how == "killed":
+            rig.microphone.start()
+            rig.microphone.play(faulty)
+        else:
+            rig.microphone.thaw()
+        rig.wait_for("fan/state", "anomaly", since=back, within_s=40.0)
+    assert rig.daemon.stop()[0] == 0
+    wait_for(lambda: rig.listener.events()[-1]["event_type"] == "end", within_s=10.0, what="the end")
+    events = rig.listener.events()
+    assert len({event["id"] for event in events}) == 1
+    assert [event["seq"] for event in events] == list(range(len(events)))
+    assert [event["event_type"] for event in events][:1] == ["start"]
+    assert events[-1]["end_reason"] == "shutdown"
+    assert len({event["onset_ts"] for event in events}) == 1
+    assert "normal" not in [one.json["state"] for one in rig.listener.on("fan/state")]
+
+
 def test_two_machines_and_a_reload(rig: Rig, tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
     """A second machine without a microphone disturbs nobody; a reload keeps what has not changed."""
     rig.microphone.play(normal_for_ever(tmp_path, demo_normal))
