@@ -1,0 +1,74 @@
+"""The bundles in use: read from where the configuration says, kept in the state directory for the day they are gone."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.config import Config
+from monitor.core.errors import ConfigError, StethosError
+
+log = logging.getLogger(__name__)
+FOLDER = "bundles"  # of the state directory: one bundle a machine, the last that was accepted
+
+
+def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]:
+    """The bundle of every enabled machine, and a copy of each in the state directory.
+
+    Where one cannot be used and `fall_back`, the copy of the last that could be takes its place: a machine is better
+    listened to with yesterday's bundle than not at all. Else ConfigError names the first that cannot be used.
+    """
+    if not config.machines:
+        raise ConfigError("machines: must name at least one machine (configs/monitor.yaml explains every key), got none")
+    loaded = {}
+    for name, settings in config.machines.items():
+        if settings.enabled:
+            kept = config.state_dir / FOLDER / name
+            try:
+                loaded[name] = load_bundle(settings.bundle)
+                _keep(settings.bundle, loaded[name], kept)
+            except StethosError as error:
+                loaded[name] = _last_one(name, kept if fall_back else None, error)
+    return loaded
+
+
+def _last_one(name: str, kept: Path | None, error: StethosError) -> Bundle:
+    """The bundle that was kept, said loudly; what is wrong with the configured one where there is none."""
+    refusal = ConfigError(f"machines.{name}.bundle: {error}")
+    if kept is None:
+        raise refusal from error
+    try:
+        bundle = load_bundle(kept)
+    except StethosError:
+        raise refusal from error
+    log.error("%s; listening with the last one that was accepted, %s", refusal, bundle.id)
+    return bundle
+
+
+def _keep(folder: Path, bundle: Bundle, kept: Path) -> None:
+    """Copy a bundle beside the one kept so far, then put it in its place; nothing is written where it is kept already."""
+    manifest = bundle.manifest
+    statistics = manifest.detector.statistics
+    files = ["manifest.json", manifest.model.file, *([] if statistics is None else [statistics.file])]
+    if all(_same(folder / file, kept / file) for file in files):
+        return
+    new, old = kept.with_name(f"{kept.name}.new"), kept.with_name(f"{kept.name}.old")
+    try:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        new.mkdir(parents=True)
+        for file in files:
+            shutil.copyfile(folder / file, new / file)
+        if kept.exists():
+            kept.rename(old)
+        new.rename(kept)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        log.warning("%s: the bundle cannot be kept: %s", kept, error.strerror)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
