@@ -23,6 +23,7 @@ USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
 LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, so 20 wake-ups a second and time for a busy computer
 LOOK_S = 1.0  # how often a stream is asked whether it still runs
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
+NOT_OPENED = -9993  # its paBadIODeviceCombination, which stands for whatever else ALSA refuses with
 
 
 _output = 1
@@ -133,6 +134,8 @@ def explain(error: Exception, device: Device, selector: str) -> Unavailable:
         return Unavailable("denied", f"{device.name}: {text}")
     if code == NO_SUCH_DEVICE or "no such" in text.lower():
         return Unavailable("absent", f"{device.name}: {text}")
+    if code == NOT_OPENED:
+        text = f"is listed, but ALSA does not open it ({text})"
     return why_missing(selector) or Unavailable("failed", f"{device.name}: {text}")
 
 
