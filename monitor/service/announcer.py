@@ -13,7 +13,7 @@ from monitor.sinks.jsonl import to_json
 from monitor.sinks.mqtt import Received
 
 log = logging.getLogger(__name__)
-LEAVES = ("state", "anomaly", "availability")
+LEAVES = ("state", "anomaly", "availability", "snapshot")
 AGAIN_WITHIN_S = 10.0  # so that a hundred nodes do not come at once
 
 

@@ -19,7 +19,7 @@ MAX_WAITING = 100
 MAX_A_TURN = 10  # so that detection is not held up
 MAX_BYTES = 4_096
 MAX_REASON = 200
-PLANNED = ("calibrate", "clip")
+PLANNED = ("calibrate",)
 
 
 class Refused(StethosError):

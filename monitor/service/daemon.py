@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ from monitor.config import Config, load_config
 from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
 from monitor.service.announcer import Announcer, birth_topic, is_birth
+from monitor.service.archive import Archive
+from monitor.service.bundles import load_bundles
 from monitor.service.clock import Clock
-from monitor.service.commands import Commands
+from monitor.service.commands import Commands, Refused
 from monitor.service.control import NAME, ControlError, ControlServer, Reply, lock
+from monitor.service.errands import Errands
 from monitor.service.health import Health, versions
 from monitor.service.held import describe, lend
 from monitor.service.kept import Keepsake, Kept
 from monitor.service.notify import Notifier
-from monitor.service.supervisor import Supervisor, load_bundles
+from monitor.service.supervisor import Supervisor
+from monitor.sinks.clips import ClipStore
 from monitor.sinks.courier import Courier
-from monitor.sinks.messages import Command, HealthMessage, InfoMessage, MachineInfo
+from monitor.sinks.messages import Command, FetchClip, HealthMessage, InfoMessage, MachineInfo
 from monitor.sinks.mqtt import Received
 
 log = logging.getLogger(__name__)
@@ -31,9 +36,10 @@ HOOKS = "MONITOR_TEST_HOOKS"
 POLL_S = 0.1
 HEALTH_EVERY_S = 60.0
 READY_WITHIN_S = 1.5  # a microphone that has neither sound nor a fault to tell by then is not waited for
-FLUSH_S = 3.5  # to deliver what is left when stopped,
-KEEP_S = 0.5  # and to write down what people did
-FIXED = ("node", "mqtt", "home_assistant", "state_dir", "runtime_dir")  # settings that a reload does not change
+FLUSH_S = 2.5  # to deliver what is left when stopped,
+KEEP_S = 0.5  # to write down what people did,
+CLIPS_S = 1.0  # and to write the clips of events that are ended
+FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # these need a restart
 
 
 class Daemon:
@@ -47,7 +53,7 @@ class Daemon:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load()
+        self._config, bundles = self._load(fall_back=True)
         self._lock = _be_the_only_one(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
@@ -64,7 +70,9 @@ class Daemon:
             clock_synced=self._clock.synced,
         )
         self._announcer = Announcer(self._courier, left=self._keepsake.found.topics)
-        self._supervisor = Supervisor(self._courier, self._alarms, node=self._config.node)
+        self._errands = Errands("clips")
+        self._archive = self._make_archive()
+        self._supervisor = Supervisor(self._courier, self._alarms, self._archive, node=self._config.node)
         self._arrange(bundles)
         self._courier.start()
         self._control = ControlServer(
@@ -72,7 +80,7 @@ class Daemon:
             {
                 "status": lambda _: Reply(self._status()),
                 "microphones": lambda _: describe(self._supervisor.microphones),
-                "ring": lambda request: lend(self._supervisor.microphones, request),
+                "ring": lambda request: lend(self._supervisor.microphones, request, private=self._config.private),
             },
         )
         self._stopped = False
@@ -173,9 +181,25 @@ class Daemon:
         self._say_info(bundles)
         self._keep()
 
+    def _make_archive(self) -> Archive:
+        clips = self._config.clips
+        store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
+        return Archive(store, run=self._errands.put, present=self._courier.present, private=self._config.private)
+
     def _act(self, machine: str, command: Command) -> None:
+        if isinstance(command, FetchClip):
+            self._fetch(machine, command.id)
+            return
         self._alarms.act(machine, command, time.time())
         self._supervisor.arrange(self._config, self._bundles)
+
+    def _fetch(self, machine: str, event_id: str) -> None:
+        listened = self._supervisor.machines.get(machine)
+        so_far = None if listened is None else listened.so_far(event_id)
+        send = partial(self._courier.passing, f"{machine}/clip/{event_id}", qos=1)
+        reason = self._archive.fetch(machine, event_id, so_far=so_far, now=time.monotonic(), send=send)
+        if reason is not None:
+            raise Refused(reason)
 
     def _answer(self, topic: str, text: str) -> None:
         self._courier.passing(topic, text, qos=1)
@@ -187,11 +211,12 @@ class Daemon:
     def _keep(self) -> None:
         self._keepsake.keep(Kept(alarms=self._alarms.kept(), topics=self._announcer.topics))
 
-    def _load(self) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
+        bundles = load_bundles(config, fall_back=fall_back)
         if "node" not in config.model_fields_set:
             raise ConfigError("node must be set: this computer's name in topics and events")
-        return config, load_bundles(config)
+        return config, bundles
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {
@@ -209,6 +234,7 @@ class Daemon:
             **self._supervisor.counts(),
             queued=counts.queued,
             dropped=counts.dropped,
+            clips_lost=self._errands.n_dropped + self._errands.n_failed,
             commands_dropped=self._commands.n_dropped,
             clock_synced=self._clock.synced,
         )
@@ -221,6 +247,7 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         self._supervisor.stop()
         self._keep()
+        self._errands.close(CLIPS_S)
         left = self._courier.stop(FLUSH_S)
         self._keepsake.close(KEEP_S)
         log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")

@@ -15,8 +15,10 @@ from monitor.core.event import EndReason, Identity
 from monitor.core.pipeline import Step
 from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
+from monitor.service.evidence import Evidence
 from monitor.service.listening import make_pipeline
 from monitor.service.machine_feed import MachineFeed, Outlet
+from monitor.service.scene import Scene
 from monitor.sources.microphone import Microphone
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Machine:
         *,
         node: str,
         alarm: Alarm,
+        evidence: Evidence,
     ) -> None:
         settings = made_of.settings
         self.name = name
@@ -59,6 +62,7 @@ class Machine:
         self.made_of = made_of
         self.microphone = microphone
         self._outlet = outlet
+        self._evidence = evidence
         self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
         self._pipeline = make_pipeline(bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline)
@@ -77,6 +81,7 @@ class Machine:
         """Take what has arrived; where nothing can arrive, let time pass."""
         for block in self._tap.blocks():
             self._count_gap(block)
+            self._evidence.heard(block)
             try:
                 for step in self._pipeline.push(block):
                     self._progress_at = time.monotonic()
@@ -103,12 +108,16 @@ class Machine:
 
     def stop(self, reason: EndReason) -> None:
         """End an open event and say that nobody listens any more."""
-        event = self._pipeline.close(reason)
+        event = self._evidence.close(self._pipeline.close(reason))
         if event is not None:
             self._outlet.event(event)
         self._feed.silent("unknown", reason, datetime.now(timezone.utc))
         self._feed.available(False)
         self._tap.close()
+
+    def so_far(self, event_id: str) -> Scene | None:
+        """What there is of an event that goes on."""
+        return self._evidence.so_far(event_id)
 
     @property
     def settled(self) -> bool:
@@ -149,6 +158,7 @@ class Machine:
         return "microphone_channel" if self._tap.trouble else None
 
     def _take(self, step: Step) -> None:
+        step = self._evidence.told(step)
         if self.last is None or (step.state, step.reason) != (self.last.state, self.last.reason):
             why = step.reason or ("no score yet" if step.ratio is None else f"{step.ratio:.2f} x the threshold")
             log.info("%s: %s (%s)", self.name, step.state, why)

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from monitor.bundle import Bundle, load_bundle
+from monitor.bundle import Bundle
 from monitor.config import Config, MachineConfig
-from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
-from monitor.service.listening import make_scorer
+from monitor.service.archive import Archive
+from monitor.service.listening import make_evidence, make_scorer
 from monitor.service.machine import Listened, Machine
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sources.microphone import Microphone
@@ -19,26 +19,13 @@ log = logging.getLogger(__name__)
 Key = tuple[str, int | None, int]  # what opens a microphone: selector, rate insisted on, rate asked for
 
 
-def load_bundles(config: Config) -> dict[str, Bundle]:
-    """The bundle of every enabled machine; ConfigError or BundleError names the first that cannot be used."""
-    if not config.machines:
-        raise ConfigError("machines: must name at least one machine (configs/monitor.yaml explains every key), got none")
-    loaded = {}
-    for name, settings in config.machines.items():
-        if settings.enabled:
-            try:
-                loaded[name] = load_bundle(settings.bundle)
-            except StethosError as error:
-                raise ConfigError(f"machines.{name}.bundle: {error}") from error
-    return loaded
-
-
 class Supervisor:
     """The machines of this node and their microphones. All calls come from one thread."""
 
-    def __init__(self, outlet: Outlet, alarms: Alarms, *, node: str) -> None:
+    def __init__(self, outlet: Outlet, alarms: Alarms, archive: Archive, *, node: str) -> None:
         self._outlet = outlet
         self._alarms = alarms
+        self._archive = archive
         self._node = node
         self._disabled: dict[str, str] = {}  # by whom each machine is that nobody listens to, as it was said
         self._microphones: dict[Key, Microphone] = {}
@@ -69,6 +56,7 @@ class Supervisor:
                 self._outlet,
                 node=self._node,
                 alarm=self._alarms[name],
+                evidence=make_evidence(bundles[name], self._archive, config.clips),
             )
         self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 

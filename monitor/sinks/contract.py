@@ -13,6 +13,7 @@ from monitor.sinks.messages import (
     Disable,
     Enable,
     EventMessage,
+    FetchClip,
     HealthMessage,
     InfoMessage,
     ResponseMessage,
@@ -20,17 +21,24 @@ from monitor.sinks.messages import (
     StateMessage,
 )
 
-COMMANDS: dict[str, type[Command]] = {"ack": Acknowledge, "snooze": Snooze, "enable": Enable, "disable": Disable}
+COMMANDS: dict[str, type[Command]] = {
+    "ack": Acknowledge,
+    "snooze": Snooze,
+    "enable": Enable,
+    "disable": Disable,
+    "clip": FetchClip,
+}
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words, or any text."""
+    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words, or any text, or a file."""
 
     path: str
     payload: type[BaseModel] | tuple[str, ...] | None
     qos: int = 1
     retained: bool = True
+    media: str | None = None  # of a file
 
 
 TOPICS = (
@@ -42,6 +50,8 @@ TOPICS = (
     Topic("<node>/<machine>/state", StateMessage),
     Topic("<node>/<machine>/anomaly", ("ON", "OFF", "None")),
     Topic("<node>/<machine>/event", EventMessage, retained=False),
+    Topic("<node>/<machine>/snapshot", None, media="image/png"),
+    Topic("<node>/<machine>/clip/<id>", None, retained=False, media="audio/flac"),
     *(Topic(f"<node>/<machine>/set/{name}", model, retained=False) for name, model in COMMANDS.items()),
     Topic("<node>/<machine>/response", ResponseMessage, retained=False),
 )
@@ -58,9 +68,7 @@ def schema() -> dict[str, Any]:
             f"<prefix>/{topic.path}": {
                 "qos": topic.qos,
                 "retained": topic.retained,
-                "payload": payloads[topic.payload, _side(topic.payload)]
-                if isinstance(topic.payload, type)
-                else _text(topic.payload),
+                "payload": payloads[topic.payload, _side(topic.payload)] if isinstance(topic.payload, type) else _text(topic),
             }
             for topic in TOPICS
         },
@@ -68,8 +76,10 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _text(words: tuple[str, ...] | None) -> dict[str, Any]:
-    return {"type": "string"} if words is None else {"enum": list(words)}
+def _text(topic: Topic) -> dict[str, Any]:
+    if isinstance(topic.payload, tuple):
+        return {"enum": list(topic.payload)}
+    return {"type": "string"} if topic.media is None else {"contentMediaType": topic.media}
 
 
 def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:

@@ -114,6 +114,13 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             **reachable,
             **DIAGNOSTIC,
         },
+        "snapshot": {
+            "platform": "image",
+            "name": "Last event",
+            "content_type": "image/png",
+            "image_topic": f"{here}/snapshot",
+            **reachable,
+        },
         "ack": _button(here, "ack", "Acknowledge", "mdi:check", heard),
         "snooze": _button(here, "snooze", "Snooze for an hour", "mdi:alarm-snooze", heard, SNOOZE),
         "enable": {**_button(here, "enable", "Enable", "mdi:ear-hearing", reachable), "entity_category": "config"},

@@ -13,6 +13,11 @@ from monitor.sinks.jsonl import to_json
 MAX_SNOOZE_S = 86_400
 MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_extra={"format": "date-time"})]
+EventId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be that of an event"}),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -84,7 +89,7 @@ class EventMessage(Sent):
     """One message of an anomaly's life, identified by (id, seq)."""
 
     event_type: EventType
-    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    id: EventId
     seq: Count
     ts: Moment
     onset_ts: Moment
@@ -122,6 +127,9 @@ class HealthMessage(Sent):
 
     dropped: Count
     """Events lost for lack of room, since the start."""
+
+    clips_lost: Count
+    """Clips and pictures that the disk did not take, since the start."""
 
     commands_dropped: Count
     """Commands that came faster than they could be answered, since the start."""
@@ -179,6 +187,12 @@ class Acknowledge(Command):
 
     id: Annotated[str, StringConstraints(max_length=64)] | None = None
     """Of the anomaly that is meant; refused when it is another one by now."""
+
+
+class FetchClip(Command):
+    """Send the sound of an event."""
+
+    id: EventId
 
 
 class Snooze(Command):
