@@ -20,12 +20,14 @@ def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]
     """
     if not config.machines:
         raise ConfigError("machines: must name at least one machine (configs/monitor.yaml explains every key), got none")
-    loaded = {}
+    loaded: dict[str, Bundle] = {}
+    checked: dict[Path, Bundle] = {}  # machines may share one; to check it takes a tenth of a second
     for name, settings in config.machines.items():
         if settings.enabled:
             kept = config.state_dir / FOLDER / name
             try:
-                loaded[name] = load_bundle(settings.bundle)
+                loaded[name] = checked.get(settings.bundle) or load_bundle(settings.bundle)
+                checked[settings.bundle] = loaded[name]
                 _keep(settings.bundle, loaded[name], kept)
             except StethosError as error:
                 loaded[name] = _last_one(name, kept if fall_back else None, error)
