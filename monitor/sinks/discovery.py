@@ -70,7 +70,7 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             "name": "State",
             "device_class": "enum",
             "options": list(get_args(State)),
-            "value_template": "{{ value_json.state }}",
+            "value_template": _value("state"),
             "json_attributes_topic": f"{here}/state",
             "json_attributes_template": _pick(("reason", "since")),
             **state,
@@ -82,7 +82,7 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             "icon": "mdi:chart-bell-curve",
             "state_class": "measurement",
             "suggested_display_precision": 2,
-            "value_template": "{{ value_json.ratio }}",
+            "value_template": _value("ratio"),
             **state,
             **heard,
         },
@@ -92,7 +92,7 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             "icon": "mdi:volume-medium",
             "unit_of_measurement": "dBFS",
             "state_class": "measurement",
-            "value_template": "{{ value_json.rms_dbfs }}",
+            "value_template": _value("rms_dbfs"),
             **state,
             **heard,
         },
@@ -149,7 +149,7 @@ def _node_entities(base: str) -> dict[str, Entity]:
             "platform": "sensor",
             "name": name,
             "state_topic": f"{base}/health",
-            "value_template": f"{{{{ value_json.{key} }}}}",
+            "value_template": _value(key),
             "availability": [{"topic": f"{base}/status"}],
             **DIAGNOSTIC,
             **kind,
@@ -163,10 +163,15 @@ def _button(here: str, command: str, name: str, icon: str, available: Entity, pa
     return {"platform": "button", "name": name, "icon": icon, "command_topic": topic, "payload_press": payload, **available}
 
 
+def _value(key: str) -> str:
+    """A template that takes one key of a message; of none when the message is empty, taken back."""
+    return f"{{{{ value_json.{key} if value_json is defined else None }}}}"
+
+
 def _pick(keys: tuple[str, ...]) -> str:
     """A template that makes attributes of some of a message's keys."""
     picked = ", ".join(f"'{key}': value_json.{key}" for key in keys)
-    return f"{{{{ {{{picked}}} | tojson }}}}"
+    return f"{{{{ {{{picked}}} | tojson if value_json is defined else '{{}}' }}}}"
 
 
 def _announcement(us: Announced, device: dict[str, Any], entities: dict[str, Entity]) -> dict[str, Any]:

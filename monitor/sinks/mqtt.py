@@ -50,6 +50,7 @@ class Session:
         self._progress = self._began = time.monotonic()
         self._complaint: str | None = None  # paho's own words
         self._end: str | None = None
+        self._is_too_long = False
         self.accepted = False
         protocol = MQTTv5 if config.protocol == "5" else MQTTv311
         self._client = client = Client(
@@ -126,10 +127,9 @@ class Session:
             sock.close()
 
     def _hang_up_on_a_giant(self) -> None:
-        """paho takes packets of any length into memory, and MQTT 3.1.1 has no way to ask for shorter ones."""
-        length = self._client._in_packet["remaining_length"]
-        if length > MAX_INCOMING:
-            raise SinkError(f"sends a message of {length} bytes, at most {MAX_INCOMING} are taken")
+        """paho takes packets of any length, as they come, and MQTT 3.1.1 has no way to ask for shorter ones."""
+        if self._is_too_long or self._client._in_packet["remaining_length"] > MAX_INCOMING:
+            raise SinkError(f"sends a message of more than {MAX_INCOMING} bytes")
 
     def _check(self) -> None:
         """Raise what has ended the connection; a broker that is silent for too long has, too."""
@@ -178,6 +178,7 @@ class Session:
         self._acknowledged.append(Acknowledged(token=mid, refusal=str(reason) if reason.is_failure else None))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._is_too_long = len(message.payload) > MAX_INCOMING
         self._received.append(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
 
     def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
