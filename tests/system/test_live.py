@@ -87,7 +87,9 @@ def test_a_microphone_gives_the_same_events_as_the_recording(rig: Rig, scene: Pa
         (e["event_type"], e["seq"], e["end_reason"]) for e in replayed
     ]
     for heard, expected in zip(live, replayed, strict=True):
-        assert heard["peak_ratio"] == pytest.approx(expected["peak_ratio"], rel=0.02), (heard, expected)
+        # Ticks begin elsewhere than in the recording: a fault that is still growing is a little larger or smaller.
+        within = 0.02 if heard["event_type"] == "end" else 0.05
+        assert heard["peak_ratio"] == pytest.approx(expected["peak_ratio"], rel=within), (heard, expected)
         onset_s = _unix(heard["onset_ts"]) - began_utc
         assert onset_s == pytest.approx(_unix(expected["onset_ts"]), abs=1.5), (heard, expected)
 
@@ -131,7 +133,7 @@ def test_a_microphone_that_fails_is_said_and_heard_again(rig: Rig, tmp_path: Pat
 
 def _one_round(rig: Rig, how: str, sound: Path) -> None:
     began = time.monotonic()
-    connections = rig.daemon.log.count("mqtt: connected")
+    connections, normals = (rig.daemon.log.count(text) for text in ("mqtt: connected", "fan: normal"))
     if how in ("broker", "both"):
         rig.broker.kill()
     if how in ("killed", "both"):
@@ -160,7 +162,9 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
     if how != "broker":
         wait_for(lambda: rig.daemon.log.count("samples flow again") > heard_before, within_s=20.0, what="sound")
         rig.wait_for("fan/availability", "online", since=back, within_s=20.0)
-        rig.wait_for("fan/state", "normal", since=back, within_s=40.0)
+        wait_for(lambda: rig.daemon.log.count("fan: normal") > normals, within_s=40.0, what="normal")
+        wait_for(lambda: rig.listener.on("fan/state")[-1].json["state"] == "normal", within_s=20.0, what="normal, as it is heard")
+        wait_for(lambda: rig.listener.on("fan/anomaly")[-1].payload == "OFF", within_s=20.0, what="OFF, as it is heard")
 
 
 def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, tmp_path: Path, demo_fault: Path) -> None:
