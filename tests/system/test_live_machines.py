@@ -169,6 +169,7 @@ def test_two_machines_share_a_device_by_its_channels(tmp_path: Path, normal: Pat
         running.wait_for_state("well", "normal")
         running.wait_for_state("worn", "anomaly")
         assert len(psutil.Process(running.daemon.pid).children()) == 1
+        wait_for(running.listener.events, within_s=20.0, what="the event, which goes by way of the disk")
         assert {event["machine"] for event in running.listener.events()} == {"worn"}
         assert running.status("well")["state"] == "normal"
 
