@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from monitor.bundle import Bundle, load_bundle
-from monitor.config import Config
+from monitor.config import Config, IdleConfig
 from monitor.core.errors import ConfigError, StethosError
+from monitor.service.listening import idle_level_dbfs
 
 log = logging.getLogger(__name__)
 FOLDER = "bundles"  # of the state directory: one bundle a machine, the last that was accepted
@@ -31,7 +32,15 @@ def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]
                 _keep(settings.bundle, loaded[name], kept)
             except StethosError as error:
                 loaded[name] = _last_one(name, kept if fall_back else None, error)
+            _check_idle(name, settings.idle, loaded[name])
     return loaded
+
+
+def _check_idle(name: str, idle: IdleConfig, bundle: Bundle) -> None:
+    """A machine whose silence is an anomaly needs a level that it can fall short of."""
+    if idle.means == "anomaly" and idle_level_dbfs(bundle, idle) is None:
+        why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"
+        raise ConfigError(f"machines.{name}.idle.below_dbfs must be a level in dBFS where idle means anomaly: {why}")
 
 
 def _last_one(name: str, kept: Path | None, error: StethosError) -> Bundle:

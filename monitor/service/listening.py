@@ -12,9 +12,12 @@ from monitor.service.spectrogram import Reference
 
 def make_scorer(bundle: Bundle, idle: IdleConfig) -> Scorer:
     """The bundle's scorer, told below which level the machine is off."""
-    learned = bundle.manifest.calibration.idle_below_dbfs
-    below_dbfs = learned if idle.below_dbfs == "learned" else idle.below_dbfs
-    return bundle.scorer(idle_below_dbfs=None if idle.means == "score" else below_dbfs)
+    return bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
+
+
+def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
+    """Below which level the machine is off: the one set, or the one that its bundle has learned, if any."""
+    return bundle.manifest.calibration.idle_below_dbfs if idle.below_dbfs == "learned" else idle.below_dbfs
 
 
 def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity: Identity, timeline: Timeline) -> Pipeline:

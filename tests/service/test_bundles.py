@@ -57,3 +57,12 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_harmless(
     (tmp_path / "state").write_text("not a folder")
     assert load_bundles(config)["fan"].manifest.name == "demo-fan"
     assert "the bundle cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize(("below_dbfs", "why"), [("learned", "the bundle has learned none"), (None, "got null")])
+def test_silence_cannot_be_an_anomaly_without_a_level(config: Config, below_dbfs: str | None, why: str) -> None:
+    machine = config.machines["fan"]
+    idle = machine.idle.model_copy(update={"means": "anomaly", "below_dbfs": below_dbfs})
+    config = config.model_copy(update={"machines": {"fan": machine.model_copy(update={"idle": idle})}})
+    with pytest.raises(ConfigError, match=rf"machines\.fan\.idle\.below_dbfs must be a level .*: {why}"):
+        load_bundles(config)
