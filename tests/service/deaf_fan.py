@@ -75,5 +75,5 @@ def running_service(folder: Path, bundle: Path, sound: Path) -> Iterator[Service
         microphone.play(folder / "sound.wav")
         (folder / "daemon").mkdir()
         daemon = DaemonProcess(folder / "daemon", microphone.environment)
-        with Watcher(broker) as watcher, daemon:
+        with Watcher(broker, "-T", "stethos/+/+/set/#") as watcher, daemon:
             yield Service(daemon, broker, watcher, bundle)

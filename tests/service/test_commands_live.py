@@ -1,15 +1,20 @@
 """Commands and Home Assistant's discovery through the real daemon: a real microphone, a real broker, judged by a subscriber."""
 
 import json
+import os
+import random
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.broker import say
 from tests.service.deaf_fan import BASE, Service, running_service
 
+N_HOSTILE = 10_000 if os.environ.get("LONG_TESTS") else 500
 ANNOUNCED = "homeassistant/device/pi"
 
 
@@ -90,3 +95,36 @@ def test_home_assistant_is_told_of_every_machine_and_when_one_leaves(service: Se
     service.daemon.start()
     service.until(lambda: service.watcher.on(f"{ANNOUNCED}/fan/config")[-1] == "", "silence")
     service.until(lambda: service.watcher.on(f"{ANNOUNCED}/Node/config")[-1] == "", "silence of the node")
+
+
+def test_a_hail_of_commands_over_the_network_changes_nothing_and_leaves_nothing_behind(service: Service) -> None:
+    """Random lines, as fast as the broker takes them: most are dropped, and that is said."""
+    service.configure("fan")
+    service.daemon.start().ready()
+    service.until_state(state="anomaly")
+    chance, process = random.Random(5), psutil.Process(service.daemon.pid)
+    to = ["-h", "127.0.0.1", "-p", str(service.broker.port), "-q", "0", "-l", "-t"]
+
+    def hail(n: int) -> None:
+        for command in ("ack", "snooze", "disable", "enable", "".join(chance.choices("abc-_09", k=9))):
+            lines = [chance.randbytes(chance.randrange(1, 3_000)).translate(None, b"\n\r\0") for _ in range(n // 5)]
+            name = f"{BASE}/fan/set/{command}"
+            subprocess.run(["mosquitto_pub", *to, name], input=b"\n".join(lines), check=True, timeout=120)
+        service.until(is_quiet, "an end of answers")
+
+    def is_quiet() -> bool:
+        n_answers = len(service.answers())
+        time.sleep(0.5)
+        return len(service.answers()) == n_answers
+
+    hail(500)
+    before = process.memory_info().rss
+    hail(N_HOSTILE)
+    grown_mb = (process.memory_info().rss - before) / 1e6
+    assert grown_mb < 5.0
+    assert not [answer for answer in service.answers() if answer["accepted"]]
+    assert service.states()[-1]["state"] == "anomaly"
+    assert not service.states()[-1]["acknowledged"]
+    assert service.anomaly() == "ON"
+    assert "Traceback" not in service.daemon.log
+    assert service.order("ack")["accepted"]
