@@ -341,8 +341,8 @@ def test_training_hears_exactly_the_windows_that_the_device_scores(n_frames: int
     ticks = score_stream(Scorer(spec, Echo(), cast(Detector, device)), piece.recording.blocks())
     assert {tick.reason for tick in ticks} >= {None, "silent", "clipped", "flat_line"}
     (got,) = frames([piece], tmp_path / "cache")
-    assert lengths([got]) == [[96, 32, 128]]  # the 6th tick ends in the sound of the 7th
-    assert got.left_out == {"silent": 32, "clipped": 64, "flat_line": 46}
+    assert lengths([got]) == [[64, 32, 128]]
+    assert got.left_out == {"silent": 32, "gap": 32, "clipped": 64, "flat_line": 46}  # a tick that is partly silent is a gap
     windows = WindowSet(got.runs, n_frames=n_frames, hop_frames=hop_frames)
     assert windows.windows(np.arange(len(windows))).tolist() == device.heard
     assert_same([got], [piece])
@@ -351,7 +351,7 @@ def test_training_hears_exactly_the_windows_that_the_device_scores(n_frames: int
 def test_what_is_left_out_is_counted_in_seconds(tmp_path: Path) -> None:
     piece = with_holes(tmp_path / "holes.wav")
     one = piece_frames(piece, SPEC, tick_frames=32)
-    assert left_out_s([one, one], SPEC) == {"clipped": 2.048, "flat_line": 2 * 46 * 0.016, "silent": 1.024}
+    assert left_out_s([one, one], SPEC) == {"clipped": 2.048, "flat_line": 2 * 46 * 0.016, "gap": 1.024, "silent": 1.024}
 
 
 def test_frames_of_an_older_cache_are_not_used(sounds: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
