@@ -19,8 +19,6 @@ def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]
     Where one cannot be used and `fall_back`, the copy of the last that could be takes its place: a machine is better
     listened to with yesterday's bundle than not at all. Else ConfigError names the first that cannot be used.
     """
-    if not config.machines:
-        raise ConfigError("machines: must name at least one machine (configs/monitor.yaml explains every key), got none")
     loaded: dict[str, Bundle] = {}
     checked: dict[Path, Bundle] = {}  # machines may share one; to check it takes a tenth of a second
     for name, settings in config.machines.items():
@@ -32,15 +30,27 @@ def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]
                 _keep(settings.bundle, loaded[name], kept)
             except StethosError as error:
                 loaded[name] = _last_one(name, kept if fall_back else None, error)
-            _check_idle(name, settings.idle, loaded[name])
+            if (wrong := idle_problem(name, settings.idle, loaded[name])) is not None:
+                raise ConfigError(wrong)
     return loaded
 
 
-def _check_idle(name: str, idle: IdleConfig, bundle: Bundle) -> None:
+def service_problems(config: Config) -> list[str]:
+    """What a recording may leave unset and the service may not."""
+    problems = []
+    if not config.machines:
+        problems.append("machines must name at least one, got none: there is nothing to listen to")
+    if "node" not in config.model_fields_set:
+        problems.append("node must be set: this computer's name in topics and events")
+    return problems
+
+
+def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
     """A machine whose silence is an anomaly needs a level that it can fall short of."""
-    if idle.means == "anomaly" and idle_level_dbfs(bundle, idle) is None:
-        why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"
-        raise ConfigError(f"machines.{name}.idle.below_dbfs must be a level in dBFS where idle means anomaly: {why}")
+    if idle.means != "anomaly" or idle_level_dbfs(bundle, idle) is not None:
+        return None
+    why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"
+    return f"machines.{name}.idle.below_dbfs must be a level in dBFS where idle means anomaly: {why}"
 
 
 def _last_one(name: str, kept: Path | None, error: StethosError) -> Bundle:

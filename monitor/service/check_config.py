@@ -10,6 +10,7 @@ import yaml
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, MachineConfig, check_settings
 from monitor.core.errors import ConfigError, StethosError
+from monitor.service.bundles import idle_problem, service_problems
 
 EXIT_REFUSED = 78
 
@@ -30,7 +31,7 @@ def check(config_path: Path | None) -> int:
         config, wrong = None, [str(error)]
     if config is not None:
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="", flush=True)
-        wrong = [*_missing_files(config), *_check_machines(config)]
+        wrong = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
     for line in wrong:
         print(f"monitor: error: {line}", file=sys.stderr)
     return EXIT_REFUSED if wrong else 0
@@ -38,8 +39,6 @@ def check(config_path: Path | None) -> int:
 
 def _check_machines(config: Config) -> list[str]:
     """Say what each machine's bundle is; returns what is wrong."""
-    if not config.machines:
-        return ["machines must name at least one, got none: there is nothing to listen to"]
     return [wrong for name, machine in config.machines.items() if (wrong := _check_bundle(name, machine)) is not None]
 
 
@@ -49,7 +48,7 @@ def _check_bundle(name: str, machine: MachineConfig) -> str | None:
     except StethosError as error:
         return f"machines.{name}.bundle: {error}"
     print(f"# {name}: {_in_words(bundle)}{_caution(machine)}")
-    return None
+    return idle_problem(name, machine.idle, bundle)
 
 
 def _in_words(bundle: Bundle) -> str:

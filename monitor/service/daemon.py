@@ -16,7 +16,7 @@ from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
 from monitor.service.announcer import Announcer, birth_topic, is_birth
 from monitor.service.archive import Archive
-from monitor.service.bundles import load_bundles
+from monitor.service.bundles import load_bundles, service_problems
 from monitor.service.clock import Clock
 from monitor.service.commands import Commands, Refused
 from monitor.service.control import NAME, ControlError, ControlServer, Reply, lock
@@ -213,10 +213,9 @@ class Daemon:
 
     def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
-        bundles = load_bundles(config, fall_back=fall_back)
-        if "node" not in config.model_fields_set:
-            raise ConfigError("node must be set: this computer's name in topics and events")
-        return config, bundles
+        if wrong := service_problems(config):
+            raise ConfigError(wrong[0])
+        return config, load_bundles(config, fall_back=fall_back)
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from monitor.service.check_config import check
+from tests.service.daemon_process import DaemonProcess, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def test_the_effective_settings_are_yaml_that_gives_the_same_again(
 
 
 def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = f"machines:\n  a: {{bundle: {demo_bundle}}}\n  b: {{bundle: {demo_bundle}, microphone: 'index:2'}}\n"
+    text = f"node: hall\nmachines:\n  a: {{bundle: {demo_bundle}}}\n  b: {{bundle: {demo_bundle}, microphone: 'index:2'}}\n"
     assert check(write(tmp_path, text)) == 0
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
     assert a.startswith("# a: demo-fan@")
@@ -64,6 +65,7 @@ def test_every_missing_file_has_its_line(tmp_path: Path, demo_bundle: Path, caps
     broken.mkdir()
     (broken / "manifest.json").write_text("{}")
     text = f"""
+node: hall
 mqtt: {{tls: {{ca: ca.pem}}, user: fan, password_file: /nowhere/password}}
 machines:
   gone: {{bundle: gone}}
@@ -90,7 +92,7 @@ def test_no_machine_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_password_itself_is_never_printed(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n")
-    text = f"mqtt: {{user: fan, password_file: secret}}\nmachines: {{fan: {{bundle: {demo_bundle}}}}}\n"
+    text = f"node: hall\nmqtt: {{user: fan, password_file: secret}}\nmachines: {{fan: {{bundle: {demo_bundle}}}}}\n"
     assert check(write(tmp_path, text)) == 0
     printed = capsys.readouterr()
     assert str(secret) in printed.out
@@ -100,3 +102,26 @@ def test_the_password_itself_is_never_printed(tmp_path: Path, demo_bundle: Path,
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path / "nowhere.yaml") == 78
     assert errors(capsys.readouterr().err) == [f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("machines: {{fan: {{bundle: {0}}}}}", "node must be set: this computer's name in topics and events"),
+        (
+            "node: hall\nmachines: {{fan: {{bundle: {0}, idle: {{means: anomaly}}}}}}",
+            "machines.fan.idle.below_dbfs must be a level in dBFS where idle means anomaly: the bundle has learned none",
+        ),
+    ],
+)
+def test_what_the_service_would_refuse_is_a_problem(
+    tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+) -> None:
+    path = write(tmp_path, text.format(demo_bundle))
+    assert check(path) == 78
+    assert errors(capsys.readouterr().err) == [problem]
+    service = DaemonProcess(tmp_path, {})
+    with service:
+        service.start()
+        wait_for(lambda: service.status is not None, within_s=20.0, what="its end")
+        assert (service.status, errors(service.log)) == (78, [problem])
