@@ -7,36 +7,21 @@ import numpy as np
 
 from monitor.core.arrays import F64
 from monitor.core.detector.component import Observation
+from monitor.core.detector.spectrum import PerBand
 
 
 @dataclass(frozen=True)
-class Residual:
+class Residual(PerBand):
     """The mean over windows and their target frames of target minus prediction (n_bands,), dB.
 
     What differs between the states of one machine is in the prediction, so that it does not widen this as it does the
     mean frame.
     """
 
-    n_bands: int
     name: ClassVar[str] = "residual"
-    carries_level: ClassVar[bool] = True
-
-    @property
-    def n_sums(self) -> int:
-        """A sum a band, and the number of windows."""
-        return self.n_bands + 1
-
-    @property
-    def n_values(self) -> int:
-        """One a band."""
-        return self.n_bands
 
     def measure(self, observation: Observation) -> F64:
         """The sum over the windows, each one's target frames folded to their mean, and the windows' number."""
         valid = observation.valid
         error = valid.astype(np.float32) @ observation.error
         return np.append(error.reshape(-1, self.n_bands).mean(axis=0, dtype=np.float64), np.count_nonzero(valid))
-
-    def values(self, sums: F64) -> F64 | None:
-        """The mean residual."""
-        return np.asarray(sums[:-1] / sums[-1]) if sums[-1] else None

@@ -1,4 +1,4 @@
-"""The mean frame of a segment as a feature, and the same without its level."""
+"""Features with one value a band: what they share, the mean frame of a segment, and the same without its level."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,16 +10,15 @@ from monitor.core.detector.component import Observation
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """The mean frame (n_bands,), dB."""
+class PerBand:
+    """A sum a band and, last, how much was summed; the vector (n_bands,) is their mean. `measure` is each one's own."""
 
     n_bands: int
-    name: ClassVar[str] = "spectrum"
     carries_level: ClassVar[bool] = True
 
     @property
     def n_sums(self) -> int:
-        """A sum a band, and the number of frames."""
+        """A sum a band, and the count."""
         return self.n_bands + 1
 
     @property
@@ -27,14 +26,21 @@ class Spectrum:
         """One a band."""
         return self.n_bands
 
+    def values(self, sums: F64) -> F64 | None:
+        """Their mean, where there is any."""
+        return np.asarray(sums[:-1] / sums[-1]) if sums[-1] else None
+
+
+@dataclass(frozen=True)
+class Spectrum(PerBand):
+    """The mean frame (n_bands,), dB."""
+
+    name: ClassVar[str] = "spectrum"
+
     def measure(self, observation: Observation) -> F64:
         """The sum of the frames, and their number."""
         frames = observation.frames
         return np.append(frames.sum(axis=0, dtype=np.float64), len(frames))
-
-    def values(self, sums: F64) -> F64 | None:
-        """The mean frame."""
-        return np.asarray(sums[:-1] / sums[-1]) if sums[-1] else None
 
 
 @dataclass(frozen=True)
