@@ -1,12 +1,12 @@
 """What the service remembers over a restart beside events: what people did to alarms, and which topics it has filled."""
 
 import logging
-import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from monitor.sinks.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -73,27 +73,7 @@ class Keepsake:
                     return
                 written = self._latest
             try:
-                _write(self._path, written.model_dump_json().encode())
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(self._path, written.model_dump_json().encode())
             except OSError as error:
                 log.error("%s cannot be written, a restart will bring back what it says: %s", self._path, error.strerror)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file: after a power cut it is the old or the new one."""
-    fresh = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,7 +1,6 @@
 """What is kept of events as files: bounded in bytes before anything is written, the oldest event leaves first."""
 
 import io
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 
 from monitor.core.arrays import F32
 from monitor.core.errors import SinkError
+from monitor.sinks.whole_file import write_whole
 
 OURS = re.compile(r"([a-z0-9_-]+-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(?:flac|png)(?:\.part)?")
 
@@ -45,7 +45,7 @@ class ClipStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(n_bytes, stem)
             for suffix, content in files.items():
-                _write(self.folder / f"{stem}{suffix}", content)
+                write_whole(self.folder / f"{stem}{suffix}", content)
         except OSError as error:
             raise SinkError(f"{error.filename or self.folder}: cannot be written: {error.strerror}") from error
         finally:
@@ -107,18 +107,3 @@ def shorten_flac(flac: bytes, *, max_bytes: int) -> bytes:
             rate_hz, title, comment = sound.samplerate, sound.title, sound.comment
         flac = encode_flac(samples, rate_hz=rate_hz, title=title, comment=comment)
     return flac
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
