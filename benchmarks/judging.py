@@ -10,7 +10,7 @@ import numpy as np
 from monitor.bundle.bundle import make_scorer
 from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector
+from monitor.core.detector import Detector, fit_statistics
 from monitor.core.scorer import Scorer
 from train.recipe import Recipe
 
@@ -46,8 +46,6 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
 
 def judge(recipe: Recipe, model: bytes, *, training: Sequence[F32] = (), held_out: Sequence[F32] = ()) -> Judge:
     """A model with the recipe's detector, its statistics fitted on clips."""
-    from train.statistics import fit_statistics
-
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
     if len(blank.components) == 1:

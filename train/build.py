@@ -13,7 +13,7 @@ from monitor.bundle.components import make_detector
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.decision import Rule
-from monitor.core.detector import Detector
+from monitor.core.detector import Detector, Fitted, fit_statistics
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
@@ -30,7 +30,7 @@ from train.manifest import bundle_name, detector_part, make_manifest, versions
 from train.networks import device_network
 from train.preflight import check_place, check_sound
 from train.recipe import Recipe
-from train.statistics import Fitted, fit_statistics, measure_pieces
+from train.statistics import measure_pieces
 from train.write_bundle import MODEL, STATISTICS, write_bundle
 
 

@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 
 from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, Distance, Observation, Reconstruction, Shape, Spectrum, nothing_known
+from monitor.core.detector import (
+    Detector,
+    Distance,
+    Observation,
+    Reconstruction,
+    Shape,
+    Spectrum,
+    fit_statistics,
+    nothing_known,
+)
 from monitor.core.errors import ConfigError
 from train.features import WindowSet
 from train.fit import representative_windows
 from train.recipe import load_recipe
-from train.statistics import fit_statistics
 
 N_BANDS = 8
 

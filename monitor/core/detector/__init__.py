@@ -2,6 +2,7 @@
 
 from monitor.core.detector.component import Component, Feature, Observation
 from monitor.core.detector.detector import Detector
+from monitor.core.detector.fit import Fitted, fit_statistics
 from monitor.core.detector.modulation import Modulation
 from monitor.core.detector.normal import Distance, Normal, fit_normal, nothing_known
 from monitor.core.detector.peaks import Peaks
@@ -14,6 +15,7 @@ __all__ = [
     "Detector",
     "Distance",
     "Feature",
+    "Fitted",
     "Modulation",
     "Normal",
     "Observation",
@@ -23,5 +25,6 @@ __all__ = [
     "Shape",
     "Spectrum",
     "fit_normal",
+    "fit_statistics",
     "nothing_known",
 ]
