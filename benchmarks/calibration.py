@@ -17,9 +17,9 @@ from scipy import stats
 from monitor.core.arrays import F64, Bool
 from monitor.core.calibration import conformal_rank, conformal_threshold
 from monitor.core.decision import Rule
-from train.calibrate import HeldOut
+from monitor.core.thresholds import Calibration, HeldOut
 from train.calibration.method import Method
-from train.calibration.thresholds import Calibration, calibrate
+from train.calibration.thresholds import calibrate
 
 TICK_S = 1.024
 SEGMENT_TICKS = 10

@@ -12,6 +12,7 @@ from monitor.bundle.bundle import make_scorer
 from monitor.bundle.components import make_detector
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
+from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, write_bundle
 from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Fitted, fit_statistics
 from monitor.core.errors import SourceError
@@ -26,12 +27,11 @@ from train.datasets import Dataset, Piece, Split, load_split, pieces, read_datas
 from train.export import to_tflite
 from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import fit_network, representative_windows
-from train.manifest import bundle_name, detector_part, make_manifest, versions
+from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
-from train.preflight import check_place, check_sound
+from train.preflight import check_sound
 from train.recipe import Recipe
 from train.statistics import measure_pieces
-from train.write_bundle import MODEL, STATISTICS, write_bundle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Calibrate: score held-out normal sound on the exported model, through the device's own pipeline."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -10,27 +9,11 @@ from monitor.core.arrays import F64
 from monitor.core.bands import Expected
 from monitor.core.errors import ConfigError
 from monitor.core.scorer import Scorer, TickScore
+from monitor.core.thresholds import HeldOut
 from train.datasets import Piece
 
 MIN_FILES = 10  # below, their whole-file scores say too little
 MIN_SPREAD_DB = 0.5
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
-
-    `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` and
-    `tick_levels_dbfs` (l,) are those of single ticks.
-    """
-
-    segment_scores: F64
-    file_scores: F64
-    mean_frames: F64
-    hours: float
-    sequences: tuple[F64, ...] = ()
-    tick_scores: F64 = field(default_factory=lambda: np.empty(0))
-    tick_levels_dbfs: F64 = field(default_factory=lambda: np.empty(0))
 
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:

@@ -5,18 +5,19 @@ from pathlib import Path
 from monitor.bundle.bundle import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
+from monitor.bundle.write import MODEL, STATISTICS, bundle_name, write_bundle
 from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
-from train.calibrate import HeldOut, expected_spectrum, score_pieces
+from monitor.core.thresholds import HeldOut
+from train.calibrate import expected_spectrum, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import pieces, read_dataset
-from train.manifest import bundle_name, detector_part, make_manifest, versions
+from train.manifest import detector_part, make_manifest, versions
 from train.recipe import PLAIN, Recipe
-from train.write_bundle import MODEL, STATISTICS, write_bundle
 
 
 def import_model(

@@ -1,19 +1,16 @@
 """Make a bundle's manifest."""
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from monitor import __version__
 from monitor.bundle.manifest import DetectorSpec, Manifest
+from monitor.bundle.write import MODEL, STATISTICS, file_ref
 from monitor.core.decision import Rule
-from monitor.core.errors import ConfigError
 from monitor.core.scorer import ScorerSpec
-from train.write_bundle import MODEL, STATISTICS, file_ref
 
 
 def make_manifest(
@@ -56,13 +53,6 @@ def make_manifest(
 def detector_part(spec: DetectorSpec, *, error: str, statistics: bytes | None) -> dict[str, Any]:
     """What the manifest says of the detector."""
     return {**dict(spec), "error": error, "statistics": None if statistics is None else file_ref(STATISTICS, statistics)}
-
-
-def bundle_name(out: Path) -> str:
-    """A bundle's name is its folder's."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
-        raise ConfigError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
-    return out.name
 
 
 def versions() -> dict[str, str]:

@@ -1,21 +1,12 @@
-"""Before an hour of training: is the place to write to usable, and is the sound sound?"""
+"""Before an hour of training: is the sound sound?"""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from monitor.bundle.manifest import MANIFEST
-from monitor.core.errors import BundleError, SourceError
+from monitor.core.errors import SourceError
 from train.datasets import Clip
 from train.datasets.survey import Heard, survey
 
 MOST_CLIPPED = 0.1  # of a recording
-
-
-def check_place(out: Path) -> None:
-    """The folder may be written or replaced; else BundleError, or OSError of the system."""
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise BundleError(f"{out}: must be a new folder or a bundle to replace, got something else")
-    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:

@@ -104,6 +104,8 @@ class CalibrationPart(_Part):
     supported_per_week: Positive | None = None  # the smallest rate that so much sound supports without extrapolation
     bound_95_per_week: Positive | None = None  # what that replay bounds the rate by, with 95 % confidence
     idle_below_dbfs: Finite | None = None  # level under which the machine is off, learned from its normal sound
+    score_mean: Finite | None = None  # of normal segments' scores: what drift counts from,
+    score_std: Positive | None = None  # and its unit, their standard deviation
     statement: str = ""  # for people
 
 

@@ -14,11 +14,11 @@ from monitor.core.arrays import F64
 from monitor.core.calibration import block_maxima, conformal_threshold, mean_sigma_threshold
 from monitor.core.decision import Counts, Rule, decide
 from monitor.core.errors import ConfigError
-from train.calibrate import HeldOut
-from train.calibration.evidence import count_events, poisson_bound
+from monitor.core.evidence import count_events, poisson_bound
+from monitor.core.thresholds import Calibration, HeldOut
 from train.calibration.method import METHODS, Method, MethodName
 from train.calibration.tails import Tail, fit_tail, gamma_quantile
-from train.calibration.thresholds import Calibration, calibrate
+from train.calibration.thresholds import calibrate
 
 RULE = Rule()
 HOUR = 3516  # segments

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from monitor.bundle.manifest import read_manifest
+from monitor.bundle.write import write_bundle
 from train.cli import main as train
 from train.manifest import versions
-from train.write_bundle import write_bundle
 
 
 @pytest.fixture

@@ -1,23 +1,20 @@
 """Calibrate a bundle anew: the same model, thresholds and statistics from other normal sound."""
 
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
+from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
 from monitor.core.scorer import ScorerSpec
+from monitor.core.thresholds import Calibration, HeldOut
 from train.bandwidth import warn_of_low_rates
-from train.calibrate import HeldOut, expected_spectrum, score_pieces
+from train.calibrate import expected_spectrum, score_pieces
 from train.calibration.method import Method
-from train.calibration.thresholds import Calibration, calibrate
+from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, pieces, split_pieces
 from train.known_split import known_split
-from train.manifest import bundle_name
-from train.preflight import check_place
-from train.write_bundle import STATISTICS, file_ref, is_ours, write_bundle
 
 
 def recalibrate(
@@ -47,20 +44,18 @@ def recalibrate(
         normals={} if learned is None else learned.normals,
         typical=() if learned is None else learned.typical,
     )
-    content: dict[str, Any] = dict(manifest) | {
-        "schema": manifest.schema_,
-        "name": name,
-        "created": datetime.now(timezone.utc).replace(microsecond=0),
-        "detector": dict(manifest.detector) | {"statistics": file_ref(STATISTICS, statistics)},
-        "calibration": found.manifest_part(),
-        "rule": replace(manifest.rule, clear_ratio=found.clear_ratio),
-        "provenance": dict(manifest.provenance)
+    new = amended(
+        manifest,
+        name=name,
+        detector=dict(manifest.detector) | {"statistics": file_ref(STATISTICS, statistics)},
+        calibration=found.manifest_part(),
+        rule=replace(manifest.rule, clear_ratio=found.clear_ratio),
+        provenance=dict(manifest.provenance)
         | {"metrics": {**manifest.provenance.metrics, "calibration_dataset_sha256": data_sha256}},
-    }
-    del content["schema_"]
+    )
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     kept = {name: (folder / name).read_bytes() for name in names if is_ours(name) or name == manifest.model.file}
-    write_bundle(out, {**kept, STATISTICS: statistics}, Manifest.model_validate(content))
+    write_bundle(out, {**kept, STATISTICS: statistics}, new)
     return found
 
 

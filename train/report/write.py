@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from monitor.bundle.replace import replacing
 from monitor.core.errors import UsageError
 from train.evaluate import Evaluation
 from train.metrics import RESAMPLES
-from train.replace import replacing
 from train.report.files import metrics_json, tables, write_folder
 from train.report.page import Section, render_page
 from train.report.results import Results, compute_results

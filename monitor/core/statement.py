@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from train.calibration.evidence import WEEK_HOURS, poisson_bound
+from monitor.core.evidence import WEEK_HOURS, poisson_bound
 
 
 def statement(

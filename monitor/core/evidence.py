@@ -1,11 +1,11 @@
 """What an amount of normal sound shows: blocks, false events in a replay, bounds on their rate."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
 from monitor.core.arrays import F64
 from monitor.core.calibration import block_maxima, sustained
@@ -97,5 +97,15 @@ def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
 
 
 def poisson_bound(events: int, *, confidence: float = 0.95) -> float:
-    """The exact upper bound on the mean of a Poisson count (Garwood 1936); 3.0 for no events: the rule of three."""
-    return float(stats.chi2.ppf(confidence, 2 * (events + 1)) / 2)
+    """The exact upper bound on the mean of a Poisson count (Garwood 1936); 3.0 for no events: the rule of three.
+
+    It is the mean at which so few events have a chance of 1 - confidence, found by halving.
+    """
+    counts = np.arange(events + 1)
+    log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])
+    low, high = 0.0, events + 10.0 * math.sqrt(events + 1.0) + 10.0
+    while high - low > 1e-12 * high:
+        mean = (low + high) / 2
+        chance = float(np.exp(counts * math.log(mean) - mean - log_factorials).sum())
+        low, high = (mean, high) if chance > 1.0 - confidence else (low, mean)
+    return high

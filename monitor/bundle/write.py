@@ -1,14 +1,17 @@
 """Write a bundle: all of it aside, then moved to its place whole."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from monitor.bundle.bundle import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
-from train.preflight import check_place
-from train.replace import replacing
+from monitor.bundle.replace import replacing
+from monitor.core.errors import BundleError, ConfigError
 
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
@@ -25,8 +28,25 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
         for name, content in {**files, MANIFEST: manifest_json(manifest)}.items():
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         load_bundle(aside)
+
+
+def check_place(out: Path) -> None:
+    """The folder may be written or replaced; else BundleError, or OSError of the system."""
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise BundleError(f"{out}: must be a new folder or a bundle to replace, got something else")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def bundle_name(out: Path) -> str:
+    """A bundle's name is its folder's."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
+        raise ConfigError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
+    return out.name
 
 
 def is_ours(name: str) -> bool:
@@ -38,6 +58,13 @@ def manifest_json(manifest: Manifest) -> bytes:
     """The manifest as people like to read it."""
     content = json.loads(manifest.model_dump_json(by_alias=True, exclude_none=True))
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def amended(manifest: Manifest, **changes: Any) -> Manifest:
+    """The manifest with some of its keys changed, as of now."""
+    content = {**dict(manifest), "schema": manifest.schema_, "created": datetime.now(timezone.utc).replace(microsecond=0)}
+    del content["schema_"]
+    return Manifest.model_validate({**content, **changes})
 
 
 def file_ref(name: str, content: bytes) -> dict[str, str]:
