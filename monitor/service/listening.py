@@ -2,6 +2,7 @@
 
 from monitor.bundle import Bundle
 from monitor.config import ClipsConfig, IdleConfig
+from monitor.core.drift import Drift
 from monitor.core.event import Identity, Timeline
 from monitor.core.pipeline import Pipeline
 from monitor.core.scorer import Scorer
@@ -32,6 +33,14 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
         anchor=timeline,
         idle_is_anomaly=idle.means == "anomaly",
     )
+
+
+def make_drift(bundle: Bundle, scorer: Scorer) -> Drift | None:
+    """What follows how normal sound moves away, where the bundle knows what it moves away from."""
+    known = bundle.manifest.calibration
+    if known.score_mean is None or known.score_std is None:
+        return None
+    return Drift(score_mean=known.score_mean, score_std=known.score_std, tick_s=scorer.tick_s)
 
 
 def make_evidence(bundle: Bundle, archive: Archive, clips: ClipsConfig) -> Evidence:

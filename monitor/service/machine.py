@@ -16,7 +16,7 @@ from monitor.core.pipeline import Step
 from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
 from monitor.service.evidence import Evidence
-from monitor.service.listening import make_pipeline
+from monitor.service.listening import make_drift, make_pipeline
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.service.scene import Scene
 from monitor.sources.microphone import Microphone
@@ -66,7 +66,8 @@ class Machine:
         self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
         self._pipeline = make_pipeline(bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline)
-        self._feed = MachineFeed(outlet, machine=name, threshold=bundle.manifest.calibration.threshold, alarm=alarm)
+        threshold, drift = bundle.manifest.calibration.threshold, make_drift(bundle, scorer)
+        self._feed = MachineFeed(outlet, machine=name, threshold=threshold, alarm=alarm, drift=drift)
         self._feed.silent("starting", None, datetime.now(timezone.utc))  # in place of what an earlier run has left retained
         self._feed.available(False)
         self._deaf_at = self._progress_at = self._heard_at = time.monotonic()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+from monitor.core.drift import Drift
 from monitor.core.event import Event, Timeline, rfc3339
 from monitor.core.pipeline import State, Step
 from monitor.core.quality import Quality
@@ -29,11 +30,20 @@ class Outlet(Protocol):
 class MachineFeed:
     """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change and when it rings."""
 
-    def __init__(self, outlet: Outlet, *, machine: str, threshold: float | None, alarm: Alarm | None = None) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        *,
+        machine: str,
+        threshold: float | None,
+        alarm: Alarm | None = None,
+        drift: Drift | None = None,
+    ) -> None:
         self._outlet = outlet
         self._machine = machine
         self._threshold = threshold
         self._alarm = alarm or Alarm()
+        self._drift = drift
         self._state: tuple[State, str | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
@@ -43,6 +53,8 @@ class MachineFeed:
         """Say what has changed with this tick, or with a command since the last one."""
         began = step.event.id if step.event is not None and step.event.event_type == "start" else None
         self._alarm.hear(step.state, began, timeline.at(step.tick.stop).timestamp())
+        if self._drift is not None and step.state == "normal" and step.tick.score is not None and (step.ratio or 0.0) < 1.0:
+            self._drift.hear(step.tick.score)
         due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
         if due or (step.state, step.reason, self._alarm.marks) != self._state:
             score = None if step.tick.score is None else round(step.tick.score, 6)
@@ -88,6 +100,7 @@ class MachineFeed:
             ratio=ratio,
             threshold=None if self._threshold is None else round(self._threshold, 6),
             **_levels(quality),
+            drift=None if self._drift is None or self._drift.value is None else round(self._drift.value, 2),
             since=rfc3339(since),
         )
         self._outlet.present(f"{self._machine}/state", message.text)

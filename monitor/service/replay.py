@@ -19,7 +19,7 @@ from monitor.core.pipeline import Pipeline, Step
 from monitor.core.scorer import Scorer
 from monitor.service.archive import Archive
 from monitor.service.evidence import Evidence
-from monitor.service.listening import make_evidence, make_pipeline, make_scorer
+from monitor.service.listening import make_drift, make_evidence, make_pipeline, make_scorer
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sinks.jsonl import JsonLines
 from monitor.sources.recording import Recording
@@ -91,7 +91,8 @@ class _Listener:
             self._evidence = make_evidence(job.bundle, job.archive, job.clips)
         self._feed: MachineFeed | None = None
         if job.outlet is not None:
-            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=job.bundle.manifest.calibration.threshold)
+            threshold, drift = job.bundle.manifest.calibration.threshold, make_drift(job.bundle, scorer)
+            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=threshold, drift=drift)
         self._heard = 0
         self._state = "starting"
         self.n_events = 0

@@ -96,6 +96,17 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             **state,
             **heard,
         },
+        "drift": {
+            "platform": "sensor",
+            "name": "Drift",
+            "icon": "mdi:chart-timeline-variant",
+            "state_class": "measurement",
+            "suggested_display_precision": 1,
+            "value_template": _value("drift"),
+            **state,
+            **heard,
+            **DIAGNOSTIC,
+        },
         "event": {
             "platform": "event",
             "name": "Event",

@@ -72,6 +72,10 @@ class StateMessage(Sent):
     dc: float | None
     clipped_fraction: Fraction | None
     zero_fraction: Fraction | None
+    drift: float | None
+    """How far normal sound has moved from what the threshold was set on: the mean over about a day, in standard deviations
+    of normal segments' scores. Nothing acts on it."""
+
     since: Moment
 
 
