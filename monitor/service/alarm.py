@@ -1,6 +1,7 @@
 """An anomaly as an alarm: it rings, is acknowledged, snoozed, part of a flood. No clock inside: time is passed in."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,14 +31,24 @@ class Alarm:
     until the machine is heard to be normal again: over a restart, a dead microphone or a stopped machine.
     """
 
-    def __init__(self, *, repeat_s: float | None = None, acknowledged: bool = False, snoozed_until: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        repeat_s: float | None = None,
+        acknowledged: bool = False,
+        snoozed_until: float | None = None,
+        flooding: bool = False,
+        starts: Sequence[float] = (),
+    ) -> None:
+        """`starts` are those of an earlier run, as `latest` gave them."""
         self.repeat_s = repeat_s
         self.rings = 0  # how often it has rung
         self._acknowledged = acknowledged
         self._snoozed_until = snoozed_until
-        self._flooding = False
+        self._flooding = flooding
         self._event: str | None = None  # the last anomaly that began, until it is over
-        self._starts: deque[float] = deque(maxlen=100)
+        self._starts = deque(starts, maxlen=100)
+        self._latest = deque(starts, maxlen=FLOOD_ABOVE + 1)
         self._rung_at: float | None = None
 
     @property
@@ -50,12 +61,18 @@ class Alarm:
             recent=len(self._starts),
         )
 
+    @property
+    def latest(self) -> tuple[float, ...]:
+        """When the latest anomalies began, as many as a flood takes, however long ago: what a restart needs to know."""
+        return tuple(self._latest)
+
     def hear(self, state: State, began: str | None, now: float) -> None:
         """A tick has led to this state; `began` is the id of the anomaly that began with it."""
         while self._starts and not _within(self._starts[0], now, FLOOD_WITHIN_S):
             self._starts.popleft()
         if began is not None:
             self._starts.append(now)
+            self._latest.append(now)
             self._event = began
         n_recent = len(self._starts)
         self._flooding = n_recent > FLOOD_ABOVE or (self._flooding and n_recent >= FLOOD_UNTIL_BELOW)
@@ -90,6 +107,7 @@ class Alarm:
         self._acknowledged, self._flooding = False, False
         self._snoozed_until = self._event = self._rung_at = None
         self._starts.clear()
+        self._latest.clear()
 
     def _ring(self, flag: Flag, now: float) -> None:
         if flag != "ON":

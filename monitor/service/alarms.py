@@ -14,7 +14,7 @@ class Alarms:
 
     def __init__(self, kept: Mapping[str, KeptAlarm]) -> None:
         self.disabled = {name for name, one in kept.items() if one.disabled}
-        self._alarms = {name: Alarm(acknowledged=one.acknowledged, snoozed_until=one.snoozed_until) for name, one in kept.items()}
+        self._alarms = {name: Alarm(**one.model_dump(exclude={"disabled"})) for name, one in kept.items()}
         self._is_configured: dict[str, bool] = {}  # every machine, and whether it is enabled in the configuration
 
     def arrange(self, config: Config) -> None:
@@ -55,6 +55,10 @@ class Alarms:
         for name, alarm in self._alarms.items():
             marks = alarm.marks
             kept[name] = KeptAlarm(
-                acknowledged=marks.acknowledged, snoozed_until=marks.snoozed_until, disabled=name in self.disabled
+                acknowledged=marks.acknowledged,
+                snoozed_until=marks.snoozed_until,
+                flooding=marks.flooding,
+                starts=alarm.latest,
+                disabled=name in self.disabled,
             )
         return {name: one for name, one in kept.items() if one != KeptAlarm()}

@@ -1,4 +1,4 @@
-"""What the service remembers over a restart beside events: what people did to alarms, and which topics it has filled."""
+"""What the service remembers over a restart beside events: how alarms are, and which topics it has filled."""
 
 import logging
 import threading
@@ -12,12 +12,14 @@ log = logging.getLogger(__name__)
 
 
 class KeptAlarm(BaseModel):
-    """One machine's, where it differs from a machine's that nobody has touched."""
+    """One machine's, where it differs from that of a machine that has always been well."""
 
     model_config = ConfigDict(frozen=True)
 
     acknowledged: bool = False
     snoozed_until: float | None = None  # s since 1970
+    flooding: bool = False
+    starts: tuple[float, ...] = ()  # of the latest anomalies, s since 1970
     disabled: bool = False
 
 
@@ -61,7 +63,9 @@ class Keepsake:
         except FileNotFoundError:
             return Kept()
         except (OSError, ValidationError) as error:
-            log.error("%s cannot be read, acknowledgements, snoozes and disabled machines are forgotten: %s", self._path, error)
+            log.error(
+                "%s cannot be read, acknowledgements, snoozes, floods and disabled machines are forgotten: %s", self._path, error
+            )
             return Kept()
 
     def _write_all(self) -> None:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from monitor.core.pipeline import State
 from monitor.service.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
+from monitor.service.alarms import Alarms
+from monitor.service.kept import Kept
 
 NOW = 1_800_000_000.0
 REPEAT_S = 3_600.0
@@ -138,6 +140,58 @@ def test_eleven_anomalies_in_ten_minutes_are_one_flood() -> None:
         assert history.alarm.marks.recent >= FLOOD_UNTIL_BELOW
     assert history.alarm.marks.recent == FLOOD_UNTIL_BELOW - 1
     assert not history.alarm.marks.flooding
+
+
+def restarted(history: History) -> History:
+    """The same alarm in the next run of the service."""
+    kept = Alarms({})
+    kept._alarms["fan"] = history.alarm
+    kept_text = Kept(alarms=kept.kept()).model_dump_json()
+    found = Alarms(Kept.model_validate_json(kept_text).alarms)
+    return History(found["fan"], history.now, history.n_events)
+
+
+def test_a_restart_does_not_forget_a_flood() -> None:
+    history = fresh()
+    for _ in range(FLOOD_ABOVE):
+        history.anomaly(seconds=20)
+        history.hear("normal", seconds=5)
+    history = restarted(history)
+    assert history.hear("normal") == "OFF"
+    assert history.alarm.marks.recent == FLOOD_ABOVE
+    history.anomaly(seconds=20)
+    assert history.alarm.marks.flooding
+    for _ in range(10):
+        history.anomaly(seconds=5)
+    history = restarted(history)
+    assert history.hear("normal") == "ON"
+    history.hear("normal", seconds=round(FLOOD_WITHIN_S) - 40)
+    assert FLOOD_UNTIL_BELOW <= history.alarm.marks.recent <= FLOOD_ABOVE
+    history = restarted(history)
+    assert history.hear("normal") == "ON"  # until there are fewer than 5
+    history.hear("normal", seconds=60)
+    assert restarted(history).hear("normal") == "OFF"
+
+
+def test_what_a_restart_finds_from_long_ago_or_from_a_clock_that_was_wrong_does_not_count() -> None:
+    for step_s in (FLOOD_WITHIN_S + 1, -86_400.0):
+        history = fresh()
+        for _ in range(FLOOD_ABOVE + 1):
+            history.anomaly(seconds=5)
+        history = restarted(history)
+        history.now += step_s
+        assert history.hear("normal") == "OFF"
+        assert history.alarm.marks.recent == 0
+
+
+def test_what_is_kept_of_a_flood_is_bounded_and_changes_only_with_an_anomaly() -> None:
+    history = fresh()
+    for _ in range(50):
+        history.anomaly(seconds=5)
+    latest = history.alarm.latest
+    assert len(latest) == FLOOD_ABOVE + 1
+    history.hear("normal", seconds=5_000)
+    assert history.alarm.latest == latest
 
 
 def test_a_flood_is_acknowledged_as_one() -> None:
