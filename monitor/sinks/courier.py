@@ -1,12 +1,12 @@
 """The courier: everything that leaves over MQTT. No call blocks, waits for the network or the disk, or raises."""
 
+import json
 import logging
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monitor.config import MqttConfig
@@ -14,11 +14,12 @@ from monitor.core.errors import SinkError
 from monitor.core.event import Event
 from monitor.sinks.connection import Connection
 from monitor.sinks.keeper import Keeper
-from monitor.sinks.mqtt import Acknowledged, Received, Session
+from monitor.sinks.mqtt import TOO_LARGE, Acknowledged, Received, Session
 from monitor.sinks.outbox import Limits, Row
+from monitor.sinks.oversize import Doubts
+from monitor.sinks.pending import Parcel, Pending
 
 log = logging.getLogger(__name__)
-MAX_PASSING = 100
 COMMAND = re.compile(r"([a-z0-9_-]{1,64})/set/([a-z0-9_-]{1,64})")
 OnCommand = Callable[[str, str, bytes, bool], None]
 Listen = Mapping[str, Callable[[Received], None]]
@@ -31,7 +32,7 @@ class CourierCounts:
     connected: bool
     queued: int  # events that the broker has not acknowledged yet
     delivered: int  # events that it has
-    dropped: int  # events lost for lack of room
+    dropped: int  # events lost for lack of room, or too large for the broker
     commit_ms_p99: float | None  # from the decision to the commit, of the last 1,000 events
     connections: int
     last_error: str | None  # why there is no connection
@@ -61,13 +62,11 @@ class Courier:
         self._on_command = on_command
         self._listen = listen or {}
         self._lock = threading.Lock()  # held for an instant only
-        self._present: dict[str, bytes] = {}
-        self._to_say: dict[str, None] = {}  # the topics of `_present` that changed, in order
-        self._passing: deque[tuple[str, bytes, int, bool]] = deque(maxlen=MAX_PASSING)
-        self._rows: deque[Row] = deque()
+        self._pending = Pending()
         self._epoch = 0
-        self._said: dict[int, str] = {}  # topics under way, by token
-        self._sent: dict[int, Row] = {}  # events under way, by token
+        self._session: Session | None = None  # while it is connected
+        self._under_way: dict[int, Parcel] = {}  # of QoS 1, by token
+        self._doubts = Doubts()
         self._refused: set[str] = set()
         limits = Limits(messages=mqtt.outbox_messages, n_bytes=int(mqtt.outbox_mb * 1e6))
         self._keeper = Keeper(state_dir / "outbox.sqlite", limits, clock_synced=clock_synced, hand_over=self._hand_over)
@@ -85,10 +84,7 @@ class Courier:
 
     def present(self, topic: str, payload: str | bytes) -> None:
         """Retained: say it now and after every connection, until something else is said."""
-        absolute = self._absolute(topic)
-        with self._lock:
-            self._present[absolute] = payload.encode() if isinstance(payload, str) else payload
-            self._to_say.setdefault(absolute)
+        self._pending.present(self._absolute(topic), _bytes(payload))
         self._connection.wake()
 
     def withdraw(self, topic: str) -> None:
@@ -98,13 +94,13 @@ class Courier:
     @property
     def withdrawing(self) -> set[str]:
         """The absolute topics that are to be removed, and of which the broker has not acknowledged it yet."""
-        with self._lock:
-            return {topic for topic, payload in self._present.items() if not payload}
+        return self._pending.withdrawing
 
     def passing(self, topic: str, payload: str | bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Say once, if there is a connection."""
         if self._epoch:
-            self._passing.append((topic, payload.encode() if isinstance(payload, str) else payload, qos, retain))
+            parcel = Parcel(topic=self._absolute(topic), payload=_bytes(payload), qos=qos, retain=retain)
+            self._pending.passing(parcel)
             self._connection.wake()
 
     def clock_corrected(self, offset_s: float, *, synced: bool = True) -> None:
@@ -145,37 +141,42 @@ class Courier:
         for topic in self._listen:
             session.subscribe(topic)
         with self._lock:
-            self._to_say = dict.fromkeys(self._present)
-            self._rows.clear()
+            self._pending.begin()
             self._epoch = self._connection.n_connections
+        self._session = session
+        self._doubts.begin(time.monotonic())
         self._keeper.connected(self._epoch)
 
     def turn(self, session: Session) -> None:
         """Traffic: publish what waits."""
-        with self._lock:
-            topics = [topic for topic in self._to_say if topic not in self._said.values()]
-            present = [(topic, self._present[topic]) for topic in topics]
-            for topic in topics:
-                del self._to_say[topic]
-            rows = list(self._rows)
-            self._rows.clear()
-        for topic, payload in present:
-            self._said[session.publish(topic, payload, qos=1, retain=True)] = topic
-        for row in rows:
-            topic = self._absolute(f"{row.machine}/event")
-            self._sent[session.publish(topic, row.payload, qos=1, retain=False)] = row
-        while self._passing:
-            topic, payload, qos, retain = self._passing.popleft()
-            session.publish(self._absolute(topic), payload, qos=qos, retain=retain)
+        while (parcel := self._next(session)) is not None:
+            if self._doubts.is_too_large(parcel, max_packet=session.max_packet):
+                self._leave_out(parcel)
+                if not parcel.lasts:
+                    continue
+                parcel = replace(parcel, payload=b"")  # so that what was retained before does not stay
+            token = session.publish(parcel.topic, parcel.payload, qos=parcel.qos, retain=parcel.retain)
+            if parcel.qos:
+                self._under_way[token] = parcel
+                self._doubts.sent(time.monotonic())
 
     def acknowledged(self, answer: Acknowledged) -> None:
-        """Traffic: forget it. An event that the broker refuses stays, and is tried again over the next connection."""
-        if (row := self._sent.pop(answer.token, None)) is not None:
-            if answer.refusal is not None:
-                raise SinkError(f"refuses {row.machine}/event: {answer.refusal}")
-            self._keeper.acknowledged(row.row)
-        elif (topic := self._said.pop(answer.token, None)) is not None:
-            self._has_said(topic, answer.refusal)
+        """Traffic: forget it. An event that the broker refuses, but for its size, stays for the next connection."""
+        parcel = self._under_way.pop(answer.token, None)
+        if parcel is None:
+            return
+        is_too_large = answer.refusal == TOO_LARGE
+        self._doubts.answered(parcel, is_too_large=is_too_large, now=time.monotonic())
+        if is_too_large and parcel.lasts:
+            self._pending.again(parcel.topic)
+        elif is_too_large:
+            self._leave_out(parcel)
+        elif parcel.row is None:
+            self._has_said(parcel.topic, answer.refusal)
+        elif answer.refusal is not None:
+            raise SinkError(f"refuses {parcel.row.machine}/event: {answer.refusal}")
+        else:
+            self._keeper.acknowledged(parcel.row.row)
 
     def received(self, message: Received) -> None:
         """Traffic: a command, or what else is listened to."""
@@ -187,30 +188,51 @@ class Courier:
             self._on_command(found[1], found[2], message.payload, message.retained)
 
     def lost(self) -> None:
-        """Traffic: whatever is under way will be sent again."""
-        self._epoch = 0
-        self._said.clear()
-        self._sent.clear()
-        self._passing.clear()
+        """Traffic: whatever is under way will be sent again, unless it is proven to be what ends connections."""
+        session, self._session, self._epoch = self._session, None, 0
+        if session is not None:
+            under_way, n_under_way = list(self._under_way.values()), session.unacknowledged
+            guilty = self._doubts.end(under_way, hung_up=session.hung_up, n_under_way=n_under_way, now=time.monotonic())
+            if guilty is not None:
+                self._leave_out(guilty)
+        self._under_way.clear()
         self._keeper.connected(0)
+
+    def _next(self, session: Session) -> Parcel | None:
+        n_under_way, now = session.unacknowledged, time.monotonic()
+        topics = {parcel.topic for parcel in self._under_way.values()}
+        return self._pending.take(topics, lambda parcel: self._doubts.allow(parcel, n_under_way=n_under_way, now=now))
+
+    def _leave_out(self, parcel: Parcel) -> None:
+        """The broker takes no messages of this size."""
+        what = f"{parcel.topic}: {parcel.n_bytes} bytes are more than the broker takes"
+        if parcel.row is not None:
+            event = json.loads(parcel.payload)
+            log.error("mqtt: %s; dropped: %s %s, seq %d", what, event["event_type"], event["id"], event["seq"])
+            self._keeper.set_aside(parcel.row.row)
+        elif parcel.topic not in self._refused:
+            log.error("mqtt: %s; left out", what)
+            self._refused.add(parcel.topic)
 
     def _hand_over(self, epoch: int, rows: list[Row]) -> None:
         """Take rows from the outbox's thread, unless they are meant for an older connection."""
         with self._lock:
             if epoch == self._epoch:
-                self._rows.extend(rows)
+                self._pending.events((self._absolute(f"{row.machine}/event"), row) for row in rows)
         self._connection.wake()
 
     def _has_said(self, topic: str, refusal: str | None) -> None:
         if refusal is not None and topic not in self._refused:
             log.warning("mqtt: %s refuses %s: %s", self._connection.where, topic, refusal)
             self._refused.add(topic)
-        with self._lock:
-            if self._present.get(topic) == b"" and topic not in self._to_say:
-                del self._present[topic]
+        self._pending.said(topic)
 
     def _is_busy(self) -> bool:
-        return bool(self._keeper.n_queued or self._to_say or self._said or self._passing)
+        return bool(self._keeper.n_queued or self._pending or self._under_way)
 
     def _absolute(self, topic: str) -> str:
         return topic[1:] if topic.startswith("/") else f"{self._connection.base}/{topic}"
+
+
+def _bytes(payload: str | bytes) -> bytes:
+    return payload.encode() if isinstance(payload, str) else payload

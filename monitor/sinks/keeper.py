@@ -74,6 +74,10 @@ class Keeper:
         self._acknowledged.append(row)
         self._inbox.put(None)
 
+    def set_aside(self, row: int) -> None:
+        """The broker cannot take this row: drop it, and count it."""
+        self._inbox.put((None, partial(self._set_aside, row=row)))
+
     def stop(self, timeout_s: float) -> None:
         """Commit what waits and close the file, unless the disk stalls for longer."""
         self._stopping.set()
@@ -130,6 +134,10 @@ class Keeper:
             rows = [row for row in found if row.row not in self._under_way]
             self._under_way.update(row.row for row in rows)
             self._hand_over(epoch, rows)
+
+    def _set_aside(self, outbox: Outbox, *, row: int) -> None:
+        outbox.set_aside(row)
+        self._under_way.discard(row)
 
     def _take(self) -> tuple[list[tuple[float | None, Change]], bool]:
         """Everything that waits, and whether it was quiet; sleeps until there is something to do."""

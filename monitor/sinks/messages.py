@@ -130,7 +130,7 @@ class HealthMessage(Sent):
     """Events that the broker has not acknowledged."""
 
     dropped: Count
-    """Events lost for lack of room, since the start."""
+    """Events lost for lack of room, or too large for the broker, since the start."""
 
     clips_lost: Count
     """Clips and pictures that the disk did not take, since the start."""

@@ -20,6 +20,8 @@ from monitor.sinks.credentials import password, tls_context
 CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
 MAX_IN_FLIGHT = 20  # what mosquitto takes by default
 MAX_INCOMING = 65_536  # bytes of a packet; commands are much shorter
+TOO_LARGE = "Packet too large"  # MQTT 5's reason, in paho's words
+HANGS_UP = ("reset by peer", "Broken pipe", "EOF")  # in paho's complaints: the other side has closed the connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Session:
         self._end: str | None = None
         self._is_too_long = False
         self.accepted = False
+        self.max_packet: int | None = None  # bytes that the broker takes, where it says so (MQTT 5)
+        self.hung_up = False  # the broker has ended the connection after it had accepted it, without a reason but size
         protocol = MQTTv5 if config.protocol == "5" else MQTTv311
         self._client = client = Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
@@ -92,7 +96,7 @@ class Session:
         arrived = self._acknowledged, self._received
         self._acknowledged, self._received = [], []
         if self._end is None and self._client.socket() is None:
-            self._end = "ends the connection"
+            self._end, self.hung_up = "ends the connection", self.accepted
         if not any(arrived):
             self._check()
         return arrived
@@ -141,8 +145,11 @@ class Session:
         if self._unacknowledged and now - self._progress > self._config.keepalive_s:
             raise SinkError(f"leaves {self.unacknowledged} messages unacknowledged after {now - self._progress:.0f} s")
 
-    def _on_connect(self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _: Properties | None) -> None:
+    def _on_connect(
+        self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
         self.accepted = not reason.is_failure
+        self.max_packet = getattr(properties, "MaximumPacketSize", None)
         if reason.is_failure:
             self._end = f"refuses the connection: {reason}"
 
@@ -156,9 +163,10 @@ class Session:
         elif str(reason) == "Keep alive timeout":
             self._end = f"does not answer any more (for {self._config.keepalive_s} s or longer)"
         elif flags.is_disconnect_packet_from_server:
-            self._end = f"ends the connection: {reason}"
+            self._end, self.hung_up = f"ends the connection: {reason}", str(reason) == TOO_LARGE
         elif self.accepted:
             self._end = f"ends the connection{f': {self._complaint}' if self._complaint else ''}"
+            self.hung_up = self._complaint is None or any(words in self._complaint for words in HANGS_UP)
         else:
             self._end = f"hangs up before it answers: {self._guess()}"
 

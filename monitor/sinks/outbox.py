@@ -152,6 +152,14 @@ class Outbox:
         for row in rows:
             self._remove("row = ?", row)
 
+    def set_aside(self, row: int) -> None:
+        """Drop a row that the broker cannot take; with a `start`, which nobody has heard, the whole anomaly."""
+        found = self._db.execute("SELECT id, kind FROM message WHERE row = ?", (row,)).fetchone()
+        if found is not None and found[1] == "start":
+            self._drop_anomaly(found[0])
+        elif found is not None:
+            self._drop("row = ?", row)
+
     def copy_to(self, other: "Outbox") -> None:
         """Make the other one the same as this; sqlite3.Error when this cannot be read or the other not be written."""
         self._db.backup(other._db)
@@ -191,15 +199,22 @@ class Outbox:
         """Drop the oldest update, else the oldest anomaly; False when nothing may go."""
         oldest = "SELECT row, id FROM message WHERE kind = ? AND row > ? ORDER BY row LIMIT 1"
         if (update := self._db.execute(oldest, ("update", self._handed)).fetchone()) is not None:
-            n_dropped = self._remove("row = ?", update[0])
+            self._drop("row = ?", update[0])
         elif (start := self._db.execute(oldest, ("start", self._handed)).fetchone()) is not None:
-            n_dropped = self._remove("id = ?", start[1])
-            if self._db.execute("DELETE FROM open WHERE id = ?", (start[1],)).rowcount:
-                self.totals = replace(self.totals, evicted=self.totals.evicted | {start[1]})
+            self._drop_anomaly(start[1])
         else:
             return False
-        self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + n_dropped)
         return True
+
+    def _drop_anomaly(self, key: str) -> None:
+        """And what is still to come of it."""
+        self._drop("id = ?", key)
+        if self._db.execute("DELETE FROM open WHERE id = ?", (key,)).rowcount:
+            self.totals = replace(self.totals, evicted=self.totals.evicted | {key})
+
+    def _drop(self, which: str, value: int | str) -> None:
+        n_dropped = self._remove(which, value)
+        self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + n_dropped)
 
     def _remove(self, which: str, value: int | str) -> int:
         size = f"SELECT count(*), total(length(CAST(payload AS BLOB))) FROM message WHERE {which}"

@@ -14,7 +14,7 @@ import pytest
 from monitor.config import MqttConfig
 from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Limits, Outbox
-from tests.broker import Broker, Watcher, running_broker, say
+from tests.broker import Broker, Watcher, retained, running_broker, say
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, keys, without_repeats
 from tests.waiting import wait_until
@@ -41,12 +41,6 @@ def running_courier(
         yield courier
     finally:
         courier.stop(5.0)
-
-
-def kept(broker: Broker) -> dict[str, str]:
-    """What a subscriber that comes now finds."""
-    with Watcher(broker) as late:
-        return {message.topic: message.payload for message in late.messages if message.retained}
 
 
 def states(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -100,7 +94,7 @@ def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker
         courier.present("fan/made-up", "old")
         courier.present("fan/made-up", "new")
         courier.present("/homeassistant/made-up/config", "{}")
-        wait_until(lambda: kept(broker).get(f"{BASE}/fan/made-up") == "new")
+        wait_until(lambda: retained(broker).get(f"{BASE}/fan/made-up") == "new")
         way.become("refuses")
         wait_until(lambda: not courier.counts.connected)
         broker.kill()  # it forgets what it retained
@@ -118,7 +112,7 @@ def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker
             (f"{BASE}/fan/anomaly", "ON"),
             *[(f"{BASE}/fan/event", '{"sche')] * 3,
         ]
-        assert kept(broker) == {
+        assert retained(broker) == {
             f"{BASE}/status": "online",
             f"{BASE}/fan/made-up": "new",
             f"{BASE}/fan/anomaly": "ON",
@@ -130,12 +124,12 @@ def test_what_is_withdrawn_is_retained_no_more_even_if_the_broker_was_away(broke
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
         courier.present("fan/made-up", "normal")
-        wait_until(lambda: f"{BASE}/fan/made-up" in kept(broker))
+        wait_until(lambda: f"{BASE}/fan/made-up" in retained(broker))
         way.become("refuses")
         wait_until(lambda: not courier.counts.connected)
         courier.withdraw("fan/made-up")
         way.become("fair")
-        wait_until(lambda: kept(broker) == {f"{BASE}/status": "online"})
+        wait_until(lambda: retained(broker) == {f"{BASE}/status": "online"})
 
 
 def test_a_topic_that_changes_faster_than_the_broker_answers_is_said_once_more_not_a_thousand_times(
@@ -162,8 +156,8 @@ def test_what_passes_is_dropped_while_there_is_no_connection(broker: Broker, tmp
         courier.passing("fan/made-up", "{}", qos=1)
         wait_until(lambda: watcher.on(f"{BASE}/fan/made-up") == ["{}"])
         assert watcher.on(f"{BASE}/made-up") == ["heard"]
-        wait_until(lambda: BASE + "/status" in kept(broker))
-        assert set(kept(broker)) == {f"{BASE}/status"}
+        wait_until(lambda: BASE + "/status" in retained(broker))
+        assert set(retained(broker)) == {f"{BASE}/status"}
 
 
 def test_commands_reach_the_caller(broker: Broker, tmp_path: Path) -> None:
@@ -203,7 +197,7 @@ def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
             way.become("fair")
         wait_until(lambda: courier.counts.queued == 0 and courier.counts.connected)
         wait_until(lambda: len(set(watcher.on(f"{BASE}/fan/event"))) == 3)
-        wait_until(lambda: kept(broker)[f"{BASE}/status"] == "online")
+        wait_until(lambda: retained(broker)[f"{BASE}/status"] == "online")
     assert keys(without_repeats(watcher.on(f"{BASE}/fan/event"))) == keys(anomaly(1))
     assert any("messages unacknowledged after" in line for line in states(caplog))
 
@@ -211,7 +205,7 @@ def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
 def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
-        wait_until(lambda: courier.counts.connected and f"{BASE}/status" in kept(broker))
+        wait_until(lambda: courier.counts.connected and f"{BASE}/status" in retained(broker))
         way.become("swallows")
         wait_until(lambda: courier.counts.last_error is not None)
         assert courier.counts.last_error == "does not answer any more (for 2 s or longer)"

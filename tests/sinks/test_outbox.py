@@ -152,6 +152,22 @@ def test_an_end_after_a_crash_is_as_sure_of_its_times_as_both_runs(before: bool,
     assert not held(outbox)[-1]["clock_synced"]
 
 
+def test_what_the_broker_cannot_take_is_dropped_and_a_start_takes_its_anomaly_with_it() -> None:
+    outbox = Outbox(":memory:", AMPLE)
+    put(outbox, *anomaly(1), *anomaly(2)[:2], *anomaly(3))
+    rows = outbox.after(0, 10)
+    with outbox.transaction():
+        outbox.set_aside(rows[1].row)  # an update
+        outbox.set_aside(rows[3].row)  # the start of one that goes on
+        outbox.set_aside(rows[4].row)  # gone already
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3)])
+    put(outbox, anomaly(2)[2], anomaly(4)[0])
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3), anomaly(4)[0]])
+    assert (outbox.totals.n, outbox.totals.n_dropped) == (6, 4)
+    end_open(outbox)
+    assert [message["id"] for message in held(outbox) if message["end_reason"] == "restarted"] == [anomaly(4)[0].id]
+
+
 def test_times_from_before_the_clock_was_set_are_corrected() -> None:
     outbox = Outbox(":memory:", AMPLE)
     put(outbox, *anomaly(1)[:2], *anomaly(2, machine="pump", clock_synced=False)[:2])
