@@ -97,7 +97,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     float_model = float_path.read_bytes() if float_path.is_file() else None
     scorers = [bundle.scorer()]
     if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
-        scorers.append(dataclasses.replace(bundle, _model=float_model).scorer())
+        scorers.append(dataclasses.replace(bundle, model=float_model).scorer())
     scores = []
     rates_hz = []
     for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
@@ -116,7 +116,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         bundle=bundle,
         dataset=dataset,
         channel=channel,
-        float_model=float_model if len(scorers) > 1 else None,
+        floatmodel=float_model if len(scorers) > 1 else None,
         roles_known=known is not None or any(clip.part == "train" for clip in clips),
         data_sha256=data_sha256,
         low_rates=warn_of_low_rates(rates_hz, bundle.manifest.front_end),

@@ -8,6 +8,7 @@ from monitor.bundle.components import make_detector, make_features
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
 from monitor.bundle.statistics import Statistics, read_statistics
+from monitor.core.arrays import F32
 from monitor.core.bands import Expected
 from monitor.core.detector import Detector
 from monitor.core.errors import BundleError, StethosError
@@ -24,7 +25,7 @@ class Bundle:
     manifest: Manifest
     statistics: Statistics | None
     digest: str  # SHA-256 of the manifest, which holds the hashes of the rest
-    _model: bytes
+    model: bytes
 
     @property
     def id(self) -> str:
@@ -42,7 +43,10 @@ class Bundle:
         detector = make_detector(
             manifest.detector, error=manifest.detector.error, n_bands=manifest.front_end.n_bands, statistics=self.statistics
         )
-        scorer = make_scorer(self._model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
+        response_db = None if self.statistics is None else self.statistics.response_db
+        scorer = make_scorer(
+            self.model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector, response_db=response_db
+        )
         scorer.idle_below_dbfs = idle_below_dbfs
         return scorer
 
@@ -60,7 +64,7 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector) -> Scorer:
+def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector, response_db: F32 | None = None) -> Scorer:
     """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
     n_bands = spec.front_end.n_bands
@@ -72,7 +76,7 @@ def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Dete
     dimensions = 1 if layout == "flat" else 3
     if len(model.input_shape) != dimensions:
         raise BundleError(f"model's input must be {layout} ({dimensions} dimensions), got {model.input_shape}")
-    return Scorer(spec, model, detector)
+    return Scorer(spec, model, detector, response_db=response_db)
 
 
 def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:

@@ -90,7 +90,7 @@ class DetectorPart(DetectorSpec):
 class CalibrationPart(_Part):
     """The threshold and the normal sound that it rests on."""
 
-    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "given"]
+    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "in place", "given"]
     parameters: Mapping[str, Positive] = {}
     threshold: Positive
     file_threshold: Positive
@@ -115,6 +115,13 @@ class GoldenPart(_Part):
     score: Finite
 
 
+class Adapted(_Part):
+    """That the bundle was made on the device from another one, by which command."""
+
+    by: Literal["learn", "calibrate"]
+    of: str  # name and hash of the one it was made of
+
+
 class Provenance(_Part):
     """Where the bundle came from; for people, reports and bug reports."""
 
@@ -123,6 +130,7 @@ class Provenance(_Part):
     seed: int | None = None
     versions: Mapping[str, str] = {}
     metrics: Mapping[str, JsonValue] = {}
+    adapted: Adapted | None = None  # on the device
 
 
 class Manifest(_Part):

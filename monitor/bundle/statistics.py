@@ -9,12 +9,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from monitor.core.arrays import F64
+from monitor.core.arrays import F32, F64
 from monitor.core.bands import Expected
 from monitor.core.detector import Feature, Normal
 from monitor.core.errors import BundleError
 
 _NONE: Mapping[str, Normal] = MappingProxyType({})
+_RESPONSE = "response_db"
 _POSITIVE = ("expected_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
 
 
@@ -22,12 +23,14 @@ _POSITIVE = ("expected_spread_db", "typical", "_scale")  # how the names of arra
 class Statistics:
     """The expected spectrum; what is normal of each feature, by its name; each component's typical raw number.
 
-    `typical` is empty where there is one component, whose raw number is the score.
+    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is what the
+    microphone in use hears more than the one that was trained with; `expected` is as heard by the one in use.
     """
 
     expected: Expected
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
+    response_db: F32 | None = None
 
 
 def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature] = (), n_components: int = 1) -> Statistics:
@@ -37,6 +40,8 @@ def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature]
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
+            if _RESPONSE in archive.files:
+                shapes[_RESPONSE] = (n_bands,)
             if set(archive.files) != set(shapes):
                 raise BundleError(
                     f"statistics must hold {', '.join(shapes)}, got {', '.join(sorted(archive.files)) or 'nothing'}"
@@ -53,16 +58,25 @@ def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature]
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
     normals = {feature.name: Normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
     typical = tuple(float(value) for value in arrays.get("typical", ()))
-    return Statistics(Expected(arrays["expected_mean_db"], arrays["expected_spread_db"]), normals, typical)
+    expected = Expected(arrays["expected_mean_db"], arrays["expected_spread_db"])
+    return Statistics(expected, normals, typical, arrays.get(_RESPONSE))
 
 
-def write_statistics(expected: Expected, *, normals: Mapping[str, Normal] = _NONE, typical: Sequence[float] = ()) -> bytes:
+def write_statistics(
+    expected: Expected,
+    *,
+    normals: Mapping[str, Normal] = _NONE,
+    typical: Sequence[float] = (),
+    response_db: F32 | None = None,
+) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
     for name, normal in normals.items():
         arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
     if typical:
         arrays["typical"] = np.array(typical, np.float32)
+    if response_db is not None:
+        arrays[_RESPONSE] = response_db
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

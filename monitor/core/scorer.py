@@ -9,10 +9,10 @@ import numpy as np
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
-from monitor.core.frontend import FrontEnd, FrontEndSpec
-from monitor.core.quality import Quality, measure_quality
+from monitor.core.ear import Ear, TickFrames
+from monitor.core.frontend import FrontEndSpec
+from monitor.core.quality import Quality
 from monitor.core.segment import Measured, Segment
-from monitor.core.ticks import Tick, Ticks
 from monitor.core.windows import Windows, WindowSpec, frame_columns
 
 
@@ -55,17 +55,19 @@ class TickScore:
 
 
 class Scorer:
-    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come."""
+    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come.
 
-    def __init__(self, spec: ScorerSpec, model: Model, detector: Detector) -> None:
+    `response_db` (n_bands,) is what the microphone in use hears more than the one that was trained with: frames are
+    scored without it.
+    """
+
+    def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
         front_end = spec.front_end
         self.spec = spec
-        self.idle_below_dbfs: float | None = None  # below it the machine is off
-        self._hop_length = front_end.hop_length
         self._model = model
         self._detector = detector
-        self._front_end = FrontEnd(front_end, tick_frames=spec.tick_frames)
-        self._ticks = Ticks(n_fft=front_end.n_fft, hop_length=front_end.hop_length, tick_frames=spec.tick_frames)
+        self._response_db = response_db
+        self._ear = Ear(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
@@ -75,25 +77,34 @@ class Scorer:
     @property
     def tick_s(self) -> float:
         """How long a tick is, in seconds."""
-        return self._ticks.step_samples / self.spec.front_end.sample_rate_hz
+        return self._ear.step_samples / self.spec.front_end.sample_rate_hz
+
+    @property
+    def idle_below_dbfs(self) -> float | None:
+        """Below it the machine is off; None: it is never taken to be."""
+        return self._ear.idle_below_dbfs
+
+    @idle_below_dbfs.setter
+    def idle_below_dbfs(self, level: float | None) -> None:
+        self._ear.idle_below_dbfs = level
 
     def reset(self) -> None:
         """Forget all sound: the next block opens a new stream."""
-        self._ticks.reset()
+        self._ear.reset()
         self._windows.reset()
-        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ticks.step_samples)
+        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ear.step_samples)
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
     def push(self, block: Block) -> Iterator[TickScore]:
         """Append a block; yield a score for each tick that it completes."""
-        for tick in self._ticks.push(block):
-            yield self._score(tick)
+        for heard in self._ear.push(block):
+            yield self.take(heard)
 
     def flush(self) -> Iterator[TickScore]:
         """Score the partial tick at the end of a recording, its padding masked."""
-        for tick in self._ticks.flush():
-            yield self._score(tick)
+        for heard in self._ear.flush():
+            yield self.take(heard)
 
     def push_frames(self, frames: F32) -> None:
         """Take frames (m, n_bands), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
@@ -102,7 +113,7 @@ class Scorer:
             part = frames[at : at + n]
             padded = np.zeros((n, frames.shape[1]), np.float32)
             padded[: len(part)] = part
-            self._add_to_file(self._measure(padded, len(part)), len(part))
+            self._add_to_file(self._measure(self._corrected(padded), len(part)), len(part))
 
     def file_score(self) -> float | None:
         """The score over all valid windows since the stream opened."""
@@ -117,28 +128,34 @@ class Scorer:
         return self._segment.sums()
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, of the present segment, which must not be empty."""
+        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
         return self._segment.mean_frame()
 
-    def _score(self, tick: Tick) -> TickScore:
-        stop = tick.start + tick.n_frames * self._hop_length
-        self._segment.advance(stop)
-        heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self.spec.front_end.n_fft]
-        quality = measure_quality(heard, idle_below_dbfs=self.idle_below_dbfs)
-        if tick.fresh:
+    def take(self, heard: TickFrames) -> TickScore:
+        """Score what was heard in the next tick."""
+        self._segment.advance(heard.stop)
+        if heard.fresh:
             self._windows.reset()
-        if quality.reason is not None:
+        if heard.frames is None:
             self._windows.reset()
-            return TickScore(tick.start, stop, quality, quality.reason, None, None, len(self._segment))
-        frames = self._front_end.frames(tick.samples)
-        sums = self._measure(frames, tick.n_frames)
+            return self._unscored(heard, heard.quality.reason)
+        n_frames = heard.n_frames
+        sums = self._measure(self._corrected(heard.frames), n_frames)
         if sums is None:
-            return TickScore(tick.start, stop, quality, "short", None, None, len(self._segment))
-        self._add_to_file(sums, tick.n_frames)
-        frame_sum = frames[: tick.n_frames].sum(axis=0, dtype=np.float64)
-        self._segment.push(Measured(tick.start, sums, frame_sum, tick.n_frames))
+            return self._unscored(heard, "short")
+        self._add_to_file(sums, n_frames)
+        frame_sum = heard.frames[:n_frames].sum(axis=0, dtype=np.float64)
+        self._segment.push(Measured(heard.start, sums, frame_sum, n_frames))
         score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
-        return TickScore(tick.start, stop, quality, None, self._detector.score(sums), score, len(self._segment))
+        tick_score = self._detector.score(sums)
+        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment))
+
+    def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
+        return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
+
+    def _corrected(self, frames: F32) -> F32:
+        """As the microphone that was trained with would have heard it."""
+        return frames if self._response_db is None else frames - self._response_db
 
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
         """The detector's sums of a tick; None when it ends before the stream's first window."""

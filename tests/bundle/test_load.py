@@ -3,14 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from monitor.bundle import load_bundle
 from monitor.bundle.bundle import sha256
+from monitor.bundle.statistics import read_statistics, write_statistics
+from monitor.bundle.write import amended, file_ref, write_bundle
+from monitor.core.bands import Expected
+from monitor.core.block import Block
 from monitor.core.errors import BundleError
+from monitor.core.golden import golden_score
+from monitor.core.scorer import score_stream
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -141,3 +150,27 @@ def test_statistics_that_are_no_arrays_are_refused(bundle: Path, content: bytes)
     (bundle / "statistics.npz").write_bytes(content)
     edit(bundle, set_key("detector", "statistics", "sha256", value=sha256(content)))
     assert "statistics cannot be read" in refusal(bundle)
+
+
+def test_a_bundle_for_another_microphone_scores_what_it_hears_as_the_first_one_would(
+    demo_bundle: Path, demo_normal: Path, tmp_path: Path
+) -> None:
+    """Twice the amplitude is 6 dB in every band."""
+    trained = load_bundle(demo_bundle)
+    assert trained.statistics is not None
+    louder_db = np.full(trained.manifest.front_end.n_bands, 20.0 * np.log10(2.0), np.float32)
+    expected = trained.statistics.expected
+    statistics = write_statistics(Expected(expected.mean_db + louder_db, expected.spread_db), response_db=louder_db)
+    detector = dict(trained.manifest.detector) | {"statistics": file_ref("statistics.npz", statistics)}
+    bundle = replace(trained, statistics=read_statistics(statistics, n_bands=len(louder_db)))
+    golden = {"score": golden_score(bundle.scorer())}
+    assert golden["score"] != trained.manifest.golden.score
+    files = {"model.tflite": trained.model, "statistics.npz": statistics}
+    write_bundle(tmp_path / "louder", files, amended(trained.manifest, detector=detector, golden=golden))
+    sound, _ = soundfile.read(demo_normal, dtype="float32")
+    scorers = load_bundle(tmp_path / "louder").scorer(), trained.scorer()
+    for scorer, samples in zip(scorers, (2.0 * sound, sound), strict=True):
+        score_stream(scorer, [Block(0, np.asarray(samples, np.float32))])
+    louder, first = (scorer.file_score() for scorer in scorers)
+    assert louder == pytest.approx(first, rel=0.01)
+    assert scorers[0].mean_frame() - scorers[1].mean_frame() == pytest.approx(louder_db, abs=0.05)
