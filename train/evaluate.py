@@ -116,7 +116,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         bundle=bundle,
         dataset=dataset,
         channel=channel,
-        floatmodel=float_model if len(scorers) > 1 else None,
+        float_model=float_model if len(scorers) > 1 else None,
         roles_known=known is not None or any(clip.part == "train" for clip in clips),
         data_sha256=data_sha256,
         low_rates=warn_of_low_rates(rates_hz, bundle.manifest.front_end),
