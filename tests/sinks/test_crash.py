@@ -9,9 +9,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.broker import Watcher, running_broker
 from tests.conftest import ROOT
@@ -38,7 +37,7 @@ def committed(state_dir: Path, copy: Path) -> list[str]:
 
 
 def test_a_node_that_is_killed_again_and_again_loses_nothing_and_leaves_nothing_open(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(5)
     kept: list[str] = []
@@ -77,8 +76,8 @@ def test_a_node_that_is_killed_again_and_again_loses_nothing_and_leaves_nothing_
             (summary.split(":")[0].split("/")[0], int(summary.split(":")[0].split("/")[1]), seq) for summary, seq in order
         ]
         assert numbered == sorted(numbered)
-    with capsys.disabled():
-        print(
-            f"\n{N_KILLS} kills: {len(told)} events, {len(lives)} anomalies ({n_restarted} ended as restarted), "
-            f"{len(heard) - len(told)} repeats, 0 lost; p99 of decision to commit {max(p99s_ms):.1f} ms at worst"
-        )
+    record_property(
+        "figures",
+        f"{N_KILLS} kills: {len(told)} events, {len(lives)} anomalies ({n_restarted} ended as restarted), "
+        f"{len(heard) - len(told)} repeats, 0 lost; p99 of decision to commit {max(p99s_ms):.1f} ms at worst",
+    )

@@ -97,7 +97,9 @@ def strike_all(strikes: list[Callable[[], None]]) -> None:
         time.sleep(0.5)
 
 
-def test_nothing_is_lost_or_altered_in_a_storm(storm: Storm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_lost_or_altered_in_a_storm(
+    storm: Storm, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     chance = random.Random(7)
     config = MqttConfig.model_validate({"port": storm.way.port, "keepalive_s": 2, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5})
     courier = Courier(config, node="hall-2", state_dir=tmp_path, clock_synced=True)
@@ -123,8 +125,8 @@ def test_nothing_is_lost_or_altered_in_a_storm(storm: Storm, tmp_path: Path, cap
     assert courier.stop(5.0) == 0
     assert counts.dropped == 0
     assert counts.connections > 3
-    with capsys.disabled():
-        print(
-            f"\n{len(told)} events, {len(strikes)} strikes, {counts.connections} connections: 0 lost, {n_repeats} "
-            f"repeats; p99 of decision to commit {counts.commit_ms_p99:.1f} ms"
-        )
+    record_property(
+        "figures",
+        f"{len(told)} events, {len(strikes)} strikes, {counts.connections} connections: 0 lost, {n_repeats} repeats; "
+        f"p99 of decision to commit {counts.commit_ms_p99:.1f} ms",
+    )
