@@ -13,6 +13,8 @@ Slug = Annotated[
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    if path == Path():
+        raise ValueError("must be a path, got ''")
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / path
 

@@ -7,8 +7,28 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.fields import ConfigPath, Section
 
-Host = Annotated[str, StringConstraints(max_length=253, pattern=r"^[!-~]+$")]
-Prefix = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+Host = Annotated[
+    str,
+    StringConstraints(max_length=253, pattern=r"^[!-~]+$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be a name or an address, without spaces"}),
+]
+Prefix = Annotated[
+    str,
+    StringConstraints(max_length=200, pattern=r"^[^/+#$\s\x00-\x1f][^/+#\s\x00-\x1f]*(/[^/+#\s\x00-\x1f]+)*$"),
+    Field(
+        json_schema_extra={"patternErrorMessage": "must be words with / between them, without +, # and spaces, and no $ first"}
+    ),
+]
+ClientId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-~]{1,200}$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be printable ASCII without spaces, 1 to 200 characters"}),
+]
+Credential = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be made of letters, digits, _, . and -"}),
+]
 
 
 def _no_truth(value: object) -> object:
@@ -16,6 +36,11 @@ def _no_truth(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"must be a number, got {str(value).lower()}")
     return value
+
+
+def _in_digits(value: object) -> object:
+    """YAML takes a version of one digit for a number."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _is_loopback(host: str) -> bool:
@@ -46,13 +71,13 @@ class MqttConfig(Section):
     host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_no_truth)] = 1883  # 8883 with TLS
     prefix: Prefix = "stethos"
-    protocol: Annotated[Literal["3.1.1", "5"], BeforeValidator(str)] = "3.1.1"
-    client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")] | None = None  # default: stethos-<node>
+    protocol: Annotated[Literal["3.1.1", "5"], BeforeValidator(_in_digits)] = "3.1.1"
+    client_id: ClientId | None = None  # default: stethos-<node>
     tls: TlsConfig | None = None
     plain_text: Literal["loopback", "allowed"] = "loopback"
     user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     password_file: ConfigPath | None = None
-    password_credential: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    password_credential: Credential | None = None
     keepalive_s: Annotated[int, Field(ge=2, le=3_600), BeforeValidator(_no_truth)] = 30
     reconnect_min_s: Annotated[float, Field(ge=0.1, le=60), BeforeValidator(_no_truth)] = 1.0
     reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600), BeforeValidator(_no_truth)] = 60.0
