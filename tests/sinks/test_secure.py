@@ -166,7 +166,7 @@ def shipped_broker(folder: Path, authority: Authority) -> Iterator[Broker]:
     """configs/mosquitto as it is, but for its places and its port."""
     server = authority.sign("broker", host=HOSTS_NAME)
     (folder / "acl").write_text((ROOT / "configs" / "mosquitto" / "acl").read_text())
-    for user in ("hall-2", "hall-3", "home-assistant"):
+    for user in ("hall-2", "hall-3", "home-assistant", "telegraf", "ready"):
         create = [] if (folder / "passwords").exists() else ["-c"]
         command = ["mosquitto_passwd", *create, "-b", folder / "passwords", user, "secret"]
         subprocess.run(command, check=True, capture_output=True)
@@ -195,16 +195,16 @@ Seen = Callable[[], list[str]]
 
 
 @contextmanager
-def home_assistant(broker: Broker, authority: Authority) -> Iterator[Seen]:
-    """Somebody who may hear everything: the topics, in the order heard."""
-    path = broker.folder / "heard"
+def hearing(user: str, broker: Broker, authority: Authority) -> Iterator[Seen]:
+    """Somebody who asks for everything: the topics that it may hear, in the order heard."""
+    path = broker.folder / f"heard-{user}"
     with path.open("w") as file:
-        command = ["mosquitto_sub", *as_user("home-assistant", broker, authority), "-q", "1", "-t", "#", "-F", "%t"]
+        command = ["mosquitto_sub", *as_user(user, broker, authority), "-q", "1", "-t", "#", "-F", "%t"]
         process = subprocess.Popen(command, stdout=file)
-    ready = ["mosquitto_pub", *as_user("home-assistant", broker, authority), "-t", "homeassistant/ready", "-m", ""]
+    ready = ["mosquitto_pub", *as_user("ready", broker, authority), "-t", "stethos/ready/health", "-m", ""]
     try:
         wait_until(lambda: subprocess.run(ready, check=False).returncode == 0 and path.read_text() != "")
-        yield lambda: [topic for topic in path.read_text().split() if topic != "homeassistant/ready"]
+        yield lambda: [topic for topic in path.read_text().split() if topic != "stethos/ready/health"]
     finally:
         process.terminate()
         process.wait()
@@ -215,7 +215,7 @@ def as_user(user: str, broker: Broker, authority: Authority) -> list[str]:
 
 
 def test_a_node_writes_its_own_topics_only(tmp_path: Path, authority: Authority) -> None:
-    with shipped_broker(tmp_path, authority) as broker, home_assistant(broker, authority) as heard:
+    with shipped_broker(tmp_path, authority) as broker, hearing("home-assistant", broker, authority) as heard:
         mine = as_user("hall-2", broker, authority)
         for topic in (
             "stethos/hall-2/fan/state",
@@ -233,9 +233,27 @@ def test_a_node_writes_its_own_topics_only(tmp_path: Path, authority: Authority)
     assert set(heard()) == {"stethos/hall-2/fan/state", "homeassistant/device/hall-2/fan/config", "stethos/hall-2/last"}
 
 
+def test_who_keeps_records_hears_what_telegraf_is_configured_for_and_nothing_else(tmp_path: Path, authority: Authority) -> None:
+    text = (ROOT / "configs" / "telegraf" / "stethos.conf").read_text()
+    wanted = [topic.replace("+", "hall-2") for topic in re.findall(r'^  topics = \["(.+)"\]$', text, re.MULTILINE)]
+    with shipped_broker(tmp_path, authority) as broker, hearing("telegraf", broker, authority) as heard:
+        mine = as_user("hall-2", broker, authority)
+        others = ("snapshot", "clip/57e01217", "response", "set/ack", "anomaly")
+        for topic in [*(f"stethos/hall-2/fan/{leaf}" for leaf in others), "stethos/hall-2/info", *wanted]:
+            subprocess.run(["mosquitto_pub", *mine, "-q", "1", "-t", topic, "-m", "x"], check=True)
+        wait_until(lambda: heard()[-1:] == wanted[-1:])
+        theirs = as_user("telegraf", broker, authority)
+        for topic in ("stethos/hall-2/fan/set/disable", "stethos/hall-2/fan/state"):
+            subprocess.run(["mosquitto_pub", *theirs, "-q", "1", "-t", topic, "-m", "x"], check=True)
+        subprocess.run(["mosquitto_pub", *mine, "-q", "1", "-t", wanted[-1], "-m", "x"], check=True)
+        wait_until(lambda: heard().count(wanted[-1]) == 2)
+    assert len(wanted) == 3
+    assert heard() == [*wanted, wanted[-1]]
+
+
 def test_the_courier_works_within_the_shipped_acl_and_hears_commands(tmp_path: Path, authority: Authority) -> None:
     commands: list[str] = []
-    with shipped_broker(tmp_path, authority) as broker, home_assistant(broker, authority) as heard:
+    with shipped_broker(tmp_path, authority) as broker, hearing("home-assistant", broker, authority) as heard:
         settings = {"host": HOSTS_NAME, "port": broker.port, "tls": {"ca": authority.ca}}
         config = MqttConfig.model_validate({**settings, "user": "hall-2", "password_file": tmp_path / "secret"})
         courier = Courier(
