@@ -137,7 +137,7 @@ class Courier:
     def connected(self, session: Session) -> None:
         """Traffic: the present first, then the outbox from its oldest event on."""
         if self._on_command is not None:
-            session.subscribe(f"{self._connection.base}/+/set/+")
+            session.subscribe(f"{self._connection.base}/+/set/+", as_published=True)
         for topic in self._listen:
             session.subscribe(topic)
         with self._lock:

@@ -11,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from monitor.config import MqttConfig
 from monitor.core.errors import SinkError
@@ -110,9 +111,12 @@ class Session:
             self._unacknowledged.add(token)
         return token
 
-    def subscribe(self, topic: str) -> None:
-        """Ask for messages, QoS 1."""
-        self._client.subscribe(topic, qos=1)
+    def subscribe(self, topic: str, *, as_published: bool = False) -> None:
+        """Ask for messages, QoS 1; `as_published`: also those sent now say whether they are retained (MQTT 5 only)."""
+        if as_published and self._config.protocol == "5":
+            self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
+        else:
+            self._client.subscribe(topic, qos=1)
 
     @property
     def unacknowledged(self) -> int:

@@ -176,6 +176,24 @@ def test_commands_reach_the_caller(broker: Broker, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_retained_command_is_told_from_others_at_once_in_mqtt_5_and_with_the_next_connection_in_3(
+    protocol: str, broker: Broker, tmp_path: Path
+) -> None:
+    flags: list[bool] = []
+    way = Proxy(broker.port)
+    with running_courier(way.port, tmp_path, protocol=protocol, on_command=lambda *command: flags.append(command[3])) as courier:
+        wait_until(lambda: courier.counts.connected)
+        say(broker, f"{BASE}/fan/set/ack", "{}")
+        say(broker, f"{BASE}/fan/set/ack", "{}", "--retain")
+        wait_until(lambda: len(flags) == 2)
+        way.become("refuses")
+        wait_until(lambda: not courier.counts.connected)
+        way.become("fair")
+        wait_until(lambda: len(flags) == 3)
+    assert flags == [False, protocol == "5", True]
+
+
 @pytest.mark.parametrize("trouble", ["frozen", "swallowed"])
 def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
     trouble: str, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
