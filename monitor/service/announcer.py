@@ -13,6 +13,7 @@ from monitor.sinks.jsonl import to_json
 from monitor.sinks.mqtt import Received
 
 log = logging.getLogger(__name__)
+NODE_LEAVES = ("status", "info", "health")
 LEAVES = ("state", "anomaly", "availability", "snapshot")
 AGAIN_WITHIN_S = 10.0  # so that a hundred nodes do not come at once
 
@@ -30,7 +31,8 @@ class Announcer:
     def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Announce what is configured, and take back the rest."""
         base = f"{config.mqtt.prefix}/{config.node}"
-        states = {f"{base}/{machine}/{leaf}" for machine in config.machines for leaf in LEAVES}
+        states = {f"{base}/{leaf}" for leaf in NODE_LEAVES}
+        states |= {f"{base}/{machine}/{leaf}" for machine in config.machines for leaf in LEAVES}
         self._messages = _announcements(config, bundles, base) if config.home_assistant.enabled else {}
         wanted = states | set(self._messages)
         for topic in sorted(self._ours - wanted):
