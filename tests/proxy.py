@@ -6,11 +6,15 @@ import time
 from contextlib import suppress
 from typing import Literal
 
-Weather = Literal["fair", "swallows", "refuses"]
+Weather = Literal["fair", "slow", "swallows", "refuses"]
+SLOW = 40_000  # bytes a second
 
 
 class Proxy:
-    """Forwards to a port of this computer. `swallows`: connections stand and nothing gets through; `refuses`: they are cut."""
+    """Forwards to a port of this computer.
+
+    `slow`: a few bytes at a time; `swallows`: connections stand and nothing gets through; `refuses`: they are cut.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -45,6 +49,7 @@ class Proxy:
     def _listen(self) -> None:
         self._listener = listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # what waits, waits at the sender
         listener.bind(("127.0.0.1", self.port))
         listener.listen()
         threading.Thread(target=self._accept, args=[listener], daemon=True).start()
@@ -56,7 +61,7 @@ class Proxy:
             except OSError:
                 return
             far = socket.socket()
-            if self._weather == "fair" and far.connect_ex(("127.0.0.1", self._target)) != 0:
+            if self._weather in ("fair", "slow") and far.connect_ex(("127.0.0.1", self._target)) != 0:
                 near.close()
                 continue
             self._pairs.append((near, far))
@@ -66,7 +71,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         swallowed = False
         with suppress(OSError):
-            while data := source.recv(65_536):
+            while data := source.recv(1_024 if self._weather == "slow" else 65_536):
+                if self._weather == "slow":
+                    time.sleep(len(data) / SLOW)
                 swallowed = swallowed or self._weather == "swallows"
                 if not swallowed:
                     sink.sendall(data)

@@ -62,6 +62,7 @@ class Trial:
         self._sessions: list[Session] = []
         self._heard: list[Received] = []
         self._answers: list[Acknowledged] = []
+        self._asked: int | None = None
         self._wakeup, self._unused = socket.socketpair()
 
     def resolve(self) -> str:
@@ -107,16 +108,17 @@ class Trial:
     def publish(self) -> str:
         """The broker acknowledges a message."""
         session = self._sessions[0]
-        session.subscribe(self._topic)
+        self._asked = session.subscribe(self._topic)
         token = session.publish(self._topic, self._said, qos=1, retain=False)
         self._until(lambda: any(answer.token == token for answer in self._answers), "the broker does not acknowledge")
-        refusal = next(answer.refusal for answer in self._answers if answer.token == token)
-        if refusal is not None:
+        if (refusal := self._refusal(token)) is not None:
             raise SinkError(f"refused: {refusal} (may {self._who} write {self._topic}? See the broker's ACL)")
         return f"{self._topic} was acknowledged"
 
     def read_back(self) -> str:
         """What was published arrives."""
+        if (refusal := self._refusal(self._asked)) is not None:
+            raise SinkError(f"refused: {refusal} (may {self._who} read {self._topic}? See the broker's ACL)")
         complaint = f"nothing arrives (may {self._who} write and read {self._topic}? See the broker's ACL)"
         self._until(lambda: self._has_heard(self._said), complaint)
         return "the same message came back"
@@ -160,6 +162,9 @@ class Trial:
         answers, heard = session.turn(0.1, self._wakeup)
         self._answers += answers
         self._heard += heard
+
+    def _refusal(self, token: int | None) -> str | None:
+        return next((answer.refusal for answer in self._answers if answer.token == token), None)
 
     def _has_heard(self, text: str) -> bool:
         return any(message.payload == text.encode() for message in self._heard)

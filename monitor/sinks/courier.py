@@ -66,6 +66,7 @@ class Courier:
         self._epoch = 0
         self._session: Session | None = None  # while it is connected
         self._under_way: dict[int, Parcel] = {}  # of QoS 1, by token
+        self._asked: dict[int | None, str] = {}  # what we have asked to hear, by token
         self._doubts = Doubts()
         self._refused: set[str] = set()
         limits = Limits(messages=mqtt.outbox_messages, n_bytes=int(mqtt.outbox_mb * 1e6))
@@ -136,10 +137,10 @@ class Courier:
 
     def connected(self, session: Session) -> None:
         """Traffic: the present first, then the outbox from its oldest event on."""
+        commands = f"{self._connection.base}/+/set/+"
+        self._asked = {session.subscribe(topic): topic for topic in self._listen}
         if self._on_command is not None:
-            session.subscribe(f"{self._connection.base}/+/set/+", as_published=True)
-        for topic in self._listen:
-            session.subscribe(topic)
+            self._asked[session.subscribe(commands, as_published=True)] = commands
         with self._lock:
             self._pending.begin()
             self._epoch = self._connection.n_connections
@@ -164,6 +165,8 @@ class Courier:
         """Traffic: forget it. An event that the broker refuses, but for its size, stays for the next connection."""
         parcel = self._under_way.pop(answer.token, None)
         if parcel is None:
+            if answer.refusal is not None and answer.token in self._asked:
+                self._tell_refusal(f"to let us hear {self._asked[answer.token]}", answer.refusal)
             return
         is_too_large = answer.refusal == TOO_LARGE
         self._doubts.answered(parcel, is_too_large=is_too_large, now=time.monotonic())
@@ -172,7 +175,9 @@ class Courier:
         elif is_too_large:
             self._leave_out(parcel)
         elif parcel.row is None:
-            self._has_said(parcel.topic, answer.refusal)
+            if answer.refusal is not None:
+                self._tell_refusal(parcel.topic, answer.refusal)
+            self._pending.said(parcel.topic)
         elif answer.refusal is not None:
             raise SinkError(f"refuses {parcel.row.machine}/event: {answer.refusal}")
         else:
@@ -221,11 +226,11 @@ class Courier:
                 self._pending.events((self._absolute(f"{row.machine}/event"), row) for row in rows)
         self._connection.wake()
 
-    def _has_said(self, topic: str, refusal: str | None) -> None:
-        if refusal is not None and topic not in self._refused:
-            log.warning("mqtt: %s refuses %s: %s", self._connection.where, topic, refusal)
-            self._refused.add(topic)
-        self._pending.said(topic)
+    def _tell_refusal(self, what: str, why: str) -> None:
+        """Once for each."""
+        if what not in self._refused:
+            log.warning("mqtt: %s refuses %s: %s", self._connection.where, what, why)
+            self._refused.add(what)
 
     def _is_busy(self) -> bool:
         return bool(self._keeper.n_queued or self._pending or self._under_way)

@@ -1,7 +1,10 @@
 """One connection to an MQTT broker, from its beginning to its end; the only file that imports paho."""
 
+import fcntl
 import select
 import socket
+import struct
+import termios
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +39,10 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledged:
-    """The broker's answer to a message; `refusal` is why it did not take it (MQTT 5 only)."""
+    """The broker's answer to a message, or its no to a subscription.
+
+    `refusal` is why it did not take it; of a message only MQTT 5 knows it.
+    """
 
     token: int
     refusal: str | None
@@ -47,10 +53,13 @@ class Session:
 
     def __init__(self, config: MqttConfig, *, client_id: str, will: tuple[str, str] | None) -> None:
         self._config = config
+        self._client_id = client_id
         self._acknowledged: list[Acknowledged] = []
         self._received: list[Received] = []
         self._unacknowledged: set[int] = set()
         self._progress = self._began = time.monotonic()
+        self._unsent = 0  # bytes that the other computer has not confirmed,
+        self._moved_at = float("-inf")  # and when they last became fewer
         self._complaint: str | None = None  # paho's own words
         self._end: str | None = None
         self._is_too_long = False
@@ -65,6 +74,7 @@ class Session:
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_message, client.on_log = self._on_publish, self._on_message, self._on_log
+        client.on_subscribe = self._on_subscribe
         if will is not None:
             client.will_set(*will, qos=1, retain=True)
 
@@ -93,7 +103,8 @@ class Session:
                 self._hang_up_on_a_giant()
             if sock in writable:
                 self._client.loop_write()
-            self._client.loop_misc()
+            if not self._is_sending():
+                self._client.loop_misc()
         arrived = self._acknowledged, self._received
         self._acknowledged, self._received = [], []
         if self._end is None and self._client.socket() is None:
@@ -111,12 +122,14 @@ class Session:
             self._unacknowledged.add(token)
         return token
 
-    def subscribe(self, topic: str, *, as_published: bool = False) -> None:
-        """Ask for messages, QoS 1; `as_published`: also those sent now say whether they are retained (MQTT 5 only)."""
+    def subscribe(self, topic: str, *, as_published: bool = False) -> int | None:
+        """Ask for messages, QoS 1; returns the token that a refusal will carry.
+
+        `as_published`: also messages that are sent just now say whether they are retained (MQTT 5 only).
+        """
         if as_published and self._config.protocol == "5":
-            self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
-        else:
-            self._client.subscribe(topic, qos=1)
+            return self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))[1]
+        return self._client.subscribe(topic, qos=1)[1]
 
     @property
     def unacknowledged(self) -> int:
@@ -133,6 +146,17 @@ class Session:
         sock = self._client.socket()
         if sock is not None:
             sock.close()
+
+    def _is_sending(self) -> bool:
+        """Whether a message is moving, however slowly: then a broker that says nothing is no broker that is gone."""
+        sock: Any = self._client.socket()
+        before, self._unsent = self._unsent, 0
+        if sock is not None and self._unacknowledged:
+            (self._unsent,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        now = time.monotonic()
+        if self._unsent < before:
+            self._progress = self._moved_at = now
+        return now - self._moved_at < self._config.keepalive_s / 2
 
     def _hang_up_on_a_giant(self) -> None:
         """paho takes packets of any length, as they come, and MQTT 3.1.1 has no way to ask for shorter ones."""
@@ -169,7 +193,10 @@ class Session:
         elif flags.is_disconnect_packet_from_server:
             self._end, self.hung_up = f"ends the connection: {reason}", str(reason) == TOO_LARGE
         elif self.accepted:
-            self._end = f"ends the connection{f': {self._complaint}' if self._complaint else ''}"
+            why = (
+                f": {self._complaint}" if self._complaint else f" (does it stop, or is another client called {self._client_id}?)"
+            )
+            self._end = f"ends the connection{why}"
             self.hung_up = self._complaint is None or any(words in self._complaint for words in HANGS_UP)
         else:
             self._end = f"hangs up before it answers: {self._guess()}"
@@ -188,6 +215,13 @@ class Session:
         self._unacknowledged.remove(mid)
         self._progress = time.monotonic()
         self._acknowledged.append(Acknowledged(token=mid, refusal=str(reason) if reason.is_failure else None))
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._acknowledged.append(Acknowledged(token=mid, refusal=str(reason)))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self._is_too_long = len(message.payload) > MAX_INCOMING

@@ -15,6 +15,7 @@ from monitor.config import MqttConfig
 from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Limits, Outbox
 from tests.broker import Broker, Watcher, retained, running_broker, say
+from tests.conftest import need
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, keys, without_repeats
 from tests.waiting import wait_until
@@ -229,6 +230,61 @@ def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_
         assert courier.counts.last_error == "does not answer any more (for 2 s or longer)"
         way.become("fair")
         wait_until(lambda: courier.counts.connected)
+
+
+def test_a_way_that_is_slow_is_not_taken_for_one_that_is_broken(broker: Broker, tmp_path: Path) -> None:
+    way = Proxy(broker.port)
+    picture = 300_000 * "x"  # takes more than twice as long as the keepalive
+    with Watcher(broker) as watcher, running_courier(way.port, tmp_path, keepalive_s=3) as courier:
+        wait_until(lambda: courier.counts.connected)
+        way.become("slow")
+        courier.present("fan/made-up", picture)
+        for event in anomaly(1):
+            courier.event(event)
+        wait_until(lambda: courier.counts.delivered == 3)
+        assert courier.counts.connections == 1
+        wait_until(lambda: watcher.on(f"{BASE}/fan/made-up") == [picture])
+
+
+REFUSES_SUBSCRIPTIONS = {
+    "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True},
+    **{"clients": [], "roles": [], "groups": [{"groupname": "all", "roles": []}], "anonymousGroup": "all"},
+}
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_broker_that_does_not_let_us_hear_commands_is_a_line_in_the_log(
+    protocol: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (plugin,) = [*Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None][:1]
+    need(plugin is not None, "mosquitto_dynamic_security.so")
+    (tmp_path / "security.json").write_text(json.dumps(REFUSES_SUBSCRIPTIONS))
+    settings = f"allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {tmp_path}/security.json\n"
+    with (
+        running_broker(tmp_path, settings) as deaf,
+        running_courier(deaf.port, tmp_path, protocol=protocol, on_command=lambda *_: None) as courier,
+    ):
+        for event in anomaly(1):
+            courier.event(event)
+        wait_until(lambda: courier.counts.delivered == 3 and "refuses" in caplog.text)
+    assert [line for line in states(caplog) if "refuses" in line] == [
+        f"mqtt: 127.0.0.1:{deaf.port} refuses to let us hear {BASE}/+/set/+: "
+        + ("Not authorized" if protocol == "5" else "Unspecified error")
+    ]
+
+
+def test_two_nodes_of_one_name_throw_each_other_out_and_the_log_says_what_to_look_for(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_courier(broker.port, tmp_path / "a") as one, running_courier(broker.port, tmp_path / "b") as other:
+        for number in range(30):
+            for run, courier in {"one": one, "other": other}.items():
+                for event in anomaly(number, run=run):
+                    courier.event(event)
+            time.sleep(0.1)
+        wait_until(lambda: one.counts.delivered == other.counts.delivered == 90, 60.0)
+        assert one.counts.dropped == other.counts.dropped == 0
+    assert "ends the connection (does it stop, or is another client called stethos-hall-2?)" in caplog.text
 
 
 def test_no_call_waits_for_a_broker_that_does_not_answer(broker: Broker, tmp_path: Path) -> None:
