@@ -1,6 +1,7 @@
 """Evaluate: score every clip of a data set on the exported model, through the device's own scorer, one at a time."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.core.arrays import F64, Bool
+from monitor.core.detector import Detector
 from monitor.core.errors import SourceError
 from monitor.core.scorer import Scorer, TickScore
 from monitor.sources.recording import Recording
@@ -25,16 +27,23 @@ Role = Literal["training", "held out", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """What one clip's sound gave. `segments` holds the time (s) at which each scored segment ends, and its score."""
+    """What one clip's sound, or a part of it, gave.
+
+    `segments` holds when (s) each full segment ends, and its score: what a threshold is set on. Of a clip that is shorter
+    than one it is the longest part of it that is scored.
+    """
 
     clip: Clip
     name: str  # within the data set
     role: Role  # held out: not trained on, but the threshold was set on it
     start_s: float = 0.0  # where in the file that begins; above 0 where the part before was trained on
+    stop_s: float = math.inf  # and ends; finite where the part after was held out
     duration_s: float | None = None
-    score: float | None = None  # of the whole file, or of it from there on
-    float_score: float | None = None  # the same on the float32 model, where the bundle has one
+    score: float | None = None  # of the whole file, or of this part of it
+    components: tuple[float, ...] = ()  # where the score is their mean: each as a multiple of what it typically is
+    float_score: float | None = None  # the score on the float32 model, where the bundle has one
     segments: tuple[tuple[float, float], ...] = ()
+    float_segments: tuple[float, ...] = ()  # the same segments' scores on the float32 model
     problem: str | None = None  # why there is no score
 
 
@@ -56,6 +65,11 @@ class Evaluation:
     def threshold(self) -> float:
         """The score of a whole file from which on it is called anomalous."""
         return float(self.bundle.manifest.calibration.file_threshold)
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """What was scored, each once: a clip that was cut in time has two scores."""
+        return tuple(dict.fromkeys(one.clip for one in self.scores))
 
     @property
     def tested_roles(self) -> frozenset[Role]:
@@ -98,6 +112,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     scorers = [bundle.scorer()]
     if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
         scorers.append(dataclasses.replace(bundle, model=float_model).scorer())
+    detector = bundle.detector()
     scores = []
     rates_hz = []
     for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
@@ -106,9 +121,11 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         try:
             recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)
             rates_hz.append(recording.rate_hz)
+            parts = [blank]
             if known is not None and known.cut is not None and clip in known.held_out:
-                blank = dataclasses.replace(blank, start_s=cut_s(recording, known.cut))
-            scores.append(_scored(blank, recording, scorers))
+                at_s = cut_s(recording, known.cut)
+                parts = [dataclasses.replace(blank, role="training", stop_s=at_s), dataclasses.replace(blank, start_s=at_s)]
+            scores += [_scored(part, recording, scorers, detector) for part in parts]
         except SourceError as error:
             scores.append(dataclasses.replace(blank, problem=str(error).removeprefix(f"{clip.path}: ")))
     found = Evaluation(
@@ -145,33 +162,33 @@ def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
     return roles
 
 
-def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer]) -> ClipScore:
-    ticks = list(_ticks(recording, scorers, start_s=blank.start_s))
+def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detector: Detector) -> ClipScore:
+    heard = list(_ticks(recording, scorers, blank))
     rate_hz = scorers[0].spec.front_end.sample_rate_hz
     score, *of_float = (scorer.file_score() for scorer in scorers)
-    reasons = [tick.reason for tick in ticks if tick.reason is not None]
+    reasons = [tick.reason for tick, *_ in heard if tick.reason is not None]
     problem = None
     if score is None:
         problem = f"not scored: {reasons[0]}" if reasons else "not scored: too short"
+    sums = scorers[0].file_sums()
+    with_score = [ticks for ticks in heard if ticks[0].score is not None]
+    full = [ticks for ticks in with_score if ticks[0].n_ticks == scorers[0].spec.segment_ticks] or with_score[-1:]
     return dataclasses.replace(
         blank,
-        duration_s=None if recording.duration_s is None else recording.duration_s - blank.start_s,
+        duration_s=None if recording.duration_s is None else min(recording.duration_s, blank.stop_s) - blank.start_s,
         score=score,
+        components=() if sums is None or len(detector.components) == 1 else detector.component_ratios(sums) or (),
         float_score=of_float[0] if of_float else None,
-        segments=tuple((blank.start_s + tick.stop / rate_hz, tick.score) for tick in ticks if tick.score is not None),
+        segments=tuple((blank.start_s + tick.stop / rate_hz, tick.score) for tick, *_ in full if tick.score is not None),
+        float_segments=tuple(tick.score for _, *others in full for tick in others if tick.score is not None),
         problem=problem,
     )
 
 
-def _ticks(recording: Recording, scorers: list[Scorer], *, start_s: float) -> Iterator[TickScore]:
-    """The first scorer's ticks; the others hear the same blocks, so that a file is decoded once."""
-    first, *others = scorers
+def _ticks(recording: Recording, scorers: list[Scorer], part: ClipScore) -> Iterator[tuple[TickScore, ...]]:
+    """Each tick as every scorer sees it; all hear the same blocks, so that a file is decoded once."""
     for scorer in scorers:
         scorer.reset()
-    for block in recording.blocks(start_s=start_s):
-        yield from first.push(block)
-        for scorer in others:
-            list(scorer.push(block))
-    yield from first.flush()
-    for scorer in others:
-        list(scorer.flush())
+    for block in recording.blocks(start_s=part.start_s, stop_s=part.stop_s):
+        yield from zip(*(scorer.push(block) for scorer in scorers), strict=True)
+    yield from zip(*(scorer.flush() for scorer in scorers), strict=True)

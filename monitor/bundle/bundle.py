@@ -40,15 +40,21 @@ class Bundle:
     def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
         """A scorer with an interpreter of its own; below that level it takes the machine to be off."""
         manifest = self.manifest
-        detector = make_detector(
-            manifest.detector, error=manifest.detector.error, n_bands=manifest.front_end.n_bands, statistics=self.statistics
-        )
         response_db = None if self.statistics is None else self.statistics.response_db
         scorer = make_scorer(
-            self.model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector, response_db=response_db
+            self.model,
+            spec=manifest.scorer_spec,
+            layout=manifest.model.layout,
+            detector=self.detector(),
+            response_db=response_db,
         )
         scorer.idle_below_dbfs = idle_below_dbfs
         return scorer
+
+    def detector(self) -> Detector:
+        """The components with what they have learned."""
+        spec = self.manifest.detector
+        return make_detector(spec, error=spec.error, n_bands=self.manifest.front_end.n_bands, statistics=self.statistics)
 
 
 def load_bundle(folder: Path) -> Bundle:

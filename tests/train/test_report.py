@@ -12,24 +12,29 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
 from monitor import __version__
+from monitor.bundle import load_bundle
 from monitor.core.errors import SourceError, UsageError
+from monitor.core.scorer import score_stream
+from monitor.sources.recording import Recording
 from train.cli import main as train
 from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip
-from train.evaluate import ClipScore, Evaluation, evaluate
+from train.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
 from train.report import compare, write_report
 from train.report.files import tables
 from train.report.groups import group_metrics
+from train.report.look import band_errors, close_look
 from train.report.page import Pair, Section, render_page
 from train.report.provenance import code_version
-from train.report.results import compute_results
+from train.report.results import compute_results, shipped_model
 from train.report.style import Plate
 from train.report.summary import summary
-from train.report.tables import group_items
+from train.report.tables import group_items, part_items
 
 ROOT = Path(__file__).parents[2]
 NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
@@ -39,7 +44,7 @@ SECTIONS = (
 )
 FIGURES = (
     *("waveforms", "spectra", "spectrograms", "losses", "reconstruction", "zoom", "bands", "histograms", "scatter", "time"),
-    *("sweep", "confusion", "roc", "pr", "float"),
+    *("segments", "sweep", "confusion", "roc", "pr", "float"),
 )
 NEEDS_ANOMALIES = {"roc", "pr"}
 
@@ -214,8 +219,71 @@ def test_the_float_model_is_compared(report: Path) -> None:
     against = json.loads((report / "metrics.json").read_text("utf-8"))["float"]
     assert abs(against["inflation"]) < 0.02
     assert against["rank_correlation"] > 0.7
-    assert against["auc"] == 1.0
+    assert against["auc"] == against["auc_shipped"] == 1.0
     assert against["n_bytes"] > 100_000
+
+
+def test_float_and_int8_are_compared_on_the_same_held_out_segments(
+    report: Path, normal_only: Path, dataset: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    """By hand: every held-out clip through both models, segment by segment."""
+    tested = json.loads((report / "metrics.json").read_text("utf-8"))["float"]
+    against = json.loads((normal_only / "metrics.json").read_text("utf-8"))["float"]
+    assert (tested["segments"], against["segments"], against["auc"]) == ("test", "held out", None)
+    bundles = [load_bundle(demo_bundle) for _ in range(2)]
+    bundles[1] = dataclasses.replace(bundles[1], model=(demo_bundle / FLOAT_MODEL).read_bytes())
+    found = []
+    for bundle in bundles:
+        blocks = (Recording(dataset / f"normal/005{n}.flac", sample_rate_hz=16000).blocks() for n in (3, 4))
+        ticks = [tick for stream in blocks for tick in score_stream(bundle.scorer(), stream)]
+        found.append(np.array([tick.score for tick in ticks if tick.n_ticks == 10]))
+    shipped, floating = found
+    assert against["n_normal"] == len(shipped) > 1
+    assert against["inflation"] == pytest.approx(np.mean(shipped / floating) - 1)
+    assert tested["n_anomaly"] == 3 * len(shipped) / 2
+
+
+def test_the_parts_of_a_score_are_told_apart(evaluation: Evaluation) -> None:
+    """As of a bundle with two components, the first of which tells nothing."""
+    scores = [
+        dataclasses.replace(one, components=(1.0, 3.0 if one.clip.label == "anomaly" else 0.5)) if one.score else one
+        for one in evaluation.scores
+    ]
+    manifest = evaluation.bundle.manifest
+    two = manifest.detector.model_copy(update={"components": ("reconstruction", "spectrum"), "fusion": "mean"})
+    manifest = manifest.model_copy(update={"detector": two})
+    bundle = dataclasses.replace(evaluation.bundle, manifest=manifest)
+    changed = dataclasses.replace(evaluation, scores=tuple(scores), bundle=bundle)
+    results = compute_results(changed, n_resamples=10, commit="1")
+    assert [(part.name, part.normal, part.anomaly, part.auc) for part in results.parts] == [
+        ("reconstruction", 1.0, 1.0, 0.5),
+        ("spectrum", 0.5, 3.0, 1.0),
+    ]
+    html = render_page("x", [Section("components", "C", part_items(results))]).decode()
+    assert "AUC by itself" in html
+    assert tables(changed, results)["files.csv"].splitlines()[0].endswith(b"component_reconstruction,component_spectrum")
+    assert part_items(compute_results(evaluation, n_resamples=10, commit="1")) == []
+
+
+def test_what_is_not_scored_does_not_count_in_the_error_of_a_band(demo_bundle: Path, tmp_path: Path) -> None:
+    """Four seconds of silence within: the model errs there, and the device does not look."""
+    assert train(["synth", str(tmp_path / "a.wav"), "--seconds", "12", "--take", "50"]) == 0
+    samples, rate_hz = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    (tmp_path / "set/normal").mkdir(parents=True)
+    samples[3 * rate_hz : 7 * rate_hz] = 0.0
+    soundfile.write(tmp_path / "set/normal/a.wav", samples, rate_hz, "FLOAT")
+    found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
+    _, model, n_rows = shipped_model(found)
+    look = close_look(found.scores[0], found, model, n_rows=n_rows)
+    silent = np.array([(window <= -99.9).all() for window in look.target])
+    errors = band_errors(look)
+    assert silent.sum() > 90
+    assert not look.scored[silent].any()
+    assert look.scored.sum() > 150
+    assert errors is not None
+    assert errors.mean() < look.errors[silent].mean() / 2
+    nothing = dataclasses.replace(look, scored=np.zeros_like(look.scored))
+    assert band_errors(nothing) is None
 
 
 def test_normal_clips_alone_give_the_report_that_is_possible(normal_only: Path) -> None:
@@ -254,13 +322,21 @@ def test_a_single_recording_is_tested_on_the_part_that_was_held_out(demo_bundle:
     found = evaluate(demo_bundle, data, split=tmp_path / "split")
     (one,) = found.test
     assert (one.role, one.start_s, one.duration_s) == ("held out", 20.0, 20.0)
+    (trained,) = found.untested("training")
+    assert (trained.start_s, trained.stop_s, trained.duration_s) == (0.0, 20.0, 20.0)
+    assert len(trained.segments) == len(one.segments) == 11
+    assert all(end_s <= 20.1 for end_s, _ in trained.segments)
     assert all(end_s > 20.0 for end_s, _ in one.segments)
     samples, rate_hz = soundfile.read(tmp_path / "set/normal/all.flac", start=20 * 16000, dtype="float32")
     (tmp_path / "rest/normal").mkdir(parents=True)
     soundfile.write(tmp_path / "rest/normal/rest.wav", samples, rate_hz, "FLOAT")
     assert evaluate(demo_bundle, read_dataset(tmp_path / "rest")).test[0].score == one.score
     write_report(found, tmp_path / "report", n_resamples=10)
-    assert "all.flac (from 20 s on)" in Page(tmp_path / "report/index.html").text
+    page = Page(tmp_path / "report/index.html")
+    assert "all.flac (from 20 s on)" in page.text
+    assert "all.flac (up to 20 s)" in page.text
+    assert "figure-segments" in page.ids
+    assert json.loads((tmp_path / "report/metrics.json").read_text("utf-8"))["dataset"]["n_clips"] == 1
 
 
 def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,7 +466,11 @@ def test_a_commit_that_nobody_gave_is_asked_of_git_or_is_the_version() -> None:
 def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp_path: Path, capsys: Any) -> None:
     out = str(tmp_path / "a")
     assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
-    assert "3 of 3 anomalous clips found" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 of 3 anomalous clips found" in told
+    assert "at the bundle's threshold 3.6" in told
+    assert "at the best compromise, chosen on test labels, " in told
+    assert told.count("accuracy 1.000, precision 1.000, recall 1.000, F1 1.000") == 2
     assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {tmp_path / 'c/index.html'}"
     assert train(["report", "--compare", out, str(dataset), "--out", str(tmp_path / "c")]) == 2

@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.commands.arguments import Commands, add_dataset_options, count
+
+if TYPE_CHECKING:
+    from train.metrics import Verdicts
 
 
 def add(commands: Commands) -> None:
@@ -38,5 +42,17 @@ def _run(arguments: argparse.Namespace) -> None:
     at = results.at
     found = f"{at.true_positives} of {at.n_anomaly} anomalous clips found, " if at.n_anomaly else ""
     areas = "" if results.auc.value is None else f", AUC {results.auc.value:.3f}, pAUC {results.pauc.value:.3f}"
-    print(f"{found}{at.false_positives} false alarms on {at.n_normal} normal clips{areas}\nwrote {arguments.out / PAGE}")
+    print(f"{found}{at.false_positives} false alarms on {at.n_normal} normal clips{areas}")
+    if at.n_anomaly:
+        print(f"at the bundle's threshold {_rates(at)}")
+    if results.best is not None:
+        print(f"at the best compromise, chosen on test labels, {_rates(results.best)}")
+    print(f"wrote {arguments.out / PAGE}")
     print(f"next: train report --compare {arguments.out} OTHER --out DIR sets it beside another bundle's")
+
+
+def _rates(at: "Verdicts") -> str:
+    from train.report.page import number
+
+    shares = {"accuracy": at.accuracy, "precision": at.precision, "recall": at.recall, "F1": at.f1}
+    return f"{at.threshold:.4g}: " + ", ".join(f"{name} {number(value)}" for name, value in shares.items())

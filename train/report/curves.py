@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
@@ -49,25 +50,33 @@ def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
     return render(draw, key="pr", title="Precision-recall curve", reading=reading, size=(5.4, 4.8))
 
 
-def confusion(at: Verdicts) -> Plate:
-    """What was called what, at the bundle's threshold."""
+def confusion(at: Verdicts, best: Verdicts | None) -> Plate:
+    """What was called what, at the bundle's threshold, and at the best compromise, marked as what it is."""
+    of = {f"the bundle's threshold, {at.threshold:.4g}": at}
+    if best is not None:
+        of[f"best compromise, {best.threshold:.4g}\n(chosen on test labels)"] = best
 
     def draw(figure: Figure) -> None:
-        (axes,) = row(figure, 1)
-        counts = np.array(((at.true_negatives, at.false_positives), (at.false_negatives, at.true_positives)))
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (line, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[line, column] > 0.5 else "black"
-            text = f"{count}\n{shares[line, column]:.1%}"
-            axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=13)
-        axes.set_xticks((0, 1), ("normal", "anomalous"))
-        axes.set_yticks((0, 1), ("normal", "anomalous"), rotation=90, va="center")
-        axes.set(xlabel="called", ylabel="in truth")
-        axes.grid(False)
+        for axes, (title, verdicts) in zip(row(figure, len(of)), of.items(), strict=True):
+            _draw_confusion(axes, verdicts)
+            axes.set_title(title)
 
     reading = "Upper right are false alarms, lower left missed faults; the percentages are shares of each row."
-    return render(draw, key="confusion", title="Confusion matrix", reading=reading, size=(4.2, 3.8))
+    return render(draw, key="confusion", title="Confusion matrix", reading=reading, size=(4.2 * len(of), 4.0))
+
+
+def _draw_confusion(axes: Axes, at: Verdicts) -> None:
+    counts = np.array(((at.true_negatives, at.false_positives), (at.false_negatives, at.true_positives)))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (line, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[line, column] > 0.5 else "black"
+        text = f"{count}\n{shares[line, column]:.1%}"
+        axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=13)
+    axes.set_xticks((0, 1), ("normal", "anomalous"))
+    axes.set_yticks((0, 1), ("normal", "anomalous"), rotation=90, va="center")
+    axes.set(xlabel="called", ylabel="in truth")
+    axes.grid(False)
 
 
 def group_figure(groups: Sequence[Group]) -> Plate:

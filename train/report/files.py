@@ -16,7 +16,7 @@ from train.report.results import Results
 
 KIND = "stethos-evaluation"
 _FILE_HEAD = (
-    *("file", "label", "machine", "id", "section", "domain", "part", "role", "start_s", "duration_s"),
+    *("file", "label", "machine", "id", "section", "domain", "part", "role", "start_s", "stop_s", "duration_s"),
     *(
         "score",
         "threshold",
@@ -44,7 +44,13 @@ def tables(evaluation: Evaluation, results: Results) -> dict[str, bytes]:
     groups = [_flat(dataclasses.asdict(group)) for group in results.groups.groups]
     group_head = tuple(groups[0]) if groups else ("kind", "name")
     return {
-        "files.csv": to_csv(_FILE_HEAD, [_file_row(one, evaluation.threshold, segment_threshold) for one in evaluation.scores]),
+        "files.csv": to_csv(
+            (*_FILE_HEAD, *(f"component_{part.name}" for part in results.parts)),
+            [
+                (*_file_row(one, evaluation.threshold, segment_threshold), *(one.components or (None,) * len(results.parts)))
+                for one in evaluation.scores
+            ],
+        ),
         "segments.csv": to_csv(
             ("file", "end_s", "score", "ratio"),
             [(one.name, round(end_s, 3), score, score / segment_threshold) for one, end_s, score in every],
@@ -69,7 +75,7 @@ def metrics_json(evaluation: Evaluation, results: Results) -> dict[str, Any]:
             "name": evaluation.dataset.root.resolve().name,
             "layout": evaluation.dataset.layout,
             "sha256": evaluation.data_sha256,
-            "n_clips": len(evaluation.scores),
+            "n_clips": len(evaluation.clips),
             "n_test_normal": results.at.n_normal,
             "n_test_anomaly": results.at.n_anomaly,
             "n_training": len(evaluation.untested("training")),
@@ -86,6 +92,7 @@ def metrics_json(evaluation: Evaluation, results: Results) -> dict[str, Any]:
         "groups": [dataclasses.asdict(group) for group in results.groups.groups],
         "harmonic_mean": results.groups.harmonic_mean,
         "segments_over_threshold": {label: {"over": n, "of": of} for label, (n, of) in results.segments_over.items()},
+        "components": [dataclasses.asdict(part) for part in results.parts],
         "model": {"bytes": cost.n_bytes, "macs_per_window": cost.macs, "microseconds_per_window": cost.microseconds},
         "float": None if against is None else dataclasses.asdict(against),
         "code": results.code,
@@ -113,7 +120,8 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
 def _file_row(one: ClipScore, threshold: float, segment_threshold: float) -> Sequence[Any]:
     clip = one.clip
     named = (clip.label, clip.machine, clip.id, clip.section, clip.domain, clip.part)
-    about = (one.name, *named, one.role, one.start_s, one.duration_s)
+    stop_s = one.stop_s if math.isfinite(one.stop_s) else None
+    about = (one.name, *named, one.role, one.start_s, stop_s, one.duration_s)
     scores = [score for _, score in one.segments]
     over = sum(score >= segment_threshold for score in scores)
     of_segments = (len(scores), over, max(scores, default=None), one.problem)

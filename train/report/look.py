@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.core.arrays import F32, F64
+from monitor.core.arrays import F32, F64, Bool
 from monitor.core.block import Block
 from monitor.core.frames import stream_frames
 from monitor.core.scorer import TickScore, score_stream
@@ -30,6 +30,7 @@ class Look:
     frames: F32
     target: F32
     predicted: F32
+    scored: Bool  # (k,): the windows that count; the others lie in ticks that are silent, clipped, …
     frame_s: float
     window_s: float  # from one window to the next
     limits_hz: F64  # (n_bands + 1,): band i lies between limits i and i + 1
@@ -54,6 +55,8 @@ def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, 
     runs = sliding_window_view(frames.reshape(-1), n_frames * n_bands)[:: n_bands * spec.window.hop_frames]
     inputs, targets = (frame_columns(which, n_bands=n_bands, of=n_frames) for which in (spec.input_frames, spec.target_frames))
     shape = (len(runs), len(spec.target_frames), n_bands)
+    ticks = score_stream(evaluation.bundle.scorer(), [block])
+    counts = np.concatenate([np.full((tick.stop - tick.start) // front_end.hop_length, tick.reason is None) for tick in ticks])
     return Look(
         score=score,
         rate_hz=front_end.sample_rate_hz,
@@ -61,10 +64,11 @@ def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, 
         frames=frames,
         target=np.ascontiguousarray(runs[:, targets]).reshape(shape),
         predicted=_predict(model, runs[:, inputs], n_rows).reshape(shape),
+        scored=np.asarray(sliding_window_view(counts, n_frames)[:: spec.window.hop_frames].all(axis=-1)),
         frame_s=front_end.hop_length / front_end.sample_rate_hz,
         window_s=spec.window.hop_frames * front_end.hop_length / front_end.sample_rate_hz,
         limits_hz=front_end.band_limits_hz(),
-        ticks=tuple(score_stream(evaluation.bundle.scorer(), [block])),
+        ticks=tuple(ticks),
     )
 
 
@@ -74,9 +78,10 @@ def typical(clips: tuple[ClipScore, ...]) -> ClipScore | None:
     return ranked[len(ranked) // 2] if ranked else None
 
 
-def band_errors(look: Look) -> F64:
-    """Mean absolute error (n_bands,), dB, of a clip in each band."""
-    return np.asarray(look.errors.mean(axis=(0, 1), dtype=np.float64))
+def band_errors(look: Look) -> F64 | None:
+    """Mean absolute error (n_bands,), dB, of a clip in each band, over the windows that are scored; None where none is."""
+    errors = look.errors[look.scored]
+    return np.asarray(errors.mean(axis=(0, 1), dtype=np.float64)) if len(errors) else None
 
 
 def _predict(model: TFLiteModel, windows: F32, n_rows: int) -> F32:

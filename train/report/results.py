@@ -9,7 +9,8 @@ from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import Manifest
 from monitor.core.arrays import F64, Bool
 from train import metrics
-from train.evaluate import ClipScore, Evaluation, labels_and_scores
+from train.datasets.clip import Label
+from train.evaluate import ClipScore, Evaluation, Role, labels_and_scores
 from train.metrics import Interval, Verdicts
 from train.report.groups import Groups, group_metrics
 from train.report.layers import Layer, microseconds_a_window, read_layers
@@ -26,13 +27,28 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class AgainstFloat:
-    """The shipped model against the float32 one, on the test clips."""
+    """The float32 model against the shipped one, on the same segments: held-out ones, and for the areas anomalous ones, too."""
 
+    segments: Role  # of which clips the normal ones are: held out, or where the data set holds none of these, what was tested
+    n_normal: int
+    n_anomaly: int
     n_bytes: int
     auc: float | None
+    auc_shipped: float | None
     pauc: float | None
-    rank_correlation: float | None
-    inflation: float  # mean over clips of score / float score - 1
+    pauc_shipped: float | None
+    rank_correlation: float | None  # over the normal segments, as is the next
+    inflation: float  # mean of score / float score - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one component of the score does by itself: its mean multiple of what it typically is, and its AUC."""
+
+    name: str
+    normal: float | None
+    anomaly: float | None
+    auc: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +76,7 @@ class Results:
     average_precision: Area
     groups: Groups
     segments_over: dict[str, tuple[int, int]]  # label: segments at or over the threshold, all segments
+    parts: tuple[Part, ...]  # of a score that is a mean of several
     against_float: AgainstFloat | None
     cost: Cost
     code: str
@@ -82,6 +99,7 @@ def compute_results(evaluation: Evaluation, *, n_resamples: int, commit: str | N
         average_precision=_area(metrics.average_precision, anomaly, scores, n_resamples),
         groups=group_metrics(evaluation.test, threshold=evaluation.threshold, n_resamples=n_resamples),
         segments_over=_segments_over(evaluation),
+        parts=_parts(evaluation),
         against_float=_against_float(evaluation),
         cost=_cost(evaluation),
         code=code_version(commit),
@@ -116,18 +134,58 @@ def _segments_over(evaluation: Evaluation) -> dict[str, tuple[int, int]]:
     return found
 
 
+def _parts(evaluation: Evaluation) -> tuple[Part, ...]:
+    clips = [one for one in evaluation.test if one.components]
+    if not clips:
+        return ()
+    anomaly = np.array([one.clip.label == "anomaly" for one in clips])
+    ratios = np.array([one.components for one in clips], np.float64)
+
+    def mean(column: F64) -> float | None:
+        return float(column.mean()) if len(column) else None
+
+    return tuple(
+        Part(name=name, normal=mean(column[~anomaly]), anomaly=mean(column[anomaly]), auc=metrics.auc(anomaly, column))
+        for name, column in zip(evaluation.bundle.manifest.detector.components, ratios.T, strict=True)
+    )
+
+
+def float_pairs(evaluation: Evaluation) -> tuple[Role, dict[Label, F64]]:
+    """Scores (n, 2) of segments on the float32 and on the shipped model, by label, and of which clips the normal ones are."""
+    held_out = [one for one in evaluation.scores if one.role == "held out" and one.score is not None]
+    normal = held_out or evaluation.labelled("normal")
+    role: Role = normal[0].role if normal else "test"
+    return role, {"normal": _pairs(normal), "anomaly": _pairs(evaluation.labelled("anomaly"))}
+
+
+def _pairs(clips: Sequence[ClipScore]) -> F64:
+    """Of a clip that is too short for a segment, its whole score."""
+    found: list[tuple[float | None, float | None]] = []
+    for one in clips:
+        shipped = [score for _, score in one.segments]
+        found += zip(one.float_segments, shipped, strict=True) if one.float_segments else [(one.float_score, one.score)]
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
 def _against_float(evaluation: Evaluation) -> AgainstFloat | None:
-    pairs: Sequence[ClipScore] = [one for one in evaluation.test if one.float_score is not None]
-    if evaluation.float_model is None or not pairs:
+    if evaluation.float_model is None:
         return None
-    anomaly, shipped = labels_and_scores(pairs)
-    floating = np.array([one.float_score for one in pairs], np.float64)
+    role, pairs = float_pairs(evaluation)
+    normal, abnormal = pairs["normal"], pairs["anomaly"]
+    judged = normal if len(normal) else abnormal
+    anomaly = np.repeat([False, True], (len(normal), len(abnormal)))
+    floating, shipped = np.concatenate((normal, abnormal)).T
     return AgainstFloat(
+        segments=role,
+        n_normal=len(normal),
+        n_anomaly=len(abnormal),
         n_bytes=len(evaluation.float_model),
         auc=metrics.auc(anomaly, floating),
+        auc_shipped=metrics.auc(anomaly, shipped),
         pauc=metrics.partial_auc(anomaly, floating),
-        rank_correlation=metrics.rank_correlation(shipped, floating),
-        inflation=float(np.mean(shipped / floating)) - 1.0,
+        pauc_shipped=metrics.partial_auc(anomaly, shipped),
+        rank_correlation=metrics.rank_correlation(judged[:, 1], judged[:, 0]),
+        inflation=float(np.mean(judged[:, 1] / judged[:, 0])) - 1.0,
     )
 
 

@@ -1,6 +1,6 @@
 """Figures of scores: histograms, scatter, errors against thresholds, score over time, float against int8."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from monitor.core.arrays import F64
+from train.datasets.clip import Label
 from train.evaluate import ClipScore, Evaluation
 from train.metrics import Verdicts
 from train.report.look import Look
@@ -21,40 +22,82 @@ _WIDE = 5.0  # a larger ratio of scores is drawn on a logarithmic axis
 
 def histograms(evaluation: Evaluation, unit: str) -> Plate:
     """Scores of training, held-out, normal, anomalous and all clips, with the threshold."""
-    of = {
-        "training": _scores(evaluation.untested("training")),
-        "held out": _scores(evaluation.untested("held out")),
-        "normal": _scores(evaluation.labelled("normal")),
-        "anomaly": _scores(evaluation.labelled("anomaly")),
+    reading = (
+        "The further the orange bars lie to the right of the dashed threshold and the blue ones to its left, the better."
+        if evaluation.labelled("anomaly")
+        else "Normal clips should lie to the left of the dashed threshold: what lies to its right is a false alarm."
+    )
+    title = "Histograms of the error"
+    return _histograms(
+        evaluation,
+        lambda one: [one.score or 0.0],
+        evaluation.threshold,
+        unit,
+        "clips",
+        key="histograms",
+        title=title,
+        reading=reading,
+    )
+
+
+def segment_histograms(evaluation: Evaluation, unit: str) -> Plate | None:
+    """The same of segments, on which the device decides; None where no clip is long enough for one."""
+    if not any(one.segments for one in evaluation.scores):
+        return None
+    reading = (
+        "The same for segments, each about as long as a clip, which is what the device decides on once a second: a few "
+        "normal ones may lie to the right of the line, as it takes many in a row to raise an alarm."
+    )
+    threshold = float(evaluation.bundle.manifest.calibration.threshold)
+    return _histograms(
+        evaluation,
+        lambda one: [score for _, score in one.segments],
+        threshold,
+        unit,
+        "segments",
+        key="segments",
+        title="Histograms of the segments' error",
+        reading=reading,
+    )
+
+
+def _histograms(
+    evaluation: Evaluation,
+    scores_of: Callable[[ClipScore], Sequence[float]],
+    threshold: float,
+    unit: str,
+    counted: str,
+    **named: str,
+) -> Plate:
+    clips = {
+        "training": evaluation.untested("training"),
+        "held out": evaluation.untested("held out"),
+        "normal": evaluation.labelled("normal"),
+        "anomaly": evaluation.labelled("anomaly"),
     }
-    of = {name: scores for name, scores in of.items() if len(scores)}
+    scores = {name: np.array([score for one in some for score in scores_of(one)], np.float64) for name, some in clips.items()}
+    of = {name: values for name, values in scores.items() if len(values)}
 
     def draw(figure: Figure) -> None:
-        edges = _edges(np.concatenate(list(of.values())), evaluation.threshold)
+        edges = _edges(np.concatenate(list(of.values())), threshold)
         all_axes = row(figure, 2, n_rows=(len(of) + 2) // 2, sharex=True)
-        for axes, (name, scores) in zip(all_axes, of.items(), strict=False):
-            axes.hist(scores, list(edges), color=COLOURS[name], alpha=0.8)
-            axes.set_title(f"{NAMES[name]}: {len(scores)} clips")
+        for axes, (name, values) in zip(all_axes, of.items(), strict=False):
+            axes.hist(values, list(edges), color=COLOURS[name], alpha=0.8)
+            axes.set_title(f"{NAMES[name]}: {len(values)} {counted}")
         together = all_axes[len(of)]
-        for name, scores in of.items():
-            together.hist(scores, list(edges), color=COLOURS[name], alpha=0.55, label=NAMES[name])
+        for name, values in of.items():
+            together.hist(values, list(edges), color=COLOURS[name], alpha=0.55, label=NAMES[name])
         together.set_title("all")
         for axes in all_axes[: len(of) + 1]:
-            draw_threshold(axes, evaluation.threshold, vertical=True)
-            axes.set_ylabel("clips")
+            draw_threshold(axes, threshold, vertical=True)
+            axes.set_ylabel(counted)
             axes.tick_params(labelbottom=True)
             _score_axis(axes, edges, unit)
         together.legend()
         for axes in all_axes[len(of) + 1 :]:
             axes.remove()
 
-    reading = (
-        "The further the orange bars lie to the right of the dashed threshold and the blue ones to its left, the better."
-        if "anomaly" in of
-        else "Normal clips should lie to the left of the dashed threshold: what lies to its right is a false alarm."
-    )
-    size = (9.5, 2.6 * ((len(of) + 2) // 2))
-    return render(draw, key="histograms", title="Histograms of the error", reading=reading, size=size)
+    return render(draw, size=(9.5, 2.6 * ((len(of) + 2) // 2)), **named)
 
 
 def scatter(evaluation: Evaluation, unit: str) -> Plate:
@@ -139,16 +182,22 @@ def over_time(look: Look, *, threshold: float, unit: str) -> Plate:
     return render(draw, key="time", title="Score over time", reading=reading)
 
 
-def float_figure(evaluation: Evaluation, unit: str) -> Plate:
-    """Score on the float32 model against that on the int8 model."""
+def float_figure(pairs: Mapping[Label, F64], unit: str) -> Plate:
+    """Score on the float32 model against that on the shipped one, of segments' pairs (n, 2) by label."""
 
     def draw(figure: Figure) -> None:
         (axes,) = row(figure, 1)
-        for label in ("normal", "anomaly"):
-            pairs = [(one.float_score, one.score) for one in evaluation.labelled(label) if one.float_score is not None]
-            if pairs:
-                x, y = zip(*pairs, strict=True)
-                axes.scatter(x, y, s=18, color=COLOURS[label], alpha=0.7, linewidths=0, label=NAMES[label])
+        for label, values in pairs.items():
+            if len(values):
+                axes.scatter(
+                    values[:, 0],
+                    values[:, 1],
+                    s=12,
+                    color=COLOURS[label],
+                    alpha=0.5,
+                    linewidths=0,
+                    label=f"{NAMES[label]} segments",
+                )
         low, high = axes.get_xlim()
         axes.plot((low, high), (low, high), color=QUIET, linewidth=1.0, label="the same")
         axes.set(xlabel=f"float32: {unit}", ylabel=f"as shipped: {unit}")

@@ -20,6 +20,7 @@ from train.report.tables import (
     float_items,
     group_items,
     model_items,
+    part_items,
     provenance_table,
     threshold_table,
     verdict_table,
@@ -45,15 +46,13 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
             "What the model makes of it",
             [reconstruction.reconstructions(looks), reconstruction.zooms(looks), _bands(evaluation)],
         ),
-        Section(
-            "scores", "Scores", [scores.histograms(evaluation, unit), scores.scatter(evaluation, unit), _over_time(evaluation)]
-        ),
+        Section("scores", "Scores", _scores(evaluation, unit)),
         Section(
             "thresholds",
             "Thresholds",
             [scores.sweep_figure(results.swept, at, results.best, unit), threshold_table(results)],
         ),
-        Section("verdicts", "Verdicts at the bundle's threshold", [curves.confusion(at), verdict_table(results)]),
+        Section("verdicts", "Verdicts at the bundle's threshold", [curves.confusion(at, results.best), verdict_table(results)]),
         Section(
             "areas",
             "Areas under curves",
@@ -61,6 +60,7 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
             if both
             else [Note(f"No ROC and precision-recall curves and no areas: they need clips of both kinds, {only_kind(at)}.")],
         ),
+        Section("components", "What the score is made of", part_items(results)),
         Section("groups", "Machines, ids, sections and domains", group_items(results.groups)),
         Section("model", "Model", model_items(results)),
         Section("float", "Float against int8", float_items(evaluation, results, unit)),
@@ -87,6 +87,12 @@ def _training(folder: Path) -> list[Item]:
     return [curves.losses(history)] if history else [Note("The bundle holds no loss curves.")]
 
 
+def _scores(evaluation: Evaluation, unit: str) -> list[Item]:
+    of_segments = scores.segment_histograms(evaluation, unit)
+    of_clips = [scores.histograms(evaluation, unit), *([of_segments] if of_segments is not None else [])]
+    return [*of_clips, scores.scatter(evaluation, unit), _over_time(evaluation)]
+
+
 def _bands(evaluation: Evaluation) -> Item:
     _, model, n_rows = shipped_model(evaluation)
     errors: list[F64] = []
@@ -94,7 +100,7 @@ def _bands(evaluation: Evaluation) -> Item:
         clips = evaluation.labelled(label)
         some = clips[:: max(1, -(-len(clips) // _BAND_CLIPS))]
         looks = (close_look(one, evaluation, model, n_rows=n_rows, max_s=_BAND_S) for one in some)
-        errors.append(np.array([band_errors(look) for look in looks], np.float64))
+        errors.append(np.array([found for look in looks if (found := band_errors(look)) is not None], np.float64))
     normal, anomaly = errors
     return reconstruction.band_error_figure(normal, anomaly, evaluation.bundle.manifest.front_end.band_limits_hz())
 

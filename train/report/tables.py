@@ -1,5 +1,6 @@
 """The tables of a report."""
 
+import math
 from itertools import groupby
 
 from train.evaluate import ClipScore, Evaluation
@@ -8,9 +9,14 @@ from train.metrics import Interval, Verdicts
 from train.report import curves, scores
 from train.report.groups import Group, Groups
 from train.report.page import Item, Note, Table, number
-from train.report.results import Results
+from train.report.results import Results, float_pairs
 
 _SHOWN_FILES = 50
+_FROM = {
+    "held out": "held out from training",
+    "test": "of the tested clips: none were held out",
+    "training": "of training clips: there are no others",
+}
 
 
 def threshold_table(results: Results) -> Item:
@@ -114,14 +120,39 @@ def float_items(evaluation: Evaluation, results: Results, unit: str) -> list[Ite
         return [Note("The bundle holds no float32 model to compare with.")]
     rows = [
         ("size, bytes", f"{against.n_bytes:,}", f"{results.cost.n_bytes:,}"),
-        ("AUC", number(against.auc, digits=4), number(results.auc.value, digits=4)),
-        ("pAUC", number(against.pauc, digits=4), number(results.pauc.value, digits=4)),
+        ("AUC of segments", number(against.auc, digits=4), number(against.auc_shipped, digits=4)),
+        ("pAUC of segments", number(against.pauc, digits=4), number(against.pauc_shipped, digits=4)),
     ]
+    of = f"the same {against.n_normal} normal segments ({_FROM[against.segments]})" if against.n_normal else "anomalous segments"
+    areas = f" For the areas {against.n_anomaly} anomalous segments stand against them." if against.auc is not None else ""
     said = (
-        f"Scores on the shipped model are {against.inflation:+.2%} off those on the float32 one on average; "
-        f"their rank correlation (Spearman) is {number(against.rank_correlation, digits=4)}."
+        f"On {of} scores of the shipped model are {against.inflation:+.2%} off those of the float32 one on average; "
+        f"their rank correlation (Spearman) is {number(against.rank_correlation, digits=4)}.{areas}"
     )
-    return [Note(said), Table(head=("", "float32", "as shipped"), rows=rows), scores.float_figure(evaluation, unit)]
+    figure = scores.float_figure(float_pairs(evaluation)[1], unit)
+    return [Note(said), Table(head=("", "float32", "as shipped"), rows=rows), figure]
+
+
+def part_items(results: Results) -> list[Item]:
+    """What each component of the score contributes; nothing where the score is one number."""
+    if not results.parts:
+        return []
+    rows = [(part.name, number(part.normal), number(part.anomaly), number(part.auc)) for part in results.parts]
+    whole = ("score: their mean", *(_mean(results, anomaly=which) for which in (False, True)), number(results.auc.value))
+    said = (
+        "The score is the mean of these components, each as a multiple of what it typically is on held-out normal sound: about "
+        "1 where all is well. The larger a component grows on anomalous clips, the more it contributes to finding them; its AUC "
+        "says how well it would tell them by itself. Those of every clip are in files.csv."
+    )
+    return [
+        Note(said),
+        Table(head=("component", "normal clips, mean", "anomalous clips, mean", "AUC by itself"), rows=[*rows, whole]),
+    ]
+
+
+def _mean(results: Results, *, anomaly: bool) -> str:
+    some = results.scores[results.anomaly == anomaly]
+    return number(float(some.mean()) if len(some) else None)
 
 
 def file_items(evaluation: Evaluation) -> list[Item]:
@@ -136,7 +167,7 @@ def file_items(evaluation: Evaluation) -> list[Item]:
     ranked = sorted(evaluation.scores, key=first)
     rows = [
         (
-            one.name + (f" (from {one.start_s:g} s on)" if one.start_s else ""),
+            one.name + _part_of(one),
             one.clip.label,
             number(one.score),
             number(one.score / evaluation.threshold),
@@ -151,6 +182,12 @@ def file_items(evaluation: Evaluation) -> list[Item]:
         "threshold. All are in files.csv, their segments in segments.csv."
     )
     return [Note(said), Table(head=("file", "in truth", "score", "score / threshold", "called"), rows=rows)]
+
+
+def _part_of(one: ClipScore) -> str:
+    if one.start_s:
+        return f" (from {one.start_s:g} s on)"
+    return f" (up to {one.stop_s:g} s)" if math.isfinite(one.stop_s) else ""
 
 
 def _verdict(one: ClipScore, threshold: float) -> str:
@@ -172,7 +209,7 @@ def provenance_table(evaluation: Evaluation, results: Results) -> Item:
         ("trained on data with SHA-256", provenance.dataset_sha256 or "-"),
         ("threshold", f"{evaluation.threshold:.6g} ({manifest.calibration.method})"),
         *((("what the threshold promises", statement),) if (statement := manifest.calibration.statement) else ()),
-        ("evaluated data set", f"{dataset.root.resolve().name} ({dataset.layout}, {len(evaluation.scores)} clips)"),
+        ("evaluated data set", f"{dataset.root.resolve().name} ({dataset.layout}, {len(evaluation.clips)} clips)"),
         ("its SHA-256", evaluation.data_sha256),
         ("left out of training", _left_out(provenance.metrics.get("left_out_s"))),
         ("channel", "mean of all" if evaluation.channel is None else str(evaluation.channel)),

@@ -48,5 +48,13 @@ class Detector:
 
     def fuse(self, scores: Sequence[float]) -> float:
         """The score from each component's raw number."""
-        ratios = [score / typical for score, typical in zip(scores, self._typical, strict=True)]
+        ratios = self._ratios(scores)
         return sum(ratios) / len(ratios)
+
+    def component_ratios(self, sums: F64) -> tuple[float, ...] | None:
+        """Each component's number as a multiple of what it typically is; None when there is too little to score."""
+        scores = self.component_scores(sums)
+        return None if scores is None else tuple(self._ratios(scores))
+
+    def _ratios(self, scores: Sequence[float]) -> list[float]:
+        return [score / typical for score, typical in zip(scores, self._typical, strict=True)]
