@@ -1,5 +1,6 @@
 """Make a bundle of a TFLite model that was trained elsewhere."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.bundle.bundle import make_scorer
@@ -10,20 +11,43 @@ from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
 from monitor.core.golden import golden_score
-from monitor.core.scorer import Scorer
-from monitor.core.thresholds import HeldOut
+from train.bandwidth import warn_of_low_rates
 from train.calibrate import expected_spectrum, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
-from train.datasets import pieces, read_dataset
+from train.datasets import Piece, load_split, pieces, read_dataset, split_pieces
 from train.manifest import detector_part, make_manifest, versions
 from train.recipe import PLAIN, Recipe
 
 
+@dataclass(frozen=True)
+class NormalSound:
+    """The data set that a threshold is set on: all its normal clips, or those that the lists in `split` hold out."""
+
+    dataset: Path
+    layout: str | None = None
+    channel: int | None = None
+    split: Path | None = None
+
+    def pieces(self, *, sample_rate_hz: int) -> list[Piece]:
+        """What to listen to."""
+        data = read_dataset(self.dataset, layout=self.layout)
+        if self.split is not None:
+            return split_pieces(load_split(self.split, data), sample_rate_hz=sample_rate_hz, channel=self.channel)[1]
+        return pieces(data.labelled("normal"), sample_rate_hz=sample_rate_hz, channel=self.channel)
+
+
 def import_model(
-    path: Path, recipe: Recipe, out: Path, *, recipe_name: str, threshold: float | None, dataset: Path | None, method: Method
+    path: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    recipe_name: str,
+    threshold: float | None,
+    normal: NormalSound | None,
+    method: Method,
 ) -> Manifest:
-    """Write the bundle `out` around a model; its threshold is given, or set on a data set of normal sound."""
+    """Write the bundle `out` around a model; its threshold is given, or set on normal sound."""
     name = bundle_name(out)
     try:
         model = path.read_bytes()
@@ -32,11 +56,13 @@ def import_model(
     spec = recipe.scorer_spec
     scorer = make_scorer(model, spec=spec, layout=recipe.layout, detector=Detector([Reconstruction(recipe.training.loss)]))
     statistics, rule = None, recipe.rule(clear_ratio=Rule().clear_ratio)
-    if dataset is not None:
-        normal = _score_folder(scorer, dataset)
-        found = calibrate(normal, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method)
+    if normal is not None:
+        heard = normal.pieces(sample_rate_hz=spec.front_end.sample_rate_hz)
+        warn_of_low_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
+        held_out = score_pieces(scorer, heard)
+        found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method)
         calibration, rule = found.manifest_part(), recipe.rule(clear_ratio=found.clear_ratio)
-        statistics = write_statistics(expected_spectrum(normal.mean_frames.mean(axis=0), normal))
+        statistics = write_statistics(expected_spectrum(held_out.mean_frames.mean(axis=0), held_out))
     else:
         given = {"method": "given", "threshold": threshold, "file_threshold": threshold}
         calibration = {**given, "n_segments": 0, "n_recordings": 0, "hours": 0.0}
@@ -54,8 +80,3 @@ def import_model(
     files = {MODEL: model} if statistics is None else {MODEL: model, STATISTICS: statistics}
     write_bundle(out, files, manifest)
     return manifest
-
-
-def _score_folder(scorer: Scorer, dataset: Path) -> HeldOut:
-    normal = read_dataset(dataset).labelled("normal")
-    return score_pieces(scorer, pieces(normal, sample_rate_hz=scorer.spec.front_end.sample_rate_hz))

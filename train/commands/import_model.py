@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from monitor.core.errors import UsageError
-from train.commands.arguments import Commands, positive
+from train.commands.arguments import Commands, add_dataset_options, positive
 
 
 def add(commands: Commands) -> None:
@@ -19,16 +19,18 @@ def add(commands: Commands) -> None:
     imported.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
     threshold = imported.add_mutually_exclusive_group(required=True)
     threshold.add_argument("--threshold", type=positive, metavar="SCORE", help="a score from which on a segment is abnormal")
-    threshold.add_argument("--calibrate-on", type=Path, metavar="DATASET", help="set it on DATASET/normal/")
+    threshold.add_argument("--calibrate-on", type=Path, metavar="DATASET", help="set it on the normal sound of DATASET")
+    add_dataset_options(imported, split="set it on held_out.txt alone (default: on all normal sound)")
     imported.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     imported.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.threshold is not None and arguments.sigma is not None:
-        raise UsageError("--sigma goes with --calibrate-on, got --threshold, which leaves nothing to set")
+    of_sound = [name for name in ("sigma", "layout", "channel", "split") if getattr(arguments, name) is not None]
+    if arguments.threshold is not None and of_sound:
+        raise UsageError(f"--{of_sound[0]} goes with --calibrate-on, got --threshold, which leaves nothing to set")
 
-    from train.import_model import import_model
+    from train.import_model import NormalSound, import_model
     from train.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe)
@@ -38,7 +40,9 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.out,
         recipe_name=Path(arguments.recipe).stem,
         threshold=arguments.threshold,
-        dataset=arguments.calibrate_on,
+        normal=None
+        if arguments.calibrate_on is None
+        else NormalSound(arguments.calibrate_on, layout=arguments.layout, channel=arguments.channel, split=arguments.split),
         method=recipe.method(k=arguments.sigma),
     )
     print(
