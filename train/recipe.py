@@ -66,6 +66,7 @@ class TrainingPart(_Part):
     batch_size: Count
     epochs: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # where the command gives none
     split_by: Literal["recording", "file"] = "recording"
     validate_on: Literal["held_out", "test"] = "held_out"
     early_stopping: EarlyStopping | None = None

@@ -10,6 +10,7 @@ from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from tests.replay.command import monitor
 from train.cli import main as train
+from train.datasets import read_dataset, split_dataset
 from train.recipe import RECIPES, load_recipe
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -99,6 +100,20 @@ def test_as_published_is_the_write_up_with_its_leaks_named() -> None:
     assert recipe.training.split_by == "file"
     assert len(recipe.leaks) == 3
     assert load_recipe("toyadmos-fft").leaks == ()
+
+
+def test_the_write_up_on_mimii_has_its_seed_without_a_flag(sounds: Path, tmp_path: Path) -> None:
+    """And its split: a fifth of the normal clips is tested with every anomalous one."""
+    recipe = quick("mimii-mel", tmp_path, epochs=1)
+    common = ["fit", str(sounds), "--recipe", str(recipe), "--out"]
+    assert train([*common, str(tmp_path / "published")]) == 0
+    assert train([*common, str(tmp_path / "other"), "--seed", "0"]) == 0
+    assert [read_manifest(tmp_path / name).provenance.seed for name in ("published", "other")] == [42, 0]
+    lists = [(tmp_path / "published/report/split" / f"{name}.txt").read_text() for name in ("train", "held_out", "test")]
+    split = split_dataset(read_dataset(sounds), held_out=0.2, seed=42)
+    assert lists[2].splitlines() == [clip.path.relative_to(sounds).as_posix() for clip in split.test]
+    assert sum(line.startswith("normal/") for line in lists[2].splitlines()) == round(0.2 * 8)
+    assert lists[2].count("anomaly/") == 3
 
 
 def test_as_published_runs_on_shorter_clips(sounds: Path, tmp_path: Path) -> None:

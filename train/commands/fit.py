@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     fit.add_argument("--recipe", required=True, metavar="NAME", help="a shipped recipe (train/recipes/) or a YAML file")
     fit.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
     fit.add_argument("--as-published", action="store_true", help="the write-up's own procedure, each leak marked")
-    fit.add_argument("--seed", type=seed, default=0, help="of split, weights and order (default 0)")
+    fit.add_argument("--seed", type=seed, help="of split, weights and order (default: the recipe's, else 0)")
     fit.add_argument("--method", choices=METHODS, help="of setting the threshold, docs/calibration.md (default: the recipe's)")
     fit.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     add_dataset_options(fit, split="use these lists again (a bundle's report/split; default: drawn by the seed)")
@@ -37,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
     choices = Choices(
         recipe_name=Path(arguments.recipe).stem + (" as published" if arguments.as_published else ""),
-        seed=arguments.seed,
+        seed=recipe.training.seed if arguments.seed is None else arguments.seed,
         method=recipe.method(name=arguments.method, k=arguments.sigma),
         channel=arguments.channel,
         layout=arguments.layout,
