@@ -29,7 +29,7 @@ from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import fit_network, representative_windows
 from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
-from train.preflight import check_sound
+from train.preflight import check_held_out, check_sound
 from train.recipe import Recipe
 from train.statistics import measure_pieces
 
@@ -56,6 +56,8 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
     warn_of_low_rates([one.rate_hz for one in heard], recipe.front_end)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
+    if recipe.calibration.part == "held_out":
+        check_held_out(held_out, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     windows, validation = _windows(frames, recipe), _windows(watched, recipe)
     if not len(windows):

@@ -1,12 +1,14 @@
 """Before an hour of training: is the sound sound?"""
 
+import math
 from collections.abc import Sequence
 
 from monitor.core.errors import SourceError
-from train.datasets import Clip
+from train.datasets import Clip, Piece
 from train.datasets.survey import Heard, survey
 
 MOST_CLIPPED = 0.1  # of a recording
+_MIN_SEGMENTS = 2  # one alone has no spread
 
 
 def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
@@ -17,6 +19,21 @@ def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
         more = f" (and {len(problems) - 1} more; see train inspect)" if len(problems) > 1 else ""
         raise SourceError(f"{problems[0]}{more}")
     return heard
+
+
+def check_held_out(pieces: Sequence[Piece], *, segment_ticks: int, tick_s: float) -> None:
+    """What is held out is long enough to set a threshold on; SourceError says what it gives."""
+    found = 0
+    for piece in pieces:
+        end_s = math.inf if piece.recording.duration_s is None else piece.recording.duration_s
+        ticks = (min(end_s, piece.stop_s) - piece.start_s) / tick_s
+        if 2 * ticks >= segment_ticks:
+            found += 1 if ticks < segment_ticks + 1 else 2
+    if found < _MIN_SEGMENTS:
+        raise SourceError(
+            f"{len(pieces)} held-out recording{'s' * (len(pieces) != 1)} must give at least {_MIN_SEGMENTS} segments of "
+            f"{segment_ticks * tick_s:.1f} s to set a threshold on, got {found}: more or longer recordings are needed"
+        )
 
 
 def _problem(heard: Heard) -> str | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
 import yaml
 
 from monitor.bundle import load_bundle
@@ -50,6 +51,26 @@ def test_a_recipe_trains_and_runs(name: str, sounds: Path, tmp_path: Path) -> No
     scores = [file["score"] for file in monitor("--replay", *clips, "--model", out).files]
     assert len(scores) == 11
     assert min(scores[:3]) > max(scores[3:])  # a failing bearing is no subtle fault
+
+
+def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set/normal").mkdir(parents=True)
+    for clip in sorted((sounds / "normal").glob("*.flac"))[:6]:
+        samples, rate_hz = soundfile.read(clip, frames=10 * 48_000, dtype="float32")
+        soundfile.write(tmp_path / "set/normal" / clip.name, samples, rate_hz)
+    command = ["fit", str(tmp_path / "set"), "--recipe", str(quick("default", tmp_path)), "--out", str(tmp_path / "six")]
+    assert train(command) == 0
+    found = load_bundle(tmp_path / "six").manifest.calibration
+    assert (found.n_recordings, found.n_blocks, found.bound_95_per_week) == (2, 2, None)
+    told = capsys.readouterr().out
+    assert "too short for the rule to be replayed shows no rate of false events" in told
+    assert "a chance of 0.02 a block needs 49 blocks, so the largest score of the 2 counts" in told.lower()
+    for clip in sorted((tmp_path / "set/normal").glob("*"))[:3]:
+        clip.unlink()
+    assert train(command) == 1
+    assert "must give at least 2 segments of 10.2 s to set a threshold on, got 1" in capsys.readouterr().err
 
 
 def test_idnn_never_sees_the_frame_that_it_predicts(sounds: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from train.datasets.clip import Clip, Dataset
 
 Group = tuple[Clip, ...]  # of one recording
 TEST_SHARE = 0.2
+_FEW = 4  # recordings, of which two can be held out: one alone says nothing of how much they differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,9 @@ def split_dataset(
     """Partition recordings, never parts of them, by seed, in each machine, id, section and domain alike.
 
     Anomalies and what the layout calls test are for testing. A data set that has anomalies but no test part gives
-    `test_share` of its normal recordings to the test as well; of what is left, the share `held_out` is held out. Where
-    all of it is one recording, its last clips are drawn; if it is one clip (or its channels), it is cut in time.
+    `test_share` of its normal recordings to the test as well; of what is left, the share `held_out` is held out, of four
+    recordings or more at least two. Where all of it is one recording, its last clips are drawn; if it is one clip (or its
+    channels), it is cut in time.
 
     By `file` every file is drawn alone and from one lot, as published procedures do: parts of a recording may then stand on
     both sides.
@@ -81,7 +83,8 @@ def split_dataset(
     drawn: list[Group] = []
     if tested and all(clip.part != "test" for clip in dataset.clips):
         drawn, groups = _draw(groups, min(len(groups) - 2, max(1, round(test_share * len(groups)))), rng)
-    kept_out, train = _draw(groups, min(len(groups) - 1, max(1, round(held_out * len(groups)))), rng)
+    least = 2 if len(groups) >= _FEW else 1
+    kept_out, train = _draw(groups, min(len(groups) - 1, max(least, round(held_out * len(groups)))), rng)
     return Split(train=_flat(train), held_out=_flat(kept_out), test=_sorted(dataset, tested, _flat(drawn)))
 
 
