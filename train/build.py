@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, wr
 from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Fitted, fit_statistics
 from monitor.core.errors import SourceError
+from monitor.core.fast import Fast, fit_fast
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
 from train.bandwidth import warn_of_low_rates
@@ -74,15 +76,21 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     fitted = _statistics(_scorer(model, recipe, blank), blank, training, judged, recipe)
     scorer = _scorer(model, recipe, fitted.detector(blank))
     normal = score_pieces(scorer, judged)
+    all_normal = (windows, _windows(watched[: len(held_out)], recipe))
+    fast = _fast(all_normal, recipe) if recipe.calibration.fast_path else None
     found = calibrate(
         normal,
         rule=recipe.rule(clear_ratio=Rule().clear_ratio),
         segment_ticks=recipe.segment_ticks,
         tick_s=recipe.tick_s,
         method=choices.method,
+        fast=fast,
     )
     statistics = write_statistics(
-        expected_spectrum(windows.band_statistics()[0], normal), normals=fitted.normals, typical=fitted.typical
+        expected_spectrum(windows.band_statistics()[0], normal),
+        normals=fitted.normals,
+        typical=fitted.typical,
+        fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     manifest = make_manifest(
         name,
@@ -127,6 +135,12 @@ def _statistics(scorer: Scorer, blank: Detector, training: list[Piece], judged: 
         return Fitted({}, ())
     parts = (measure_pieces(scorer, part) for part in (training, judged))
     return fit_statistics(blank, training=next(parts), held_out=next(parts), gain_db=recipe.gain_db)
+
+
+def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
+    """The fast path from all that was heard: it knows nothing of the network, so that nothing need be held out from it."""
+    rows = [windows.lasting_frames(tick_frames=recipe.tick_frames) for windows in heard]
+    return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
 
 
 def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from monitor.core.arrays import F64
+from monitor.core.arrays import F32, F64
 from monitor.core.bands import Expected
 from monitor.core.errors import ConfigError
 from monitor.core.scorer import Scorer, TickScore
@@ -21,9 +21,10 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     segments: list[list[tuple[float, F64]]] = []
     files: list[float] = []
     ticks: list[TickScore] = []
+    lasting: list[F32] = []
     seconds = 0.0
     for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
-        scored = _segments(scorer, piece, ticks)
+        scored = _segments(scorer, piece, ticks, lasting)
         full = [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks]
         segments.append(full or [(score, frame) for score, _, frame in scored[-1:]])
         score = scorer.file_score()
@@ -42,6 +43,7 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
         sequences=sequences,
         tick_scores=np.array([tick.tick_score for tick in ticks], np.float64),
         tick_levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),
+        lasting=np.array(lasting, np.float32).reshape(len(lasting), -1),
     )
 
 
@@ -51,11 +53,13 @@ def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
     return Expected(training_mean_db.astype(np.float32), np.maximum(spread, MIN_SPREAD_DB).astype(np.float32))
 
 
-def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore]) -> list[tuple[float, int, F64]]:
-    """Score, number of ticks and mean frame of each segment of a piece; its valid ticks are added to `ticks`."""
+def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore], lasting: list[F32]) -> list[tuple[float, int, F64]]:
+    """Score, number of ticks and mean frame of each segment of a piece; its valid ticks and lasting frames are added."""
     found = []
     for tick in stream_ticks(scorer, piece):
         ticks += [] if tick.tick_score is None else [tick]
+        frame = None if tick.reason is not None else scorer.lasting_frame()
+        lasting += [] if frame is None else [frame]
         if tick.score is not None:
             found.append((tick.score, tick.n_ticks, scorer.mean_frame()))
     return found

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError, SourceError
+from monitor.core.fast import lasting_frames
 from monitor.core.frames import TickFrames, scorable_frames
 from monitor.core.frontend import FrontEndSpec
 from train.datasets import Piece
 
 MIN_DEVIATION_DB = 0.1
 _ROWS = 8192  # frames summed up at a time
+_TICKS = 256  # looked through at a time
 _STATM = Path("/proc/self/statm")
 _MOST_MAPPED = 384 << 20  # bytes of mapped files that may stay in memory
 _BLOCK_S = 10.0  # read at a time: a clip at once; frames do not depend on it
@@ -127,6 +129,16 @@ class WindowSet:
             mean = mean + apart * share
             n += len(chunk)
         return mean, np.maximum(np.sqrt(squares / n), MIN_DEVIATION_DB)
+
+    def lasting_frames(self, *, tick_frames: int) -> F32:
+        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.core.fast.lasting_frames`)."""
+        rows = []
+        for frames in self._runs:
+            for first in range(0, len(frames), _TICKS * tick_frames):
+                part = frames[first : first + (_TICKS + 1) * tick_frames]  # the last tick is the first of the next part
+                rows.append(lasting_frames(part, tick_frames=tick_frames))
+                self._hand_back()
+        return np.concatenate(rows)
 
     def range(self) -> tuple[float, float]:
         """Smallest and largest value, dB, over all frames."""

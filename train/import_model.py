@@ -10,6 +10,7 @@ from monitor.bundle.write import MODEL, STATISTICS, bundle_name, write_bundle
 from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
+from monitor.core.fast import fit_fast
 from monitor.core.golden import golden_score
 from train.bandwidth import warn_of_low_rates
 from train.calibrate import expected_spectrum, score_pieces
@@ -60,9 +61,14 @@ def import_model(
         heard = normal.pieces(sample_rate_hz=spec.front_end.sample_rate_hz)
         warn_of_low_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
         held_out = score_pieces(scorer, heard)
-        found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method)
+        has_fast = recipe.calibration.fast_path
+        fast = fit_fast(held_out.lasting, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None
+        found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method, fast=fast)
         calibration, rule = found.manifest_part(), recipe.rule(clear_ratio=found.clear_ratio)
-        statistics = write_statistics(expected_spectrum(held_out.mean_frames.mean(axis=0), held_out))
+        statistics = write_statistics(
+            expected_spectrum(held_out.mean_frames.mean(axis=0), held_out),
+            fast_ceiling_db=None if fast is None else fast.ceiling_db,
+        )
     else:
         given = {"method": "given", "threshold": threshold, "file_threshold": threshold}
         calibration = {**given, "n_segments": 0, "n_recordings": 0, "hours": 0.0}

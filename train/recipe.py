@@ -78,8 +78,10 @@ class CalibrationPart(_Part):
     method: MethodName = "default"
     k: Positive
     part: Literal["held_out", "training"] = "held_out"
+    fast_path: bool = False
 
 
+FAST_TICK_S = (0.8, 1.15)  # two must be longer than a bang, two and a half shorter than three seconds
 PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
 
 
@@ -102,6 +104,9 @@ class Recipe(_Part):
     def _fits_together(self) -> "Recipe":
         if self.tick_frames % self.window.hop_frames:
             raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
+        shortest_s, longest_s = FAST_TICK_S
+        if self.calibration.fast_path and not shortest_s <= self.tick_s <= longest_s:
+            raise ValueError(f"calibration.fast_path needs ticks of {shortest_s:g} to {longest_s:g} s, got {self.tick_s:.3g} s")
         if isinstance(self.network, ConvNetwork):
             halved = 2 ** len(self.network.filters)
             for name, side in (("window.n_frames", self.window.n_frames), ("front_end's bands", self.front_end.n_bands)):

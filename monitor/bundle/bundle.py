@@ -49,6 +49,7 @@ class Bundle:
             response_db=response_db,
         )
         scorer.idle_below_dbfs = idle_below_dbfs
+        scorer.ceiling_db = None if self.statistics is None else self.statistics.fast_ceiling_db
         return scorer
 
     def detector(self) -> Detector:
@@ -94,6 +95,7 @@ def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
         n_bands=n_bands,
         features=make_features(detector, n_bands=n_bands),
         n_components=len(detector.components),
+        fast=manifest.calibration.fast_threshold is not None,
     )
 
 

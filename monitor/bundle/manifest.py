@@ -95,6 +95,7 @@ class CalibrationPart(_Part):
     threshold: Positive
     file_threshold: Positive
     tick_threshold: Positive | None = None  # of a single tick, for an anomaly's onset; without it `threshold`
+    fast_threshold: Positive | None = None  # dB over the statistics' ceiling; without it there is no fast path
     n_segments: NotNegative
     n_blocks: NotNegative = 0  # of time, nearly independent
     n_recordings: NotNegative
@@ -164,6 +165,8 @@ class Manifest(_Part):
         lag = max(self.detector.modulation.lags_frames) if self.detector.modulation is not None else 0
         if lag >= self.tick_frames:
             raise ValueError(f"detector.modulation.lags_frames must be below tick_frames ({self.tick_frames}), got {lag}")
+        if self.calibration.fast_threshold is not None and self.detector.statistics is None:
+            raise ValueError("detector.statistics must be there for calibration.fast_threshold")
         if self.rule.raise_k <= self.segment_ticks:
             raise ValueError(
                 f"rule.raise_k must be above segment_ticks ({self.segment_ticks}), else one bang raises, got {self.rule.raise_k}"

@@ -16,6 +16,7 @@ from monitor.core.errors import BundleError
 
 _NONE: Mapping[str, Normal] = MappingProxyType({})
 _RESPONSE = "response_db"
+_FAST = "fast_ceiling_db"
 _POSITIVE = ("expected_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
 
 
@@ -31,11 +32,14 @@ class Statistics:
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
     response_db: F32 | None = None
+    fast_ceiling_db: F32 | None = None  # (n_bands,), where there is a fast path
 
 
-def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature] = (), n_components: int = 1) -> Statistics:
+def read_statistics(
+    content: bytes, *, n_bands: int, features: Sequence[Feature] = (), n_components: int = 1, fast: bool = False
+) -> Statistics:
     """The statistics of a bundle; BundleError names the array that is missing, of another shape or not a number."""
-    shapes = _shapes(n_bands, features, n_components)
+    shapes = _shapes(n_bands, features, n_components) | ({_FAST: (n_bands,)} if fast else {})
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
@@ -59,7 +63,7 @@ def read_statistics(content: bytes, *, n_bands: int, features: Sequence[Feature]
     normals = {feature.name: Normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
     typical = tuple(float(value) for value in arrays.get("typical", ()))
     expected = Expected(arrays["expected_mean_db"], arrays["expected_spread_db"])
-    return Statistics(expected, normals, typical, arrays.get(_RESPONSE))
+    return Statistics(expected, normals, typical, arrays.get(_RESPONSE), arrays.get(_FAST))
 
 
 def write_statistics(
@@ -68,6 +72,7 @@ def write_statistics(
     normals: Mapping[str, Normal] = _NONE,
     typical: Sequence[float] = (),
     response_db: F32 | None = None,
+    fast_ceiling_db: F32 | None = None,
 ) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
@@ -77,6 +82,8 @@ def write_statistics(
         arrays["typical"] = np.array(typical, np.float32)
     if response_db is not None:
         arrays[_RESPONSE] = response_db
+    if fast_ceiling_db is not None:
+        arrays[_FAST] = fast_ceiling_db
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitor.core.bands import Band, summarise
+from monitor.core.event import RaisedBy
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Heard:
     stop: int
     tick_ratio: float
     ratio: float | None  # of the segment that ends here
+    fast_ratio: float = 0.0  # on the fast path, of this tick and the one before
 
     @property
     def passed(self) -> bool:
@@ -51,6 +53,11 @@ class Memory:
         peak = max(tick.ratio for tick in ticks[first:] if tick.ratio is not None)
         return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak)
 
+    def gross(self, n_ticks: int) -> "Anomaly":
+        """The anomaly that the fast path began with the last `n_ticks` ticks."""
+        ticks = list(self._ticks)[-n_ticks:]
+        return Anomaly(start=ticks[0].start, last_stop=ticks[-1].stop, peak_ratio=ticks[-1].fast_ratio, raised_by="fast")
+
 
 def _mostly(ticks: list[Heard]) -> bool:
     return 2 * sum(tick.passed for tick in ticks) >= len(ticks)
@@ -63,6 +70,7 @@ class Anomaly:
     start: int
     last_stop: int
     peak_ratio: float
+    raised_by: RaisedBy = "segments"
     onset_ts: datetime | None = None  # fixed with the first event, whatever becomes of the clock
     seq: int = 0
     said_at: int = 0  # sample index of the last event sent
@@ -71,6 +79,9 @@ class Anomaly:
 
     def hear(self, heard: Heard) -> None:
         """Take one more scored tick into account."""
+        if heard.fast_ratio >= 1.0:
+            self.last_stop = heard.stop
+            self.peak_ratio = max(self.peak_ratio, heard.fast_ratio)
         if heard.ratio is None:
             return
         if heard.passed and heard.ratio >= 1.0:  # a tick that passes by chance long after does not count

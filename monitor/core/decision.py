@@ -37,6 +37,11 @@ class Counts:
     below: int = 0  # segments in a row under clear_ratio
 
 
+def decide_at_once(counts: Counts) -> Counts:
+    """A gross fault is heard: begin an anomaly, or keep it open however little the segments show of it."""
+    return replace(counts, raised=True, below=0)
+
+
 def decide(rule: Rule, counts: Counts, ratio: float) -> Counts:
     """Count one more segment with this ratio (score / threshold). A change of `raised` begins or ends an anomaly."""
     recent = (*counts.recent, ratio >= 1.0)[-rule.raise_n :]

@@ -9,6 +9,7 @@ from monitor.core.bands import Band
 
 EVENT_SCHEMA = 1
 EventType = Literal["start", "update", "end"]
+RaisedBy = Literal["segments", "fast"]  # k of n segments, or the fast path
 EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
 
@@ -86,6 +87,7 @@ class Event:
     bundle: str
     clip: str | None = None
     end_reason: EndReason | None = None
+    raised_by: RaisedBy = "segments"
 
     def to_dict(self) -> dict[str, Any]:
         """The flat JSON object that MQTT carries."""

@@ -7,8 +7,9 @@ from typing import Literal
 from monitor.core.anomaly import Anomaly, Heard, Memory
 from monitor.core.bands import Expected, differing_bands, summarise
 from monitor.core.block import Block
-from monitor.core.decision import Counts, Rule, decide
+from monitor.core.decision import Counts, Rule, decide, decide_at_once
 from monitor.core.event import EndReason, Event, EventType, Identity, Timeline
+from monitor.core.fast import N_TICKS
 from monitor.core.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
@@ -29,12 +30,22 @@ class Step:
     event: Event | None
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What was decided on last: of segments, of the level of silence, or of the fast path."""
+
+    tick: TickScore
+    score: float | None
+    threshold: float
+    ratio: float
+
+
 class Pipeline:
     """Listen to one machine: score, decide, tell. One path for live sound and recordings.
 
     With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
     the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
-    theirs, for an anomaly's onset.
+    theirs, for an anomaly's onset. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises at once.
     """
 
     def __init__(
@@ -43,6 +54,7 @@ class Pipeline:
         *,
         threshold: float,
         tick_threshold: float | None = None,
+        fast_threshold: float | None = None,
         rule: Rule,
         expected: Expected | None,
         identity: Identity,
@@ -52,6 +64,7 @@ class Pipeline:
         self._scorer = scorer
         self._threshold = threshold
         self._tick_threshold = tick_threshold or threshold
+        self._fast_threshold = fast_threshold
         self._rule = rule
         self._expected = expected
         self._limits_hz = scorer.spec.front_end.band_limits_hz()
@@ -61,7 +74,7 @@ class Pipeline:
         self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
         self._counts = Counts()
         self._anomaly: Anomaly | None = None
-        self._latest: tuple[TickScore, float] | None = None  # the last segment decided on and its ratio
+        self._latest: _Judged | None = None
         self._state: State = "starting"
         self._reason: str | None = None
         self._since = 0
@@ -127,6 +140,8 @@ class Pipeline:
                 return "anomaly", None
             undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
             return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
+        if self._counts.raised and tick.excess_db is not None:  # the fast path hears before a segment can be scored
+            return "anomaly", None
         segment_ticks = self._scorer.spec.segment_ticks
         if 2 * len(self._unscored) >= segment_ticks:  # by what most of them say
             return _unscored(max(self._unscored, key=self._unscored.count))
@@ -148,15 +163,29 @@ class Pipeline:
             self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
             return None
         self._unscored, self._heard_until = [], tick.stop
-        heard = Heard(tick.start, tick.stop, tick_ratio, ratio)
+        fast_ratio = self._fast_ratio(tick)
+        heard = Heard(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
         self._memory.push(heard)
         if self._anomaly is not None:
             self._anomaly.hear(heard)
-        if ratio is None:
-            return None
-        self._latest = (tick, ratio)
-        self._counts = decide(self._rule, self._counts, ratio)
-        return self._tell(tick.stop)
+        if ratio is not None:
+            self._latest = _Judged(tick, tick.score, self._threshold, ratio)
+            self._counts = decide(self._rule, self._counts, ratio)
+        gross = fast_ratio >= 1.0 and not self._counts.raised
+        if fast_ratio >= 1.0:
+            self._counts = decide_at_once(self._counts)
+        if self._anomaly is None and gross:
+            assert self._fast_threshold is not None
+            self._latest = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio)
+            self._anomaly = self._memory.gross(N_TICKS)
+            return self._event(self._anomaly, "start", tick.stop)
+        return None if ratio is None else self._tell(tick.stop)
+
+    def _fast_ratio(self, tick: TickScore) -> float:
+        """On the fast path; 0 where it says nothing."""
+        if self._fast_threshold is None or tick.excess_db is None:
+            return 0.0
+        return max(0.0, tick.excess_db / self._fast_threshold)
 
     def _tell(self, stop: int) -> Event | None:
         """The event that the decision just taken calls for."""
@@ -181,9 +210,9 @@ class Pipeline:
 
     def _event(self, anomaly: Anomaly, kind: EventType, stop: int, reason: EndReason | None = None) -> Event:
         assert self._latest is not None
-        tick, ratio = self._latest
+        judged, tick = self._latest, self._latest.tick
         assert tick.quality is not None
-        if kind != "end" and ratio >= 1.0:
+        if kind != "end" and judged.ratio >= 1.0:
             self._describe(anomaly, tick)
         anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
         event = Event(
@@ -195,9 +224,9 @@ class Pipeline:
             clock_synced=self._anchor.synced,
             node=self._identity.node,
             machine=self._identity.machine,
-            score=None if tick.score is None else round(tick.score, 6),
-            ratio=round(ratio, 4),
-            threshold=round(self._threshold, 6),
+            score=None if judged.score is None else round(judged.score, 6),
+            ratio=round(judged.ratio, 4),
+            threshold=round(judged.threshold, 6),
             peak_ratio=round(anomaly.peak_ratio, 4),
             duration_s=round((anomaly.last_stop - anomaly.start) / self._anchor.sample_rate_hz, 3),
             rms_dbfs=round(tick.quality.rms_dbfs, 1),
@@ -205,6 +234,7 @@ class Pipeline:
             summary=anomaly.summary,
             bundle=self._identity.bundle,
             end_reason=reason,
+            raised_by=anomaly.raised_by,
         )
         anomaly.seq += 1
         anomaly.said_at = stop
@@ -217,7 +247,9 @@ class Pipeline:
             least = self._scorer.idle_below_dbfs
             anomaly.summary = f"the machine is not heard: {tick.rms_dbfs:.0f} dBFS, expected at least {least:.0f}"
         elif self._expected is not None:
-            anomaly.bands = differing_bands(self._scorer.mean_frame(), self._expected, self._limits_hz)
+            now = anomaly.raised_by == "fast" and anomaly.seq == 0  # a segment holds more of what was before
+            frame = self._scorer.last_mean_frame() if now else self._scorer.mean_frame()
+            anomaly.bands = differing_bands(frame, self._expected, self._limits_hz)
             anomaly.summary = summarise(anomaly.bands)
 
 

@@ -10,6 +10,7 @@ from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.ear import Ear, TickFrames
+from monitor.core.fast import N_TICKS, excess_db, lasting_frame
 from monitor.core.frontend import FrontEndSpec
 from monitor.core.quality import Quality
 from monitor.core.segment import Measured, Segment
@@ -47,6 +48,7 @@ class TickScore:
     tick_score: float | None  # of this tick alone, where it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
+    excess_db: float | None = None  # over the ceiling of the fast path, in this tick and the one before
 
     @property
     def rms_dbfs(self) -> float | None:
@@ -64,6 +66,7 @@ class Scorer:
     def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
         front_end = spec.front_end
         self.spec = spec
+        self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
         self._model = model
         self._detector = detector
         self._response_db = response_db
@@ -93,6 +96,7 @@ class Scorer:
         self._ear.reset()
         self._windows.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ear.step_samples)
+        self._last: list[F32] = []  # the frames of the last whole ticks in a row, as heard
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
@@ -131,15 +135,24 @@ class Scorer:
         """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
         return self._segment.mean_frame()
 
+    def lasting_frame(self) -> F32 | None:
+        """What each band (n_bands,), dB, reached in most of the last two ticks; None unless both were whole and adjoin."""
+        return self._corrected(lasting_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
+
+    def last_mean_frame(self) -> F64:
+        """The mean frame (n_bands,), dB, as heard, of these two ticks, which must be there."""
+        return np.asarray(np.concatenate(self._last).mean(axis=0, dtype=np.float64))
+
     def take(self, heard: TickFrames) -> TickScore:
         """Score what was heard in the next tick."""
         self._segment.advance(heard.stop)
-        if heard.fresh:
+        if heard.fresh or heard.frames is None:
             self._windows.reset()
+            self._last = []
         if heard.frames is None:
-            self._windows.reset()
             return self._unscored(heard, heard.quality.reason)
         n_frames = heard.n_frames
+        self._last = [*self._last, heard.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
         sums = self._measure(self._corrected(heard.frames), n_frames)
         if sums is None:
             return self._unscored(heard, "short")
@@ -148,10 +161,16 @@ class Scorer:
         self._segment.push(Measured(heard.start, sums, frame_sum, n_frames))
         score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self._detector.score(sums)
-        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment))
+        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
     def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
+
+    def _excess_db(self) -> float | None:
+        if self.ceiling_db is None:
+            return None
+        lasting = self.lasting_frame()
+        return None if lasting is None else excess_db(lasting, self.ceiling_db)
 
     def _corrected(self, frames: F32) -> F32:
         """As the microphone that was trained with would have heard it."""

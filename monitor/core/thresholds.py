@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.core.arrays import F32, F64
 from monitor.core.calibration import conformal_needs, conformal_threshold, percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.evidence import Evidence
+from monitor.core.fast import Fast
 from monitor.core.statement import statement
 
 MIN_MARGIN = 1.001  # of the median: scores of two runtimes differ by up to 0.1 %
@@ -26,7 +27,7 @@ class HeldOut:
     """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
 
     `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` and
-    `tick_levels_dbfs` (l,) are those of single ticks.
+    `tick_levels_dbfs` (l,) are those of single ticks; `lasting` (k, n_bands), dB, what the fast path is fitted on.
     """
 
     segment_scores: F64
@@ -36,6 +37,7 @@ class HeldOut:
     sequences: tuple[F64, ...] = ()
     tick_scores: F64 = field(default_factory=lambda: np.empty(0))
     tick_levels_dbfs: F64 = field(default_factory=lambda: np.empty(0))
+    lasting: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class Calibration:
     threshold: float
     file_threshold: float
     tick_threshold: float | None  # None: the segments'
+    fast_threshold: float | None  # dB; None: no fast path
     idle_below_dbfs: float | None
     clear_ratio: float
     n_segments: int
@@ -78,11 +81,12 @@ def settle(
     promised_per_week: float | None,
     threshold_of: Callable[[Evidence], Found],
     file_threshold_of: Callable[[float], float] | None = None,
+    fast: Fast | None = None,
 ) -> Calibration:
     """Everything that follows from a method's threshold for segments; the same scores always give the same result.
 
     `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. The
-    threshold for whole files, from that for segments, is never below it.
+    threshold for whole files, from that for segments, is never below it. `fast` is the fast path, where there is one.
     """
     if len(held_out.segment_scores) < 2:
         raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
@@ -101,6 +105,7 @@ def settle(
         threshold=threshold,
         file_threshold=file_threshold,
         tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
+        fast_threshold=None if fast is None else fast.threshold_db,
         idle_below_dbfs=_idle_below_dbfs(held_out.tick_levels_dbfs),
         clear_ratio=clear_ratio,
         n_segments=len(evidence.scores),
@@ -119,7 +124,7 @@ def settle(
             bound=bound,
             hours=held_out.hours,
             n_blocks=len(evidence.block_peaks),
-            notes=notes + floor_notes,
+            notes=notes + floor_notes + (() if fast is None else (fast.note,)),
         ),
     )
 

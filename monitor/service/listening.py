@@ -27,6 +27,7 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
         scorer,
         threshold=bundle.manifest.calibration.threshold,
         tick_threshold=bundle.manifest.calibration.tick_threshold,
+        fast_threshold=bundle.manifest.calibration.fast_threshold,
         rule=bundle.manifest.rule,
         expected=bundle.expected,
         identity=identity,

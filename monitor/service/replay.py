@@ -203,6 +203,7 @@ def _segment_line(step: Step, path: Path, rate_hz: int) -> dict[str, Any]:
         "score": tick.score,
         "ratio": step.ratio,
         "tick_score": tick.tick_score,
+        "excess_db": None if tick.excess_db is None else round(tick.excess_db, 2),
         "n_ticks": tick.n_ticks,
         "state": step.state,
         "reason": step.reason,

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
-from monitor.core.event import EndReason, EventType
+from monitor.core.event import EndReason, EventType, RaisedBy
 from monitor.core.pipeline import State
 from monitor.sinks.jsonl import to_json
 
@@ -111,6 +111,8 @@ class EventMessage(Sent):
     bundle: str
     clip: str | None
     end_reason: EndReason | None
+    raised_by: RaisedBy = "segments"
+    """Which rule began it: 12 of 20 segments, or the fast path for gross faults."""
 
 
 class HealthMessage(Sent):

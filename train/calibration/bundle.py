@@ -7,6 +7,7 @@ from monitor.bundle import load_bundle
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
+from monitor.core.fast import Fast, fit_fast
 from monitor.core.scorer import ScorerSpec
 from monitor.core.thresholds import Calibration, HeldOut
 from train.bandwidth import warn_of_low_rates
@@ -38,11 +39,15 @@ def recalibrate(
     warn_of_low_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
     normal = score_pieces(bundle.scorer(), heard)
     learned = bundle.statistics
-    found = calibrate_scores(normal, manifest, method=method)
+    has_fast = manifest.calibration.fast_threshold is not None
+    fast = fit_fast(normal.lasting, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
+    found = calibrate_scores(normal, manifest, method=method, fast=fast)
     statistics = write_statistics(
         expected_spectrum(normal.mean_frames.mean(axis=0), normal),
         normals={} if learned is None else learned.normals,
         typical=() if learned is None else learned.typical,
+        response_db=None if learned is None else learned.response_db,
+        fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     new = amended(
         manifest,
@@ -59,10 +64,15 @@ def recalibrate(
     return found
 
 
-def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method) -> Calibration:
+def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method, fast: Fast | None = None) -> Calibration:
     """Thresholds for a bundle's own rule, segment and tick."""
     return calibrate(
-        normal, rule=manifest.rule, segment_ticks=manifest.segment_ticks, tick_s=tick_s(manifest.scorer_spec), method=method
+        normal,
+        rule=manifest.rule,
+        segment_ticks=manifest.segment_ticks,
+        tick_s=tick_s(manifest.scorer_spec),
+        method=method,
+        fast=fast,
     )
 
 

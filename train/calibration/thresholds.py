@@ -6,6 +6,7 @@ from monitor.core.arrays import F64
 from monitor.core.calibration import mean_sigma_threshold, percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.evidence import Evidence
+from monitor.core.fast import Fast
 from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
 from train.calibrate import MIN_FILES
 from train.calibration.method import Method
@@ -14,7 +15,15 @@ from train.calibration.tails import fit_tail, gamma_quantile
 FALLBACK_SIGMA = 6.0
 
 
-def calibrate(held_out: HeldOut, *, rule: Rule, segment_ticks: int, tick_s: float, method: Method | None = None) -> Calibration:
+def calibrate(
+    held_out: HeldOut,
+    *,
+    rule: Rule,
+    segment_ticks: int,
+    tick_s: float,
+    method: Method | None = None,
+    fast: Fast | None = None,
+) -> Calibration:
     """Set both thresholds on what held-out normal sound gave; the same scores always give the same result.
 
     `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds.
@@ -30,6 +39,7 @@ def calibrate(held_out: HeldOut, *, rule: Rule, segment_ticks: int, tick_s: floa
         promised_per_week=chosen.promised_per_week,
         threshold_of=lambda evidence: _threshold(evidence, chosen),
         file_threshold_of=lambda threshold: _file_threshold(held_out.file_scores, chosen, threshold),
+        fast=fast,
     )
 
 
