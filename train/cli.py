@@ -13,6 +13,14 @@ from train.commands import calibrate, evaluate, fit, import_model, inspect, repo
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+_EXAMPLE = """\
+from recordings in my-fan/normal/ (and faulty ones, if any, in my-fan/anomaly/) to a page to read:
+  train inspect my-fan
+  train fit my-fan --recipe default --out models/my-fan
+  train evaluate models/my-fan my-fan --out reports/my-fan
+each command's --help has the rest; exit status: 0 done, 1 failed, 2 usage, 78 recipe or bundle refused, 130 interrupted
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
@@ -34,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="train", description="From recordings of normal sound to a bundle for `monitor`.")
+    parser = argparse.ArgumentParser(
+        prog="train",
+        description="From recordings of normal sound to a bundle for `monitor`.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (inspect, fit, calibrate, evaluate, report, import_model, synth):

@@ -412,6 +412,7 @@ def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_pat
     assert all(reference.startswith(("data:image/png;base64,", "#")) for reference in page.references)
     table = {row["metric"]: row for row in rows(out / "comparison.csv")}
     assert float(table["AUC"]["a"]) == float(table["AUC"]["b"]) == 1.0
+    assert float(table["AUC of segments, float32 model"]["a"]) == 1.0
     assert all(float(row["difference"]) == 0.0 for row in table.values() if row["difference"])
     compare(report, normal_only, out)  # replaces
     page = Page(out / "index.html")

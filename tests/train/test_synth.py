@@ -104,7 +104,15 @@ def test_the_command_writes_a_data_set_and_single_files(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "one.wav").samplerate == 48_000
 
 
-def test_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["a.mp3", "a.OGG"])
+def test_another_format_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not taken for the name of a data set's folder."""
+    assert train(["synth", str(tmp_path / name), "--seconds", "1"]) == 2
+    assert "must end in .wav or .flac" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_bangs_than_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["synth", str(tmp_path / "x"), "--bangs-per-hour", "1000"]) == 2
     assert "--bangs-per-hour must be in 0..120, got 1000" in capsys.readouterr().err
 

@@ -32,8 +32,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from train.datasets.files import SUFFIXES
     from train.synth import MACHINES, Growth, Scene
-    from train.synth.write import FORMATS, write_scene
+    from train.synth.write import write_scene
 
     if not 8_000 <= arguments.sample_rate <= 192_000:
         raise UsageError(f"--sample-rate must be in 8000..192000, got {arguments.sample_rate}")
@@ -45,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> None:
     growth = Growth(
         start_s=arguments.fault_at, grow_s=arguments.grow, repaired_s=arguments.repaired_at, severity=arguments.severity
     )
-    single = arguments.out.suffix.lower() in FORMATS
+    single = arguments.out.suffix.lower() in SUFFIXES  # of sound that cannot be written, too: it is no folder's
     folder = arguments.out / ("normal" if arguments.fault is None else "anomaly")
     for number in range(1 if single else arguments.recordings):
         take = arguments.take + number
