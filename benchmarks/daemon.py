@@ -26,10 +26,11 @@ from benchmarks.ear import RATE_HZ, Ear
 from monitor.bundle.manifest import read_manifest
 from monitor.service.control import NAME, ask
 from monitor.service.held import borrow
-from tests.broker import running_broker
-from tests.listener import PERSISTENT, Heard, Listener
+from tests.broker import PERSISTENT, running_broker
 from tests.rig import Rack, virtual_microphones
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.subscriber import Message, Subscriber
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "models" / "demo-fan"
@@ -107,10 +108,10 @@ def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:
         for microphone in rack.microphones:
             microphone.play(scene)
         for machine in arrangement.machines:
-            wait_for(lambda m=machine: _is_normal(listener.on(f"{m}/state")), within_s=WARM_UP_S, what=f"{machine} normal")  # type: ignore[misc]
+            wait_until(lambda m=machine: _is_normal(listener.ending(f"{m}/state")), within_s=WARM_UP_S, what=f"{machine} normal")  # type: ignore[misc]
         used = cost(daemon.pid, 60.0 * minutes)
         n_events = 2 * len(arrangement.machines)
-        wait_for(lambda: len(listener.events()) >= n_events, within_s=WARM_UP_S + FAULTY_S + AFTER_S + 60, what="events")
+        wait_until(lambda: len(listener.events()) >= n_events, within_s=WARM_UP_S + FAULTY_S + AFTER_S + 60, what="events")
         late = lateness(arrangement, daemon, listener, ears)
         for ear in ears:
             ear.close()
@@ -118,7 +119,7 @@ def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:
 
 
 @contextmanager
-def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Listener]]:
+def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Subscriber]]:
     """Everything but the daemon's process."""
     names = [f"mic{device}" for device in range(arrangement.n_devices)]
     with tempfile.TemporaryDirectory() as name:
@@ -127,7 +128,7 @@ def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Lis
         with (
             virtual_microphones(folder / "audio", *names, rate_hz=RATE_HZ, channels=arrangement.n_channels) as rack,
             running_broker(folder, PERSISTENT) as broker,
-            Listener(broker) as listener,
+            Subscriber(broker, topic="stethos/#", session="listener") as listener,
             DaemonProcess(folder / "daemon", rack.environment) as daemon,
         ):
             machines = "".join(f"  {machine}: {settings}\n" for machine, settings in arrangement.machines.items())
@@ -165,7 +166,7 @@ def cost(pid: int, seconds: float) -> dict[str, str]:
     }
 
 
-def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Listener, ears: list[Ear]) -> dict[str, str]:
+def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscriber, ears: list[Ear]) -> dict[str, str]:
     """How long after the end of its deciding tick was played an event was received, and how far its `ts` is off."""
     control = daemon.folder / "run" / NAME
     manifest = read_manifest(BUNDLE)
@@ -177,7 +178,7 @@ def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Listener
         assert ring is not None
         began_s = ear.played_at(ring)
         ring.close()
-        for heard in listener.on("/event"):
+        for heard in listener.ending("/event"):
             if int(heard.json["machine"][1:]) // arrangement.n_channels == device:
                 ts = datetime.fromisoformat(heard.json["ts"].replace("Z", "+00:00")).timestamp()
                 after_ts.append(heard.at + to_utc - ts)
@@ -197,7 +198,7 @@ def _range(seconds: list[float]) -> str:
     return f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f}"
 
 
-def _is_normal(heard: list[Heard]) -> bool:
+def _is_normal(heard: list[Message]) -> bool:
     return bool(heard) and heard[-1].json["state"] == "normal"
 
 

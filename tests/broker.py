@@ -1,21 +1,18 @@
-"""A real mosquitto on a free loopback port, and mosquitto_sub as a subscriber that shares no code with us."""
+"""A real mosquitto on a free loopback port, told things by mosquitto_pub."""
 
 import shutil
 import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import need
-from tests.contract.wire import check
 
-PICTURES_AND_SOUND = ("+/+/+/snapshot", "+/+/+/+/snapshot", "+/+/+/clip/+")
-TEXT_ONLY = [word for topic in PICTURES_AND_SOUND for word in ("-T", topic)]  # for a subscriber that reads lines
+PERSISTENT = "allow_anonymous true\npersistence true\nautosave_on_changes true\nautosave_interval 1\n"
 
 
 def find_mosquitto() -> str:
@@ -87,85 +84,12 @@ def running_broker(folder: Path, settings: str = "allow_anonymous true\n") -> It
         broker.kill()
 
 
+def tell(broker: Broker, topic: str, payload: str, *options: str) -> bool:
+    """mosquitto_pub, QoS 1; False where there is no broker."""
+    command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", topic, "-m", payload, *options]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
+
+
 def say(broker: Broker, topic: str, payload: str, *options: str) -> None:
     """mosquitto_pub, QoS 1."""
-    command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", topic, "-m", payload, *options]
-    subprocess.run(command, check=True, timeout=20)
-
-
-@dataclass(frozen=True)
-class Message:
-    topic: str
-    payload: str
-    qos: int
-    retained: bool
-
-
-class Subscriber:
-    """mosquitto_sub on every topic, QoS 1, from before `with` until its end."""
-
-    def __init__(self, broker: Broker) -> None:
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-t", "#", *TEXT_ONLY]
-        command += ["-F", "%q %r %t %p"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> "Subscriber":
-        time.sleep(0.5)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        time.sleep(0.3)
-        self._process.terminate()
-        text, _stderr = self._process.communicate()
-        self.messages = []
-        for line in text.splitlines():
-            qos, retained, topic, payload = line.split(" ", 3)
-            self.messages.append(Message(topic, payload, int(qos), retained == "1"))
-            check(topic, payload, qos=int(qos), retained=retained == "1")
-
-    def on(self, topic: str) -> list[str]:
-        return [message.payload for message in self.messages if message.topic == topic]
-
-
-class Watcher:
-    """mosquitto_sub on every topic, QoS 1, writing to a file, so that a test can look while it listens; used as `with`."""
-
-    def __init__(self, broker: Broker, *options: str) -> None:
-        self._broker = broker
-        self._options = options
-        self._path = broker.folder / f"watcher-{uuid.uuid4().hex}"
-
-    def __enter__(self) -> "Watcher":
-        address = ["-h", "127.0.0.1", "-p", str(self._broker.port)]
-        command = ["mosquitto_sub", *address, "-q", "1", "-t", "#", *TEXT_ONLY, "-F", "%q %r %t %p", *self._options]
-        with self._path.open("w") as file:
-            self._process = subprocess.Popen(command, stdout=file)
-        deadline = time.monotonic() + 20
-        while not self.on("watcher"):
-            assert time.monotonic() < deadline, "mosquitto_sub does not listen"
-            say(self._broker, "watcher", "listening")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        for message in self.messages:
-            check(message.topic, message.payload, qos=message.qos, retained=message.retained)
-
-    @property
-    def messages(self) -> list[Message]:
-        found = []
-        for line in self._path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                qos, kept, topic, payload = line.rstrip("\n").split(" ", 3)
-                found.append(Message(topic, payload, int(qos), kept == "1"))
-        return found
-
-    def on(self, topic: str) -> list[str]:
-        return [message.payload for message in self.messages if message.topic == topic]
-
-
-def retained(broker: Broker) -> dict[str, str]:
-    """What the broker keeps, topic by topic: what a subscriber that comes now finds."""
-    with Watcher(broker) as late:
-        return {message.topic: message.payload for message in late.messages if message.retained}
+    assert tell(broker, topic, payload, *options), f"{topic}: cannot be published"

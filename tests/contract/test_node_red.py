@@ -13,10 +13,11 @@ import pytest
 
 from monitor.sinks.contract import COMMANDS
 from monitor.sinks.jsonl import to_json
-from tests.broker import Broker, Watcher, free_port, running_broker, say
+from tests.broker import Broker, free_port, running_broker, say
 from tests.conftest import need
 from tests.contract.wire import contract
 from tests.sinks.anomalies import anomaly
+from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
 LONG = bool(os.environ.get("LONG_TESTS"))
@@ -73,7 +74,7 @@ def node_red(folder: Path, flow: list[dict[str, Any]], broker: Broker) -> Iterat
 
 @pytest.mark.skipif(not LONG, reason="installs Node-RED: --long")
 def test_node_red_itself_lets_an_event_through_once_and_sends_commands(flow: list[dict[str, Any]], tmp_path: Path) -> None:
-    with running_broker(tmp_path) as broker, Watcher(broker) as watcher, node_red(tmp_path, flow, broker) as (printed, port):
+    with running_broker(tmp_path) as broker, Subscriber(broker) as watcher, node_red(tmp_path, flow, broker) as (printed, port):
         start, _update, end = anomaly(1)
         say(broker, f"{BASE}/anomaly", "ON", "--retain")
         wait_until(lambda: "fan (hall-2) sounds unusual" in printed.read_text())

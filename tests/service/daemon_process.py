@@ -7,22 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
-
-
-def wait_for(condition: Callable[[], object], *, within_s: float, what: str) -> float:
-    """Wait until it holds; returns how long it took."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > within_s:
-            raise AssertionError(f"{what}: not within {within_s:.0f} s")
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 @dataclass
@@ -70,7 +62,7 @@ class DaemonProcess:
         return self
 
     def ready(self, *, within_s: float = 20.0) -> float:
-        return wait_for(lambda: "READY=1" in self.told, within_s=within_s, what=f"READY\n{self.log}")
+        return wait_until(lambda: "READY=1" in self.told, within_s=within_s, what=f"READY\n{self.log}")
 
     def signal(self, number: int) -> None:
         assert self._process is not None

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.broker import Broker, Watcher, running_broker, say
+from tests.broker import Broker, running_broker, say
 from tests.rig import virtual_microphone
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.subscriber import Subscriber
+from tests.waiting import wait_until
 
 RATE_HZ = 16000
 BASE = "stethos/pi"
@@ -24,7 +26,7 @@ class Service:
 
     daemon: DaemonProcess
     broker: Broker
-    watcher: Watcher
+    watcher: Subscriber
     bundle: Path
 
     def configure(self, *machines: str, more: str = "") -> None:
@@ -37,7 +39,7 @@ class Service:
         self.daemon.config.write_text("\n".join(["node: pi", mqtt, more, "machines:", *lines]) + "\n")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        wait_for(condition, within_s=60.0, what=f"{what}\n{self.daemon.log[-3000:]}")
+        wait_until(condition, within_s=60.0, what=f"{what}\n{self.daemon.log[-3000:]}")
 
     def order(self, command: str, payload: str = "{}", *, machine: str = "fan") -> dict[str, Any]:
         """Send a command; the answer to it."""
@@ -75,5 +77,5 @@ def running_service(folder: Path, bundle: Path, sound: Path) -> Iterator[Service
         microphone.play(folder / "sound.wav")
         (folder / "daemon").mkdir()
         daemon = DaemonProcess(folder / "daemon", microphone.environment)
-        with Watcher(broker, "-T", "stethos/+/+/set/#") as watcher, daemon:
+        with Subscriber(broker, "-T", "stethos/+/+/set/#") as watcher, daemon:
             yield Service(daemon, broker, watcher, bundle)

@@ -6,7 +6,8 @@ from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.service.announcer import Announcer
 from monitor.sinks.courier import Courier
-from tests.broker import Broker, retained, running_broker
+from tests.broker import Broker, running_broker
+from tests.subscriber import retained
 from tests.waiting import wait_until
 
 

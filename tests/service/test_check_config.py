@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from monitor.service.check_config import check
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -123,5 +124,5 @@ def test_what_the_service_would_refuse_is_a_problem(
     service = DaemonProcess(tmp_path, {})
     with service:
         service.start()
-        wait_for(lambda: service.status is not None, within_s=20.0, what="its end")
+        wait_until(lambda: service.status is not None, within_s=20.0, what="its end")
         assert (service.status, errors(service.log)) == (78, [problem])

@@ -14,10 +14,11 @@ import pytest
 from monitor.config import MqttConfig
 from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Limits, Outbox
-from tests.broker import Broker, Watcher, retained, running_broker, say
+from tests.broker import Broker, running_broker, say
 from tests.conftest import need
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, keys, without_repeats
+from tests.subscriber import Subscriber, retained
 from tests.waiting import wait_until
 
 QUICK = {"keepalive_s": 2, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5}
@@ -51,7 +52,7 @@ def states(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_events_arrive_in_order_with_qos_1_and_are_forgotten(protocol: str, broker: Broker, tmp_path: Path) -> None:
     events = [event for number in range(20) for event in anomaly(number, machine=random.choice(["fan", "pump"]))]
-    with Watcher(broker) as watcher, running_courier(broker.port, tmp_path, protocol=protocol) as courier:
+    with Subscriber(broker) as watcher, running_courier(broker.port, tmp_path, protocol=protocol) as courier:
         for event in events:
             courier.event(event)
         wait_until(lambda: courier.counts.delivered == len(events))
@@ -74,7 +75,7 @@ def test_a_broker_that_comes_later_gets_everything_and_the_log_says_it_once(
     caplog.set_level(logging.INFO)
     way = Proxy(broker.port)
     way.become("refuses")
-    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+    with Subscriber(broker) as watcher, running_courier(way.port, tmp_path) as courier:
         for event in anomaly(1):
             courier.event(event)
         wait_until(lambda: courier.counts.last_error is not None)
@@ -103,10 +104,10 @@ def test_the_present_is_said_after_every_connection_and_before_the_outbox(broker
         for event in anomaly(1):
             courier.event(event)
         courier.present("fan/anomaly", "ON")
-        with Watcher(broker) as watcher:
+        with Subscriber(broker) as watcher:
             way.become("fair")
             wait_until(lambda: courier.counts.queued == 0)
-        assert [(message.topic, message.payload[:6]) for message in watcher.messages if message.topic != "watcher"] == [
+        assert [(message.topic, message.payload[:6]) for message in watcher.messages] == [
             (f"{BASE}/status", "online"),
             (f"{BASE}/fan/made-up", "new"),
             ("homeassistant/made-up/config", "{}"),
@@ -136,7 +137,7 @@ def test_what_is_withdrawn_is_retained_no_more_even_if_the_broker_was_away(broke
 def test_a_topic_that_changes_faster_than_the_broker_answers_is_said_once_more_not_a_thousand_times(
     broker: Broker, tmp_path: Path
 ) -> None:
-    with Watcher(broker) as watcher, running_courier(broker.port, tmp_path, keepalive_s=30) as courier:
+    with Subscriber(broker) as watcher, running_courier(broker.port, tmp_path, keepalive_s=30) as courier:
         wait_until(lambda: courier.counts.connected)
         with broker.frozen():
             for number in range(1_000):
@@ -149,7 +150,7 @@ def test_a_topic_that_changes_faster_than_the_broker_answers_is_said_once_more_n
 def test_what_passes_is_dropped_while_there_is_no_connection(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     way.become("refuses")
-    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+    with Subscriber(broker) as watcher, running_courier(way.port, tmp_path) as courier:
         courier.passing("made-up", "lost")
         way.become("fair")
         wait_until(lambda: courier.counts.connected)
@@ -201,7 +202,7 @@ def test_a_connection_that_is_only_half_there_is_noticed_and_nothing_is_lost(
 ) -> None:
     caplog.set_level(logging.INFO)
     way = Proxy(broker.port)
-    with Watcher(broker) as watcher, running_courier(way.port, tmp_path) as courier:
+    with Subscriber(broker) as watcher, running_courier(way.port, tmp_path) as courier:
         wait_until(lambda: courier.counts.connected)
         if trouble == "frozen":
             with broker.frozen():
@@ -235,7 +236,7 @@ def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_
 def test_a_way_that_is_slow_is_not_taken_for_one_that_is_broken(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     picture = 300_000 * "x"  # takes more than twice as long as the keepalive
-    with Watcher(broker) as watcher, running_courier(way.port, tmp_path, keepalive_s=3) as courier:
+    with Subscriber(broker) as watcher, running_courier(way.port, tmp_path, keepalive_s=3) as courier:
         wait_until(lambda: courier.counts.connected)
         way.become("slow")
         courier.present("fan/made-up", picture)
@@ -305,7 +306,7 @@ def test_no_call_waits_for_a_broker_that_does_not_answer(broker: Broker, tmp_pat
 
 def test_two_messages_with_one_id_and_seq_never_differ_when_the_clock_is_set(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
-    with Watcher(broker) as watcher, running_courier(way.port, tmp_path, clock_synced=False) as courier:
+    with Subscriber(broker) as watcher, running_courier(way.port, tmp_path, clock_synced=False) as courier:
         heard, unheard = anomaly(1, clock_synced=False), anomaly(2, clock_synced=False)
         courier.event(heard[0])
         wait_until(lambda: courier.counts.delivered == 1)
@@ -352,7 +353,7 @@ def test_a_crash_leaves_the_last_will(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     with running_courier(way.port, tmp_path) as courier:
         wait_until(lambda: courier.counts.connected)
-        with Watcher(broker) as watcher:
+        with Subscriber(broker) as watcher:
             way.become("refuses")
             wait_until(lambda: watcher.on(f"{BASE}/status")[-1:] == ["offline"])
 

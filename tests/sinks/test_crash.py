@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.broker import Watcher, running_broker
+from tests.broker import running_broker
 from tests.conftest import ROOT
 from tests.proxy import Proxy
 from tests.sinks.anomalies import keys, without_repeats
+from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
 N_KILLS = 50 if os.environ.get("LONG_TESTS") else 4
@@ -42,7 +43,7 @@ def test_a_node_that_is_killed_again_and_again_loses_nothing_and_leaves_nothing_
     chance = random.Random(5)
     kept: list[str] = []
     p99s_ms: list[float] = []
-    with running_broker(tmp_path) as broker, Watcher(broker) as watcher:
+    with running_broker(tmp_path) as broker, Subscriber(broker) as watcher:
         way = Proxy(broker.port)
         for run in range(N_KILLS):
             way.become("refuses" if run % 3 == 1 else "fair")

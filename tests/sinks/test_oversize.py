@@ -15,8 +15,9 @@ from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Row
 from monitor.sinks.oversize import QUIET_S, STRIKES, Doubts
 from monitor.sinks.pending import Parcel
-from tests.broker import Watcher, retained, running_broker
+from tests.broker import running_broker
 from tests.sinks.anomalies import anomaly, keys, without_repeats
+from tests.subscriber import Subscriber, retained
 from tests.waiting import wait_until
 
 BASE = "stethos/hall-2"
@@ -58,7 +59,7 @@ def test_an_event_that_is_too_large_is_dropped_and_counted_and_what_follows_arri
     heard, poison = anomaly(4), [large(event) for event in anomaly(5)]
     with (
         running_broker(tmp_path, f"allow_anonymous true\n{setting} {LIMIT}\n") as broker,
-        Watcher(broker) as watcher,
+        Subscriber(broker) as watcher,
         running_courier(broker.port, tmp_path, protocol) as courier,
     ):
         courier.present("fan/made-up", "{}")

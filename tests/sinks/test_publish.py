@@ -14,9 +14,10 @@ import pytest
 
 from monitor.config import MqttConfig
 from monitor.sinks.publisher import MqttPublisher
-from tests.broker import Broker, Subscriber, Watcher, free_port, retained, running_broker
+from tests.broker import Broker, free_port, running_broker
 from tests.proxy import Proxy
 from tests.replay.command import ROOT, Ran, monitor
+from tests.subscriber import Subscriber, retained
 from tests.waiting import wait_until
 
 
@@ -108,7 +109,7 @@ def start_slow_replay(broker: Broker, demo_fault: Path, demo_bundle: Path) -> su
 
 
 def test_a_kill_is_told_by_the_last_will(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    with Watcher(broker) as watcher:
+    with Subscriber(broker) as watcher:
         process = start_slow_replay(broker, demo_fault, demo_bundle)
         wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
         process.kill()
@@ -118,7 +119,7 @@ def test_a_kill_is_told_by_the_last_will(broker: Broker, demo_fault: Path, demo_
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_replay_says_goodbye(how: signal.Signals, broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    with Watcher(broker) as watcher:
+    with Subscriber(broker) as watcher:
         process = start_slow_replay(broker, demo_fault, demo_bundle)
         wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
         process.send_signal(how)
@@ -129,7 +130,7 @@ def test_an_interrupted_replay_says_goodbye(how: signal.Signals, broker: Broker,
         assert watcher.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
 
 
-def is_quiet(watcher: Watcher) -> bool:
+def is_quiet(watcher: Subscriber) -> bool:
     n_heard = len(watcher.messages)
     time.sleep(0.5)
     return len(watcher.messages) == n_heard
@@ -140,14 +141,14 @@ def test_nothing_is_lost_when_the_broker_restarts_in_between(broker: Broker) -> 
     way, topic = Proxy(broker.port), "stethos/hall-2/fan/made-up"
     texts = [str(number) for number in range(2_000)]
     with MqttPublisher(MqttConfig(port=way.port), node="hall-2") as publisher:
-        with Watcher(broker) as before:
+        with Subscriber(broker) as before:
             for text in texts[:1_000]:
                 publisher.publish("fan/made-up", text, retain=False)
             way.become("refuses")
             wait_until(lambda: is_quiet(before))  # or the broker dies with what it has acknowledged and not passed on
             broker.kill()
         broker.start()
-        with Watcher(broker) as after:
+        with Subscriber(broker) as after:
             way.become("fair")
             for text in texts[1_000:]:
                 publisher.publish("fan/made-up", text, retain=False)
@@ -208,7 +209,7 @@ def test_a_reader_of_stdout_that_leaves_takes_nothing_from_the_subscribers(
 
 
 def test_an_interrupt_does_not_wait_for_a_dead_broker(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
-    with Watcher(broker) as watcher:
+    with Subscriber(broker) as watcher:
         process = start_slow_replay(broker, demo_fault, demo_bundle)
         wait_until(lambda: bool(watcher.on("stethos/replay/demo-fan/state")))
     broker.kill()

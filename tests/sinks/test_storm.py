@@ -13,9 +13,10 @@ from monitor.config import MqttConfig
 from monitor.core.event import Event
 from monitor.sinks.courier import Courier
 from monitor.sinks.jsonl import to_json
-from tests.broker import Broker, Watcher
+from tests.broker import Broker
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, without_repeats
+from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
 N_EVENTS = 1_000 if os.environ.get("LONG_TESTS") else 150
@@ -30,7 +31,7 @@ class Storm:
         self._folder = folder
         self._broker = Broker(folder, settings=SETTINGS.format(folder))
         self._broker.start()
-        self._watchers = [Watcher(self._broker).__enter__()]
+        self._watchers = [Subscriber(self._broker).__enter__()]
         self.way = Proxy(self._broker.port)
 
     def strikes(self) -> list[Callable[[], None]]:
@@ -72,7 +73,7 @@ class Storm:
         if forget:
             (self._folder / "mosquitto.db").unlink(missing_ok=True)
         self._broker.start()
-        self._watchers.append(Watcher(self._broker).__enter__())
+        self._watchers.append(Subscriber(self._broker).__enter__())
         self.way.become("fair")
 
 

@@ -21,6 +21,7 @@ from monitor.sources.microphone import OPEN_S, Microphone
 from monitor.sources.tap import Tap
 from tests.rig import VirtualMicrophone, virtual_microphone
 from tests.signals import noise
+from tests.waiting import wait_until
 
 RATE_HZ = 16000
 PARENT = """
@@ -105,13 +106,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
-    ends = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def played(folder: Path, *, seconds: int = 3, rate_hz: int = 48000, n_channels: int = 1) -> tuple[Path, F32]:
@@ -356,7 +350,7 @@ def test_a_child_ends_with_its_parent_also_while_it_hangs(rig: VirtualMicrophone
         assert is_running(child)
         rig.freeze()
         parent.kill()
-    wait_for(lambda: not is_running(child))
+    wait_until(lambda: not is_running(child), 10.0)
 
 
 def test_devices_are_listed_with_their_selectors(rig: VirtualMicrophone) -> None:

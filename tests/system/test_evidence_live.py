@@ -14,9 +14,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from tests.broker import Broker, Watcher, running_broker, say
+from tests.broker import Broker, running_broker, say
 from tests.rig import virtual_microphone
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.subscriber import Subscriber
+from tests.waiting import wait_until
 
 RATE_HZ = 16000
 FAN = "stethos/pi/fan"
@@ -28,7 +30,7 @@ class Service:
 
     daemon: DaemonProcess
     broker: Broker
-    watcher: Watcher
+    watcher: Subscriber
     bundle: Path
 
     def start(self, more: str = "") -> None:
@@ -49,7 +51,7 @@ class Service:
         return dict(json.loads(self.watcher.on(f"{FAN}/response")[n_before]))
 
     def until(self, condition: Any, what: str) -> None:
-        wait_for(condition, within_s=90.0, what=f"{what}\n{self.daemon.log[-3000:]}")
+        wait_until(condition, within_s=90.0, what=f"{what}\n{self.daemon.log[-3000:]}")
 
     @contextmanager
     def fetched(self, topic: str) -> Iterator[list[bytes]]:
@@ -73,7 +75,7 @@ def service(tmp_path: Path, demo_bundle: Path, demo_normal: Path) -> Iterator[Se
         microphone.play(tmp_path / "sound.wav")
         (tmp_path / "daemon").mkdir()
         daemon = DaemonProcess(tmp_path / "daemon", microphone.environment)
-        with Watcher(broker) as watcher, daemon:
+        with Subscriber(broker) as watcher, daemon:
             yield Service(daemon, broker, watcher, demo_bundle)
 
 

@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.broker import Broker, running_broker
-from tests.listener import PERSISTENT, Listener
+from tests.broker import PERSISTENT, Broker, running_broker
 from tests.replay.command import monitor
 from tests.rig import VirtualMicrophone, virtual_microphone
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.subscriber import Subscriber
+from tests.waiting import wait_until
 
 LONG = bool(os.environ.get("LONG_TESTS"))
 RATE_HZ = 16000  # of the recordings: nobody resamples on the way
@@ -29,18 +29,18 @@ class Rig:
     microphone: VirtualMicrophone
     broker: Broker
     daemon: DaemonProcess
-    listener: Listener
+    listener: Subscriber
 
     def since(self, end: str, at: float) -> list[str]:
-        return [one.payload for one in self.listener.on(end, since=at)]
+        return [one.payload for one in self.listener.ending(end, since=at)]
 
     def wait_for(self, end: str, payload: str, *, since: float, within_s: float) -> float:
         """Wait for a payload that begins so, or a state of that name; seconds after `since` at which it came."""
 
         def found() -> list[float]:
-            return [one.at for one in self.listener.on(end, since=since) if _says(one.payload, payload)]
+            return [one.at for one in self.listener.ending(end, since=since) if _says(one.payload, payload)]
 
-        wait_for(
+        wait_until(
             found, within_s=within_s, what=f"{end} {payload}; heard {self.since(end, since)[-3:]}\n{self.daemon.log[-3000:]}"
         )
         return found()[0] - since
@@ -59,7 +59,7 @@ def rig(tmp_path: Path, demo_bundle: Path) -> Iterator[Rig]:
             f"node: pi\nmqtt: {{port: {broker.port}, keepalive_s: 5, reconnect_min_s: 0.2, reconnect_max_s: 1.0}}\n"
             f"machines:\n  fan: {{bundle: {demo_bundle}, microphone: 'name:mic', microphone_rate_hz: {RATE_HZ}}}\n"
         )
-        with Listener(broker) as listener, daemon:
+        with Subscriber(broker, topic="stethos/#", session="listener") as listener, daemon:
             yield Rig(microphone, broker, daemon, listener)
 
 
@@ -81,7 +81,7 @@ def test_a_microphone_gives_the_same_events_as_the_recording(rig: Rig, scene: Pa
     rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
     began_utc, player = time.time(), rig.microphone.play(scene)
     player.wait(300)
-    wait_for(lambda: len(rig.listener.events()) >= len(replayed), within_s=20.0, what=f"events\n{rig.daemon.log}")
+    wait_until(lambda: len(rig.listener.events()) >= len(replayed), within_s=20.0, what=f"events\n{rig.daemon.log}")
     live = rig.listener.events()
     assert [(e["event_type"], e["seq"], e["end_reason"]) for e in live] == [
         (e["event_type"], e["seq"], e["end_reason"]) for e in replayed
@@ -116,16 +116,16 @@ def test_a_microphone_that_fails_is_said_and_heard_again(rig: Rig, tmp_path: Pat
     for _ in range(5 if LONG else 1):
         for how in ("killed", "frozen", "broker", "both"):
             _one_round(rig, how, sound)
-    ids = [(one.json["id"], one.json["seq"]) for one in rig.listener.on("/event")]
+    ids = [(one.json["id"], one.json["seq"]) for one in rig.listener.ending("/event")]
     assert len(ids) == len(set(ids))
     assert rig.listener.events() == []  # normal sound all along
     status, took_s = rig.daemon.stop()
     assert status == 0
     assert took_s < 5.0
-    wait_for(
+    wait_until(
         lambda: rig.since("pi/status", 0.0)[-1:] == ["offline"],
         within_s=5.0,
-        what=f"offline {rig.listener.on('pi/status')} {rig.daemon.log}",
+        what=f"offline {rig.listener.ending('pi/status')} {rig.daemon.log}",
     )
     assert rig.since("fan/anomaly", 0.0)[-1] == "None"
     assert rig.since("fan/availability", 0.0)[-1] == "offline"
@@ -152,7 +152,7 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
     heard_before = rig.daemon.log.count("samples flow again")
     if how in ("broker", "both"):
         rig.broker.start()
-        wait_for(lambda: rig.daemon.log.count("mqtt: connected") > connections, within_s=20.0, what="a new connection")
+        wait_until(lambda: rig.daemon.log.count("mqtt: connected") > connections, within_s=20.0, what="a new connection")
     back = time.monotonic()
     if how in ("killed", "both"):
         rig.microphone.start()
@@ -160,11 +160,13 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
     if how == "frozen":
         rig.microphone.thaw()
     if how != "broker":
-        wait_for(lambda: rig.daemon.log.count("samples flow again") > heard_before, within_s=20.0, what="sound")
+        wait_until(lambda: rig.daemon.log.count("samples flow again") > heard_before, within_s=20.0, what="sound")
         rig.wait_for("fan/availability", "online", since=back, within_s=20.0)
-        wait_for(lambda: rig.daemon.log.count("fan: normal") > normals, within_s=40.0, what="normal")
-        wait_for(lambda: rig.listener.on("fan/state")[-1].json["state"] == "normal", within_s=20.0, what="normal, as it is heard")
-        wait_for(lambda: rig.listener.on("fan/anomaly")[-1].payload == "OFF", within_s=20.0, what="OFF, as it is heard")
+        wait_until(lambda: rig.daemon.log.count("fan: normal") > normals, within_s=40.0, what="normal")
+        wait_until(
+            lambda: rig.listener.ending("fan/state")[-1].json["state"] == "normal", within_s=20.0, what="normal, as it is heard"
+        )
+        wait_until(lambda: rig.listener.ending("fan/anomaly")[-1].payload == "OFF", within_s=20.0, what="OFF, as it is heard")
 
 
 def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, tmp_path: Path, demo_fault: Path) -> None:
@@ -176,9 +178,9 @@ def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, t
     rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
     rig.broker.kill()
     rig.microphone.play(faulty)
-    wait_for(lambda: " start: " in rig.daemon.log, within_s=60.0, what="an event without a broker")
+    wait_until(lambda: " start: " in rig.daemon.log, within_s=60.0, what="an event without a broker")
     rig.broker.start()
-    wait_for(rig.listener.events, within_s=20.0, what="the event after the broker's return")
+    wait_until(rig.listener.events, within_s=20.0, what="the event after the broker's return")
     for how in ("killed", "frozen"):
         at = time.monotonic()
         if how == "killed":
@@ -194,14 +196,14 @@ def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, t
             rig.microphone.thaw()
         rig.wait_for("fan/state", "anomaly", since=back, within_s=40.0)
     assert rig.daemon.stop()[0] == 0
-    wait_for(lambda: rig.listener.events()[-1]["event_type"] == "end", within_s=10.0, what="the end")
+    wait_until(lambda: rig.listener.events()[-1]["event_type"] == "end", within_s=10.0, what="the end")
     events = rig.listener.events()
     assert len({event["id"] for event in events}) == 1
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert [event["event_type"] for event in events][:1] == ["start"]
     assert events[-1]["end_reason"] == "shutdown"
     assert len({event["onset_ts"] for event in events}) == 1
-    assert "normal" not in [one.json["state"] for one in rig.listener.on("fan/state")]
+    assert "normal" not in [one.json["state"] for one in rig.listener.ending("fan/state")]
 
 
 def test_two_machines_and_a_reload(rig: Rig, tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
@@ -212,15 +214,15 @@ def test_two_machines_and_a_reload(rig: Rig, tmp_path: Path, demo_normal: Path, 
     rig.daemon.start().ready()
     rig.wait_for("pump/availability", "offline", since=0.0, within_s=10.0)
     rig.wait_for("pump/state", "unknown", since=0.0, within_s=10.0)
-    assert rig.listener.on("pump/state")[-1].json["reason"] == "microphone_absent"
+    assert rig.listener.ending("pump/state")[-1].json["reason"] == "microphone_absent"
     rig.wait_for("fan/state", "normal", since=0.0, within_s=30.0)
     at = time.monotonic()
     rig.daemon.config.write_text(text + "  pump: {bundle: nowhere}\n")
     rig.daemon.signal(signal.SIGHUP)
-    wait_for(lambda: "reload refused, the old settings stay" in rig.daemon.log, within_s=10.0, what="refusal")
+    wait_until(lambda: "reload refused, the old settings stay" in rig.daemon.log, within_s=10.0, what="refusal")
     rig.daemon.config.write_text(text)
     rig.daemon.signal(signal.SIGHUP)
-    wait_for(lambda: "reloaded: fan normal" in rig.daemon.log, within_s=10.0, what=f"reload\n{rig.daemon.log}")
+    wait_until(lambda: "reloaded: fan normal" in rig.daemon.log, within_s=10.0, what=f"reload\n{rig.daemon.log}")
     rig.wait_for("pump/availability", "", since=at, within_s=5.0)
     assert {state["state"] for state in map(json.loads, rig.since("fan/state", at))} <= {"normal"}
     assert rig.since("fan/availability", at) == []
@@ -248,7 +250,7 @@ def test_a_second_service_is_refused_before_it_touches_anything(rig: Rig, tmp_pa
     rival = DaemonProcess(tmp_path / "daemon", rig.microphone.environment, runs=tmp_path / "rival")
     with rival:
         rival.start()
-        wait_for(lambda: rival.status is not None, within_s=20.0, what="its end")
+        wait_until(lambda: rival.status is not None, within_s=20.0, what="its end")
         assert rival.status == 1
         assert "another service keeps its events here" in rival.log
     time.sleep(1.0)
@@ -264,7 +266,7 @@ def _ignores_hangups(pid: int) -> bool:
 
 def test_a_reload_that_is_asked_for_too_early_ends_nobody(rig: Rig) -> None:
     rig.daemon.start()
-    wait_for(lambda: _ignores_hangups(rig.daemon.pid), within_s=20.0, what="its start")
+    wait_until(lambda: _ignores_hangups(rig.daemon.pid), within_s=20.0, what="its start")
     for _ in range(20):
         rig.daemon.signal(signal.SIGHUP)
         time.sleep(0.1)
@@ -280,12 +282,8 @@ def test_what_cannot_be_started_with_is_refused_in_one_line(tmp_path: Path, chan
     daemon.config.write_text(f"node: pi\nmachines:\n  fan: {{{change}}}\n")
     with daemon:
         daemon.start()
-        wait_for(lambda: daemon.status is not None, within_s=20.0, what="its end")
+        wait_until(lambda: daemon.status is not None, within_s=20.0, what="its end")
         assert daemon.status == 78
         (line,) = daemon.log.splitlines()
         assert line.startswith("monitor: error: ")
         assert message in line
-
-
-def _states(rig: Rig) -> list[dict[str, Any]]:
-    return [one.json for one in rig.listener.on("fan/state")]

@@ -15,10 +15,11 @@ import pytest
 import soundfile
 
 from monitor.service.control import NAME, ask
-from tests.broker import running_broker
-from tests.listener import PERSISTENT, Listener
+from tests.broker import PERSISTENT, running_broker
 from tests.rig import virtual_microphone, virtual_microphones
-from tests.service.daemon_process import DaemonProcess, wait_for
+from tests.service.daemon_process import DaemonProcess
+from tests.subscriber import Subscriber
+from tests.waiting import wait_until
 
 RATE_HZ = 16000
 TROUBLE_S = 20 if os.environ.get("LONG_TESTS") else 8
@@ -29,7 +30,7 @@ ATTEMPTS = 3  # a busy computer may lose sound by itself; what a neighbour does,
 @dataclass
 class Service:
     daemon: DaemonProcess
-    listener: Listener
+    listener: Subscriber
 
     def status(self, machine: str) -> dict[str, Any]:
         return self._ask()["machines"][machine]  # type: ignore[no-any-return]
@@ -44,8 +45,8 @@ class Service:
 
     def wait_for_state(self, machine: str, state: str, *, since: float = 0.0, within_s: float = 60.0) -> None:
         topic = f"{machine}/state"
-        wait_for(
-            lambda: [one for one in self.listener.on(topic, since=since) if one.json["state"] == state],
+        wait_until(
+            lambda: [one for one in self.listener.ending(topic, since=since) if one.json["state"] == state],
             within_s=within_s,
             what=f"{machine} {state}\n{self.daemon.log[-3000:]}",
         )
@@ -54,9 +55,9 @@ class Service:
         """How long after `since` that was published."""
 
         def found() -> list[float]:
-            return [one.at for one in self.listener.on(f"{machine}/availability", since=since) if one.payload == payload]
+            return [one.at for one in self.listener.ending(f"{machine}/availability", since=since) if one.payload == payload]
 
-        wait_for(found, within_s=40.0, what=f"{machine} {payload}\n{self.daemon.log[-3000:]}")
+        wait_until(found, within_s=40.0, what=f"{machine} {payload}\n{self.daemon.log[-3000:]}")
         return found()[0] - since
 
     def capture(self, name: str) -> psutil.Process:
@@ -70,7 +71,11 @@ def service(folder: Path, bundle: Path, machines: Mapping[str, str], environment
     """The daemon with these machines, ready."""
     (folder / "daemon").mkdir()
     daemon = DaemonProcess(folder / "daemon", environment)
-    with running_broker(folder, PERSISTENT) as broker, Listener(broker) as listener, daemon:
+    with (
+        running_broker(folder, PERSISTENT) as broker,
+        Subscriber(broker, topic="stethos/#", session="listener") as listener,
+        daemon,
+    ):
         entries = [f"  {name}: {{bundle: {bundle}, microphone_rate_hz: {RATE_HZ}, {rest}}}" for name, rest in machines.items()]
         daemon.config.write_text(f"node: pi\nmqtt: {{port: {broker.port}}}\nmachines:\n" + "\n".join(entries) + "\n")
         daemon.start().ready()
@@ -122,8 +127,8 @@ def test_one_machines_dead_microphone_does_not_cost_another_a_sample(tmp_path: P
                 running.until_available("left", "online", since=back)
                 running.wait_for_state("left", "normal", since=back)
                 assert running.status("left")["gap_s"] > TROUBLE_S
-                assert {one.json["state"] for one in running.listener.on("right/state", since=since)} <= {"normal"}
-                assert running.listener.on("right/availability", since=since) == []
+                assert {one.json["state"] for one in running.listener.ending("right/state", since=since)} <= {"normal"}
+                assert running.listener.ending("right/availability", since=since) == []
                 if _lost(running, "right") == before:
                     break
                 assert attempt < ATTEMPTS - 1, f"{how}: lost {before} before, {_lost(running, 'right')} after"
@@ -169,7 +174,7 @@ def test_two_machines_share_a_device_by_its_channels(tmp_path: Path, normal: Pat
         running.wait_for_state("well", "normal")
         running.wait_for_state("worn", "anomaly")
         assert len(psutil.Process(running.daemon.pid).children()) == 1
-        wait_for(running.listener.events, within_s=20.0, what="the event, which goes by way of the disk")
+        wait_until(running.listener.events, within_s=20.0, what="the event, which goes by way of the disk")
         assert {event["machine"] for event in running.listener.events()} == {"worn"}
         assert running.status("well")["state"] == "normal"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.broker import running_broker
+from tests.broker import PERSISTENT, running_broker
 from tests.conftest import ROOT
-from tests.listener import PERSISTENT, Listener
-from tests.service.daemon_process import wait_for
+from tests.subscriber import Subscriber
 from tests.system.soak import CYCLE_S, FAULTS_AT_S
+from tests.waiting import wait_until
 from train.cli import main as train
 
 HOURS = 24 if os.environ.get("LONG_TESTS") else 1
@@ -36,7 +36,7 @@ def test_a_long_time_gives_the_events_that_were_in_it_and_leaves_nothing_behind(
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    with running_broker(tmp_path, PERSISTENT) as broker, Listener(broker) as listener:
+    with running_broker(tmp_path, PERSISTENT) as broker, Subscriber(broker, topic="stethos/#", session="listener") as listener:
         config = tmp_path / "monitor.yaml"
         machines = "".join(f"  {name}: {{bundle: {demo_bundle}, microphone: 'name:{name}'}}\n" for name in MACHINES)
         config.write_text(f"node: pi\nmqtt: {{port: {broker.port}}}\nmachines:\n{machines}")
@@ -44,7 +44,7 @@ def test_a_long_time_gives_the_events_that_were_in_it_and_leaves_nothing_behind(
         environment = {**os.environ, "STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(tmp_path)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=3600)
         assert done.returncode == 0, done.stderr[-3000:]
-        wait_for(lambda: listener.on("/status")[-1].payload == "offline", within_s=20.0, what="offline")
+        wait_until(lambda: listener.ending("/status")[-1].payload == "offline", within_s=20.0, what="offline")
     began, *cycles = map(json.loads, done.stdout.splitlines())
     early, late = cycles[EARLY - 1], cycles[-1]
     record_property("figures", f"{len(listener.events())} events; {early}; {late}")
@@ -55,7 +55,7 @@ def test_a_long_time_gives_the_events_that_were_in_it_and_leaves_nothing_behind(
     assert max(cycle["outbox_mb"] for cycle in cycles) < 6.0  # SQLite lets its log grow to 4 MB
     for machine in MACHINES:
         assert_events([event for event in listener.events() if event["machine"] == machine], began["began_utc_s"], len(cycles))
-        scored = [one.json["score"] is not None for one in listener.on(f"{machine}/state")]
+        scored = [one.json["score"] is not None for one in listener.ending(f"{machine}/state")]
         assert sum(scored) > 0.85 * len(scored)
 
 
