@@ -1,0 +1,245 @@
+"""What was promised about false alarms, next to what normal sound that the bundle never heard does, for every data set at hand.
+
+    python -m benchmarks.honesty [--recipes default,mimii-mel] [--parts demo,cars,rail,fan,pump,valve,gearbox] [--long]
+
+Every bundle is made by `train fit --method default` on recordings of normal sound, a fifth of which sets the threshold, and
+hears others by `monitor --replay`: int8, the device's own pipeline.
+
+fan … gearbox  Made machines (`train synth`), recordings of two minutes: half an hour to learn from and half an hour never
+               heard before; with --long two hours and eight. Another recording is another flow, state or schedule.
+rail           75 clips of 10 s of a real slide rail (../shared/data), by turns a third of them never heard before.
+cars           MLPerf Tiny's features of four toy cars (../shared/data), clips of 6.4 s, of each car by turns a fifth.
+demo           The shipped bundle, with the threshold that it has, on the recording of the demo.
+
+A block is 20 segments in a row, or a clip; what is promised of it is conformal: one held-out block in n + 1, but not below
+2 %. Events need recordings longer than the rule's memory. Intervals are exact (Clopper-Pearson, Garwood) and take blocks
+for independent, which those of one recording are not. `kept` and `worse` say that the whole interval lies on one side of
+the promise, `open` that there is too little sound to tell.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.judging import HELD_OUT_EVERY, train_judges
+from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe
+from benchmarks.slide_rail import ROOT, run
+from monitor.bundle.manifest import CalibrationPart, read_manifest
+from monitor.core.decision import Rule
+from monitor.core.evidence import WEEK_HOURS, Evidence
+from monitor.core.thresholds import Calibration, HeldOut
+from train.calibration.bundle import tick_s
+from train.calibration.method import Method
+from train.calibration.thresholds import calibrate
+from train.metrics import CONFIDENCE, Interval, rate_interval
+
+MACHINES = ("fan", "pump", "valve", "gearbox")
+PARTS = ("demo", "cars", "rail", *MACHINES)
+RECORDING_S = 120
+RAIL_TURNS = 3
+AIM = Method()
+HEAD = ("data", "recipe", "set on", "heard", "segments over", "blocks over", "promised", "", "events", "a week", "promised", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """Normal sound that a bundle never heard: ratios (n_i,) of the segments of each recording, and events raised."""
+
+    evidence: Evidence
+    hours: float
+    events: int
+    set_on: str
+    block_promise: float | None
+    weekly_promise: float | None
+
+    @property
+    def over(self) -> tuple[int, int]:
+        """Segments over the threshold, of how many."""
+        return int(np.count_nonzero(self.evidence.scores >= 1.0)), len(self.evidence.scores)
+
+    @property
+    def blocks_over(self) -> tuple[int, int]:
+        """Blocks that hold one, of how many."""
+        return int(np.count_nonzero(self.evidence.block_peaks >= 1.0)), len(self.evidence.block_peaks)
+
+
+def main() -> None:
+    """Print the table, line by line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", default="default,mimii-mel")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--long", action="store_true", help="eight hours of every made machine, after two to learn from")
+    arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--parts must be of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    if not DATA.is_dir() and {"cars", "rail"} & set(parts):
+        sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: leave out the parts cars and rail")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    print(_line(HEAD) + "\n|" + "---|" * len(HEAD), flush=True)
+    if "demo" in parts:
+        print(_row("demo, 20 s of the made fan", "as shipped", listen(ROOT / "models/demo-fan", [ROOT / "demo/fan-normal.flac"])))
+    hours = (2.0, 8.0) if arguments.long else (0.5, 0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        for recipe in arguments.recipes.split(","):
+            if "cars" in parts:
+                print(_row("toy cars, features", recipe, _cars(recipe)), flush=True)
+            if "rail" in parts:
+                print(_row("slide rail, real sound", recipe, _rail(recipe, Path(folder))), flush=True)
+        for machine in (name for name in MACHINES if name in parts):
+            sounds, unheard = _make(machine, Path(folder), learn_h=hours[0], hear_h=hours[1])
+            for recipe in arguments.recipes.split(","):
+                bundle = _fit(sounds, recipe, Path(folder) / f"{machine}-{recipe}")
+                print(_row(f"{machine}, made", recipe, listen(bundle, unheard)), flush=True)
+
+
+def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
+    """What the device's pipeline makes of recordings."""
+    manifest = read_manifest(bundle)
+    lines = run("monitor.cli", "--replay", *recordings, "--model", bundle, "--scores").splitlines()
+    ratios: dict[str, list[tuple[int, float]]] = {}
+    seconds, events = 0.0, 0
+    for line in map(json.loads, lines):
+        if "event_type" in line:
+            events += line["event_type"] == "start"
+        elif line["type"] == "file":
+            seconds += line["scored_s"]
+        elif line["ratio"] is not None:
+            ratios.setdefault(line["file"], []).append((line["n_ticks"], line["ratio"]))
+    full = [[ratio for n, ratio in of if n == manifest.segment_ticks] or [of[-1][1]] for of in ratios.values()]
+    evidence = Evidence(
+        sequences=tuple(map(np.array, full)),
+        rule=manifest.rule,
+        segment_ticks=manifest.segment_ticks,
+        tick_s=tick_s(manifest.scorer_spec),
+    )
+    return _heard(evidence, seconds / 3600, events, manifest.calibration)
+
+
+def _heard(evidence: Evidence, hours: float, events: int, calibration: Calibration | CalibrationPart) -> Heard:
+    conformal = calibration.method in ("default", "conformal")
+    promise = max(AIM.false_alarm, 1 / (calibration.n_blocks + 1)) if conformal else None
+    set_on = f"{60 * calibration.hours:.1f} min, {calibration.n_blocks} blocks"
+    return Heard(
+        evidence=evidence,
+        hours=hours,
+        events=events,
+        set_on=set_on,
+        block_promise=promise,
+        weekly_promise=calibration.promised_per_week,
+    )
+
+
+def _together(heard: Sequence[Heard]) -> Heard:
+    """Turns of one data set as one; they were promised alike."""
+    first = heard[0]
+    sequences = tuple(scores for one in heard for scores in one.evidence.sequences)
+    return replace(
+        first,
+        evidence=replace(first.evidence, sequences=sequences),
+        hours=sum(one.hours for one in heard),
+        events=sum(one.events for one in heard),
+    )
+
+
+def _fit(sounds: Path, recipe: str, out: Path) -> Path:
+    run("train.cli", "fit", sounds, "--recipe", recipe, "--method", AIM.name, "--seed", "0", "--out", out)
+    return out
+
+
+def _make(machine: str, folder: Path, *, learn_h: float, hear_h: float) -> tuple[Path, list[Path]]:
+    """A data set to learn from, and recordings of the same machine that are not in it."""
+    numbers = [round(3600 * hours / RECORDING_S) for hours in (learn_h, hear_h)]
+    for name, n, take in (("learn", numbers[0], 0), ("unheard", numbers[1], 1000)):
+        options = ("--machine", machine, "--recordings", n, "--seconds", RECORDING_S, "--take", take)
+        run("train.cli", "synth", folder / name / machine, *options)
+    return folder / "learn" / machine, sorted((folder / "unheard" / machine / "normal").iterdir())
+
+
+def _rail(recipe: str, folder: Path) -> Heard:
+    clips = sorted((DATA / "slide-rail-id00" / "normal").glob("*.wav"))
+    heard = []
+    for turn in range(RAIL_TURNS):
+        sounds = folder / "rail" / recipe / str(turn)
+        (sounds / "normal").mkdir(parents=True)
+        for at, clip in enumerate(clips):
+            if at % RAIL_TURNS != turn:
+                (sounds / "normal" / clip.name).symlink_to(clip.resolve())
+        bundle = _fit(sounds, recipe, folder / f"rail-{recipe}-{turn}")
+        heard.append(listen(bundle, clips[turn::RAIL_TURNS]))
+    return _together(heard)
+
+
+def _cars(name: str) -> Heard:
+    """Features hold no samples: they go into the device's scorer as frames, and a clip counts by its whole score."""
+    recipe, heard = car_recipe(name), []
+    for car in CARS:
+        normal, _ = car_features(car)
+        for turn in range(FOLDS):
+            learned = [clip for at, clip in enumerate(normal) if at % FOLDS != turn]
+            judge = train_judges(recipe, learned, seed=turn)["int8"]
+            held_out, unheard = (
+                list(judge.scores(clips).values())[-1] for clips in (learned[::HELD_OUT_EVERY], normal[turn::FOLDS])
+            )
+            clip_h = len(normal[0]) * recipe.tick_s / recipe.tick_frames / 3600
+            known = HeldOut(held_out, held_out, np.empty((0, 0)), len(held_out) * clip_h, tuple(held_out[:, np.newaxis]))
+            rule = recipe.rule(clear_ratio=Rule().clear_ratio)
+            found = calibrate(known, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=AIM)
+            evidence = Evidence(
+                sequences=tuple(unheard[:, np.newaxis] / found.threshold),
+                rule=rule,
+                segment_ticks=recipe.segment_ticks,
+                tick_s=recipe.tick_s,
+            )
+            heard.append(_heard(evidence, len(unheard) * clip_h, 0, found))
+    return _together(heard)
+
+
+def _row(data: str, recipe: str, heard: Heard) -> str:
+    (over, n), (blocks_over, n_blocks) = heard.over, heard.blocks_over
+    blocks = rate_interval(blocks_over, n_blocks)
+    assert blocks is not None
+    weeks = heard.evidence.replayed_hours / WEEK_HOURS
+    cells = [data, recipe, heard.set_on, f"{heard.hours:.2f} h", f"{over / n:.2%} of {n}"]
+    cells += [f"{blocks_over / n_blocks:.1%} of {n_blocks} ({blocks.low:.1%} to {blocks.high:.1%})"]
+    cells += _promise(heard.block_promise, blocks, percents=True)
+    if not weeks:
+        return _line([*cells, "-", "-", "-", "-"])
+    weekly = poisson_interval(heard.events, weeks)
+    cells += [str(heard.events), f"{heard.events / weeks:.3g} ({weekly.low:.3g} to {weekly.high:.3g})"]
+    return _line([*cells, *_promise(heard.weekly_promise, weekly, percents=False)])
+
+
+def poisson_interval(events: int, time: float) -> Interval:
+    """The exact interval of a rate (Garwood 1936)."""
+    low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    least = float(stats.chi2.ppf(low, 2 * events)) / 2 if events else 0.0
+    return Interval(least / time, float(stats.chi2.ppf(high, 2 * (events + 1))) / 2 / time)
+
+
+def _promise(promised: float | None, found: Interval, *, percents: bool) -> list[str]:
+    if promised is None:
+        return ["nothing", "-"]
+    return [f"{promised:.1%}" if percents else f"{promised:g}", verdict(promised, found)]
+
+
+def verdict(promised: float, found: Interval) -> str:
+    """Whether a rate's whole interval lies below what was promised, or above it, or neither."""
+    return "worse" if found.low > promised else "kept" if found.high <= promised else "open"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The benchmark that sets promises beside what was heard counts as the device does, and says what a promise is worth."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from benchmarks.honesty import listen, poisson_interval, verdict
+from train.metrics import Interval
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_segments_blocks_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: Path) -> None:
+    heard = listen(demo_bundle, [ROOT / "demo/fan-bearing.flac"])
+    assert (heard.events, heard.weekly_promise, heard.block_promise) == (1, None, None)
+    assert heard.hours == pytest.approx(140 / 3600, rel=0.01)
+    n_over, n = heard.over
+    assert n == 140 // 1.024 + 1 - 9
+    assert 40 < n_over < n
+    assert heard.blocks_over[1] == 6
+
+
+def test_a_conformal_threshold_promises_by_its_blocks(demo_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_bundle, tmp_path / "fan")
+    manifest = json.loads((tmp_path / "fan/manifest.json").read_text())
+    manifest["calibration"] |= {"method": "default", "n_blocks": 9, "promised_per_week": 1.0}
+    (tmp_path / "fan/manifest.json").write_text(json.dumps(manifest))
+    heard = listen(tmp_path / "fan", [ROOT / "demo/fan-normal.flac"])
+    assert (heard.block_promise, heard.weekly_promise, heard.over) == (0.1, 1.0, (0, 11))
+
+
+def test_a_rates_interval_is_exact() -> None:
+    found = poisson_interval(4, 2.0)
+    assert stats.poisson(2.0 * found.low).sf(3) == pytest.approx(0.025)
+    assert stats.poisson(2.0 * found.high).cdf(4) == pytest.approx(0.025)
+    assert poisson_interval(0, 1.0).low == 0.0
+
+
+def test_a_promise_is_kept_or_broken_only_where_the_whole_interval_says_so() -> None:
+    assert [verdict(0.1, Interval(*limits)) for limits in ((0.0, 0.09), (0.05, 0.2), (0.11, 0.2))] == ["kept", "open", "worse"]
