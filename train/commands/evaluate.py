@@ -40,15 +40,19 @@ def _run(arguments: argparse.Namespace) -> None:
     evaluation = evaluate(arguments.bundle, dataset, split=arguments.split, channel=arguments.channel)
     results = write_report(evaluation, arguments.out, n_resamples=arguments.resamples, commit=arguments.commit)
     at = results.at
-    found = f"{at.true_positives} of {at.n_anomaly} anomalous clips found, " if at.n_anomaly else ""
+    found = f"{at.true_positives} of {_count(at.n_anomaly, 'anomalous clip')} found, " if at.n_anomaly else ""
     areas = "" if results.auc.value is None else f", AUC {results.auc.value:.3f}, pAUC {results.pauc.value:.3f}"
-    print(f"{found}{at.false_positives} false alarms on {at.n_normal} normal clips{areas}")
+    print(f"{found}{_count(at.false_positives, 'false alarm')} on {_count(at.n_normal, 'normal clip')}{areas}")
     if at.n_anomaly:
         print(f"at the bundle's threshold {_rates(at)}")
     if results.best is not None:
         print(f"at the best compromise, chosen on test labels, {_rates(results.best)}")
     print(f"wrote {arguments.out / PAGE}")
     print(f"next: train report --compare {arguments.out} OTHER --out DIR sets it beside another bundle's")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _rates(at: "Verdicts") -> str:

@@ -83,7 +83,7 @@ def _histograms(
         all_axes = row(figure, 2, n_rows=(len(of) + 2) // 2, sharex=True)
         for axes, (name, values) in zip(all_axes, of.items(), strict=False):
             axes.hist(values, list(edges), color=COLOURS[name], alpha=0.8)
-            axes.set_title(f"{NAMES[name]}: {len(values)} {counted}")
+            axes.set_title(f"{NAMES[name]}: {len(values)} {counted.removesuffix('s') if len(values) == 1 else counted}")
         together = all_axes[len(of)]
         for name, values in of.items():
             together.hist(values, list(edges), color=COLOURS[name], alpha=0.55, label=NAMES[name])
