@@ -178,6 +178,8 @@ class Session:
     ) -> None:
         self.accepted = not reason.is_failure
         self.max_packet = getattr(properties, "MaximumPacketSize", None)
+        # paho reads this neither, and its own setter is for before the connection; nothing is under way yet
+        self._client._max_inflight_messages = min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT))
         if reason.is_failure:
             self._end = f"refuses the connection: {reason}"
 

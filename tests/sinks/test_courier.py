@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,6 +273,27 @@ def test_a_broker_that_does_not_let_us_hear_commands_is_a_line_in_the_log(
         f"mqtt: 127.0.0.1:{deaf.port} refuses to let us hear {BASE}/+/set/+: "
         + ("Not authorized" if protocol == "5" else "Unspecified error")
     ]
+
+
+def test_no_more_is_under_way_than_a_broker_of_mqtt_5_allows(tmp_path: Path) -> None:
+    """One that answers the login, allows 2 messages at once, and acknowledges none; it counts what it gets."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        running_courier(listener.getsockname()[1], tmp_path, protocol="5") as courier,
+    ):
+        for number in range(10):
+            courier.present(f"fan/made-up-{number}", "x")
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(1.0)
+            connection.recv(4096)
+            connection.sendall(bytes([0x20, 6, 0, 0, 3, 0x21, 0, 2]))  # CONNACK, success, receive maximum 2
+            heard = b""
+            with pytest.raises(TimeoutError):
+                while data := connection.recv(4096):
+                    heard += data
+    assert heard.count(b"stethos/hall-2/status") == 1
+    assert heard.count(b"made-up") == 1
 
 
 def test_two_nodes_of_one_name_throw_each_other_out_and_the_log_says_what_to_look_for(
