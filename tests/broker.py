@@ -1,5 +1,6 @@
 """A real mosquitto on a free loopback port, told things by mosquitto_pub."""
 
+import json
 import shutil
 import signal
 import socket
@@ -82,6 +83,19 @@ def running_broker(folder: Path, settings: str = "allow_anonymous true\n") -> It
         yield broker
     finally:
         broker.kill()
+
+
+@contextmanager
+def deaf_broker(folder: Path) -> Iterator[Broker]:
+    """One that takes every message and lets nobody subscribe."""
+    plugins = list(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+    need(plugins != [], "mosquitto_dynamic_security.so")
+    allowed = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    nobody = {"clients": [], "roles": [], "groups": [{"groupname": "all", "roles": []}], "anonymousGroup": "all"}
+    (folder / "security.json").write_text(json.dumps({"defaultACLAccess": allowed, **nobody}))
+    plugin = f"plugin {plugins[0]}\nplugin_opt_config_file {folder}/security.json\n"
+    with running_broker(folder, f"allow_anonymous true\n{plugin}") as broker:
+        yield broker
 
 
 def tell(broker: Broker, topic: str, payload: str, *options: str) -> bool:

@@ -15,8 +15,7 @@ import pytest
 from monitor.config import MqttConfig
 from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Limits, Outbox
-from tests.broker import Broker, running_broker, say
-from tests.conftest import need
+from tests.broker import Broker, deaf_broker, running_broker, say
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, keys, without_repeats
 from tests.subscriber import Subscriber, retained
@@ -248,22 +247,12 @@ def test_a_way_that_is_slow_is_not_taken_for_one_that_is_broken(broker: Broker, 
         wait_until(lambda: watcher.on(f"{BASE}/fan/made-up") == [picture])
 
 
-REFUSES_SUBSCRIPTIONS = {
-    "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True},
-    **{"clients": [], "roles": [], "groups": [{"groupname": "all", "roles": []}], "anonymousGroup": "all"},
-}
-
-
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_a_broker_that_does_not_let_us_hear_commands_is_a_line_in_the_log(
     protocol: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (plugin,) = [*Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None][:1]
-    need(plugin is not None, "mosquitto_dynamic_security.so")
-    (tmp_path / "security.json").write_text(json.dumps(REFUSES_SUBSCRIPTIONS))
-    settings = f"allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {tmp_path}/security.json\n"
     with (
-        running_broker(tmp_path, settings) as deaf,
+        deaf_broker(tmp_path) as deaf,
         running_courier(deaf.port, tmp_path, protocol=protocol, on_command=lambda *_: None) as courier,
     ):
         for event in anomaly(1):

@@ -8,7 +8,7 @@ import pytest
 
 from monitor.config import MqttConfig
 from monitor.service.mqtt_test import try_broker
-from tests.broker import Broker, free_port, running_broker
+from tests.broker import Broker, deaf_broker, free_port, running_broker
 from tests.certificates import Authority
 from tests.sinks.test_secure import as_user, shipped_broker, tls_settings
 from tests.subscriber import Subscriber
@@ -71,6 +71,15 @@ def test_tls_passwords_and_the_acl_of_the_shipped_broker(
         status, steps = tried(capsys, user="hall-2", **settings)
         assert (status, list(steps)[-1]) == (1, "login")
         assert "Not authorized (are user and password right" in steps["login"]
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_nobody_may_subscribe(protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with deaf_broker(tmp_path) as broker:
+        status, steps = tried(capsys, port=broker.port, protocol=protocol)
+    assert (status, list(steps)[-1]) == (1, "read back")
+    assert "refused" in steps["read back"]
+    assert "(may an anonymous user read stethos/hall-2/mqtt-test? See the broker's ACL)" in steps["read back"]
 
 
 def test_a_name_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
