@@ -76,12 +76,14 @@ def test_an_event_that_is_too_large_is_dropped_and_counted_and_what_follows_arri
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+@pytest.mark.parametrize(
+    ("protocol", "setting"), [("3.1.1", "max_packet_size"), ("5", "max_packet_size"), ("5", "message_size_limit")]
+)
 def test_a_retained_message_that_is_too_large_is_left_out_and_nothing_old_stays_in_its_place(
-    protocol: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    protocol: str, setting: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        running_broker(tmp_path, f"allow_anonymous true\nmax_packet_size {LIMIT}\n") as broker,
+        running_broker(tmp_path, f"allow_anonymous true\n{setting} {LIMIT}\n") as broker,
         running_courier(broker.port, tmp_path, protocol) as courier,
     ):
         courier.present("fan/made-up", "a small picture")
@@ -98,7 +100,7 @@ def test_a_retained_message_that_is_too_large_is_left_out_and_nothing_old_stays_
         wait_until(lambda: retained(broker).get(f"{BASE}/fan/made-up-2") == "still there")
         assert courier.counts.connections == n_connections
         assert courier.counts.dropped == 0
-        if protocol == "5":  # exactly as large as the broker says
+        if (protocol, setting) == ("5", "max_packet_size"):  # exactly as large as the broker says
             topic = f"{BASE}/fan/made-up-2"
             fits = next(n for n in range(LIMIT) if Parcel(topic=topic, payload=bytes(n)).n_bytes == LIMIT) * "x"
             courier.present("fan/made-up-2", fits)
