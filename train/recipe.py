@@ -97,6 +97,7 @@ class Recipe(_Part):
     training: TrainingPart
     gain_db: NotNegative = 0.0  # how far the level may be off in use, as a standard deviation, beyond what recordings show
     detector: DetectorSpec = PLAIN
+    max_states: Annotated[int, Field(ge=1, le=4)] = 1  # normal states that a feature may have
     calibration: CalibrationPart
     leaks: tuple[str, ...] = ()  # what a published procedure lets slip; the report marks each
 

@@ -56,11 +56,13 @@ def read_statistics(
             raise
         raise BundleError(f"statistics cannot be read: {error}") from error
     for key, shape in shapes.items():
+        if key.endswith("_mean") and arrays[key].ndim == 2 and len(arrays[key]):  # one a normal state
+            shape = len(arrays[key]), *shape
         if arrays[key].shape != shape or not np.isfinite(arrays[key]).all():
             raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
         if key.endswith(_POSITIVE) and not (arrays[key] > 0).all():
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
-    normals = {feature.name: Normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
+    normals = {feature.name: _normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
     typical = tuple(float(value) for value in arrays.get("typical", ()))
     expected = Expected(arrays["expected_mean_db"], arrays["expected_spread_db"])
     return Statistics(expected, normals, typical, arrays.get(_RESPONSE), arrays.get(_FAST))
@@ -101,6 +103,10 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
 
 def _normal_keys(feature: Feature) -> tuple[str, str, str]:
     return f"{feature.name}_mean", f"{feature.name}_scale", f"{feature.name}_whitening"
+
+
+def _normal(mean: F64, scale: F64, whitening: F64) -> Normal:
+    return Normal(np.atleast_2d(mean), scale, whitening)
 
 
 def _f64(array: object) -> F64:

@@ -93,6 +93,21 @@ def test_the_same_bits_in_whatever_blocks(bundle: Path) -> None:
         assert score_stream(scorer, even_blocks(signal, size)) == whole
 
 
+def test_a_mean_without_states_is_that_of_the_only_one(bundle: Path) -> None:
+    signal = hum(1, 200_000)
+    new = score_stream(load_bundle(bundle).scorer(), blocks(signal))
+    change_arrays(bundle, lambda a: a.update({key: a[key][0] for key in a if key.endswith("_mean")}))
+    assert score_stream(load_bundle(bundle).scorer(), blocks(signal)) == new
+
+
+def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
+    signal = hum(1, 200_000)
+    one = score_stream(load_bundle(bundle).scorer(), blocks(signal))
+    change_arrays(bundle, lambda a: a.update(peaks_mean=np.concatenate((a["peaks_mean"], a["peaks_mean"] + 500.0))))
+    both = score_stream(load_bundle(bundle).scorer(), blocks(signal))
+    assert [tick.score or 0.0 for tick in both] == pytest.approx([tick.score or 0.0 for tick in one])  # other shapes, last bits
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -104,7 +119,12 @@ def test_the_same_bits_in_whatever_blocks(bundle: Path) -> None:
             lambda a: a.update(modulation_whitening=np.eye(79)),
             "statistics.modulation_whitening must be (80, 80) finite numbers, got (79, 79)",
         ),
-        (lambda a: a["shape_mean"].fill(np.nan), "statistics.shape_mean must be (64,) finite numbers, got (64,)"),
+        (
+            lambda a: a.update(peaks_mean=np.ones((2, 63))),
+            "statistics.peaks_mean must be (2, 64) finite numbers, got (2, 63)",
+        ),
+        (lambda a: a.update(peaks_mean=np.ones((0, 64))), "statistics.peaks_mean must be (64,) finite numbers, got (0, 64)"),
+        (lambda a: a["shape_mean"].fill(np.nan), "statistics.shape_mean must be (1, 64) finite numbers, got (1, 64)"),
         (lambda a: a["spectrum_scale"].fill(-1.0), "statistics.spectrum_scale must be above 0, got -1"),
         (lambda a: a.update(peaks_mean=np.array(["a"] * 64)), "statistics cannot be read: could not convert string to float"),
     ],

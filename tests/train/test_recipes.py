@@ -94,12 +94,13 @@ def test_every_recipe_explains_every_key() -> None:
         ("idnn", {"window": {"n_frames": 4}}, "window.n_frames must be odd to have a centre, got 4"),
         ("conv", {"window": {"n_frames": 30}}, "window.n_frames must be a multiple of 8 for 3 filters, got 30"),
         ("conv", {"window": {"hop_frames": 5}}, "window.hop_frames must divide tick_frames (32), got 5"),
+        ("default", {"max_states": 5}, "max_states: Input should be less than or equal to 4, got 5"),
         ("conv", {"network": {"hidden": [3]}}, "network.conv.hidden: Extra inputs are not permitted"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused(
     name: str,
-    change: dict[str, dict[str, object]],
+    change: dict[str, object],
     message: str,
     sounds: Path,
     tmp_path: Path,
@@ -107,7 +108,7 @@ def test_a_recipe_that_cannot_work_is_refused(
 ) -> None:
     content = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
     for section, keys in change.items():
-        content[section].update(keys)
+        content[section] = content[section] | keys if isinstance(keys, dict) else keys
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump(content))
     assert train(["fit", str(sounds), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78

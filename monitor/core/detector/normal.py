@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.core.arrays import F64
 from monitor.core.calibration import ledoit_wolf
@@ -15,10 +16,10 @@ RIDGE = 1e-4  # of a standardised value's variance: nothing is known more exactl
 
 @dataclass(frozen=True)
 class Normal:
-    """A feature's mean (p,) and standard deviation (p,), dB, over normal segments, and a matrix (p, p) that whitens it.
+    """A feature's mean in each normal state (k, p), its standard deviation (p,), dB, and a matrix (p, p) that whitens it.
 
-    With C the covariance of standardised values, the matrix W has W.T @ W = inv(C), so that the squared length of
-    W @ z is the squared Mahalanobis distance of z.
+    States share the spread around their means. With C the covariance of standardised values, the matrix W has
+    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z.
     """
 
     mean: F64
@@ -26,24 +27,28 @@ class Normal:
     whitening: F64
 
     def distance(self, values: F64) -> float:
-        """The squared Mahalanobis distance of values (p,) divided by p: about 1 for what it was fitted on."""
-        white = self.whitening @ ((values - self.mean) / self.scale)
-        return float(white @ white) / len(white)
+        """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound."""
+        white = ((values - self.mean) / self.scale) @ self.whitening.T
+        return float(np.einsum("kp,kp->k", white, white).min()) / len(values)
 
 
-def fit_normal(rows: F64, *, level_db: float = 0.0) -> Normal:
+def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None) -> Normal:
     """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
 
+    `states` (n,), from 0, says which state each is in; without it there is one.
     `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
     rows show: a microphone's gain or place. It widens the covariance in that one direction.
     """
     if len(rows) < 2:
         raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
-    mean = rows.mean(axis=0)
-    scale = np.maximum(rows.std(axis=0), MIN_SCALE_DB)
-    covariance, _ = ledoit_wolf((rows - mean) / scale)
+    if states is None:
+        states = np.zeros(len(rows), np.intp)
+    mean = np.array([rows[states == state].mean(axis=0) for state in range(states.max() + 1)])
+    off = rows - mean[states]
+    scale = np.maximum(off.std(axis=0), MIN_SCALE_DB)
+    covariance, _ = ledoit_wolf(off / scale)
     level = level_db / scale
-    covariance += RIDGE * np.eye(len(mean)) + np.outer(level, level)
+    covariance += RIDGE * np.eye(len(scale)) + np.outer(level, level)
     return Normal(*(_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance)))))
 
 
@@ -54,7 +59,7 @@ def _as_stored(array: F64) -> F64:
 
 def nothing_known(n_values: int) -> Normal:
     """A stand-in until there is sound to fit on: the mean square of the values themselves."""
-    return Normal(np.zeros(n_values), np.ones(n_values), np.eye(n_values))
+    return Normal(np.zeros((1, n_values)), np.ones(n_values), np.eye(n_values))
 
 
 @dataclass(frozen=True)
