@@ -43,8 +43,13 @@ def test_people_deal_with_an_anomaly(service: Service) -> None:
     service.until_state(state="disabled", reason="command", acknowledged=False)
     service.until(lambda: service.anomaly() == "None", "no anomaly")
     service.until(lambda: service.watcher.on(f"{BASE}/fan/availability")[-1] == "offline", "offline")
-    ends = [event["end_reason"] for event in map(json.loads, service.watcher.on(f"{BASE}/fan/event")) if event["end_reason"]]
-    assert ends == ["shutdown", "disabled"]
+
+    def ends() -> list[str]:  # by way of the disk
+        events = map(json.loads, service.watcher.on(f"{BASE}/fan/event"))
+        return [event["end_reason"] for event in events if event["end_reason"] is not None]
+
+    service.until(lambda: len(ends()) == 2, "the end of the event")
+    assert ends() == ["shutdown", "disabled"]
     say(service.broker, f"{BASE}/fan/set/enable", "{}", "--retain")  # is carried out once,
     service.until(lambda: service.states()[-1]["state"] != "disabled", "listening again")
     assert service.order("disable")["accepted"]
