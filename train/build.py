@@ -22,7 +22,7 @@ from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
 from train.bandwidth import warn_of_low_rates
 from train.cache import cached_frames
-from train.calibrate import expected_spectrum, score_pieces
+from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, Piece, Split, load_split, pieces, read_dataset, save_split, split_dataset, split_pieces
@@ -87,7 +87,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
         fast=fast,
     )
     statistics = write_statistics(
-        expected_spectrum(windows.band_statistics()[0], normal),
+        expected_of([*training, *held_out], recipe.scorer_spec),
         normals=fitted.normals,
         typical=fitted.typical,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,

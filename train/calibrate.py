@@ -1,19 +1,21 @@
 """Calibrate: score held-out normal sound on the exported model, through the device's own pipeline."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from tqdm import tqdm
 
 from monitor.core.arrays import F32, F64
-from monitor.core.bands import Expected
+from monitor.core.ear import Ear
 from monitor.core.errors import ConfigError
-from monitor.core.scorer import Scorer, TickScore
+from monitor.core.expected import Expected, fit_expected
+from monitor.core.portrait import Portrait, Portrayer
+from monitor.core.scorer import Scorer, ScorerSpec, TickScore
 from monitor.core.thresholds import HeldOut
 from train.datasets import Piece
 
 MIN_FILES = 10  # below, their whole-file scores say too little
-MIN_SPREAD_DB = 0.5
 
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
@@ -47,10 +49,18 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     )
 
 
-def expected_spectrum(training_mean_db: F64, held_out: HeldOut) -> Expected:
-    """The training frames' mean, and how far held-out segments' mean frames are from it (RMS)."""
-    spread = np.sqrt(np.mean((held_out.mean_frames - training_mean_db) ** 2, axis=0))
-    return Expected(training_mean_db.astype(np.float32), np.maximum(spread, MIN_SPREAD_DB).astype(np.float32))
+def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Expected:
+    """What is expected of a segment, by normal sound; recordings shorter than half a segment say nothing."""
+    portraits: list[Portrait] = []
+    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    for piece in tqdm(pieces, desc="portraits", unit="file", disable=None, leave=False):
+        ear.reset()
+        portrayer = Portrayer(spec.front_end, segment_ticks=spec.segment_ticks)
+        blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
+        heard = chain(chain.from_iterable(map(ear.push, blocks)), ear.flush())
+        portraits += chain.from_iterable(map(portrayer.hear, heard))
+        portraits += portrayer.end()
+    return fit_expected(portraits)
 
 
 def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore], lasting: list[F32]) -> list[tuple[float, int, F64]]:

@@ -13,7 +13,7 @@ from monitor.core.errors import SourceError
 from monitor.core.fast import fit_fast
 from monitor.core.golden import golden_score
 from train.bandwidth import warn_of_low_rates
-from train.calibrate import expected_spectrum, score_pieces
+from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import Piece, load_split, pieces, read_dataset, split_pieces
@@ -66,7 +66,7 @@ def import_model(
         found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method, fast=fast)
         calibration, rule = found.manifest_part(), recipe.rule(clear_ratio=found.clear_ratio)
         statistics = write_statistics(
-            expected_spectrum(held_out.mean_frames.mean(axis=0), held_out),
+            expected_of(heard, spec),
             fast_ceiling_db=None if fast is None else fast.ceiling_db,
         )
     else:

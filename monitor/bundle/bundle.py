@@ -9,9 +9,9 @@ from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
 from monitor.bundle.statistics import Statistics, read_statistics
 from monitor.core.arrays import F32
-from monitor.core.bands import Expected
 from monitor.core.detector import Detector
 from monitor.core.errors import BundleError, StethosError
+from monitor.core.expected import Expected
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer, ScorerSpec
 
@@ -93,6 +93,7 @@ def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
     return read_statistics(
         _read(folder, detector.statistics),
         n_bands=n_bands,
+        sample_rate_hz=manifest.front_end.sample_rate_hz,
         features=make_features(detector, n_bands=n_bands),
         n_components=len(detector.components),
         fast=manifest.calibration.fast_threshold is not None,

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from monitor.core.arrays import F32, F64
-from monitor.core.bands import Expected
 from monitor.core.detector import Feature, Normal
+from monitor.core.envelope import pooled_shape
 from monitor.core.errors import BundleError
+from monitor.core.expected import EnvelopeSpectra, Expected, Levels
 
 _NONE: Mapping[str, Normal] = MappingProxyType({})
 _RESPONSE = "response_db"
 _FAST = "fast_ceiling_db"
-_POSITIVE = ("expected_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
+_LEVELS = ("level_mean_db", "level_spread_db", "contrast_spread_db")
+_ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
+_POSITIVE = ("_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,13 @@ class Statistics:
 
 
 def read_statistics(
-    content: bytes, *, n_bands: int, features: Sequence[Feature] = (), n_components: int = 1, fast: bool = False
+    content: bytes,
+    *,
+    n_bands: int,
+    sample_rate_hz: int,
+    features: Sequence[Feature] = (),
+    n_components: int = 1,
+    fast: bool = False,
 ) -> Statistics:
     """The statistics of a bundle; BundleError names the array that is missing, of another shape or not a number."""
     shapes = _shapes(n_bands, features, n_components) | ({_FAST: (n_bands,)} if fast else {})
@@ -44,8 +53,9 @@ def read_statistics(
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
-            if _RESPONSE in archive.files:
-                shapes[_RESPONSE] = (n_bands,)
+            for group in _optional(n_bands, sample_rate_hz):
+                if not group.keys().isdisjoint(archive.files):
+                    shapes |= group
             if set(archive.files) != set(shapes):
                 raise BundleError(
                     f"statistics must hold {', '.join(shapes)}, got {', '.join(sorted(archive.files)) or 'nothing'}"
@@ -64,7 +74,12 @@ def read_statistics(
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
     normals = {feature.name: _normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
     typical = tuple(float(value) for value in arrays.get("typical", ()))
-    expected = Expected(arrays["expected_mean_db"], arrays["expected_spread_db"])
+    expected = Expected(
+        arrays["expected_mean_db"],
+        arrays["expected_spread_db"],
+        Levels(*(arrays[key] for key in _LEVELS)) if _LEVELS[0] in arrays else None,
+        EnvelopeSpectra(*(arrays[key] for key in _ENVELOPE)) if _ENVELOPE[0] in arrays else None,
+    )
     return Statistics(expected, normals, typical, arrays.get(_RESPONSE), arrays.get(_FAST))
 
 
@@ -78,6 +93,8 @@ def write_statistics(
 ) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
+    for keys, part in ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope)):
+        arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
     for name, normal in normals.items():
         arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
     if typical:
@@ -99,6 +116,15 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
     if n_components > 1:
         shapes["typical"] = (n_components,)
     return shapes
+
+
+def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """Groups of arrays that a bundle holds all or none of."""
+    return (
+        {_RESPONSE: (n_bands,)},
+        dict.fromkeys(_LEVELS, (n_bands,)),
+        dict.fromkeys(_ENVELOPE, pooled_shape(sample_rate_hz)),
+    )
 
 
 def _normal_keys(feature: Feature) -> tuple[str, str, str]:

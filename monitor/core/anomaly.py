@@ -75,6 +75,7 @@ class Anomaly:
     seq: int = 0
     said_at: int = 0  # sample index of the last event sent
     bands: tuple[Band, ...] = ()
+    impulses_hz: float | None = None
     summary: str = summarise(())
 
     def hear(self, heard: Heard) -> None:

@@ -1,60 +1,108 @@
 """Where in frequency a segment differs from what was expected, as a few bands and one sentence."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
-from monitor.core.arrays import F32, F64
+from monitor.core.arrays import F64, Bool
+from monitor.core.expected import Expected, Levels, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
+BEST_GUESS = 0.6  # of that is enough for the clearest band where none is clear: something is different, after all
 MAX_BANDS = 5
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The normal spectrum: mean (n_bands,), dB, of normal segments' mean frames, and their standard deviation, dB."""
-
-    mean_db: F32
-    spread_db: F32
+_EDGE = 0.5  # of its inner neighbour's added power: a band with less is the flank of the difference, not part of it
+_FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
 
 
 @dataclass(frozen=True)
 class Band:
-    """A run of neighbouring bands that all exceed (or all miss) what was expected; the largest excess of them."""
+    """A run of neighbouring bands that exceed (or miss) what was expected, and by how much the power in all of it does."""
 
     low_hz: float
     high_hz: float
     excess_db: float
 
 
-def differing_bands(mean_frame: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
-    """The bands of a mean frame (n_bands,), dB, that differ clearly, largest first, at most five.
+def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
+    """The bands of a segment's level (n_bands,), dB, that differ clearly, clearest first, at most five.
 
-    `limits_hz` (n_bands + 1,) are the front end's.
+    A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
+    is. Where the bundle knows no levels, `level_db` is the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
     """
-    excess = mean_frame - expected.mean_db
-    clear = np.abs(excess) >= np.maximum(MIN_EXCESS_DB, MIN_SPREADS * expected.spread_db)
-    sign = np.where(clear, np.sign(excess), 0.0)
-    bands = []
-    for key, run in groupby(range(len(sign)), key=lambda i: float(sign[i])):
-        members = list(run)
-        if key:
-            peak = max(members, key=lambda i: float(abs(excess[i])))
-            bands.append(_band(limits_hz[members[0]], limits_hz[members[-1] + 1], excess[peak]))
-    return tuple(sorted(bands, key=lambda band: -abs(band.excess_db))[:MAX_BANDS])
+    levels = expected.levels or Levels(expected.mean_db, expected.spread_db, np.full_like(expected.spread_db, np.inf))
+    excess = np.asarray(level_db - levels.mean_db, np.float64)
+    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, level_db - excess))
+    found: list[Band] = []
+    named = np.zeros(len(excess), bool)
+    for peak, ground in _clear(excess, levels):
+        if named[peak]:
+            continue
+        sign = np.sign(excess[peak])
+        moved = sign * (power - normal * 10.0 ** (ground / 10.0))
+        is_local = bool(ground.any())
+        beyond = sign * (excess - ground)
+        part, flanks = _reach(peak, moved if is_local else 10.0 ** (beyond / 10.0) - 1.0, beyond > 0.5 * beyond[peak])
+        named[flanks] = True
+        leaks = _leaks(part, moved)
+        heard, usual = power[part].sum() + max(0.0, sign * leaks), normal[part].sum() + max(0.0, -sign * leaks)
+        found.append(_band(limits_hz[part.start], limits_hz[part.stop], 10.0 * np.log10(heard / usual)))
+    return tuple(found[:MAX_BANDS])
 
 
 def _band(low_hz: float, high_hz: float, excess_db: float) -> Band:
     return Band(round(float(low_hz), 1), round(float(high_hz), 1), round(float(excess_db), 1))
 
 
-def summarise(bands: tuple[Band, ...]) -> str:
-    """One sentence for a person."""
-    if not bands:
-        return "sounds different, with no single band standing out"
-    return "; ".join(_phrase(band) for band in bands[:2])
+def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, F64]]:
+    """The bands that clearly differ, clearest first, each with what (n_bands,), dB, it differs from."""
+    grounds = np.array([np.zeros_like(excess), surroundings(excess)])
+    against = np.array([excess, contrast(excess)])
+    spreads = np.array([levels.spread_db, levels.contrast_spread_db])
+    clarity = np.abs(against) / np.maximum(MIN_EXCESS_DB, MIN_SPREADS * spreads)
+    clarity[np.sign(against) * excess < MIN_EXCESS_DB] = 0.0
+    best = clarity.max(axis=0)
+    enough = 1.0 if best.max() >= 1.0 else max(BEST_GUESS, float(best.max()))
+    for band in sorted(np.flatnonzero(best >= enough), key=lambda i: -best[i]):
+        yield int(band), grounds[int(np.argmax(clarity[:, band]))]
+
+
+def _reach(peak: int, added: F64, within: Bool) -> tuple[slice, slice]:
+    """The run of bands around a clear one that the difference reaches, and the same with the flanks that it leaks into."""
+    while True:  # up to the strongest
+        near = [i for i in (peak, peak - 1, peak + 1) if 0 <= i < len(added) and within[i]]
+        best = max(near, key=lambda i: float(added[i]))
+        if best == peak:
+            break
+        peak = best
+    (low, lowest), (high, highest) = (_end(peak, step, added, within) for step in (-1, 1))
+    return slice(low, high + 1), slice(lowest, highest + 1)
+
+
+def _end(peak: int, step: int, added: F64, within: Bool) -> tuple[int, int]:
+    """The last band on one side that belongs to a peak, and the last of its flank."""
+    last = peak
+    while 0 <= last + step < len(added) and within[last + step] and added[last + step] >= _EDGE * added[last]:
+        last += step
+    flank = last
+    while 0 <= flank + step < len(added) and 0.0 < added[flank + step] < added[flank]:
+        flank += step
+    return last, flank
+
+
+def _leaks(part: slice, moved: F64) -> float:
+    """How much of a run's power (n_bands,) lies in the bands beside it."""
+    beside = ((part.start - 1, part.start), (part.stop, part.stop - 1))
+    return _FLANK * sum(max(0.0, float(min(moved[i], _EDGE * moved[own]))) for i, own in beside if 0 <= i < len(moved))
+
+
+def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:
+    """One sentence for a person: the first two bands, and the impulses."""
+    phrases = [_phrase(band) for band in bands[:2]]
+    if impulses_hz is not None:
+        phrases.append(f"impulses about {impulses_hz:.{0 if impulses_hz >= 9.95 else 1}f} times a second")
+    return "; ".join(phrases) or "sounds different, with no single band standing out"
 
 
 def _phrase(band: Band) -> str:

@@ -15,6 +15,7 @@ class TickFrames:
     """What was heard in one tick. `stop` is one past its last sample; the next tick starts there.
 
     `frames` (tick_frames, n_bands), dB, of which the first `n_frames` hold sound; None where they may not be scored.
+    `samples` (tick_frames * hop_length + n_fft - hop_length,) is a view that the next tick overwrites.
     """
 
     start: int
@@ -23,6 +24,7 @@ class TickFrames:
     fresh: bool  # no sound joins on before it
     quality: Quality
     frames: F32 | None
+    samples: F32
 
 
 class Ear:
@@ -58,4 +60,4 @@ class Ear:
         heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self._n_fft]
         quality = measure_quality(heard, idle_below_dbfs=self.idle_below_dbfs)
         frames = self._front_end.frames(tick.samples) if quality.reason is None else None
-        return TickFrames(tick.start, stop, tick.n_frames, tick.fresh, quality, frames)
+        return TickFrames(tick.start, stop, tick.n_frames, tick.fresh, quality, frames, tick.samples)

@@ -88,6 +88,7 @@ class Event:
     clip: str | None = None
     end_reason: EndReason | None = None
     raised_by: RaisedBy = "segments"
+    impulses_hz: float | None = None  # impulses a second that are not usual
 
     def to_dict(self) -> dict[str, Any]:
         """The flat JSON object that MQTT carries."""

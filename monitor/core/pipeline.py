@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitor.core.anomaly import Anomaly, Heard, Memory
-from monitor.core.bands import Expected, differing_bands, summarise
+from monitor.core.bands import differing_bands, summarise
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide, decide_at_once
+from monitor.core.envelope import pooled_rates_hz
 from monitor.core.event import EndReason, Event, EventType, Identity, Timeline
+from monitor.core.expected import Expected
 from monitor.core.fast import N_TICKS
+from monitor.core.impulses import impulse_rate_hz
 from monitor.core.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
@@ -233,6 +236,7 @@ class Pipeline:
             bands=anomaly.bands,
             summary=anomaly.summary,
             bundle=self._identity.bundle,
+            impulses_hz=None if anomaly.impulses_hz is None else round(anomaly.impulses_hz, 2),
             end_reason=reason,
             raised_by=anomaly.raised_by,
         )
@@ -243,14 +247,23 @@ class Pipeline:
     def _describe(self, anomaly: Anomaly, tick: TickScore) -> None:
         """Say what is different now."""
         if tick.reason == "idle":
-            anomaly.bands = ()
+            anomaly.bands, anomaly.impulses_hz = (), None
             least = self._scorer.idle_below_dbfs
             anomaly.summary = f"the machine is not heard: {tick.rms_dbfs:.0f} dBFS, expected at least {least:.0f}"
         elif self._expected is not None:
             now = anomaly.raised_by == "fast" and anomaly.seq == 0  # a segment holds more of what was before
-            frame = self._scorer.last_mean_frame() if now else self._scorer.mean_frame()
-            anomaly.bands = differing_bands(frame, self._expected, self._limits_hz)
-            anomaly.summary = summarise(anomaly.bands)
+            last = N_TICKS if now else None
+            knows_levels = self._expected.levels is not None
+            level_db = self._scorer.level(last=last) if knows_levels else self._scorer.mean_frame(last=last)
+            anomaly.bands = differing_bands(level_db, self._expected, self._limits_hz)
+            anomaly.impulses_hz = self._impulses_hz(last)
+            anomaly.summary = summarise(anomaly.bands, anomaly.impulses_hz)
+
+    def _impulses_hz(self, last: int | None) -> float | None:
+        if self._expected is None or self._expected.envelope is None:
+            return None
+        rates_hz = pooled_rates_hz(self._scorer.spec.front_end.sample_rate_hz)
+        return impulse_rate_hz(self._scorer.envelope(last=last), self._expected.envelope, rates_hz)
 
 
 def _unscored(reason: str) -> tuple[State, str | None]:

@@ -10,8 +10,10 @@ from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.ear import Ear, TickFrames
+from monitor.core.envelope import Envelope
 from monitor.core.fast import N_TICKS, excess_db, lasting_frame
 from monitor.core.frontend import FrontEndSpec
+from monitor.core.portrait import TickSound, envelope, level, mean_frame, tick_sound
 from monitor.core.quality import Quality
 from monitor.core.segment import Measured, Segment
 from monitor.core.windows import Windows, WindowSpec, frame_columns
@@ -131,17 +133,21 @@ class Scorer:
         """The detector's sums over the present segment, which must not be empty."""
         return self._segment.sums()
 
-    def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
-        return self._segment.mean_frame()
+    def mean_frame(self, *, last: int | None = None) -> F64:
+        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty, or its last ticks."""
+        return mean_frame(self._sounds(last))
+
+    def level(self, *, last: int | None = None) -> F64:
+        """The dB of the mean power (n_bands,) of the same."""
+        return level(self._sounds(last))
+
+    def envelope(self, *, last: int | None = None) -> Envelope:
+        """The envelope spectrum of the same; milliseconds."""
+        return envelope(self._sounds(last), sample_rate_hz=self.spec.front_end.sample_rate_hz)
 
     def lasting_frame(self) -> F32 | None:
         """What each band (n_bands,), dB, reached in most of the last two ticks; None unless both were whole and adjoin."""
         return self._corrected(lasting_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
-
-    def last_mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, as heard, of these two ticks, which must be there."""
-        return np.asarray(np.concatenate(self._last).mean(axis=0, dtype=np.float64))
 
     def take(self, heard: TickFrames) -> TickScore:
         """Score what was heard in the next tick."""
@@ -157,11 +163,13 @@ class Scorer:
         if sums is None:
             return self._unscored(heard, "short")
         self._add_to_file(sums, n_frames)
-        frame_sum = heard.frames[:n_frames].sum(axis=0, dtype=np.float64)
-        self._segment.push(Measured(heard.start, sums, frame_sum, n_frames))
+        self._segment.push(Measured(sums, tick_sound(heard, self.spec.front_end)))
         score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self._detector.score(sums)
         return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
+
+    def _sounds(self, last: int | None) -> list[TickSound]:
+        return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
     def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))

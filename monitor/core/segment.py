@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.core.arrays import F64
+from monitor.core.portrait import TickSound
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One valid tick, boiled down: the detector's sums (k,) and the sum of its frames (n_bands,), dB."""
+    """One valid tick, boiled down: the detector's sums (k,), and its sound."""
 
-    start: int
     sums: F64
-    frame_sum: F64
-    n_frames: int
+    sound: TickSound
 
 
 class Segment:
@@ -31,7 +30,7 @@ class Segment:
 
     def advance(self, stop: int) -> None:
         """Let time pass up to sample `stop`: ticks that have become too old leave."""
-        while self._ticks and self._ticks[0].start < stop - self._oldest:
+        while self._ticks and self._ticks[0].sound.start < stop - self._oldest:
             self._ticks.popleft()
 
     def push(self, tick: Measured) -> None:
@@ -47,7 +46,6 @@ class Segment:
         """The detector's sums (k,) over the segment; it must not be empty."""
         return np.asarray(np.sum([tick.sums for tick in self._ticks], axis=0))
 
-    def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB; the segment must not be empty."""
-        frame_sum = np.sum([tick.frame_sum for tick in self._ticks], axis=0)
-        return np.asarray(frame_sum / sum(tick.n_frames for tick in self._ticks))
+    def sounds(self) -> list[TickSound]:
+        """What is kept of each tick, the oldest first."""
+        return [tick.sound for tick in self._ticks]

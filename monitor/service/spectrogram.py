@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monitor.core.arrays import F32, F64
-from monitor.core.bands import Expected
 from monitor.core.block import Block
 from monitor.core.event import rfc3339
+from monitor.core.expected import Expected
 from monitor.core.frames import stream_frames
 from monitor.core.frontend import FrontEndSpec
 from monitor.service.scene import Scene

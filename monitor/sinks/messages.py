@@ -113,6 +113,8 @@ class EventMessage(Sent):
     end_reason: EndReason | None
     raised_by: RaisedBy = "segments"
     """Which rule began it: 12 of 20 segments, or the fast path for gross faults."""
+    impulses_hz: float | None = None
+    """Impulses a second that are not usual; null where there are none, or the bundle cannot tell."""
 
 
 class HealthMessage(Sent):

@@ -42,7 +42,7 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     normals = {one.name: fit_normal(rng.normal(-50.0, 3.0, (40, one.n_values)), level_db=3.0) for one in features}
     content = write_statistics(plain.expected, normals=normals, typical=[2.0, 1.0, 1.5, 1.0, 1.2, 1.1])
-    statistics = read_statistics(content, n_bands=64, features=features, n_components=6)
+    statistics = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=6)
     detector = make_detector(spec, error="mse", n_bands=64, statistics=statistics)
     model = (folder / "model.tflite").read_bytes()
     scorer = make_scorer(model, spec=plain.manifest.scorer_spec, layout="flat", detector=detector)

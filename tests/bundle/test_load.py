@@ -15,9 +15,9 @@ from monitor.bundle import load_bundle
 from monitor.bundle.bundle import sha256
 from monitor.bundle.statistics import read_statistics, write_statistics
 from monitor.bundle.write import amended, file_ref, write_bundle
-from monitor.core.bands import Expected
 from monitor.core.block import Block
 from monitor.core.errors import BundleError
+from monitor.core.expected import Expected
 from monitor.core.golden import golden_score
 from monitor.core.scorer import score_stream
 
@@ -162,7 +162,7 @@ def test_a_bundle_for_another_microphone_scores_what_it_hears_as_the_first_one_w
     expected = trained.statistics.expected
     statistics = write_statistics(Expected(expected.mean_db + louder_db, expected.spread_db), response_db=louder_db)
     detector = dict(trained.manifest.detector) | {"statistics": file_ref("statistics.npz", statistics)}
-    bundle = replace(trained, statistics=read_statistics(statistics, n_bands=len(louder_db)))
+    bundle = replace(trained, statistics=read_statistics(statistics, n_bands=len(louder_db), sample_rate_hz=16000))
     golden = {"score": golden_score(bundle.scorer())}
     assert golden["score"] != trained.manifest.golden.score
     files = {"model.tflite": trained.model, "statistics.npz": statistics}

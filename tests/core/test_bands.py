@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from monitor.core.bands import Expected, differing_bands, summarise
+from monitor.core.bands import differing_bands, summarise
+from monitor.core.expected import Expected, Levels
 from tests.core.linear import FRONT_END
 
 LIMITS = FRONT_END.band_limits_hz()
@@ -15,10 +18,37 @@ def frame(changes: dict[int, float]) -> np.typing.NDArray[np.float64]:
     return mean
 
 
-def test_neighbouring_bands_merge_and_the_largest_comes_first() -> None:
-    bands = differing_bands(frame({10: 5.0, 11: 8.0, 12: 4.0, 40: -12.0}), EXPECTED, LIMITS)
-    assert [band.excess_db for band in bands] == [-12.0, 8.0]
+def test_neighbouring_bands_merge_and_the_clearest_comes_first() -> None:
+    bands = differing_bands(frame({10: 7.0, 11: 8.0, 12: 7.0, 40: -12.0}), EXPECTED, LIMITS)
+    assert [band.excess_db for band in bands] == [-12.0, 7.4]
     assert (bands[1].low_hz, bands[1].high_hz) == (round(LIMITS[10], 1), round(LIMITS[13], 1))
+
+
+def test_what_leaks_into_the_bands_beside_a_tone_is_not_named_but_counted() -> None:
+    (band,) = differing_bands(frame({10: 3.0, 11: 20.0, 12: 8.0, 13: 2.5}), EXPECTED, LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[11], 1), round(LIMITS[12], 1))
+    assert 20.0 < band.excess_db < 20.5
+
+
+def test_a_whole_region_that_is_louder_is_one_band() -> None:
+    (band,) = differing_bands(frame(dict.fromkeys(range(20, 64), 10.0)), EXPECTED, LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[20], 1), 8000.0 if LIMITS[64] > 8000 else round(LIMITS[64], 1))
+    assert band.excess_db == pytest.approx(10.0, abs=0.1)
+
+
+def test_a_tone_stands_out_of_recordings_that_are_louder_and_softer() -> None:
+    """The level of normal recordings varies by 5 dB, but everywhere alike."""
+    moody = replace(EXPECTED, levels=Levels(EXPECTED.mean_db, np.full(64, 5.0, np.float32), EXPECTED.spread_db))
+    changes = dict.fromkeys(range(64), -3.0)
+    assert differing_bands(frame(changes), moody, LIMITS) == ()
+    (band,) = differing_bands(frame(changes | {30: 9.0}), moody, LIMITS)
+    assert (band.low_hz, band.excess_db) == (round(LIMITS[30], 1), 9.0)
+
+
+def test_where_nothing_is_clear_the_clearest_is_named() -> None:
+    wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
+    (band,) = differing_bands(frame({10: 8.0, 20: 9.0}), wide, LIMITS)
+    assert band.low_hz == round(LIMITS[20], 1)
 
 
 def test_more_and_less_do_not_merge() -> None:
@@ -45,3 +75,9 @@ def test_at_most_five_bands() -> None:
 )
 def test_the_summary_is_one_sentence(changes: dict[int, float], start: str) -> None:
     assert summarise(differing_bands(frame(changes), EXPECTED, LIMITS)).startswith(start)
+
+
+def test_the_summary_names_two_bands_and_the_impulses() -> None:
+    bands = differing_bands(frame({10: 20.0, 30: 15.0, 50: 10.0}), EXPECTED, LIMITS)
+    assert summarise(bands, 87.3).split("; ")[2:] == ["impulses about 87 times a second"]
+    assert summarise((), 2.43) == "impulses about 2.4 times a second"

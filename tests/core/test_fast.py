@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from monitor.core.arrays import F32
-from monitor.core.bands import Expected
 from monitor.core.block import Block
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.event import Anchor, Event
+from monitor.core.expected import Expected
 from monitor.core.fast import Fast, fit_fast, lasting_frame, lasting_frames
 from monitor.core.pipeline import Pipeline
 from tests.core.linear import FRONT_END, TICK, frames_of, linear_scorer

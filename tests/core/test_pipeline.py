@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from monitor.core.arrays import F32
-from monitor.core.bands import Expected
 from monitor.core.block import Block
 from monitor.core.decision import Rule
 from monitor.core.event import Anchor, Event, Identity
+from monitor.core.expected import Expected
 from monitor.core.pipeline import Pipeline, Step
 from tests.core.linear import TICK, frames_of, linear_scorer
 from tests.signals import blocks, hum, noise

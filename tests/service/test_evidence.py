@@ -19,9 +19,9 @@ from PIL import Image
 
 from monitor.config import ClipsConfig
 from monitor.core.arrays import F32
-from monitor.core.bands import Expected
 from monitor.core.block import Block
 from monitor.core.event import Event
+from monitor.core.expected import Expected
 from monitor.core.frontend import LogSpectrumSpec
 from monitor.core.pipeline import Step
 from monitor.core.quality import measure_quality

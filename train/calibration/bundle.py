@@ -11,7 +11,7 @@ from monitor.core.fast import Fast, fit_fast
 from monitor.core.scorer import ScorerSpec
 from monitor.core.thresholds import Calibration, HeldOut
 from train.bandwidth import warn_of_low_rates
-from train.calibrate import expected_spectrum, score_pieces
+from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, pieces, split_pieces
@@ -43,7 +43,7 @@ def recalibrate(
     fast = fit_fast(normal.lasting, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
     found = calibrate_scores(normal, manifest, method=method, fast=fast)
     statistics = write_statistics(
-        expected_spectrum(normal.mean_frames.mean(axis=0), normal),
+        expected_of(heard, manifest.scorer_spec),
         normals={} if learned is None else learned.normals,
         typical=() if learned is None else learned.typical,
         response_db=None if learned is None else learned.response_db,

@@ -1,0 +1,100 @@
+"""The portrait of a segment: what its sound is like, to be compared with what was expected; nothing of scores."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from monitor.core.arrays import F32, F64
+from monitor.core.ear import TickFrames
+from monitor.core.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz
+from monitor.core.frontend import FrontEndSpec
+
+
+@dataclass(frozen=True)
+class TickSound:
+    """What a segment keeps of a valid tick: sums over its frames (n_bands,), of dB and of power, and its own samples."""
+
+    start: int
+    n_frames: int
+    frame_sum: F64
+    power_sum: F64
+    samples: F32
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A segment: its mean frame and its level (the dB of mean power), both (n_bands,), dB, and its pooled envelope spectrum.
+
+    The latter is (n_carriers, n_rates), dB (`monitor.core.envelope`).
+    """
+
+    mean_db: F64
+    level_db: F64
+    envelope_db: F32
+
+
+def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
+    """What to keep of a tick that has frames."""
+    assert heard.frames is not None
+    frames = heard.frames[: heard.n_frames].astype(np.float64)
+    powers = 10.0 ** (frames * (0.2 / front_end.power))  # of a magnitude, too
+    samples = heard.samples[: heard.n_frames * front_end.hop_length].copy()
+    return TickSound(heard.start, heard.n_frames, frames.sum(axis=0), powers.sum(axis=0), samples)
+
+
+def mean_frame(sounds: Sequence[TickSound]) -> F64:
+    """The mean frame (n_bands,), dB, of one or more ticks."""
+    return np.asarray(np.sum([one.frame_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds))
+
+
+def level(sounds: Sequence[TickSound]) -> F64:
+    """The dB of the mean power (n_bands,) of one or more ticks; of a front end of magnitudes, too."""
+    power = np.sum([one.power_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds)
+    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))
+
+
+def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
+    """The envelope spectrum of ticks in order of time."""
+    cuts = [i + 1 for i, (one, after) in enumerate(pairwise(sounds)) if one.start + len(one.samples) != after.start]
+    runs = [sounds[first:last] for first, last in pairwise([0, *cuts, len(sounds)])]
+    joined = [Run(run[0].start, np.concatenate([one.samples for one in run])) for run in runs]
+    return envelope_spectrum(joined, sample_rate_hz=sample_rate_hz)
+
+
+def portray(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Portrait:
+    """The portrait of a segment; tens of milliseconds."""
+    pooled = envelope(sounds, sample_rate_hz=sample_rate_hz).pooled_db(pooled_rates_hz(sample_rate_hz))
+    return Portrait(mean_frame(sounds), level(sounds), pooled)
+
+
+class Portrayer:
+    """Portraits of a stream of ticks, one a segment's length: what `fit_expected` learns from."""
+
+    def __init__(self, front_end: FrontEndSpec, *, segment_ticks: int) -> None:
+        self._front_end = front_end
+        self._segment_ticks = segment_ticks
+        self._sounds: list[TickSound] = []
+        self._has_told = False
+
+    def hear(self, heard: TickFrames) -> Iterator[Portrait]:
+        """Take the next tick in; yield the portrait of the segment that it fills, if it does."""
+        if heard.frames is None:
+            return
+        oldest = heard.start - 2 * self._segment_ticks * len(heard.frames) * self._front_end.hop_length
+        self._sounds = [one for one in self._sounds if one.start >= oldest]
+        self._sounds.append(tick_sound(heard, self._front_end))
+        if len(self._sounds) == self._segment_ticks:
+            yield self._tell()
+
+    def end(self) -> Iterator[Portrait]:
+        """The stream ends: yield the portrait of one shorter than a segment, if it is half of one."""
+        if not self._has_told and 2 * len(self._sounds) >= self._segment_ticks:
+            yield self._tell()
+        self._sounds, self._has_told = [], False
+
+    def _tell(self) -> Portrait:
+        portrait = portray(self._sounds, sample_rate_hz=self._front_end.sample_rate_hz)
+        self._sounds, self._has_told = [], True
+        return portrait

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from monitor.core.arrays import F32, F64
+from monitor.core.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz, pooled_shape
+from monitor.core.expected import EnvelopeSpectra, fit_expected
+from monitor.core.impulses import impulse_rate_hz
+from monitor.core.portrait import Portrait
+from tests.signals import noise
+
+RATE_HZ = 16000
+RATES_HZ = pooled_rates_hz(RATE_HZ)
+N = 10 * RATE_HZ
+
+
+def knocks(rate_hz: float, *, carrier_hz: float = 3100.0, level: float = 0.2, n: int = N) -> F64:
+    """Ringing knocks, their times off by 1 % of their spacing."""
+    draw = np.random.default_rng(round(1000 * rate_hz))
+    at = np.rint(
+        (np.arange(1, int(n / RATE_HZ * rate_hz)) + draw.normal(0, 0.01, int(n / RATE_HZ * rate_hz) - 1)) / rate_hz * RATE_HZ
+    )
+    train = np.zeros(n)
+    train[at[at < n].astype(int)] = level
+    t = np.arange(160) / RATE_HZ
+    return np.convolve(train, np.exp(-t / 0.0015) * np.sin(2 * np.pi * carrier_hz * t))[:n]
+
+
+def spectrum_of(*sounds: F64 | F32, start: int = 0) -> Envelope:
+    runs, at = [], start
+    for sound in sounds:
+        runs.append(Run(at, np.asarray(sound, np.float32)))
+        at += len(sound) + RATE_HZ  # a second is missing
+    return envelope_spectrum(runs, sample_rate_hz=RATE_HZ)
+
+
+def learned(*sounds: F64 | F32) -> EnvelopeSpectra:
+    frame = np.zeros(64)
+    envelope = fit_expected([Portrait(frame, frame, spectrum_of(one).pooled_db(RATES_HZ)) for one in sounds]).envelope
+    assert envelope is not None
+    return envelope
+
+
+NORMAL = learned(*(noise(seed, N, level=0.02) for seed in range(8)))
+
+
+@pytest.mark.parametrize("rate_hz", [2.3, 7.0, 24.9, 87.3, 143.0, 295.0])
+def test_the_rate_of_impulses_is_found(rate_hz: float) -> None:
+    found = impulse_rate_hz(spectrum_of(noise(100, N, level=0.02) + knocks(rate_hz)), NORMAL, RATES_HZ)
+    assert found == pytest.approx(rate_hz, rel=0.01)
+
+
+def test_a_gap_does_not_hide_them() -> None:
+    first, second = (noise(seed, N // 2, level=0.02) + knocks(87.3, n=N // 2) for seed in (1, 2))
+    assert impulse_rate_hz(spectrum_of(first, second, start=12345), NORMAL, RATES_HZ) == pytest.approx(87.3, rel=0.01)
+
+
+def test_impulses_that_are_usual_are_not_named() -> None:
+    usual = learned(*(noise(seed, N, level=0.02) + knocks(25.0) for seed in range(8)))
+    both = noise(100, N, level=0.02) + knocks(25.0) + knocks(87.3, carrier_hz=5200.0)
+    assert impulse_rate_hz(spectrum_of(noise(101, N, level=0.02) + knocks(25.0)), usual, RATES_HZ) is None
+    assert impulse_rate_hz(spectrum_of(both), usual, RATES_HZ) == pytest.approx(87.3, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(200, 210))
+def test_noise_and_tones_that_beat_are_no_impulses(seed: int) -> None:
+    t = np.arange(N) / RATE_HZ
+    tones = 0.05 * (np.sin(2 * np.pi * 3000 * t) + np.sin(2 * np.pi * 3080 * t))
+    assert impulse_rate_hz(spectrum_of(noise(seed, N, level=0.04)), NORMAL, RATES_HZ) is None
+    assert impulse_rate_hz(spectrum_of(noise(seed, N, level=0.02) + tones), NORMAL, RATES_HZ) is None
+
+
+@pytest.mark.parametrize("sample_rate_hz", [1000, 8000, 16000, 44100, 192000])
+def test_a_pooled_spectrum_has_the_shape_that_a_bundle_keeps(sample_rate_hz: int) -> None:
+    for n in (sample_rate_hz // 8, sample_rate_hz):
+        envelope = envelope_spectrum([Run(0, noise(1, n, level=0.1))], sample_rate_hz=sample_rate_hz)
+        pooled = envelope.pooled_db(pooled_rates_hz(sample_rate_hz))
+        assert pooled.shape == pooled_shape(sample_rate_hz)
+        assert np.isfinite(pooled).all()
