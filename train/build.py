@@ -139,7 +139,7 @@ def _statistics(scorer: Scorer, blank: Detector, training: list[Piece], judged: 
 
 def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
     """The fast path from all that was heard: it knows nothing of the network, so that nothing need be held out from it."""
-    rows = [windows.lasting_frames(tick_frames=recipe.tick_frames) for windows in heard]
+    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in heard]
     return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
 
 

@@ -23,10 +23,10 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
     segments: list[list[tuple[float, F64]]] = []
     files: list[float] = []
     ticks: list[TickScore] = []
-    lasting: list[F32] = []
+    frequent: list[F32] = []
     seconds = 0.0
     for piece in tqdm(pieces, desc="calibration", unit="file", disable=None, leave=False):
-        scored = _segments(scorer, piece, ticks, lasting)
+        scored = _segments(scorer, piece, ticks, frequent)
         full = [(score, frame) for score, n_ticks, frame in scored if n_ticks == scorer.spec.segment_ticks]
         segments.append(full or [(score, frame) for score, _, frame in scored[-1:]])
         score = scorer.file_score()
@@ -45,7 +45,7 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
         sequences=sequences,
         tick_scores=np.array([tick.tick_score for tick in ticks], np.float64),
         tick_levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),
-        lasting=np.array(lasting, np.float32).reshape(len(lasting), -1),
+        frequent=np.array(frequent, np.float32).reshape(len(frequent), -1),
     )
 
 
@@ -63,13 +63,13 @@ def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Expected:
     return fit_expected(portraits)
 
 
-def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore], lasting: list[F32]) -> list[tuple[float, int, F64]]:
-    """Score, number of ticks and mean frame of each segment of a piece; its valid ticks and lasting frames are added."""
+def _segments(scorer: Scorer, piece: Piece, ticks: list[TickScore], frequent: list[F32]) -> list[tuple[float, int, F64]]:
+    """Score, number of ticks and mean frame of each segment of a piece; its valid ticks and frequent frames are added."""
     found = []
     for tick in stream_ticks(scorer, piece):
         ticks += [] if tick.tick_score is None else [tick]
-        frame = None if tick.reason is not None else scorer.lasting_frame()
-        lasting += [] if frame is None else [frame]
+        frame = None if tick.reason is not None else scorer.frequent_frame()
+        frequent += [] if frame is None else [frame]
         if tick.score is not None:
             found.append((tick.score, tick.n_ticks, scorer.mean_frame()))
     return found

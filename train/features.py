@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError, SourceError
-from monitor.core.fast import lasting_frames
+from monitor.core.fast import frequent_frames
 from monitor.core.frames import TickFrames, scorable_frames
 from monitor.core.frontend import FrontEndSpec
 from train.datasets import Piece
@@ -130,13 +130,13 @@ class WindowSet:
             n += len(chunk)
         return mean, np.maximum(np.sqrt(squares / n), MIN_DEVIATION_DB)
 
-    def lasting_frames(self, *, tick_frames: int) -> F32:
-        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.core.fast.lasting_frames`)."""
+    def frequent_frames(self, *, tick_frames: int) -> F32:
+        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.core.fast.frequent_frames`)."""
         rows = []
         for frames in self._runs:
             for first in range(0, len(frames), _TICKS * tick_frames):
                 part = frames[first : first + (_TICKS + 1) * tick_frames]  # the last tick is the first of the next part
-                rows.append(lasting_frames(part, tick_frames=tick_frames))
+                rows.append(frequent_frames(part, tick_frames=tick_frames))
                 self._hand_back()
         return np.concatenate(rows)
 

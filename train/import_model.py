@@ -62,7 +62,7 @@ def import_model(
         warn_of_low_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
         held_out = score_pieces(scorer, heard)
         has_fast = recipe.calibration.fast_path
-        fast = fit_fast(held_out.lasting, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None
+        fast = fit_fast(held_out.frequent, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None
         found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method, fast=fast)
         calibration, rule = found.manifest_part(), recipe.rule(clear_ratio=found.clear_ratio)
         statistics = write_statistics(

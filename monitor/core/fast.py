@@ -1,5 +1,6 @@
 """The fast path: told within three seconds, what is much louder than all that is normal, and for most of two ticks."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError
 
 N_TICKS = 2  # that are looked at together
-LASTING = 0.75  # of their frames: a bang, however loud, is shorter
+LASTING = 0.75  # of their frames must be loud
+FREQUENT = 0.25  # of them are the rule: bangs, however loud, have half the time to themselves
 QUIET_DB = -10.0  # under the machine's own level: quieter bands count as being so loud, a hiss next door is no scream
 LEAST_DB = 10.0  # twice as loud to the ear
-MARGIN_DB = 6.0  # over the loudest normal sound, as heard by a ceiling that does not know it
+MARGIN_DB = 3.0  # over the loudest normal sound, as heard by a ceiling that does not know it
 FOLDS = 5
 
 
@@ -33,14 +35,18 @@ class Fast:
 
 def lasting_frame(frames: F32) -> F32:
     """What each band of frames (m, n_bands), dB, reaches in three quarters of them: (n_bands,), dB."""
-    rank = int((1.0 - LASTING) * len(frames))  # from 0, of the smallest
-    return np.asarray(np.partition(np.ascontiguousarray(frames.T), rank, axis=1)[:, rank])
+    return _reached(frames, LASTING)
 
 
-def lasting_frames(frames: F32, *, tick_frames: int) -> F32:
-    """The same of every two neighbouring ticks of frames (m, n_bands) that were heard without a hole: (n, n_bands), dB."""
+def frequent_frame(frames: F32) -> F32:
+    """What each band reaches in a quarter of them: no lasting frame passes it with bangs that take up half the time."""
+    return _reached(frames, FREQUENT)
+
+
+def frequent_frames(frames: F32, *, tick_frames: int) -> F32:
+    """That of every two neighbouring ticks of frames (m, n_bands) that were heard without a hole: (n, n_bands), dB."""
     starts = range(0, len(frames) - N_TICKS * tick_frames + 1, tick_frames)
-    rows = [lasting_frame(frames[start : start + N_TICKS * tick_frames]) for start in starts]
+    rows = [frequent_frame(frames[start : start + N_TICKS * tick_frames]) for start in starts]
     return np.array(rows, np.float32).reshape(len(rows), frames.shape[1])
 
 
@@ -50,7 +56,7 @@ def excess_db(lasting: F32, ceiling_db: F32) -> float:
 
 
 def fit_fast(rows: F32, *, limits_hz: F64) -> Fast | None:
-    """Learn from lasting frames of normal sound, rows (n, n_bands), dB, in order of time; None from fewer than 2.
+    """Learn from frequent frames of normal sound, rows (n, n_bands), dB, in order of time; None from fewer than 2.
 
     The ceiling is the loudest of each band, so that no state of the machine is too rare for it. The threshold lies
     `MARGIN_DB` over what each fifth of the sound has in excess of the ceiling of the others. `limits_hz` (n_bands + 1,)
@@ -64,6 +70,11 @@ def fit_fast(rows: F32, *, limits_hz: F64) -> Fast | None:
     ceilings = [_ceiling(np.concatenate(parts[:i] + parts[i + 1 :]), limits_hz) for i in range(len(parts))]
     largest = max(float(np.max(part - ceiling)) for part, ceiling in zip(parts, ceilings, strict=True))
     return Fast(_ceiling(rows, limits_hz), round(max(LEAST_DB, largest + MARGIN_DB), 2))
+
+
+def _reached(frames: F32, share: float) -> F32:
+    rank = len(frames) - math.ceil(share * len(frames))  # from 0, of the smallest
+    return np.asarray(np.partition(np.ascontiguousarray(frames.T), rank, axis=1)[:, rank])
 
 
 def _ceiling(rows: F32, limits_hz: F64) -> F32:

@@ -11,7 +11,7 @@ from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.ear import Ear, TickFrames
 from monitor.core.envelope import Envelope
-from monitor.core.fast import N_TICKS, excess_db, lasting_frame
+from monitor.core.fast import N_TICKS, excess_db, frequent_frame, lasting_frame
 from monitor.core.frontend import FrontEndSpec
 from monitor.core.portrait import TickSound, envelope, level, mean_frame, tick_sound
 from monitor.core.quality import Quality
@@ -145,9 +145,9 @@ class Scorer:
         """The envelope spectrum of the same; milliseconds."""
         return envelope(self._sounds(last), sample_rate_hz=self.spec.front_end.sample_rate_hz)
 
-    def lasting_frame(self) -> F32 | None:
-        """What each band (n_bands,), dB, reached in most of the last two ticks; None unless both were whole and adjoin."""
-        return self._corrected(lasting_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
+    def frequent_frame(self) -> F32 | None:
+        """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
+        return self._corrected(frequent_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
 
     def take(self, heard: TickFrames) -> TickScore:
         """Score what was heard in the next tick."""
@@ -175,10 +175,9 @@ class Scorer:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
 
     def _excess_db(self) -> float | None:
-        if self.ceiling_db is None:
+        if self.ceiling_db is None or len(self._last) < N_TICKS:
             return None
-        lasting = self.lasting_frame()
-        return None if lasting is None else excess_db(lasting, self.ceiling_db)
+        return excess_db(self._corrected(lasting_frame(np.concatenate(self._last))), self.ceiling_db)
 
     def _corrected(self, frames: F32) -> F32:
         """As the microphone that was trained with would have heard it."""

@@ -27,7 +27,7 @@ class HeldOut:
     """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
 
     `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` and
-    `tick_levels_dbfs` (l,) are those of single ticks; `lasting` (k, n_bands), dB, what the fast path is fitted on.
+    `tick_levels_dbfs` (l,) are those of single ticks; `frequent` (k, n_bands), dB, what the fast path is fitted on.
     """
 
     segment_scores: F64
@@ -37,7 +37,7 @@ class HeldOut:
     sequences: tuple[F64, ...] = ()
     tick_scores: F64 = field(default_factory=lambda: np.empty(0))
     tick_levels_dbfs: F64 = field(default_factory=lambda: np.empty(0))
-    lasting: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    frequent: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from monitor.core.arrays import F32, F64
 from monitor.core.detector import Detector, Observation
 from monitor.core.errors import ConfigError, SourceError
-from monitor.core.fast import lasting_frames
+from monitor.core.fast import frequent_frames
 from monitor.core.frontend import LogMelSpec
 from monitor.core.scorer import Scorer, ScorerSpec, score_stream
 from monitor.core.windows import Windows, WindowSpec
@@ -385,9 +385,9 @@ def test_mapped_frames_do_not_pile_up_in_memory(tmp_path: Path) -> None:
     assert most - before < 500
 
 
-def test_lasting_frames_of_runs_looked_through_in_parts_are_those_of_the_whole() -> None:
+def test_frequent_frames_of_runs_looked_through_in_parts_are_those_of_the_whole() -> None:
     rng = np.random.default_rng(4)
     runs = [rng.normal(size=(n, 3)).astype(np.float32) for n in (600 * 4 + 3, 5, 4 * 256, 9)]
-    rows = WindowSet(runs, n_frames=2).lasting_frames(tick_frames=4)
-    assert np.array_equal(rows, np.concatenate([lasting_frames(run, tick_frames=4) for run in runs]))
+    rows = WindowSet(runs, n_frames=2).frequent_frames(tick_frames=4)
+    assert np.array_equal(rows, np.concatenate([frequent_frames(run, tick_frames=4) for run in runs]))
     assert len(rows) == 599 + 0 + 255 + 1

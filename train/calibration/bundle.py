@@ -40,7 +40,7 @@ def recalibrate(
     normal = score_pieces(bundle.scorer(), heard)
     learned = bundle.statistics
     has_fast = manifest.calibration.fast_threshold is not None
-    fast = fit_fast(normal.lasting, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
+    fast = fit_fast(normal.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
     found = calibrate_scores(normal, manifest, method=method, fast=fast)
     statistics = write_statistics(
         expected_of(heard, manifest.scorer_spec),
