@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
     "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
     "record": "record normal sound for training, as FLAC clips",
+    "learn": "learn a machine here, from half an hour of its normal sound: no workstation needed",
+    "calibrate": "fit a bundle to a microphone that was changed or moved; --undo goes back",
     "check-config": "print the effective settings, and what is wrong with them",
     "mqtt-test": "try the broker step by step: name, port, TLS, login, publish, read back, last will",
     "support": "pack facts for a bug report, without secrets and without sound",
@@ -65,6 +67,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     from monitor.bundle import load_bundle
     from monitor.config import IdleConfig, load_config
+    from monitor.service.adapted import in_use
     from monitor.service.machine_feed import Published
     from monitor.service.replay import EPOCH, Replay, replay
     from monitor.sinks.jsonl import JsonLines
@@ -72,6 +75,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, os.environ)
     machine, folder = _machine(arguments, config)
     bundle = load_bundle(folder)
+    if machine is not None and arguments.model is None:
+        bundle = in_use(config.state_dir, machine, bundle)
     with ExitStack() as stack:
         publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
         job = Replay(

@@ -10,6 +10,7 @@ from monitor.bundle.manifest import DetectorSpec, one_line
 from monitor.bundle.yaml_file import read_mapping
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
+from monitor.core.fast import FAST_TICK_S
 from monitor.core.frontend import FrontEndSpec
 from monitor.core.scorer import ScorerSpec
 from monitor.core.windows import WindowSpec
@@ -81,7 +82,6 @@ class CalibrationPart(_Part):
     fast_path: bool = False
 
 
-FAST_TICK_S = (0.8, 1.15)  # two must be longer than a bang, two and a half shorter than three seconds
 PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
 
 

@@ -86,18 +86,22 @@ def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Dete
     return Scorer(spec, model, detector, response_db=response_db)
 
 
-def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
+def statistics_of(manifest: Manifest, content: bytes) -> Statistics:
+    """The statistics that belong to a manifest, from the bytes of their file."""
     detector, n_bands = manifest.detector, manifest.front_end.n_bands
-    if detector.statistics is None:
-        return None
     return read_statistics(
-        _read(folder, detector.statistics),
+        content,
         n_bands=n_bands,
         sample_rate_hz=manifest.front_end.sample_rate_hz,
         features=make_features(detector, n_bands=n_bands),
         n_components=len(detector.components),
         fast=manifest.calibration.fast_threshold is not None,
     )
+
+
+def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
+    ref = manifest.detector.statistics
+    return None if ref is None else statistics_of(manifest, _read(folder, ref))
 
 
 def sha256(content: bytes) -> str:

@@ -1,5 +1,6 @@
 """Defaults, then YAML, then the environment (STETHOS_…), validated; every error names its key."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[C
 
 
 def _state_dir(environment: Mapping[str, str]) -> Path:
-    """Where systemd says, else where a person's programs keep such things."""
+    """Where systemd says, else the service's if it is ours to write (sudo), else where a person's programs keep such things."""
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given)
+    service = Path("/var/lib/stethos")
+    if os.access(service, os.W_OK):
+        return service
     return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from monitor.core.arrays import F32, F64
 from monitor.core.errors import ConfigError
 
+FAST_TICK_S = (0.8, 1.15)  # two must be longer than a bang, two and a half shorter than three seconds
 N_TICKS = 2  # that are looked at together
 LASTING = 0.75  # of their frames must be loud
 FREQUENT = 0.25  # of them are the rule: bangs, however loud, have half the time to themselves

@@ -5,16 +5,18 @@ import shutil
 from pathlib import Path
 
 from monitor.bundle import Bundle, load_bundle
-from monitor.config import Config, IdleConfig
+from monitor.config import Config, IdleConfig, MachineConfig
 from monitor.core.errors import ConfigError, StethosError
+from monitor.service.adapted import in_use
 from monitor.service.listening import idle_level_dbfs
+from monitor.sinks.messages import MachineInfo
 
 log = logging.getLogger(__name__)
 FOLDER = "bundles"  # of the state directory: one bundle a machine, the last that was accepted
 
 
 def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]:
-    """The bundle of every enabled machine, and a copy of each in the state directory.
+    """The bundle of every enabled machine, the one adapted to it where there is one, and a copy of each configured one.
 
     Where one cannot be used and `fall_back`, the copy of the last that could be takes its place: a machine is better
     listened to with yesterday's bundle than not at all. Else ConfigError names the first that cannot be used.
@@ -30,9 +32,21 @@ def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]
                 _keep(settings.bundle, loaded[name], kept)
             except StethosError as error:
                 loaded[name] = _last_one(name, kept if fall_back else None, error)
+            loaded[name] = in_use(config.state_dir, name, loaded[name])
             if (wrong := idle_problem(name, settings.idle, loaded[name])) is not None:
                 raise ConfigError(wrong)
     return loaded
+
+
+def machine_info(settings: MachineConfig, bundle: Bundle | None) -> MachineInfo:
+    """What `info` says of a machine."""
+    adapted = None if bundle is None else bundle.manifest.provenance.adapted
+    return MachineInfo(
+        name=settings.name,
+        microphone=settings.microphone,
+        bundle=None if bundle is None else bundle.id,
+        adapted=None if adapted is None else adapted.by,
+    )
 
 
 def service_problems(config: Config) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, MachineConfig, check_settings
 from monitor.core.errors import ConfigError, StethosError
+from monitor.service.adapted import in_use
 from monitor.service.bundles import idle_problem, service_problems
 
 EXIT_REFUSED = 78
@@ -39,12 +40,13 @@ def check(config_path: Path | None) -> int:
 
 def _check_machines(config: Config) -> list[str]:
     """Say what each machine's bundle is; returns what is wrong."""
-    return [wrong for name, machine in config.machines.items() if (wrong := _check_bundle(name, machine)) is not None]
+    checked = (_check_bundle(name, machine, config.state_dir) for name, machine in config.machines.items())
+    return [wrong for wrong in checked if wrong is not None]
 
 
-def _check_bundle(name: str, machine: MachineConfig) -> str | None:
+def _check_bundle(name: str, machine: MachineConfig, state_dir: Path) -> str | None:
     try:
-        bundle = load_bundle(machine.bundle)
+        bundle = in_use(state_dir, name, load_bundle(machine.bundle))
     except StethosError as error:
         return f"machines.{name}.bundle: {error}"
     print(f"# {name}: {_in_words(bundle)}{_caution(machine)}")
@@ -56,8 +58,13 @@ def _in_words(bundle: Bundle) -> str:
     calibration = manifest.calibration
     return (
         f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
-        f"set on {calibration.hours:.2g} hours of normal sound"
+        f"set on {calibration.hours:.2g} hours of normal sound{_made_here(bundle)}"
     )
+
+
+def _made_here(bundle: Bundle) -> str:
+    adapted = bundle.manifest.provenance.adapted
+    return "" if adapted is None else f"; made by monitor {adapted.by} of {adapted.of}"
 
 
 def _caution(machine: MachineConfig) -> str:

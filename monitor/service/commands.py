@@ -19,7 +19,6 @@ MAX_WAITING = 100
 MAX_A_TURN = 10  # so that detection is not held up
 MAX_BYTES = 4_096
 MAX_REASON = 200
-PLANNED = ("calibrate",)
 
 
 class Refused(StethosError):
@@ -73,23 +72,27 @@ class Commands:
             self._act(arrived.machine, command)
         except Refused as error:
             reason = _printable(str(error))
-        log.info("%s: %s %s", arrived.machine, arrived.name, "accepted" if reason is None else f"refused: {reason}")
+        request = None if command is None else command.request
+        self.answer(arrived.machine, arrived.name, reason=reason, request=request)
+
+    def answer(self, machine: str, name: str, *, reason: str | None, request: str | None, result: str | None = None) -> None:
+        """Say what became of a command: at once, and once more with the result of one that takes its time."""
+        log.info("%s: %s %s", machine, name, f"refused: {reason}" if reason is not None else result or "accepted")
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
-            command=arrived.name,
+            command=name,
             accepted=reason is None,
             reason=reason,
-            request=None if command is None else command.request,
+            request=request,
+            result=result,
         )
-        self._answer(f"{arrived.machine}/response", response.text)
+        self._answer(f"{machine}/response", response.text)
 
 
 def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS) -> Command:
     """Check everything about a command but whether it makes sense now; Refused says what is wrong."""
     if arrived.retained:
         raise Refused("a command must not be retained: it would be carried out again after every connection")
-    if arrived.name in PLANNED:
-        raise Refused("not supported by this version")
     if arrived.name not in known:
         raise Refused(f"the command must be one of {', '.join(known)}, got {arrived.name}")
     if len(arrived.payload) > MAX_BYTES:

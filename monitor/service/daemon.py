@@ -16,7 +16,8 @@ from monitor.core.errors import ConfigError, StethosError
 from monitor.service.alarms import Alarms
 from monitor.service.announcer import Announcer, birth_topic, is_birth
 from monitor.service.archive import Archive
-from monitor.service.bundles import load_bundles, service_problems
+from monitor.service.bundles import load_bundles, machine_info, service_problems
+from monitor.service.calibrator import Calibrator
 from monitor.service.clock import Clock
 from monitor.service.commands import Commands, Refused
 from monitor.service.control import NAME, ControlError, ControlServer, Reply, lock
@@ -28,7 +29,7 @@ from monitor.service.notify import Notifier
 from monitor.service.supervisor import Supervisor
 from monitor.sinks.clips import ClipStore
 from monitor.sinks.courier import Courier
-from monitor.sinks.messages import Command, FetchClip, HealthMessage, InfoMessage, MachineInfo
+from monitor.sinks.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.sinks.mqtt import Received
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Daemon:
         self._keepsake = Keepsake(self._config.state_dir / "kept.json")
         self._alarms = Alarms(self._keepsake.found.alarms)
         self._commands = Commands(self._act, self._answer)
+        self._calibrator = Calibrator(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
         self._courier = Courier(
             self._config.mqtt,
@@ -80,6 +82,7 @@ class Daemon:
             {
                 "status": lambda _: Reply(self._status()),
                 "microphones": lambda _: describe(self._supervisor.microphones),
+                "reload": lambda _: self._ask_reload(),
                 "ring": lambda request: lend(self._supervisor.microphones, request, private=self._config.private),
             },
         )
@@ -98,6 +101,7 @@ class Daemon:
             await self._listen()
         finally:
             reloading.cancel()
+            await self._calibrator.stop()
             await self._control.stop()
             self._shut_down()
 
@@ -147,6 +151,10 @@ class Daemon:
     def _stop(self) -> None:
         self._stopped = True
 
+    def _ask_reload(self) -> Reply:
+        self._reload_asked.set()
+        return Reply({})
+
     async def _reload_when_asked(self) -> None:
         while True:
             await self._reload_asked.wait()
@@ -190,6 +198,9 @@ class Daemon:
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
             return
+        if isinstance(command, Calibrate):
+            self._calibrate(machine, command)
+            return
         self._alarms.act(machine, command, time.time())
         self._supervisor.arrange(self._config, self._bundles)
 
@@ -200,6 +211,16 @@ class Daemon:
         reason = self._archive.fetch(machine, event_id, so_far=so_far, now=time.monotonic(), send=send)
         if reason is not None:
             raise Refused(reason)
+
+    def _calibrate(self, machine: str, command: Calibrate) -> None:
+        if machine not in self._config.machines:
+            raise Refused(f"the machine must be one of {', '.join(self._config.machines)}, got {machine}")
+        if not command.undo and machine not in self._supervisor.machines:
+            raise Refused("the machine is disabled")
+        self._calibrator.start(machine, command)
+
+    def _calibrated(self, machine: str, command: Calibrate, reason: str | None, result: str | None) -> None:
+        self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
 
     def _answer(self, topic: str, text: str) -> None:
         self._courier.passing(topic, text, qos=1)
@@ -218,12 +239,7 @@ class Daemon:
         return config, load_bundles(config, fall_back=fall_back)
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
-        machines = {
-            name: MachineInfo(
-                name=settings.name, microphone=settings.microphone, bundle=bundles[name].id if name in bundles else None
-            )
-            for name, settings in self._config.machines.items()
-        }
+        machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
         self._courier.present("info", InfoMessage(versions=versions(), machines=machines).text)
 
     def _health_message(self) -> HealthMessage:
@@ -240,7 +256,8 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         """What the tools show."""
-        return {"node": self._config.node, "mqtt": asdict(self._courier.counts), **self._supervisor.status()}
+        about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
+        return {**about, "mqtt": asdict(self._courier.counts), **self._supervisor.status()}
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")

@@ -22,6 +22,7 @@ import psutil
 from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.config import Config, load_config
 from monitor.core.errors import StethosError, UsageError
+from monitor.service.adapted import FOLDER, read_adaptation
 from monitor.service.control import NAME, ask
 from monitor.service.health import Health, versions
 from monitor.service.redact import Redactor, who_and_where
@@ -78,6 +79,7 @@ def collect(config_path: Path | None) -> dict[str, str]:
     }
     for name, settings in config.machines.items():
         facts[f"bundles/{name}.json"] = partial(_manifest, settings.bundle)
+        facts[f"adapted/{name}.json"] = partial(_adapted, config, name)
     return {"README.txt": _README} | {name: _redacted(_try(fact), redactor) for name, fact in facts.items()}
 
 
@@ -147,6 +149,16 @@ def _own_processes() -> list[dict[str, Any]]:
 def _manifest(folder: Path) -> Any:
     read_manifest(folder)  # says in one line what is wrong with it
     return json.loads((folder / MANIFEST).read_text("utf-8"))
+
+
+def _adapted(config: Config, machine: str) -> Any:
+    """What was learned and calibrated here, and the manifest that is used because of it."""
+    found = read_adaptation(config.state_dir, machine)
+    if found is None:
+        return {"learn": None, "calibrate": None}
+    name = found.calibrate or found.learn
+    manifest = None if name is None else _manifest(config.state_dir / FOLDER / machine / name)
+    return {**found.model_dump(), "manifest": manifest}
 
 
 def _command(*words: str) -> str:

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from monitor.sinks.messages import (
     Acknowledge,
+    Calibrate,
     Command,
     Disable,
     Enable,
@@ -27,6 +28,7 @@ COMMANDS: dict[str, type[Command]] = {
     "enable": Enable,
     "disable": Disable,
     "clip": FetchClip,
+    "calibrate": Calibrate,
 }
 
 

@@ -11,6 +11,7 @@ from monitor.core.pipeline import State
 from monitor.sinks.jsonl import to_json
 
 MAX_SNOOZE_S = 86_400
+MAX_CALIBRATION_MINUTES = 120
 MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_extra={"format": "date-time"})]
 EventId = Annotated[
@@ -156,7 +157,10 @@ class MachineInfo(BaseModel):
     name: str | None
     microphone: str
     bundle: str | None
-    """Name and hash; null where it is disabled."""
+    """Name and hash of the one in use; null where it is disabled."""
+
+    adapted: Literal["learn", "calibrate"] | None
+    """By which command it was made on this node; null where it is the configured one."""
 
 
 class InfoMessage(Sent):
@@ -177,6 +181,9 @@ class ResponseMessage(Sent):
 
     request: str | None
     """As in the command."""
+
+    result: str | None = None
+    """What came of a command that takes its time, in a second response; null in the first."""
 
 
 class Command(BaseModel):
@@ -201,6 +208,19 @@ class FetchClip(Command):
     """Send the sound of an event."""
 
     id: EventId
+
+
+class Calibrate(Command):
+    """Fit the bundle to the microphone, or the place for it, that the machine is now heard with."""
+
+    minutes: Annotated[int, Field(ge=1, le=MAX_CALIBRATION_MINUTES)] = 10
+    """How long to listen."""
+
+    force: bool = False
+    """Take sound that looks like a different machine all the same."""
+
+    undo: bool = False
+    """Take back the last calibration, or what was learned where there is none, instead."""
 
 
 class Snooze(Command):

@@ -65,7 +65,6 @@ def test_what_nobody_may_say_is_refused_and_harmless(service: Service) -> None:
     service.configure("fan")
     service.daemon.start().ready()
     assert service.order("enable", machine="saw")["reason"] == "the machine must be one of fan, got saw"
-    assert service.order("calibrate")["reason"] == "not supported by this version"
     assert service.order("snooze", '{"duration_s": 1000000}')["reason"] == "duration_s must be in 0..86400, got 1000000"
     say(service.broker, f"{BASE}/fan/set/disable", 5_000 * " ")
     service.until(lambda: "at most 4096 bytes" in (service.answers()[-1]["reason"] or ""), "a refusal")

@@ -1,0 +1,161 @@
+"""What learning and calibrating on the device have in common: how a threshold is set on little sound, and what is written."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from monitor.bundle.bundle import Bundle, statistics_of
+from monitor.bundle.manifest import DetectorSpec, Manifest
+from monitor.bundle.write import MODEL, STATISTICS, amended, file_ref
+from monitor.core.arrays import F64, Bool
+from monitor.core.calibration import mean_sigma_threshold, sustained
+from monitor.core.errors import SourceError
+from monitor.core.evidence import Evidence
+from monitor.core.fast import Fast
+from monitor.core.golden import golden_score
+from monitor.core.retrace import Piece, cut, mean_frame
+from monitor.core.scorer import ScorerSpec
+from monitor.core.statement import duration
+from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
+
+FALSE_ALARM, SIGMAS = 0.02, 6.0
+N_ALIKE = 5  # other blocks that have to be like one,
+FAR, MIN_SPREAD_DB = 4.0, 0.5  # nearer than so many times what is usual, which is at least so much
+MOST_UNUSABLE = 0.1  # of the ticks
+MOST_LEFT_OUT = 0.1  # of the sound, because it is not like the rest
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle to be written, and what people are told of it, the shortest last."""
+
+    files: Mapping[str, bytes]
+    manifest: Manifest
+    said: tuple[str, ...]
+
+
+def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float) -> None:
+    """SourceError where too little of it can be scored, or too much of it cannot."""
+    ticks = [tick for stream in streams for tick in stream]
+    refused = [tick.quality.reason for tick in ticks if tick.quality.reason is not None]
+    usable_s = (len(ticks) - len(refused)) * spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz
+    if len(refused) > MOST_UNUSABLE * len(ticks):
+        why = max(set(refused), key=refused.count)
+        raise SourceError(f"the sound must be usable, got {len(refused) / len(ticks):.0%} of it that is not, most of it {why}")
+    if usable_s < at_least_s:
+        raise SourceError(f"there must be at least {duration(at_least_s / 3600)} of sound, got {duration(usable_s / 3600)}")
+
+
+def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) -> tuple[list[list[Piece]], list[str]]:
+    """Each stream without the blocks of time that sound unlike the rest, in pieces; and what to say of those.
+
+    SourceError where they are more than the share `most`.
+    """
+    length = max(manifest.segment_ticks, manifest.rule.raise_n)
+    blocks = [(number, block) for number, stream in enumerate(streams) for block in cut(stream, length=length)]
+    heard = [(number, block, frame) for number, block in blocks if (frame := mean_frame(block)) is not None]
+    per_recording = len(blocks) // len(streams)
+    n_alike = min(N_ALIKE, len(heard) // 4, per_recording - 1 if per_recording > 1 else N_ALIKE)
+    far = _far(np.array([frame for *_, frame in heard]), n_alike)
+    odd = [(number, block) for (number, block, _), is_far in zip(heard, far, strict=True) if is_far]
+    if not odd:
+        return [[stream] for stream in streams], []
+    rate_hz = manifest.front_end.sample_rate_hz
+    of = [f" of recording {number + 1}" if len(streams) > 1 else "" for number, _ in odd]
+    named = [
+        f"{_clock(b[0].start / rate_hz)}-{_clock(b[-1].stop / rate_hz)}{which}" for (_, b), which in zip(odd, of, strict=True)
+    ]
+    names = f"{', '.join(named[:5])}{' …' if len(odd) > 5 else ''}"
+    if len(odd) > most * len(heard):
+        raise SourceError(
+            f"the machine must run as it always does, got {len(odd)} of {len(heard)} blocks of sound unlike the rest: {names}"
+        )
+    dropped = {id(block) for _, block in odd}
+    pieces: list[list[Piece]] = [[] for _ in streams]
+    for (number, is_kept), run in groupby(blocks, key=lambda one: (one[0], id(one[1]) not in dropped)):
+        if is_kept:
+            pieces[number].append([tick for _, block in run for tick in block])
+    return [of for of in pieces if of], [f"left out, unlike the rest: {names}"]
+
+
+def _far(frames: F64, n_alike: int) -> Bool:
+    """Which of the blocks' mean frames (n, n_bands), in order of time, are like fewer than so many others.
+
+    A machine may have several states: what was heard for two minutes, or all through a recording, is one. The unit is what
+    is usual from a block to the next.
+    """
+    usual = np.maximum(np.median(np.abs(np.diff(frames, axis=0)), axis=0), MIN_SPREAD_DB)
+    scaled = frames / usual
+    apart = np.array([np.sort(np.sqrt(np.mean((scaled - one) ** 2, axis=1)))[n_alike] for one in scaled])
+    return apart > FAR
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
+
+
+def settle_in_place(
+    held_out: HeldOut, manifest: Manifest, *, at_least: float = 0.0, fast: Fast | None = None, notes: Sequence[str] = ()
+) -> Calibration:
+    """Thresholds from little sound, on the safe side: above its blocks, mean + 6 sigma, what the rule saw, and `at_least`."""
+
+    def threshold_of(evidence: Evidence) -> Found:
+        within, more = conformal_or_largest(evidence.block_peaks, FALSE_ALARM)
+        beyond = mean_sigma_threshold(evidence.scores, k=SIGMAS)
+        rule = evidence.rule
+        seen = [sustained(scores, k=rule.raise_k, n=rule.raise_n).max() for scores in evidence.replayable]
+        return max(at_least, within, beyond, math.nextafter(max(seen, default=0.0), math.inf)), (*notes, *more)
+
+    return settle(
+        held_out,
+        rule=manifest.rule,
+        segment_ticks=manifest.segment_ticks,
+        tick_s=tick_s(manifest.scorer_spec),
+        method="in place",
+        parameters={"false_alarm": FALSE_ALARM, "k": SIGMAS},
+        promised_per_week=1.0,
+        threshold_of=threshold_of,
+        fast=fast,
+    )
+
+
+def finish(
+    base: Bundle,
+    *,
+    by: str,
+    name: str,
+    spec: DetectorSpec,
+    statistics: bytes,
+    calibration: Mapping[str, Any],
+    clear_ratio: float,
+    metrics: Mapping[str, Any],
+    said: tuple[str, ...],
+) -> Made:
+    """The bundle with its golden score, made of `base`."""
+    manifest = base.manifest
+    provenance = dict(manifest.provenance) | {
+        "metrics": {**manifest.provenance.metrics, **metrics},
+        "adapted": {"by": by, "of": base.id},
+    }
+    detector = {key: getattr(spec, key) for key in DetectorSpec.model_fields}
+    changed = amended(
+        manifest,
+        name=name,
+        model=dict(manifest.model) | file_ref(MODEL, base.model),
+        detector={**detector, "error": manifest.detector.error, "statistics": file_ref(STATISTICS, statistics)},
+        calibration=calibration,
+        rule=replace(manifest.rule, clear_ratio=clear_ratio),
+        provenance=provenance,
+    )
+    made = replace(base, manifest=changed, statistics=statistics_of(changed, statistics))
+    files = {MODEL: base.model, STATISTICS: statistics}
+    return Made(files, amended(changed, golden={"score": golden_score(made.scorer())}), said)
+
+
+def tick_s(spec: ScorerSpec) -> float:
+    """How long a tick is, in seconds."""
+    return spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz

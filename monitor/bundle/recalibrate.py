@@ -1,0 +1,125 @@
+"""Fit a bundle to another microphone, or another place for it, by the sound of the machine that it knows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from monitor.bundle.bundle import Bundle
+from monitor.bundle.in_place import MOST_LEFT_OUT, Made, check_sound, finish, settle_in_place, tick_s, without_odd
+from monitor.bundle.statistics import write_statistics
+from monitor.core.arrays import F32, F64, Bool
+from monitor.core.errors import SourceError
+from monitor.core.expected import Expected
+from monitor.core.response import Difference, compare
+from monitor.core.retrace import Piece, Trace, retrace
+from monitor.core.statement import duration
+
+AT_LEAST_S = 45.0
+
+
+def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) -> Made:
+    """`base` for the microphone that these streams of ticks were heard with.
+
+    Gain and smooth response are taken for the microphone's, and frames are scored without them; network, statistics and
+    what training learned stay. The threshold is never below that of training. Sound that is over it even so is not
+    learned from; where that is too much, or gain and response are beyond bounds, SourceError says that it looks like a
+    different machine, unless `force`, which takes all that differs for the microphone's but blocks unlike the rest.
+    """
+    manifest, known = base.manifest, base.statistics
+    if known is None:
+        raise SourceError("the bundle must know the spectrum of normal sound, got one without statistics")
+    spec = manifest.scorer_spec
+    check_sound(streams, spec, at_least_s=AT_LEAST_S)
+    mean_db = known.expected.mean_db.astype(np.float64)
+    idle_dbfs = manifest.calibration.idle_below_dbfs
+    if idle_dbfs is not None:
+        gain_db = compare(retrace(base.scorer(), streams).frames, mean_db).gain_db
+        streams = [_without_idle(stream, idle_dbfs + gain_db) for stream in streams]
+        check_sound(streams, spec, at_least_s=AT_LEAST_S)
+    said: list[str] = []
+    if force:
+        apart, said = without_odd(streams, manifest, most=MOST_LEFT_OUT)
+        streams = [piece for pieces in apart for piece in pieces]
+    difference = compare(retrace(base.scorer(), streams).frames, mean_db)
+    for is_last in (False, True):  # what is left out at first no longer moves what the rest is corrected by
+        response_db = difference.response_db(whole=force)
+        adapted = replace(base, statistics=replace(known, response_db=response_db))
+        trace = retrace(adapted.scorer(), streams)
+        is_over = trace.scores >= manifest.calibration.threshold
+        if not force:
+            _refuse(difference, float(is_over.mean()))
+            difference = difference if is_last else compare(trace.frames[~is_over], mean_db)
+    kept = trace if force else _below(trace, manifest.calibration.threshold)
+    notes = [] if force else ["the threshold is not below that of training"]
+    found = settle_in_place(kept.held_out(tick_s(spec)), manifest, at_least=manifest.calibration.threshold, notes=notes)
+    file_threshold = max(found.file_threshold, manifest.calibration.file_threshold)
+    words = difference.in_words(manifest.front_end.band_limits_hz())
+    left_out = int(is_over.sum()) if not force else 0
+    n_left_out = f"; {left_out} of {len(is_over)} segments are over the threshold and were left out" if left_out else ""
+    result = f"calibrated on {duration(found.hours)} of sound, {words}{n_left_out}"
+    return finish(
+        base,
+        by="calibrate",
+        name=manifest.name,
+        spec=manifest.detector,
+        statistics=write_statistics(
+            _as_heard(known.expected, response_db),
+            normals=known.normals,
+            typical=known.typical,
+            response_db=response_db,
+            fast_ceiling_db=known.fast_ceiling_db,
+        ),
+        calibration={
+            **found.manifest_part(),
+            "file_threshold": file_threshold,
+            "fast_threshold": manifest.calibration.fast_threshold,
+        },
+        clear_ratio=found.clear_ratio,
+        metrics={"level_db": round(difference.gain_db, 2), "forced": force},
+        said=(*said, found.statement, result),
+    )
+
+
+def _refuse(difference: Difference, over: float) -> None:
+    why = difference.too_much
+    if why is None and over > MOST_LEFT_OUT:
+        why = f"{over:.0%} of it is over the threshold whatever the microphone"
+    if why is not None:
+        raise SourceError(f"this sounds like a different machine, or one that is not well: {why} (--force takes it all the same)")
+
+
+def _without_idle(stream: Piece, below_dbfs: float) -> Piece:
+    """Ticks in which the machine is off may not be scored."""
+    return [
+        replace(tick, frames=None, quality=replace(tick.quality, reason="idle"))
+        if tick.frames is not None and tick.quality.rms_dbfs < below_dbfs
+        else tick
+        for tick in stream
+    ]
+
+
+def _below(trace: Trace, threshold: float) -> Trace:
+    """Only what is below the threshold, ticks included."""
+    return replace(
+        trace,
+        scores=trace.scores[trace.scores < threshold],
+        frames=trace.frames[trace.scores < threshold],
+        sequences=tuple(run for scores in trace.sequences for run in _runs(scores, scores < threshold)),
+        ticks=tuple(tuple(t for t in piece if t.score is None or t.score < threshold) for piece in trace.ticks),
+    )
+
+
+def _runs(scores: F64, kept: Bool) -> list[F64]:
+    """The scores (n,) that are kept, where they stand in a row."""
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    return [scores[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _as_heard(expected: Expected, response_db: F32 | None) -> Expected:
+    """What is expected, as the microphone in use hears it."""
+    if response_db is None:
+        return expected
+    levels = expected.levels
+    louder = None if levels is None else replace(levels, mean_db=levels.mean_db + response_db)
+    return replace(expected, mean_db=expected.mean_db + response_db, levels=louder)

@@ -1,0 +1,179 @@
+"""What `monitor learn` and `monitor calibrate` share: which machine, its sound as ticks in memory, and taking effect at once."""
+
+import argparse
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.config import Config, MachineConfig, load_config
+from monitor.core.block import Block
+from monitor.core.ear import Ear, TickFrames
+from monitor.core.errors import SourceError, UsageError
+from monitor.core.retrace import Piece
+from monitor.core.scorer import ScorerSpec
+from monitor.service.control import NAME, ask
+from monitor.service.sound import POLL_S, open_sound
+from monitor.sources.recording import Recording
+from monitor.sources.tap import Tap
+
+log = logging.getLogger(__name__)
+IN_USE_WITHIN_S = 15.0
+PATIENCE_S = 60.0  # for sound that does not come, beside as long as was asked for
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """The machine that is taught, and the bundle that it is configured with."""
+
+    machine: str | None  # None: no configured one, `--model`
+    settings: MachineConfig | None
+    configured: Bundle
+    state_dir: Path
+    control: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, minutes: float, least: float, most: float) -> None:
+    """Which machine, and where its sound comes from."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--machine", metavar="ID", help="a configured machine (default: the only one)")
+    which.add_argument("--model", type=Path, metavar="DIR", help="a bundle instead, with --from and --out")
+    parser.add_argument(
+        "--minutes",
+        type=lambda text: _minutes(text, least, most),
+        default=minutes,
+        metavar="N",
+        help=f"how long to listen, {least:g} to {most:g} ({minutes:g})",
+    )
+    parser.add_argument(
+        "--from", dest="files", type=Path, nargs="+", metavar="FILE", help="recordings of the machine, instead of its microphone"
+    )
+    parser.add_argument("--channel", type=int, metavar="N", help="channel N, from 1 (default: the machine's, else all)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the bundle there and leave the service alone")
+    parser.add_argument("--force", action="store_true", help="take sound that would be refused as strange all the same")
+
+
+def find_pupil(arguments: argparse.Namespace) -> Pupil:
+    """The machine that is meant; UsageError names those that there are."""
+    if arguments.channel is not None and arguments.channel < 1:
+        raise UsageError(f"--channel must be 1 or more, got {arguments.channel}")
+    config = load_config(arguments.config, os.environ)
+    control = config.runtime_dir / NAME
+    if arguments.model is not None:
+        if not arguments.files or arguments.out is None:
+            raise UsageError("--model needs --from FILES and --out DIR: there is no machine whose microphone or service is meant")
+        return Pupil(None, None, load_bundle(arguments.model), config.state_dir, control)
+    name = arguments.machine
+    if name is None and len(config.machines) == 1:
+        (name,) = config.machines
+    if name not in config.machines:
+        allowed = f"one of {', '.join(config.machines)}" if config.machines else "configured (--config FILE)"
+        raise UsageError(f"--machine must be {allowed}, got {name or 'none'}")
+    settings = config.machines[name]
+    return Pupil(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control)
+
+
+def hear(arguments: argparse.Namespace, pupil: Pupil, bundle: Bundle) -> list[Piece]:
+    """The sound, as ticks of frames in memory: of recordings, or of the microphone for as long as was asked."""
+    spec = bundle.manifest.scorer_spec
+    channel = arguments.channel or (None if pupil.settings is None else pupil.settings.channel)
+    with suppress(OSError):  # detection goes first
+        os.nice(10)
+    if arguments.files:
+        bar = tqdm(arguments.files, desc="reading", unit="file", disable=None, leave=False)
+        return [_recorded(path, spec, channel=channel) for path in bar]
+    assert pupil.settings is not None
+    with logging_redirect_tqdm():
+        return [_live(pupil, pupil.settings, spec, channel=channel, wanted_s=60.0 * arguments.minutes)]
+
+
+def take_into_use(pupil: Pupil, bundle_id: str) -> str:
+    """Have the running service reload; returns what became of that, in words."""
+    if ask(pupil.control, {"do": "reload"}) is None:
+        return "in use from the next start of the service on"
+    until_s = time.monotonic() + IN_USE_WITHIN_S
+    while time.monotonic() < until_s:
+        reply = ask(pupil.control, {"do": "status"})
+        machines = {} if reply is None else reply.body["machines"]
+        if machines.get(pupil.machine, {}).get("bundle") == bundle_id:
+            return "in use"
+        if reply is not None and pupil.machine not in machines:
+            return "in use when the machine is enabled"
+        time.sleep(POLL_S)
+    raise SourceError(f"written, but the service has not taken {bundle_id} into use: see its log (journalctl -u stethos)")
+
+
+def _state_dir(config: Config, control: Path) -> Path:
+    """Where the running service keeps its things, else where it would."""
+    reply = ask(control, {"do": "status"})
+    return config.state_dir if reply is None else Path(reply.body.get("state_dir", config.state_dir))
+
+
+def _recorded(path: Path, spec: ScorerSpec, *, channel: int | None) -> list[TickFrames]:
+    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    recording = Recording(path, sample_rate_hz=spec.front_end.sample_rate_hz, channel=channel)
+    return [tick for block in recording.blocks() for tick in _ticks(ear, block)]
+
+
+def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float) -> list[TickFrames]:
+    """By the same way as the service's: the service's own ring where it runs, the same resampling, the same frames."""
+    rate_hz = spec.front_end.sample_rate_hz
+    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    tap = Tap(channel=channel, sample_rate_hz=rate_hz)
+    ticks: list[TickFrames] = []
+    n_wanted = math.ceil(wanted_s * rate_hz / ear.step_samples)
+    until_s, trouble = time.monotonic() + wanted_s + PATIENCE_S, None
+    opened = open_sound(
+        settings.microphone, pupil.control, purpose="measure", rate_hz=settings.microphone_rate_hz, channel=channel
+    )
+    bar = tqdm(total=round(wanted_s), desc=f"listening to {pupil.machine}", unit="s", disable=None, leave=False)
+    with opened as (sound, form), bar:
+        tap.open(form)
+        while len(ticks) < n_wanted:
+            time.sleep(POLL_S)
+            pieces = sound.poll()
+            if sound.form is not None and sound.form[:3] != form[:3]:
+                raise SourceError(f"the microphone came back with another format, {sound.form}; start again")
+            for piece in pieces:
+                tap.push(piece)
+            ticks += [tick for block in tap.blocks() for tick in _ticks(ear, block)]
+            if sound.trouble != trouble:
+                trouble = sound.trouble
+                log.warning("warning: %s", "sound again" if trouble is None else f"nothing is heard, waiting: {trouble}")
+            if time.monotonic() > until_s:
+                heard_s = len(ticks) * ear.step_samples / rate_hz
+                what = f"microphone {settings.microphone}"
+                raise SourceError(f"{what}: gave {heard_s:.0f} of {wanted_s:.0f} s: {trouble or 'gaps'}")
+            if ticks:
+                bar.set_postfix_str(_level(ticks[-1]), refresh=False)
+            bar.update(round(min(wanted_s, len(ticks) * ear.step_samples / rate_hz)) - bar.n)
+    return ticks
+
+
+def _ticks(ear: Ear, block: Block) -> Iterator[TickFrames]:
+    """Each with frames of its own, to be kept."""
+    for tick in ear.push(block):
+        yield tick if tick.frames is None else replace(tick, frames=tick.frames.copy())
+
+
+def _level(tick: TickFrames) -> str:
+    problem = "" if tick.quality.reason is None else f", {tick.quality.reason}"
+    return f"{tick.quality.rms_dbfs:.0f} dBFS{problem}"
+
+
+def _minutes(text: str, least: float, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"must be in {least:g}..{most:g}, got {text!r}")
+    return value
