@@ -87,8 +87,8 @@ def test_an_imported_model_has_it_where_the_recipe_and_normal_sound_say_so(
 
 def test_threshold_and_ceiling_are_there_together_or_not_at_all(bundle: Path, demo_bundle: Path, tmp_path: Path) -> None:
     for name, folder, threshold, message in (
-        ("mine", bundle, None, r"statistics must hold .*typical, got .*fast_ceiling_db"),
-        ("demo-fan", demo_bundle, 12.0, r"statistics must hold .*fast_ceiling_db, got"),
+        ("mine", bundle, None, r"statistics must hold .*, got .*fast_ceiling_db"),
+        ("demo-fan", demo_bundle, 12.0, r"statistics must hold .*fast_ceiling_db.*, got"),
     ):
         copy = tmp_path / name
         shutil.copytree(folder, copy)
