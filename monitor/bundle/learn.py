@@ -63,7 +63,7 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
     held_out = join([trace.held_out(tick_s(manifest.scorer_spec)) for trace in traces])
     fast = None
     if FAST_TICK_S[0] <= tick_s(manifest.scorer_spec) <= FAST_TICK_S[1]:
-        fast = fit_fast(held_out.lasting, limits_hz=manifest.front_end.band_limits_hz())
+        fast = fit_fast(held_out.frequent, limits_hz=manifest.front_end.band_limits_hz())
     found = settle_in_place(held_out, manifest, fast=fast)
     everything = np.concatenate(sums)
     mean_db = held_out.mean_frames.mean(axis=0)

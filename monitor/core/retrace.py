@@ -28,7 +28,7 @@ class Trace:
     sequences: tuple[F64, ...]
     file_scores: F64
     ticks: tuple[tuple[TickScore, ...], ...]
-    lasting: F32  # (m, n_bands), dB: what the fast path is fitted on
+    frequent: F32  # (m, n_bands), dB: what the fast path is fitted on
 
     def held_out(self, tick_s: float) -> HeldOut:
         """As normal sound that a threshold is set on."""
@@ -41,7 +41,7 @@ class Trace:
             sequences=self.sequences,
             tick_scores=np.array([tick.tick_score for tick in valid], np.float64),
             tick_levels_dbfs=np.array([tick.rms_dbfs for tick in valid], np.float64),
-            lasting=self.lasting,
+            frequent=self.frequent,
         )
 
 
@@ -56,7 +56,7 @@ def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
         sequences=tuple(np.array([score for score, _, _ in part.segments]) for part in parts if part.segments),
         file_scores=np.array([part.file_score for part in parts if part.file_score is not None]),
         ticks=tuple(part.ticks for part in parts),
-        lasting=np.array([row for part in parts for row in part.lasting], np.float32),
+        frequent=np.array([row for part in parts for row in part.frequent], np.float32),
     )
 
 
@@ -70,7 +70,7 @@ def join(parts: Sequence[HeldOut]) -> HeldOut:
         sequences=tuple(sequence for part in parts for sequence in part.sequences),
         tick_scores=np.concatenate([part.tick_scores for part in parts]),
         tick_levels_dbfs=np.concatenate([part.tick_levels_dbfs for part in parts]),
-        lasting=np.concatenate([part.lasting for part in parts]),
+        frequent=np.concatenate([part.frequent for part in parts]),
     )
 
 
@@ -109,7 +109,7 @@ class _Part:
     segments: list[tuple[float, F64, F64]]
     ticks: tuple[TickScore, ...]
     file_score: float | None
-    lasting: list[F32]
+    frequent: list[F32]
 
 
 def _piece(scorer: Scorer, piece: Piece) -> _Part:
@@ -117,13 +117,13 @@ def _piece(scorer: Scorer, piece: Piece) -> _Part:
     full: list[tuple[float, F64, F64]] = []
     short: list[tuple[float, F64, F64]] = []
     ticks: list[TickScore] = []
-    lasting: list[F32] = []
+    frequent: list[F32] = []
     for heard in piece:
         tick = scorer.take(heard)
         ticks.append(tick)
-        if tick.reason is None and (row := scorer.lasting_frame()) is not None:
-            lasting.append(row)
+        if tick.reason is None and (row := scorer.frequent_frame()) is not None:
+            frequent.append(row)
         if tick.score is not None:
             is_full = tick.n_ticks == scorer.spec.segment_ticks
             (full if is_full else short).append((tick.score, scorer.segment_sums(), scorer.mean_frame()))
-    return _Part(full or short[-1:], tuple(ticks), scorer.file_score(), lasting)
+    return _Part(full or short[-1:], tuple(ticks), scorer.file_score(), frequent)
