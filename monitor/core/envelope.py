@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.core.arrays import F32, F64
 
@@ -73,26 +74,26 @@ def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
     rate_hz = 2.0 * width_hz  # of the envelopes: enough for the square of a band so wide
     first, last = runs[0].start, runs[-1].start + len(runs[-1].samples)
     n = int((last - first) / sample_rate_hz * rate_hz)
-    swells, window = np.zeros((carriers, n)), np.zeros(n)
-    for run in runs:
-        envelopes = _envelopes(run.samples, carriers)
-        at = round((run.start - first) / sample_rate_hz * rate_hz)
-        envelopes = envelopes[:, : n - at]
-        own = slice(at, at + envelopes.shape[1])
-        window[own] = np.hanning(envelopes.shape[1] + 2)[1:-1]
-        mean = np.maximum(envelopes @ window[own] / window[own].sum(), 1e-30)[:, None]
-        swells[:, own] = envelopes / mean - 1.0
-    spectrum = np.fft.rfft(swells * window)
+    spectra = [np.fft.rfft(run.samples) for run in runs]
+    starts = [round((run.start - first) / sample_rate_hz * rate_hz) for run in runs]
     top = int(_TOP * width_hz / rate_hz * n) + 2
-    power = (spectrum.real**2 + spectrum.imag**2)[:, :top] / max(float(np.sum(window**2)), 1e-12)
-    return Envelope(power, rate_hz / n)
+    power = []
+    for carrier in range(carriers):  # one at a time, to spare memory
+        swell, total = np.zeros(n), 0.0
+        for start, spectrum in zip(starts, spectra, strict=True):
+            envelope = _envelope(spectrum, carrier, carriers)[: n - start]
+            window = np.hanning(len(envelope) + 2)[1:-1]
+            mean = max(float(envelope @ window) / float(window.sum()), 1e-30)
+            swell[start : start + len(envelope)] = (envelope / mean - 1.0) * window
+            total += float(window @ window)
+        lines = np.fft.rfft(swell)[:top]
+        power.append((lines.real**2 + lines.imag**2) / max(total, 1e-12))
+    return Envelope(np.array(power), rate_hz / n)
 
 
-def _envelopes(samples: F32, carriers: int) -> F64:
-    """Squared envelopes (carriers, about len / carriers) of a run, sampled at twice a carrier band's width."""
-    spectrum = np.fft.rfft(samples)
+def _envelope(spectrum: NDArray[np.complexfloating], carrier: int, carriers: int) -> F64:
+    """The squared envelope (about len / carriers,) of one carrier band of a run, sampled at twice the band's width."""
     n = (len(spectrum) - 1) // carriers
     fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1.0, (np.arange(n) + 0.5) / (_TAPER * n)))
-    bands = spectrum[: n * carriers].reshape(carriers, n) * (fade * fade[::-1])
-    analytic = np.fft.ifft(bands, 2 * n, axis=1)
-    return np.asarray(analytic.real**2 + analytic.imag**2)
+    analytic = np.fft.ifft(spectrum[carrier * n : (carrier + 1) * n] * (fade * fade[::-1]), 2 * n)
+    return np.asarray(analytic.real**2 + analytic.imag**2, np.float64)
