@@ -1,6 +1,8 @@
 """What tests share. With CI=true nothing that a proof needs may be missing; elsewhere it is skipped with its reason."""
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,17 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def demo_bundle() -> Path:
     return ROOT / "models" / "demo-fan"
+
+
+@pytest.fixture
+def bundle_without_level(demo_bundle: Path, tmp_path: Path) -> Path:
+    """The demo's, as if it had not learned below which level the fan is off."""
+    folder = tmp_path / "without-level"
+    shutil.copytree(demo_bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["calibration"]["idle_below_dbfs"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
 
 
 @pytest.fixture(scope="session")

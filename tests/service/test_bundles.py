@@ -60,8 +60,10 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_harmless(
 
 
 @pytest.mark.parametrize(("below_dbfs", "why"), [("learned", "the bundle has learned none"), (None, "got null")])
-def test_silence_cannot_be_an_anomaly_without_a_level(config: Config, below_dbfs: str | None, why: str) -> None:
-    machine = config.machines["fan"]
+def test_silence_cannot_be_an_anomaly_without_a_level(
+    config: Config, bundle_without_level: Path, below_dbfs: str | None, why: str
+) -> None:
+    machine = config.machines["fan"].model_copy(update={"bundle": bundle_without_level})
     idle = machine.idle.model_copy(update={"means": "anomaly", "below_dbfs": below_dbfs})
     config = config.model_copy(update={"machines": {"fan": machine.model_copy(update={"idle": idle})}})
     with pytest.raises(ConfigError, match=rf"machines\.fan\.idle\.below_dbfs must be a level .*: {why}"):

@@ -116,9 +116,9 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_what_the_service_would_refuse_is_a_problem(
-    tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+    tmp_path: Path, bundle_without_level: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
 ) -> None:
-    path = write(tmp_path, text.format(demo_bundle))
+    path = write(tmp_path, text.format(bundle_without_level))
     assert check(path) == 78
     assert errors(capsys.readouterr().err) == [problem]
     service = DaemonProcess(tmp_path, {})

@@ -100,8 +100,11 @@ def test_a_person_calibrates_while_the_service_listens_and_a_kill_leaves_the_old
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(10) == 130
     assert bundle(service) == configured
-    done = tool(service, "calibrate", "--minutes", "1")
-    out, err = done.communicate(timeout=240)
+    for _ in range(3):  # a virtual microphone stumbles on a busy machine, and what stumbles is not learned from
+        done = tool(service, "calibrate", "--minutes", "1")
+        out, err = done.communicate(timeout=240)
+        if "over the threshold" not in err:
+            break
     assert done.returncode == 0, err
     assert "microphone or gain seems to have changed" in out
     assert out.rstrip().endswith("in use")
