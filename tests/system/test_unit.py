@@ -191,7 +191,8 @@ def test_a_reload_takes_the_new_configuration_without_a_restart(unit: Unit) -> N
     unit.container.put(f"{shipped}  pump: {{bundle: models/demo-fan, channel: 2}}\n", "/etc/stethos/monitor.yaml")
     unit.container.check("systemctl reload stethos")
     assert unit.retained("pump/availability") == "offline"
-    assert (unit.show("ActiveState"), unit.show("MainPID")) == ("active", pid)
+    unit.container.wait_for(lambda: unit.show("ActiveState") == "active")  # said before the reload is over
+    assert unit.show("MainPID") == pid
 
 
 def test_a_reload_that_is_refused_changes_nothing_and_says_why(unit: Unit) -> None:
@@ -200,7 +201,8 @@ def test_a_reload_that_is_refused_changes_nothing_and_says_why(unit: Unit) -> No
     unit.container.put("machines: {fan: {bundle: models/demo-fan, channel: 0}}\n", "/etc/stethos/monitor.yaml")
     unit.container.check("systemctl reload stethos")
     unit.container.wait_for(lambda: "machines.fan.channel must be in 1..256, got 0" in unit.container.journal("stethos"))
-    assert (unit.show("ActiveState"), unit.show("MainPID")) == ("active", pid)
+    unit.container.wait_for(lambda: unit.show("ActiveState") == "active")
+    assert unit.show("MainPID") == pid
     unit.wait_until_retained("status", "online")
 
 
