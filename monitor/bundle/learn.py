@@ -13,16 +13,18 @@ from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
 from monitor.core.detector import Detector, Fitted, fit_statistics
-from monitor.core.expected import Expected
+from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
-from monitor.core.retrace import Piece, apart, join, retrace
+from monitor.core.retrace import Piece, apart, join, portraits, retrace
 from monitor.core.scorer import Scorer
 from monitor.core.statement import duration
+from monitor.core.thresholds import HeldOut
 
 AT_LEAST_S = 300.0
 GAIN_DB = 3.0  # the level may be off by so much in use (standard deviation), as in the recipe `default`
 N_FOLDS, MOST_FOLDS = 5, 10
 MIN_SPREAD_DB = 0.5
+MIN_PORTRAITS = 8  # fewer say little of a spread
 
 
 def default_detector(n_bands: int) -> DetectorSpec:
@@ -66,10 +68,8 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         fast = fit_fast(held_out.frequent, limits_hz=manifest.front_end.band_limits_hz())
     found = settle_in_place(held_out, manifest, fast=fast)
     everything = np.concatenate(sums)
-    mean_db = held_out.mean_frames.mean(axis=0)
-    spread_db = np.maximum(held_out.mean_frames.std(axis=0), MIN_SPREAD_DB)
     statistics = write_statistics(
-        Expected(mean_db.astype(np.float32), spread_db.astype(np.float32)),
+        _expected(recordings, held_out),
         normals=fit_statistics(blank, training=everything, held_out=everything, gain_db=GAIN_DB).normals,
         typical=typical,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
@@ -85,6 +85,15 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         metrics={"held_out_mean": found.score_mean, "held_out_max": float(held_out.segment_scores.max())},
         said=(*said, f"learned from {duration(found.hours)} of sound. {found.statement}"),
     )
+
+
+def _expected(recordings: Sequence[Sequence[Piece]], held_out: HeldOut) -> Expected:
+    """What is expected, by portraits; ticks that were kept without any know neither levels nor envelope spectra."""
+    heard = portraits(piece for pieces in recordings for piece in pieces)
+    if len(heard) >= MIN_PORTRAITS:
+        return fit_expected(heard)
+    spread_db = np.maximum(held_out.mean_frames.std(axis=0), MIN_SPREAD_DB)
+    return Expected(held_out.mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
 
 
 def _scorer(base: Bundle, detector: Detector) -> Scorer:

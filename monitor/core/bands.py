@@ -10,9 +10,10 @@ from monitor.core.expected import Expected, Levels, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
-BEST_GUESS = 0.6  # of that is enough for the clearest band where none is clear: something is different, after all
+ENOUGH = 0.6  # of that is enough to be named after clearer ones: something is different, after all
 MAX_BANDS = 5
 _EDGE = 0.5  # of its inner neighbour's added power: a band with less is the flank of the difference, not part of it
+_SIX_DB = 0.25  # of its strongest band's added power: a band with less is on the skirts of the difference
 _FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
 
 
@@ -35,7 +36,7 @@ def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[
     excess = np.asarray(level_db - levels.mean_db, np.float64)
     power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, level_db - excess))
     found: list[Band] = []
-    named = np.zeros(len(excess), bool)
+    named, found_in = np.zeros((2, len(excess)), bool)
     for peak, ground in _clear(excess, levels):
         if named[peak]:
             continue
@@ -45,6 +46,9 @@ def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[
         beyond = sign * (excess - ground)
         part, flanks = _reach(peak, moved if is_local else 10.0 ** (beyond / 10.0) - 1.0, beyond > 0.5 * beyond[peak])
         named[flanks] = True
+        if found_in[part].any():  # the outskirts of one that is clearer
+            continue
+        found_in[part] = True
         leaks = _leaks(part, moved)
         heard, usual = power[part].sum() + max(0.0, sign * leaks), normal[part].sum() + max(0.0, -sign * leaks)
         found.append(_band(limits_hz[part.start], limits_hz[part.stop], 10.0 * np.log10(heard / usual)))
@@ -63,8 +67,7 @@ def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, F64]]:
     clarity = np.abs(against) / np.maximum(MIN_EXCESS_DB, MIN_SPREADS * spreads)
     clarity[np.sign(against) * excess < MIN_EXCESS_DB] = 0.0
     best = clarity.max(axis=0)
-    enough = 1.0 if best.max() >= 1.0 else max(BEST_GUESS, float(best.max()))
-    for band in sorted(np.flatnonzero(best >= enough), key=lambda i: -best[i]):
+    for band in sorted(np.flatnonzero(best >= ENOUGH), key=lambda i: -best[i]):
         yield int(band), grounds[int(np.argmax(clarity[:, band]))]
 
 
@@ -83,7 +86,8 @@ def _reach(peak: int, added: F64, within: Bool) -> tuple[slice, slice]:
 def _end(peak: int, step: int, added: F64, within: Bool) -> tuple[int, int]:
     """The last band on one side that belongs to a peak, and the last of its flank."""
     last = peak
-    while 0 <= last + step < len(added) and within[last + step] and added[last + step] >= _EDGE * added[last]:
+    least = _SIX_DB * added[peak]
+    while 0 <= last + step < len(added) and within[last + step] and added[last + step] >= max(least, _EDGE * added[last]):
         last += step
     flank = last
     while 0 <= flank + step < len(added) and 0.0 < added[flank + step] < added[flank]:

@@ -27,12 +27,13 @@ class TickSound:
 class Portrait:
     """A segment: its mean frame and its level (the dB of mean power), both (n_bands,), dB, and its pooled envelope spectrum.
 
-    The latter is (n_carriers, n_rates), dB (`monitor.core.envelope`).
+    The latter is (n_carriers, n_rates), dB (`monitor.core.envelope`). `start` is the index of its first sample.
     """
 
     mean_db: F64
     level_db: F64
     envelope_db: F32
+    start: int = 0
 
 
 def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
@@ -66,7 +67,7 @@ def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
 def portray(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Portrait:
     """The portrait of a segment; tens of milliseconds."""
     pooled = envelope(sounds, sample_rate_hz=sample_rate_hz).pooled_db(pooled_rates_hz(sample_rate_hz))
-    return Portrait(mean_frame(sounds), level(sounds), pooled)
+    return Portrait(mean_frame(sounds), level(sounds), pooled, sounds[0].start)
 
 
 class Portrayer:

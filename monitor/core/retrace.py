@@ -8,10 +8,18 @@ import numpy as np
 from monitor.core.arrays import F32, F64
 from monitor.core.calibration import blocks
 from monitor.core.ear import TickFrames
+from monitor.core.portrait import Portrait
 from monitor.core.scorer import Scorer, TickScore
 from monitor.core.thresholds import HeldOut
 
 Piece = Sequence[TickFrames]  # ticks in a row of one stream; at their gaps they say so themselves
+
+
+@dataclass(frozen=True)
+class Portrayed(TickFrames):
+    """A tick with the portrait of the segment that it completes: of sound that is not kept as samples."""
+
+    portrait: Portrait
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,16 @@ def mean_frame(piece: Piece) -> F64 | None:
     """The mean frame (n_bands,), dB; None where nothing in it may be scored."""
     parts = [tick.frames[: tick.n_frames] for tick in piece if tick.frames is not None]
     return np.concatenate(parts).mean(axis=0, dtype=np.float64) if parts else None
+
+
+def portraits(pieces: Iterable[Piece]) -> list[Portrait]:
+    """Those of segments that lie whole in one of the pieces."""
+    return [
+        tick.portrait
+        for piece in pieces
+        for tick in piece
+        if isinstance(tick, Portrayed) and tick.portrait.start >= piece[0].start
+    ]
 
 
 @dataclass(frozen=True)

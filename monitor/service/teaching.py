@@ -18,7 +18,8 @@ from monitor.config import Config, MachineConfig, load_config
 from monitor.core.block import Block
 from monitor.core.ear import Ear, TickFrames
 from monitor.core.errors import SourceError, UsageError
-from monitor.core.retrace import Piece
+from monitor.core.portrait import Portrait, Portrayer
+from monitor.core.retrace import Piece, Portrayed
 from monitor.core.scorer import ScorerSpec
 from monitor.service.control import NAME, ask
 from monitor.service.sound import POLL_S, open_sound
@@ -82,7 +83,7 @@ def find_pupil(arguments: argparse.Namespace) -> Pupil:
 
 
 def hear(arguments: argparse.Namespace, pupil: Pupil, bundle: Bundle) -> list[Piece]:
-    """The sound, as ticks of frames in memory: of recordings, or of the microphone for as long as was asked."""
+    """The sound, as ticks of frames and portraits in memory: of recordings, or of the microphone for as long as was asked."""
     spec = bundle.manifest.scorer_spec
     channel = arguments.channel or (None if pupil.settings is None else pupil.settings.channel)
     with suppress(OSError):  # detection goes first
@@ -118,18 +119,20 @@ def _state_dir(config: Config, control: Path) -> Path:
 
 
 def _recorded(path: Path, spec: ScorerSpec, *, channel: int | None) -> list[TickFrames]:
-    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    ears = Ears(spec)
     recording = Recording(path, sample_rate_hz=spec.front_end.sample_rate_hz, channel=channel)
-    return [tick for block in recording.blocks() for tick in _ticks(ear, block)]
+    for block in recording.blocks():
+        ears.hear(block)
+    return ears.end()
 
 
 def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float) -> list[TickFrames]:
     """By the same way as the service's: the service's own ring where it runs, the same resampling, the same frames."""
     rate_hz = spec.front_end.sample_rate_hz
-    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    ears = Ears(spec)
     tap = Tap(channel=channel, sample_rate_hz=rate_hz)
-    ticks: list[TickFrames] = []
-    n_wanted = math.ceil(wanted_s * rate_hz / ear.step_samples)
+    ticks = ears.ticks
+    n_wanted = math.ceil(wanted_s * rate_hz / ears.step_samples)
     until_s, trouble = time.monotonic() + wanted_s + PATIENCE_S, None
     opened = open_sound(
         settings.microphone, pupil.control, purpose="measure", rate_hz=settings.microphone_rate_hz, channel=channel
@@ -144,24 +147,45 @@ def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: i
                 raise SourceError(f"the microphone came back with another format, {sound.form}; start again")
             for piece in pieces:
                 tap.push(piece)
-            ticks += [tick for block in tap.blocks() for tick in _ticks(ear, block)]
+            for block in tap.blocks():
+                ears.hear(block)
             if sound.trouble != trouble:
                 trouble = sound.trouble
                 log.warning("warning: %s", "sound again" if trouble is None else f"nothing is heard, waiting: {trouble}")
             if time.monotonic() > until_s:
-                heard_s = len(ticks) * ear.step_samples / rate_hz
+                heard_s = len(ticks) * ears.step_samples / rate_hz
                 what = f"microphone {settings.microphone}"
                 raise SourceError(f"{what}: gave {heard_s:.0f} of {wanted_s:.0f} s: {trouble or 'gaps'}")
             if ticks:
                 bar.set_postfix_str(_level(ticks[-1]), refresh=False)
-            bar.update(round(min(wanted_s, len(ticks) * ear.step_samples / rate_hz)) - bar.n)
-    return ticks
+            bar.update(round(min(wanted_s, len(ticks) * ears.step_samples / rate_hz)) - bar.n)
+    return ears.end()
 
 
-def _ticks(ear: Ear, block: Block) -> Iterator[TickFrames]:
-    """Each with frames of its own, to be kept."""
-    for tick in ear.push(block):
-        yield tick if tick.frames is None else replace(tick, frames=tick.frames.copy())
+class Ears:
+    """What is kept of a stream: its ticks, each with frames of its own, and a portrait with every segment's last."""
+
+    def __init__(self, spec: ScorerSpec) -> None:
+        self._ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+        self._portrayer = Portrayer(spec.front_end, segment_ticks=spec.segment_ticks)
+        self.step_samples = self._ear.step_samples
+        self.ticks: list[TickFrames] = []
+
+    def hear(self, block: Block) -> None:
+        """Take a block in."""
+        for tick in self._ear.push(block):
+            told = self._portrayer.hear(tick)
+            self.ticks.append(tick if tick.frames is None else replace(tick, frames=tick.frames.copy()))
+            self._attach(told)
+
+    def end(self) -> list[TickFrames]:
+        """All that was heard."""
+        self._attach(self._portrayer.end())
+        return self.ticks
+
+    def _attach(self, portraits: Iterator[Portrait]) -> None:
+        for portrait in portraits:
+            self.ticks[-1] = Portrayed(**vars(self.ticks[-1]), portrait=portrait)
 
 
 def _level(tick: TickFrames) -> str:

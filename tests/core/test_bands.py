@@ -45,10 +45,29 @@ def test_a_tone_stands_out_of_recordings_that_are_louder_and_softer() -> None:
     assert (band.low_hz, band.excess_db) == (round(LIMITS[30], 1), 9.0)
 
 
-def test_where_nothing_is_clear_the_clearest_is_named() -> None:
+def test_where_nothing_is_clear_what_nearly_is_is_named() -> None:
     wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
-    (band,) = differing_bands(frame({10: 8.0, 20: 9.0}), wide, LIMITS)
-    assert band.low_hz == round(LIMITS[20], 1)
+    bands = differing_bands(frame({10: 8.0, 20: 9.0, 30: 7.0}), wide, LIMITS)
+    assert [band.low_hz for band in bands] == [round(LIMITS[20], 1), round(LIMITS[10], 1)]
+
+
+def test_what_is_nearly_clear_follows_what_is() -> None:
+    wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
+    bands = differing_bands(frame({10: 8.0, 20: 13.0, 40: 6.0}), wide, LIMITS)
+    assert [band.low_hz for band in bands] == [round(LIMITS[20], 1), round(LIMITS[10], 1)]
+
+
+def test_a_band_ends_6_db_below_its_strongest() -> None:
+    (band,) = differing_bands(frame({30: 20.0, 31: 17.5, 32: 15.0, 33: 12.5}), EXPECTED, LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[30], 1), round(LIMITS[33], 1))
+
+
+def test_the_skirts_of_a_resonance_are_not_named_beside_it() -> None:
+    spread = np.full(64, 0.5, np.float32)
+    levels = Levels(EXPECTED.mean_db, 3.0 * spread, spread)
+    skirts = 10.0**2.4 / (1.0 + ((np.arange(64) - 30.0) / 3.0) ** 2)
+    (band,) = differing_bands(-60.0 + 10.0 * np.log10(1.0 + skirts), replace(EXPECTED, levels=levels), LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[27], 1), round(LIMITS[35], 1))
 
 
 def test_more_and_less_do_not_merge() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,14 @@ from monitor.bundle.learn import default_detector
 from monitor.cli import main
 from monitor.config import load_config
 from monitor.core.arrays import F32, F64
+from monitor.core.block import Block
+from monitor.core.event import Anchor, Event, Identity
 from monitor.core.evidence import count_events
+from monitor.core.pipeline import Pipeline
+from monitor.core.retrace import Portrayed, portraits
 from monitor.core.scorer import score_stream
 from monitor.service.adapted import FOLDER, in_use
+from monitor.service.teaching import Ears
 from monitor.sources.recording import Recording
 from tests.tmpfs import tmpfs
 from train.recipe import load_recipe
@@ -68,6 +74,20 @@ class Bench:
 
     def used(self) -> Bundle:
         return in_use(self.state, "fan", load_bundle(self.bundle))
+
+    def events(self, samples: F32, *, threshold: float | None = None) -> list[Event]:
+        """That begin in this sound, by the bundle in use; with a lower threshold whatever it is like."""
+        bundle = self.used()
+        pipeline = Pipeline(
+            bundle.scorer(),
+            threshold=threshold or bundle.manifest.calibration.threshold,
+            rule=bundle.manifest.rule,
+            expected=bundle.expected,
+            identity=Identity(node="pi", machine="fan", bundle=bundle.id, session="0"),
+            anchor=Anchor(utc=datetime(1970, 1, 1, tzinfo=timezone.utc), sample_rate_hz=RATE_HZ, synced=True),
+        )
+        steps = list(pipeline.push(Block(0, samples)))
+        return [step.event for step in steps if step.event is not None and step.event.event_type == "start"]
 
     def ratios(self, samples: F32) -> F64:
         """Of the segments of this sound, by the bundle in use."""
@@ -167,6 +187,32 @@ def test_a_pump_is_learned_with_the_shipped_fans_network(bench: Bench, record_pr
         assert auc > 0.95
         assert n_events == 1
     record_property("figures", f"{len(normal)} normal segments: at most {normal.max():.2f} x the threshold, no event")
+
+
+def test_what_was_learned_names_impulses(bench: Bench) -> None:
+    """A learned bundle knows levels and envelope spectra, of what was not left out, and they survive a calibration."""
+    pump = made("pump", seconds=420.0)
+    pump[200 * RATE_HZ : 220 * RATE_HZ] = made("pump", take=1, seconds=20.0, fault="cavitation")
+    assert "left out, unlike the rest" in bench.run("learn", "--yes", "--from", bench.sound(pump))
+    bench.run("calibrate", "--from", bench.sound(made("pump", seconds=60.0)))
+    normal = made("pump", take=3)
+    assert [event.impulses_hz for event in bench.events(normal, threshold=1e-6)] == [None]
+    t = np.arange(len(normal)) / RATE_HZ
+    struck = np.exp(-(t * 37.0 % 1.0) / 37.0 / 0.002) * np.sin(2 * np.pi * 3100.0 * t)
+    (event,) = bench.events(normal + 0.5 * normal.std() * struck.astype(np.float32) / struck.std().astype(np.float32))
+    assert event.impulses_hz == pytest.approx(37.0, rel=0.01)
+    assert event.bands[0].low_hz < 3100.0 < event.bands[0].high_hz
+
+
+def test_portraits_of_what_was_left_out_do_not_count() -> None:
+    spec = load_recipe("default").scorer_spec
+    ears = Ears(spec)
+    ears.hear(Block(0, made("pump", seconds=60.0)))
+    ticks = ears.end()
+    n = spec.segment_ticks
+    assert [tick.stop for tick in ticks if isinstance(tick, Portrayed)] == [tick.stop for tick in ticks[n - 1 :: n]]
+    assert len(portraits([ticks])) == len(ticks) // n
+    assert len(portraits([ticks[:n], ticks[n + 1 : 3 * n + 1]])) == 2  # the second segment lacks its first tick
 
 
 def test_recordings_of_other_days_teach_what_is_usual_between_them(bench: Bench) -> None:

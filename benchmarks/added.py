@@ -1,0 +1,110 @@
+"""Differences added to recordings of normal sound, and what is to be said of each, computed from the added sound alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from monitor.core.arrays import F64
+
+RATE_HZ = 16000
+HUM_HZ, N_HARMONICS = 237.0, 12
+HUM_DB = 15.0  # of each harmonic over what is usual around it
+KINDS = ("tone", "noise", "impulses", "missing")
+RATES_HZ = (3.0, 280.0)  # of impulses
+SIX_DB = 0.25
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sound, the frequencies at which it differs (Hz), and the rate of impulses, if any."""
+
+    sound: F64
+    low_hz: float
+    high_hz: float
+    rate_hz: float | None = None
+
+
+class Normal:
+    """The power that is usual between two frequencies, by clips (n, samples) of normal sound."""
+
+    def __init__(self, clips: Sequence[F64]) -> None:
+        self.clips = clips
+        self._spectra = np.array([np.abs(np.fft.rfft(clip)) ** 2 / len(clip) ** 2 for clip in clips])
+        self._hz = np.fft.rfftfreq(len(clips[0]), 1 / RATE_HZ)
+
+    def power_db(self, low_hz: float, high_hz: float) -> float:
+        """The mean of the clips' power, dB."""
+        inside = (self._hz >= low_hz) & (self._hz < high_hz)
+        return float(np.mean(10.0 * np.log10(self._spectra[:, inside].sum(axis=1))))
+
+
+def power_db(sound: F64, low_hz: float, high_hz: float) -> float:
+    """Its power between two frequencies, dB."""
+    hz = np.fft.rfftfreq(len(sound), 1 / RATE_HZ)
+    power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2 / len(sound) ** 2 / 0.375
+    return float(10.0 * np.log10(power[(hz >= low_hz) & (hz < high_hz)].sum()))
+
+
+def hum_levels_db(normal: Normal) -> list[float]:
+    """How loud a hum's harmonics are in this sound, dB."""
+    return [normal.power_db(0.98 * k * HUM_HZ, 1.02 * k * HUM_HZ) + HUM_DB for k in range(1, N_HARMONICS + 1)]
+
+
+def hum(n: int, *, levels_db: Sequence[float], without: int | None = None) -> F64:
+    """Harmonics, each with its power, dB."""
+    t = np.arange(n) / RATE_HZ
+    powers = 10.0 ** (np.array(levels_db) / 10.0)
+    tones = (2.0 * np.sqrt(p) * np.sin(2 * np.pi * k * HUM_HZ * t + k) for k, p in enumerate(powers, 1) if k != without)
+    return np.asarray(sum(tones), np.float64)
+
+
+def missing_harmonic(clean: F64, levels_db: Sequence[float], draw: np.random.Generator) -> Case:
+    """Clean sound with a hum that lacks one harmonic."""
+    gone = int(draw.integers(2, N_HARMONICS + 1))
+    return Case(clean + hum(len(clean), levels_db=levels_db, without=gone), gone * HUM_HZ, gone * HUM_HZ)
+
+
+def added(kind: str, clean: F64, normal: Normal, limits_hz: F64, over_db: float, draw: np.random.Generator) -> Case:
+    """Clean sound with a difference in it, so many dB over what is usual in its band."""
+    n = len(clean)
+    first = int(draw.integers(8, len(limits_hz) - 14))
+    low_hz, high_hz, rate_hz = float(limits_hz[first]), float(limits_hz[first + 1]), None
+    if kind == "tone":
+        at_hz = draw.uniform(low_hz, high_hz)
+        more = np.sin(2 * np.pi * at_hz * np.arange(n) / RATE_HZ)
+    elif kind == "noise":
+        low_hz, high_hz = draw.uniform(low_hz, high_hz), draw.uniform(*limits_hz[[first + 3, first + 10]])
+        spectrum, hz_of = np.fft.rfft(draw.standard_normal(n)), np.fft.rfftfreq(n, 1 / RATE_HZ)
+        more = np.fft.irfft(np.where((hz_of >= low_hz) & (hz_of < high_hz), spectrum, 0.0), n)
+    else:
+        rate_hz = float(np.exp(draw.uniform(*np.log(RATES_HZ))))
+        more = _impulses(n, rate_hz, draw)
+        low_hz, high_hz = _strongest(more, limits_hz)
+    gain_db = normal.power_db(low_hz, high_hz) + over_db - power_db(more, low_hz, high_hz)
+    return Case(clean + 10.0 ** (gain_db / 20.0) * more, low_hz, high_hz, rate_hz)
+
+
+def _impulses(n: int, rate_hz: float, draw: np.random.Generator) -> F64:
+    """Resonances that are struck, 1 % early or late, 15 % louder or softer."""
+    at = (np.arange(1, int(n / RATE_HZ * rate_hz)) + draw.uniform() - 0.5) / rate_hz
+    at += draw.normal(0.0, 0.01 / rate_hz, len(at))
+    train = np.zeros(n)
+    np.add.at(train, np.clip(np.rint(at * RATE_HZ).astype(int), 0, n - 1), draw.lognormal(0.0, 0.15, len(at)))
+    t = np.arange(400) / RATE_HZ
+    ringing = np.exp(-t / draw.uniform(0.001, 0.003)) * np.sin(2 * np.pi * draw.uniform(1500.0, 6500.0) * t)
+    return np.asarray(np.convolve(train, ringing)[:n])
+
+
+def _strongest(sound: F64, limits_hz: F64) -> tuple[float, float]:
+    """From where to where its power in bands is within 6 dB of the strongest band's."""
+    spectrum = np.abs(np.fft.rfft(sound)) ** 2
+    at = np.searchsorted(np.fft.rfftfreq(len(sound), 1 / RATE_HZ), limits_hz)
+    power = np.array([spectrum[start:stop].sum() for start, stop in pairwise(at)])
+    low = high = int(np.argmax(power))
+    while low > 0 and power[low - 1] >= SIX_DB * power.max():
+        low -= 1
+    while high < len(power) - 1 and power[high + 1] >= SIX_DB * power.max():
+        high += 1
+    return float(limits_hz[low]), float(limits_hz[high + 1])
