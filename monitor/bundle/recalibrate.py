@@ -25,16 +25,18 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
     what training learned stay. The threshold is never below that of training. Sound that is over it even so is not
     learned from; where that is too much, or gain and response are beyond bounds, SourceError says that it looks like a
     different machine, unless `force`, which takes all that differs for the microphone's but blocks unlike the rest.
+    Bounds count from training, also where `base` was calibrated before.
     """
     manifest, known = base.manifest, base.statistics
     if known is None:
         raise SourceError("the bundle must know the spectrum of normal sound, got one without statistics")
     spec = manifest.scorer_spec
     check_sound(streams, spec, at_least_s=AT_LEAST_S)
-    mean_db = known.expected.mean_db.astype(np.float64)
+    trained = known.expected if known.response_db is None else _as_heard(known.expected, -known.response_db)
+    mean_db = trained.mean_db.astype(np.float64)
     idle_dbfs = manifest.calibration.idle_below_dbfs
     if idle_dbfs is not None:
-        gain_db = compare(retrace(base.scorer(), streams).frames, mean_db).gain_db
+        gain_db = compare(retrace(base.scorer(), streams).frames, known.expected.mean_db.astype(np.float64)).gain_db
         streams = [_without_idle(stream, idle_dbfs + gain_db) for stream in streams]
         check_sound(streams, spec, at_least_s=AT_LEAST_S)
     said: list[str] = []
@@ -64,7 +66,7 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
         name=manifest.name,
         spec=manifest.detector,
         statistics=write_statistics(
-            _as_heard(known.expected, response_db),
+            _as_heard(trained, response_db),
             normals=known.normals,
             typical=known.typical,
             response_db=response_db,

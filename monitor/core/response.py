@@ -9,6 +9,7 @@ from monitor.core.arrays import F32, F64
 MOST_GAIN_DB = 15.0
 MOST_RESPONSE_DB = 12.0  # of the smooth part, beside the gain
 ROUGH_DB = 1.0  # so much of the rest is taken for the microphone's, too; what is above is the machine's
+EDGE_DB = 12.0  # so much less, in the first and the last band: filters begin there, and resampling ends there
 N_SMOOTH = 6  # cosines over the bands: bends that a microphone, its case and its place make
 SAME_GAIN_DB, SAME_BEND_DB = 1.5, 2.0  # within this it is as in training
 
@@ -24,11 +25,15 @@ class Difference:
     @property
     def is_as_trained(self) -> bool:
         """Whether there is nothing to correct."""
-        return abs(self.gain_db) <= SAME_GAIN_DB and not self._bends
+        return abs(self.gain_db) <= SAME_GAIN_DB and not self._bends and not self._ends
 
     @property
     def _bends(self) -> bool:
         return bool(np.abs(self.smooth_db).max() > SAME_BEND_DB)
+
+    @property
+    def _ends(self) -> bool:
+        return bool(self.rough_db[[0, -1]].min() < -SAME_BEND_DB)
 
     def response_db(self, *, whole: bool = False) -> F32 | None:
         """What the microphone explains (n_bands,), dB, or `whole`, all of it; None where that is nothing."""
@@ -36,7 +41,9 @@ class Difference:
             return (self.gain_db + self.smooth_db + self.rough_db).astype(np.float32)
         if self.is_as_trained:
             return None
-        return (self.gain_db + self.smooth_db + np.clip(self.rough_db, -ROUGH_DB, ROUGH_DB)).astype(np.float32)
+        least_db = np.full(len(self.rough_db), -ROUGH_DB)
+        least_db[[0, -1]] = -EDGE_DB
+        return (self.gain_db + self.smooth_db + np.clip(self.rough_db, least_db, ROUGH_DB)).astype(np.float32)
 
     @property
     def too_much(self) -> str | None:
@@ -51,7 +58,7 @@ class Difference:
 
     def in_words(self, limits_hz: F64) -> str:
         """For people; `limits_hz` (n_bands + 1,) are the front end's."""
-        level = f"level {self.gain_db:+.1f} dB"
+        level = f"level {round(self.gain_db, 1) + 0.0:+.1f} dB"
         if self.is_as_trained:
             return f"{level}: microphone and gain are as in training"
         if not self._bends:

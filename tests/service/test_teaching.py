@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.learn import default_detector
@@ -128,12 +129,37 @@ def test_another_microphone_is_named_and_corrected(bench: Bench, change: str, na
     assert np.median(faulty) > 3.0
 
 
+def test_what_resampling_takes_from_the_last_band_is_no_machines(bench: Bench) -> None:
+    """Sound by way of 44.1 kHz lacks what is nearest to half the bundle's rate."""
+    resampled = soxr.resample(soxr.resample(made("fan", take=70, seconds=90.0), RATE_HZ, 44_100), 44_100, RATE_HZ)
+    assert np.median(bench.ratios(resampled)) > 1.0
+    assert "microphone or gain seems to have changed" in bench.run("calibrate", "--from", bench.sound(resampled))
+    assert bench.ratios(resampled).max() < 1.0
+    assert count_events(bench.ratios(made("fan", take=72, fault="bearing")), bench.used().manifest.rule) == 1
+
+
+def test_a_bundle_that_was_calibrated_elsewhere_is_calibrated_again(bench: Bench) -> None:
+    """What it says then counts from training, and so does what is corrected."""
+    first, again = bench.folder / "first", bench.folder / "again"
+    sound = bench.sound(made("fan", take=70, seconds=90.0))
+    louder = bench.sound(2.0 * made("fan", take=70, seconds=90.0), "louder")
+    bench.run("calibrate", "--model", bench.bundle, "--from", louder, "--out", first)
+    assert "level +6.0 dB: microphone or gain" in bench.run("calibrate", "--model", first, "--from", louder, "--out", again)
+    assert response_db(load_bundle(again)) == pytest.approx(6.02, abs=0.5)
+    assert "as in training" in bench.run("calibrate", "--model", first, "--from", sound, "--out", again)
+    assert response_db(load_bundle(again)) is None
+    assert ratios(load_bundle(again), Recording(sound, sample_rate_hz=RATE_HZ)).max() < 1.0
+
+
+def response_db(bundle: Bundle) -> F32 | None:
+    assert bundle.statistics is not None
+    return bundle.statistics.response_db
+
+
 def test_the_same_microphone_is_said_to_be_the_same(bench: Bench) -> None:
     assert "microphone and gain are as in training" in bench.run("calibrate", "--from", bench.sound(made("fan", take=70)))
     assert bench.used().manifest.calibration.threshold >= load_bundle(bench.bundle).manifest.calibration.threshold
-    statistics = bench.used().statistics
-    assert statistics is not None
-    assert statistics.response_db is None
+    assert response_db(bench.used()) is None
 
 
 @pytest.mark.parametrize("machine", ["pump", "valve", "another fan"])
