@@ -1,6 +1,10 @@
 """`monitor calibrate`: fit a bundle to the microphone, or the place for it, that it now listens with; or undo that."""
 
 import argparse
+import os
+import signal
+import sys
+import threading
 
 from monitor.bundle.in_place import Made
 from monitor.bundle.recalibrate import recalibrate
@@ -26,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     teaching.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
     parser.add_argument("--undo", action="store_true", help=UNDO)
+    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for the service that starts it
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Listen, compare, fit, write, take into use; or go back."""
+    if arguments.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     pupil = teaching.find_pupil(arguments)
     if arguments.undo:
         return _undo(arguments, pupil)
@@ -38,17 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
     if pupil.machine is None:
         made = _calibrated(arguments, pupil)
         write_bundle(arguments.out, made.files, made.manifest)
-        print(f"{arguments.out}: {made.said[-1]}")
+        teaching.say(made, f"{arguments.out}: {made.said[-1]}")
         return 0
     with adapted.only_one(pupil.state_dir, pupil.machine):
         made = _calibrated(arguments, pupil)
         if arguments.out is not None:
             write_bundle(arguments.out, made.files, made.manifest)
-            print(f"{arguments.out}: {made.said[-1]}")
+            teaching.say(made, f"{arguments.out}: {made.said[-1]}")
             return 0
         adapted.keep(pupil.state_dir, pupil.machine, pupil.configured, made, kind="calibrate")
     used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
-    print(f"{pupil.machine}: {made.said[-1]}; {used.id} is {teaching.take_into_use(pupil, used.id)}")
+    teaching.say(made, f"{pupil.machine}: {made.said[-1]}; {used.id} is {teaching.take_into_use(pupil, used.id)}")
     return 0
 
 
@@ -56,10 +63,7 @@ def _calibrated(arguments: argparse.Namespace, pupil: teaching.Pupil) -> Made:
     base = pupil.configured
     if pupil.machine is not None:
         base = adapted.base_of(pupil.state_dir, pupil.machine, pupil.configured)
-    made = recalibrate(base, teaching.hear(arguments, pupil, base), force=arguments.force)
-    for line in made.said[:-1]:
-        print(line)
-    return made
+    return recalibrate(base, teaching.hear(arguments, pupil, base), force=arguments.force)
 
 
 def _undo(arguments: argparse.Namespace, pupil: teaching.Pupil) -> int:
@@ -70,3 +74,9 @@ def _undo(arguments: argparse.Namespace, pupil: teaching.Pupil) -> int:
     used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
     print(f"{pupil.machine}: {undone}; {used.id} is {teaching.take_into_use(pupil, used.id)}")
     return 0
+
+
+def _end_with_stdin() -> None:
+    """End as by ctrl-C when whoever holds the other end has gone; nothing is ever written there."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)

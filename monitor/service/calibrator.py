@@ -1,9 +1,10 @@
 """`set/calibrate`: runs `monitor calibrate` as a child process, so that listening never waits for it."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monitor.service.commands import MAX_REASON, Refused
@@ -42,26 +43,39 @@ class Calibrator:
         words = ["--undo"] if command.undo else ["--minutes", str(command.minutes), *(["--force"] if command.force else [])]
         config = [] if self._config_path is None else ["--config", str(self._config_path)]
         try:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "monitor.cli", *config, "calibrate", "--machine", machine, *words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=dict(self._environment),
-            )
+            with _lifeline() as stdin:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "monitor.cli", *config, "calibrate", "--machine", machine, *words),
+                    "--end-with-stdin",
+                    stdin=stdin,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=dict(self._environment),
+                )
+                try:
+                    out, err = await child.communicate()
+                except asyncio.CancelledError:
+                    await _end(child)
+                    raise
         except OSError as error:
             self._done(machine, command, f"calibrate cannot be started: {error.strerror}", None)
             return
-        try:
-            out, err = await child.communicate()
-        except asyncio.CancelledError:
-            await _end(child)
-            raise
         if child.returncode == 0:
             self._done(machine, command, None, _last_line(out)[:MAX_RESULT])
         else:
             why = _last_line(err).removeprefix("monitor: error: ") or f"it ended with status {child.returncode}"
             self._done(machine, command, why[:MAX_REASON], None)
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """What a child reads from to learn that this process has ended, in whatever way."""
+    ends = os.pipe()
+    try:
+        yield ends[0]
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

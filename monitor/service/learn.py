@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         _confirm(arguments, pupil.machine or name)
         made = _learned(arguments, pupil, name)
         write_bundle(arguments.out, made.files, made.manifest)
-        print(f"{arguments.out}: {made.said[-1]}")
+        teaching.say(made, f"{arguments.out}: {made.said[-1]}")
         return 0
     assert pupil.machine is not None
     _confirm(arguments, pupil.machine)
@@ -47,15 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         adapted.keep(pupil.state_dir, pupil.machine, pupil.configured, made, kind="learn")
     used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
     state = teaching.take_into_use(pupil, used.id)
-    print(f"{pupil.machine}: {made.said[-1]} {used.id} is {state}; `monitor calibrate --undo` goes back")
+    teaching.say(made, f"{pupil.machine}: {made.said[-1]} {used.id} is {state}; `monitor calibrate --undo` goes back")
     return 0
 
 
 def _learned(arguments: argparse.Namespace, pupil: teaching.Pupil, name: str) -> Made:
-    made = learn(pupil.configured, teaching.hear(arguments, pupil, pupil.configured), name=name, force=arguments.force)
-    for line in made.said[:-1]:
-        print(line)
-    return made
+    return learn(pupil.configured, teaching.hear(arguments, pupil, pupil.configured), name=name, force=arguments.force)
 
 
 def _confirm(arguments: argparse.Namespace, machine: str) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.in_place import Made
 from monitor.config import Config, MachineConfig, load_config
 from monitor.core.block import Block
 from monitor.core.ear import Ear, TickFrames
@@ -110,6 +111,11 @@ def take_into_use(pupil: Pupil, bundle_id: str) -> str:
             return "in use when the machine is enabled"
         time.sleep(POLL_S)
     raise SourceError(f"written, but the service has not taken {bundle_id} into use: see its log (journalctl -u stethos)")
+
+
+def say(made: Made, last: str) -> None:
+    """Tell people, once it is written: whoever stops reading must not undo it."""
+    print(*made.said[:-1], last, sep="\n")
 
 
 def _state_dir(config: Config, control: Path) -> Path:

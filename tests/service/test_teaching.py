@@ -4,6 +4,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -28,6 +30,7 @@ from monitor.core.scorer import score_stream
 from monitor.service.adapted import FOLDER, in_use
 from monitor.service.teaching import Ears
 from monitor.sources.recording import Recording
+from tests.conftest import ROOT
 from tests.tmpfs import tmpfs
 from train.recipe import load_recipe
 from train.synth import MACHINES, Growth, Scene
@@ -127,6 +130,16 @@ def test_another_microphone_is_named_and_corrected(bench: Bench, change: str, na
     faulty = bench.ratios(heard(change, made("fan", take=72, fault="bearing")))
     assert count_events(faulty, bench.used().manifest.rule) == 1
     assert np.median(faulty) > 3.0
+
+
+def test_a_reader_that_leaves_does_not_undo_it(bench: Bench) -> None:
+    words = ("--config", str(bench.folder / "monitor.yaml"), "calibrate", "--from", str(bench.sound(made("fan", take=70))))
+    command = [sys.executable, "-u", "-m", "monitor.cli", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode == 0
+    assert bench.used().id != load_bundle(bench.bundle).id
 
 
 def test_what_resampling_takes_from_the_last_band_is_no_machines(bench: Bench) -> None:

@@ -119,8 +119,26 @@ def test_the_service_ends_a_calibration_when_it_is_stopped(service: Service) -> 
     status, seconds = service.daemon.stop()
     assert status == 0
     assert seconds < 8.0
-    found = subprocess.run(["pgrep", "-f", f"{service.daemon.config}.* calibrate"], capture_output=True, text=True, check=False)
-    assert found.stdout == ""
+    assert calibrating(service) == ""
+
+
+def test_a_calibration_ends_with_the_service_that_was_killed(service: Service) -> None:
+    """Else it would hear nobody for as long as it was told to, and the next one be refused."""
+    assert service.order("calibrate", '{"minutes": 120}')["accepted"]
+    service.until(lambda: calibrating(service), "its process")
+    service.daemon.kill()
+    service.until(lambda: not calibrating(service), "its end")
+    service.daemon.told.clear()
+    service.daemon.start().ready()
+    assert service.order("calibrate", '{"minutes": 1}')["accepted"]
+    time.sleep(3.0)
+    assert service.answers()[-1]["accepted"]
+
+
+def calibrating(service: Service) -> str:
+    """Ids of the processes that calibrate for it."""
+    command = ["pgrep", "-f", f"{service.daemon.config}.* calibrate"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="takes six minutes: LONG_TESTS=1")
