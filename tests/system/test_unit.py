@@ -206,6 +206,34 @@ def test_a_reload_that_is_refused_changes_nothing_and_says_why(unit: Unit) -> No
     unit.wait_until_retained("status", "online")
 
 
+def test_a_machine_is_calibrated_within_the_sandbox(unit: Unit) -> None:
+    """As far as it gets without a microphone: a process of its own starts there, finds the bundle, and says what is missing."""
+    unit.start()
+    unit.wait_until_retained("status", "online")
+    heard = "mosquitto_sub -h 127.0.0.1 -t stethos/workshop/fan/response -C 2 -W 40 >/root/heard"
+    order = "mosquitto_pub -h 127.0.0.1 -q 1 -t stethos/workshop/fan/set/calibrate -m '{\"minutes\": 1}'"
+    unit.container.check(f"{heard} & sleep 1; {order}; wait", timeout_s=60)
+    first, second = map(json.loads, unit.container.check("cat /root/heard").splitlines())
+    assert (first["accepted"], second["accepted"]) == (True, False)
+    assert "no microphone is default" in second["reason"]
+
+
+def test_what_is_calibrated_within_the_sandbox_is_undone_from_outside(unit: Unit) -> None:
+    unit.container.put(ROOT / "demo" / "fan-normal.flac", "/etc/stethos/fan.flac")
+    command = "/opt/stethos/bin/monitor --config /etc/stethos/monitor.yaml calibrate --machine fan"
+    minute = " /etc/stethos/fan.flac" * 3
+    into = "StandardOutput=file:/root/found.txt"
+    unit.drop_in(f"Type=oneshot\nRestart=no\nExecStart=\nExecStart={command} --from{minute}\n{into}\n")
+    unit.start()
+    assert "fan: calibrated on " in unit.container.check("cat /root/found.txt")
+    unit.container.check(f"rm -r {DROP_INS}; systemctl daemon-reload")
+    unit.start()
+    adapted = json.loads(unit.retained("info"))["machines"]["fan"]
+    assert adapted["adapted"] == "calibrate"
+    assert "calibration undone; demo-fan@" in unit.container.check(f"{command} --undo")
+    unit.container.wait_for(lambda: json.loads(unit.retained("info"))["machines"]["fan"]["adapted"] is None)
+
+
 def test_it_stops_cleanly_in_under_five_seconds(unit: Unit) -> None:
     unit.start()
     unit.wait_until_retained("status", "online")
