@@ -1,5 +1,6 @@
 """How many impulses a second a segment holds that normal sound does not: a comb in the envelope spectrum."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,25 +55,27 @@ def best_comb(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> C
     return max((comb for comb in combs if comb is not None), key=lambda comb: comb.score_db, default=None)
 
 
-def _clear_db(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> F64:
-    """How far each cell (n_carriers, n) stands out from what is normal there and from its surroundings, dB."""
+def _clear_db(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> Iterator[F64]:
+    """How far each cell (n,) of each carrier stands out from what is normal there and from its surroundings, dB."""
     cells = np.arange(envelope.power.shape[1]) * envelope.step_hz
     limit = expected.mean_db + np.maximum(MIN_CLEAR_DB, MIN_SPREADS * expected.spread_db)
     beside = np.pad(limit, ((0, 0), (1, 1)), mode="edge")  # a machine's speed varies
     limit = np.maximum(limit, np.maximum(beside[:, :-2], beside[:, 2:]))
-    limits = limit[:, np.clip(np.searchsorted(rates_hz, cells, side="right") - 1, 0, limit.shape[1] - 1)]
-    heard = 10.0 * np.log10(np.maximum(envelope.power, 1e-12))
-    clear = heard - np.maximum(limits, _floor(heard) + LOCAL_DB)
-    clear[:, (cells < rates_hz[0]) | (cells > rates_hz[-1])] = -np.inf
-    return np.asarray(clear)
+    pooled = np.clip(np.searchsorted(rates_hz, cells, side="right") - 1, 0, limit.shape[1] - 1)
+    outside = (cells < rates_hz[0]) | (cells > rates_hz[-1])
+    for power, most in zip(envelope.power, limit, strict=True):  # one at a time, to spare memory
+        heard = 10.0 * np.log10(np.maximum(power, 1e-12))
+        clear = heard - np.maximum(most[pooled], _floor(heard) + LOCAL_DB)
+        clear[outside] = -np.inf
+        yield clear
 
 
 def _floor(heard: F64) -> F64:
-    """The median (n_carriers, n), dB, of the surroundings, in blocks: lines that do not stand out from it are noise."""
-    n = heard.shape[1]
-    blocks = np.pad(heard, ((0, 0), (0, -n % _SURROUNDINGS)), mode="reflect").reshape(len(heard), -1, _SURROUNDINGS)
-    middles = (np.arange(blocks.shape[1]) + 0.5) * _SURROUNDINGS
-    return np.array([np.interp(np.arange(n), middles, one) for one in np.median(blocks, axis=2)])
+    """The median (n,), dB, of the surroundings, in blocks: lines that do not stand out from it are noise."""
+    n = len(heard)
+    blocks = np.pad(heard, (0, -n % _SURROUNDINGS), mode="reflect").reshape(-1, _SURROUNDINGS)
+    middles = (np.arange(len(blocks)) + 0.5) * _SURROUNDINGS
+    return np.interp(np.arange(n), middles, np.median(blocks, axis=1))
 
 
 def _lines(carrier: F64) -> _Lines:

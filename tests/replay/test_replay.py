@@ -185,7 +185,7 @@ def test_a_machine_from_the_configuration(tmp_path: Path, demo_bundle: Path, dem
 
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bundle: Path) -> None:
     peaks = []
-    for minutes in (2, 60):
+    for minutes in (10, 60):  # with an event that is described every minute
         path = tmp_path / f"{minutes}.wav"
         with soundfile.SoundFile(path, "w", 16000, 1, "PCM_16") as file:
             for minute in range(minutes):
