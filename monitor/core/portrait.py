@@ -14,13 +14,30 @@ from monitor.core.frontend import FrontEndSpec
 
 @dataclass(frozen=True)
 class TickSound:
-    """What a segment keeps of a valid tick: sums over its frames (n_bands,), of dB and of power, and its own samples."""
+    """What a segment keeps of a valid tick: its frames (n_frames, n_bands), dB, and its own samples.
+
+    Sums (n_bands,) over the frames are made when somebody asks, which is seldom. `power` is the front end's.
+    """
 
     start: int
-    n_frames: int
-    frame_sum: F64
-    power_sum: F64
+    frames: F32
     samples: F32
+    power: float
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames it has."""
+        return len(self.frames)
+
+    @property
+    def frame_sum(self) -> F64:
+        """The sum of dB."""
+        return np.asarray(self.frames.sum(axis=0, dtype=np.float64))
+
+    @property
+    def power_sum(self) -> F64:
+        """The sum of power, of a front end of magnitudes, too."""
+        return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -39,10 +56,8 @@ class Portrait:
 def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
     """What to keep of a tick that has frames."""
     assert heard.frames is not None
-    frames = heard.frames[: heard.n_frames].astype(np.float64)
-    powers = 10.0 ** (frames * (0.2 / front_end.power))  # of a magnitude, too
     samples = heard.samples[: heard.n_frames * front_end.hop_length].copy()
-    return TickSound(heard.start, heard.n_frames, frames.sum(axis=0), powers.sum(axis=0), samples)
+    return TickSound(heard.start, heard.frames[: heard.n_frames], samples, front_end.power)
 
 
 def mean_frame(sounds: Sequence[TickSound]) -> F64:

@@ -49,7 +49,7 @@ def test_a_long_time_gives_the_events_that_were_in_it_and_leaves_nothing_behind(
     early, late = cycles[EARLY - 1], cycles[-1]
     record_property("figures", f"{len(listener.events())} events; {early}; {late}")
     assert late["hours"] == HOURS
-    assert late["resident_mb"] - early["resident_mb"] < 2.0
+    assert late["resident_mb"] - early["resident_mb"] < 4.0  # what describing events has left of the heap
     assert late["threads"] == early["threads"]
     assert late["files"] <= early["files"] + 2  # a connection of the moment
     assert max(cycle["outbox_mb"] for cycle in cycles) < 6.0  # SQLite lets its log grow to 4 MB
