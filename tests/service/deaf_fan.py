@@ -1,6 +1,7 @@
 """The real daemon with a machine that is one long anomaly, every sound being taken for silence; people deal with it."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
 RATE_HZ = 16000
+SOUND_S = 1200.0  # at least
 BASE = "stethos/pi"
 
 
@@ -73,7 +75,8 @@ def running_service(folder: Path, bundle: Path, sound: Path) -> Iterator[Service
     """Its microphone, broker and subscriber run; the daemon is to be configured and started."""
     with virtual_microphone(folder / "audio", rate_hz=RATE_HZ, channels=2) as microphone, running_broker(folder) as broker:
         samples, _ = soundfile.read(sound, dtype="float32")
-        soundfile.write(folder / "sound.wav", np.repeat(np.tile(samples, 30)[:, None], 2, axis=1), RATE_HZ)
+        again = np.tile(samples, math.ceil(SOUND_S * RATE_HZ / len(samples)))
+        soundfile.write(folder / "sound.wav", np.repeat(again[:, None], 2, axis=1), RATE_HZ)
         microphone.play(folder / "sound.wav")
         (folder / "daemon").mkdir()
         daemon = DaemonProcess(folder / "daemon", microphone.environment)

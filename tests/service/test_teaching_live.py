@@ -20,13 +20,18 @@ from tests.waiting import wait_until
 from train.synth import MACHINES, Growth, Scene
 
 
-@pytest.fixture
-def service(tmp_path: Path, demo_bundle: Path) -> Iterator[Service]:
-    """The demo's fan, 6 dB louder than it was trained with."""
+@pytest.fixture(scope="module")
+def louder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's fan, 6 dB louder than it was trained with; in one piece: a join is a click, which is not learned from."""
     scene = Scene(machine=MACHINES["fan"](0), take=90, growth=Growth())
-    louder = 2.0 * np.concatenate(list(scene.chunks(30.0)))
-    soundfile.write(tmp_path / "louder.wav", louder, RATE_HZ, subtype="FLOAT")
-    with running_service(tmp_path, demo_bundle, tmp_path / "louder.wav") as running:
+    path = tmp_path_factory.mktemp("sound") / "louder.wav"
+    soundfile.write(path, 2.0 * np.concatenate(list(scene.chunks(600.0))), RATE_HZ, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture
+def service(tmp_path: Path, demo_bundle: Path, louder: Path) -> Iterator[Service]:
+    with running_service(tmp_path, demo_bundle, louder) as running:
         configure(running)
         running.daemon.start().ready()
         yield running
@@ -66,10 +71,11 @@ def test_a_calibration_over_mqtt_takes_effect_at_once_survives_a_restart_and_is_
     assert service.order("calibrate", '{"minutes": 1, "request": "shift 2"}')["accepted"]
     assert service.order("calibrate")["reason"] == "fan is being calibrated; one at a time"
     n_states = len(service.states())
-    wait_until(lambda: service.answers()[-1]["result"], 180.0, what="the result")  # the pipeline goes on meanwhile:
+    n_answers = len(service.answers())
+    wait_until(lambda: len(service.answers()) > n_answers, 180.0, what="the result")  # the pipeline goes on meanwhile:
     assert len(service.states()) > n_states + 3
     answer = service.answers()[-1]
-    assert (answer["accepted"], answer["request"]) == (True, "shift 2")
+    assert (answer["request"], answer["reason"]) == ("shift 2", None)
     assert "microphone or gain seems to have changed" in answer["result"]
     assert "in use" in answer["result"]
     service.until(lambda: bundle(service)["adapted"] == "calibrate", "the new bundle")
@@ -100,11 +106,8 @@ def test_a_person_calibrates_while_the_service_listens_and_a_kill_leaves_the_old
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(10) == 130
     assert bundle(service) == configured
-    for _ in range(3):  # a virtual microphone stumbles on a busy machine, and what stumbles is not learned from
-        done = tool(service, "calibrate", "--minutes", "1")
-        out, err = done.communicate(timeout=240)
-        if "over the threshold" not in err:
-            break
+    done = tool(service, "calibrate", "--minutes", "1")
+    out, err = done.communicate(timeout=240)
     assert done.returncode == 0, err
     assert "microphone or gain seems to have changed" in out
     assert out.rstrip().endswith("in use")
