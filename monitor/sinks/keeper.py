@@ -48,7 +48,7 @@ class Keeper:
 
     def put(self, event: Event) -> None:
         """Keep an event; from one thread at a time. With the memory full, an `end` alone is taken: its start was."""
-        full = self._n_put - self._n_committed >= MAX_WAITING and event.event_type != "end"
+        full = self.n_waiting >= MAX_WAITING and event.event_type != "end"
         if full or event.id in self._left_out:
             self.n_refused += 1
             if event.event_type == "start":
@@ -85,10 +85,15 @@ class Keeper:
         self._thread.join(timeout_s)
 
     @property
+    def n_waiting(self) -> int:
+        """Events in memory that are not committed yet."""
+        return self._n_put - self._n_committed
+
+    @property
     def n_queued(self) -> int:
         """Events that the broker has not acknowledged: in the outbox, or waiting for it."""
         stored = self._store.outbox.totals.n if self._store is not None else 0
-        return max(0, stored + self._n_put - self._n_committed - len(self._acknowledged) - len(self._to_forget))
+        return max(0, stored + self.n_waiting - len(self._acknowledged) - len(self._to_forget))
 
     @property
     def n_dropped(self) -> int:

@@ -1,0 +1,78 @@
+"""How long an event waits for its commit, beside what the disk takes for the same bytes.
+
+    python -m benchmarks.outbox [EVENTS]
+
+Events are decided at random moments, about twenty a second, while no broker is there; every other moment as many bytes are
+appended to a file and synchronised. Both are on the disk of the working directory; run it on an idle one.
+"""
+
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from monitor.core.bands import Band
+from monitor.core.event import Event
+from monitor.sinks.keeper import Keeper
+from monitor.sinks.outbox import Limits
+
+PAUSE_S = 0.05  # between an event and the next, on average
+START = Event(
+    event_type="start",
+    id="",
+    seq=0,
+    ts=datetime.now(timezone.utc),
+    onset_ts=datetime.now(timezone.utc),
+    clock_synced=True,
+    node="hall-2",
+    machine="fan",
+    score=12.5,
+    ratio=3.4,
+    threshold=3.7,
+    peak_ratio=3.4,
+    duration_s=12.0,
+    rms_dbfs=-35.1,
+    bands=(Band(low_hz=2477.4, high_hz=3811.2, excess_db=13.2),),
+    summary="13 dB more than usual at 2.5-3.8 kHz",
+    bundle="demo-fan@e2fabdc6df37",
+)
+
+
+def main(n_events: int = 1000) -> None:
+    """Print the table."""
+    chance = random.Random(0)
+    waits_ms: list[float] = []
+    floor_ms: list[float] = []
+    with tempfile.TemporaryDirectory(dir=".") as folder, (Path(folder) / "floor").open("ab", buffering=0) as floor:
+        limits = Limits(messages=100_000, n_bytes=100_000_000)
+        keeper = Keeper(Path(folder) / "outbox.sqlite", limits, clock_synced=True, hand_over=lambda _epoch, _rows: None)
+        keeper.start()
+        for number in range(n_events):
+            time.sleep(chance.uniform(0.5, 1.5) * PAUSE_S / 2)
+            event = replace(START, id=str(uuid.UUID(int=number)))
+            began = time.monotonic()
+            keeper.put(event)
+            while keeper.n_waiting:
+                time.sleep(0.0001)
+            waits_ms.append(1000 * (time.monotonic() - began))
+            time.sleep(chance.uniform(0.5, 1.5) * PAUSE_S / 2)
+            began = time.monotonic()
+            floor.write(json.dumps(event.to_dict()).encode())
+            os.fsync(floor.fileno())
+            floor_ms.append(1000 * (time.monotonic() - began))
+        keeper.stop(10.0)
+    print(f"| {n_events} events, ms | median | p99 | longest |\n|---|---:|---:|---:|")
+    for what, values in (("decision to commit", waits_ms), ("the same bytes appended and synchronised", floor_ms)):
+        print(f"| {what} | {np.median(values):.1f} | {np.quantile(values, 0.99):.1f} | {max(values):.1f} |")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
