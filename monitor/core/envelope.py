@@ -3,12 +3,11 @@
 Source: R. B. Randall, J. Antoni, Rolling element bearing diagnostics, MSSP 25 (2011), section 4 (squared envelope spectrum).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monitor.core.arrays import F32, F64
 
@@ -19,6 +18,9 @@ _TOP = 0.62  # of a carrier's width: beyond it little is left of a modulation
 _STEP = 0.025  # from one pooled rate to the next, as a share of it
 _LEAST_HZ = 0.5  # but at least so much: a single line of noise scatters widely
 _TAPER = 0.15  # share of a carrier band at either end over which it fades
+_BINS = 512  # of a carrier in one transform: short ones need little memory
+_EDGE = 128  # of the 2 * _BINS values that one gives, at either end: beyond it what lies outside fades to -97 dB
+_MULTIPLE = 512  # lengths whose factors are small, so that their transform is quick
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Run:
 
     start: int
     samples: F32
+
+    @property
+    def stop(self) -> int:
+        """One past the last."""
+        return self.start + len(self.samples)
 
 
 @dataclass(frozen=True)
@@ -67,33 +74,66 @@ def pooled_shape(sample_rate_hz: int) -> tuple[int, int]:
 def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
     """The squared envelope's spectrum in each carrier band, of runs of sound in order of time; in between nothing is known.
 
-    Each run's envelope is taken against its own mean, so that neither a gain nor a slower band counts.
+    Runs may adjoin. The envelope of those that do is taken against its own mean, so that neither a gain nor a slower band
+    counts.
     """
     carriers = n_carriers(sample_rate_hz)
-    width_hz = sample_rate_hz / 2 / carriers
-    rate_hz = 2.0 * width_hz  # of the envelopes: enough for the square of a band so wide
-    first, last = runs[0].start, runs[-1].start + len(runs[-1].samples)
-    n = int((last - first) / sample_rate_hz * rate_hz)
-    spectra = [np.fft.rfft(run.samples) for run in runs]
-    starts = [round((run.start - first) / sample_rate_hz * rate_hz) for run in runs]
-    top = int(_TOP * width_hz / rate_hz * n) + 2
-    power = []
-    for carrier in range(carriers):  # one at a time, to spare memory
-        swell, total = np.zeros(n), 0.0
-        for start, spectrum in zip(starts, spectra, strict=True):
-            envelope = _envelope(spectrum, carrier, carriers)[: n - start]
-            window = np.hanning(len(envelope) + 2)[1:-1]
-            mean = max(float(envelope @ window) / float(window.sum()), 1e-30)
-            swell[start : start + len(envelope)] = (envelope / mean - 1.0) * window
-            total += float(window @ window)
-        lines = np.fft.rfft(swell)[:top]
-        power.append((lines.real**2 + lines.imag**2) / max(total, 1e-12))
-    return Envelope(np.array(power), rate_hz / n)
+    rate_hz = sample_rate_hz / carriers  # of the envelopes: twice a band's width, enough for the square of a band so wide
+    first = runs[0].start
+    swell = _envelopes(runs, carriers)
+    n = swell.shape[1]
+    total, at = 0.0, 0
+    for start, stop in _joined(runs):
+        begin, end = round((start - first) / carriers), (stop - first) // carriers
+        swell[:, at:begin] = 0.0  # what the filters leave in a gap
+        part, at = swell[:, begin:end], end
+        window = np.hanning(part.shape[1] + 2)[1:-1].astype(np.float32)
+        mean = part @ window / max(float(window.sum()), 1e-30)
+        part /= np.maximum(mean, 1e-30)[:, None]
+        part -= 1.0
+        part *= window
+        total += float(window @ window)
+    swell[:, at:] = 0.0
+    top = int(_TOP * n / 2) + 2
+    power = np.empty((carriers, top))
+    for one, row in zip(power, swell, strict=True):  # one at a time, to spare memory
+        lines = np.fft.rfft(row.astype(np.float64))[:top]
+        one[:] = (lines.real**2 + lines.imag**2) / max(total, 1e-12)
+    return Envelope(power, rate_hz / n)
 
 
-def _envelope(spectrum: NDArray[np.complexfloating], carrier: int, carriers: int) -> F64:
-    """The squared envelope (about len / carriers,) of one carrier band of a run, sampled at twice the band's width."""
-    n = (len(spectrum) - 1) // carriers
-    fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1.0, (np.arange(n) + 0.5) / (_TAPER * n)))
-    analytic = np.fft.ifft(spectrum[carrier * n : (carrier + 1) * n] * (fade * fade[::-1]), 2 * n)
-    return np.asarray(analytic.real**2 + analytic.imag**2, np.float64)
+def _joined(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """From where to where there is sound without a gap."""
+    start = runs[0].start
+    for run, after in zip(runs, [*runs[1:], None], strict=True):
+        if after is None or after.start != run.stop:
+            yield start, run.stop
+            start = run.stop if after is None else after.start
+
+
+def _envelopes(runs: Sequence[Run], carriers: int) -> F32:
+    """The squared envelope of each carrier band (carriers, n), a value every `carriers` samples, that is at twice its width.
+
+    Overlap-save: the bands of one transform after another, without what is near its ends. n holds all runs, and is rounded up.
+    """
+    first, last = runs[0].start, runs[-1].stop
+    n = -(-(last - first) // (carriers * _MULTIPLE)) * _MULTIPLE
+    envelopes = np.zeros((carriers, n), np.float32)
+    block = np.empty(2 * _BINS * carriers)
+    inwards = np.minimum(np.arange(_BINS), _BINS - np.arange(_BINS)) / _BINS  # from the nearer end of a band
+    fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1.0, inwards / _TAPER))
+    for at in range(0, n, 2 * (_BINS - _EDGE)):
+        _fill(block, first + (at - _EDGE) * carriers, runs)
+        bands = np.fft.rfft(block)[:-1].reshape(carriers, _BINS)
+        analytic = np.fft.ifft(bands * fade, 2 * _BINS)[:, _EDGE : _EDGE + min(n - at, 2 * (_BINS - _EDGE))]
+        np.add(analytic.real**2, analytic.imag**2, out=envelopes[:, at : at + analytic.shape[1]], casting="same_kind")
+    return envelopes
+
+
+def _fill(block: F64, start: int, runs: Sequence[Run]) -> None:
+    """Put the sound from sample `start` on into a block; what is missing is 0."""
+    block[:] = 0.0
+    for run in runs:
+        low, high = max(start, run.start), min(start + len(block), run.stop)
+        if low < high:
+            block[low - start : high - start] = run.samples[low - run.start : high - run.start]

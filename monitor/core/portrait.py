@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -73,10 +72,7 @@ def level(sounds: Sequence[TickSound]) -> F64:
 
 def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
     """The envelope spectrum of ticks in order of time."""
-    cuts = [i + 1 for i, (one, after) in enumerate(pairwise(sounds)) if one.start + len(one.samples) != after.start]
-    runs = [sounds[first:last] for first, last in pairwise([0, *cuts, len(sounds)])]
-    joined = [Run(run[0].start, np.concatenate([one.samples for one in run])) for run in runs]
-    return envelope_spectrum(joined, sample_rate_hz=sample_rate_hz)
+    return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
 
 
 def portray(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Portrait:

@@ -1,8 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from monitor.core.arrays import F32, F64
-from monitor.core.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz, pooled_shape
+from monitor.core.envelope import MIN_RATE_HZ, Envelope, Run, envelope_spectrum, pooled_rates_hz, pooled_shape
 from monitor.core.expected import EnvelopeSpectra, fit_expected
 from monitor.core.impulses import impulse_rate_hz
 from monitor.core.portrait import Portrait
@@ -52,6 +54,44 @@ def test_the_rate_of_impulses_is_found(rate_hz: float) -> None:
 def test_a_gap_does_not_hide_them() -> None:
     first, second = (noise(seed, N // 2, level=0.02) + knocks(87.3, n=N // 2) for seed in (1, 2))
     assert impulse_rate_hz(spectrum_of(first, second, start=12345), NORMAL, RATES_HZ) == pytest.approx(87.3, rel=0.01)
+
+
+def test_blocks_give_what_one_transform_of_all_the_sound_gives() -> None:
+    sound = np.asarray(noise(100, N, level=0.02) + knocks(87.3), np.float32)
+    got = spectrum_of(sound)
+    width, top = N // 2 // 8, got.power.shape[1]
+    from_end = np.minimum(np.arange(width), width - np.arange(width)) / width
+    fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1.0, from_end / 0.15))
+    bands = np.fft.rfft(sound.astype(np.float64))[:-1].reshape(8, width) * fade
+    envelopes = np.abs(np.fft.ifft(bands, 2 * width, axis=1)) ** 2
+    window = np.hanning(2 * width + 2)[1:-1]
+    means = envelopes @ window / window.sum()
+    swell = (envelopes / means[:, None] - 1.0) * window
+    power = np.abs(np.fft.rfft(swell, axis=1, n=round(2000 / got.step_hz))[:, :top]) ** 2 / (window @ window)
+    want = Envelope(power, got.step_hz)
+    np.testing.assert_allclose(got.pooled_db(RATES_HZ), want.pooled_db(RATES_HZ), atol=0.05)
+    strong = power > 1e-2
+    strong[:, : round(MIN_RATE_HZ / got.step_hz)] = False
+    np.testing.assert_allclose(got.power[strong], power[strong], rtol=0.02)
+
+
+def test_ticks_that_adjoin_are_one_run() -> None:
+    sound = noise(100, N, level=0.02)
+    ticks = [Run(5000 + at, sound[at : at + 12345]) for at in range(0, N, 12345)]
+    whole, parts = (envelope_spectrum(runs, sample_rate_hz=RATE_HZ) for runs in ([Run(0, sound)], ticks))
+    assert whole.power.tobytes() == parts.power.tobytes()
+
+
+def test_a_description_takes_little_memory() -> None:
+    sound = noise(100, N, level=0.02) + np.asarray(knocks(87.3), np.float32)
+    tracemalloc.start()
+    try:
+        envelope = envelope_spectrum([Run(0, sound)], sample_rate_hz=RATE_HZ)
+        impulse_rate_hz(envelope, NORMAL, RATES_HZ)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5e6
 
 
 def test_impulses_that_are_usual_are_not_named() -> None:
