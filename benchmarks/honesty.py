@@ -35,6 +35,7 @@ from benchmarks.slide_rail import ROOT, run
 from monitor.bundle.manifest import CalibrationPart, read_manifest
 from monitor.core.decision import Rule
 from monitor.core.evidence import WEEK_HOURS, Evidence
+from monitor.core.statement import significant
 from monitor.core.thresholds import Calibration, HeldOut
 from train.calibration.bundle import tick_s
 from train.calibration.method import Method
@@ -215,7 +216,7 @@ def _row(data: str, recipe: str, heard: Heard) -> str:
     if not weeks:
         return _line([*cells, "-", "-", "-", "-"])
     weekly = poisson_interval(heard.events, weeks)
-    cells += [str(heard.events), f"{heard.events / weeks:.3g} ({weekly.low:.3g} to {weekly.high:.3g})"]
+    cells += [str(heard.events), f"{significant(heard.events / weeks)} ({significant(weekly.low)} to {significant(weekly.high)})"]
     return _line([*cells, *_promise(heard.weekly_promise, weekly, percents=False)])
 
 

@@ -34,14 +34,20 @@ def _aim(promised: float, bound: float | None) -> str:
 
 def per_week(rate: float) -> str:
     """A rate of events, in the unit that people can picture."""
-    return f"{rate / 7:.3g} a day" if rate > 20 else f"{rate:.3g} a week"
+    return f"{significant(rate / 7)} a day" if rate > 20 else f"{significant(rate)} a week"
 
 
 def duration(hours: float) -> str:
     """A length of time."""
     if hours < 1 / 60:
-        return f"{hours * 3600:.3g} s"
-    return f"{hours * 60:.3g} min" if hours < 1 else f"{hours:.3g} h"
+        return f"{significant(hours * 3600)} s"
+    return f"{significant(hours * 60)} min" if hours < 1 else f"{significant(hours)} h"
+
+
+def significant(number: float, digits: int = 3) -> str:
+    """So many significant digits, however large without an exponent: `0.12`, `71.9`, `2,340`."""
+    rounded = float(f"{number:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10.0**digits else f"{rounded:.{digits}g}"
 
 
 def count(number: int, what: str) -> str:

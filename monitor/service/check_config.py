@@ -10,6 +10,7 @@ import yaml
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, MachineConfig, check_settings
 from monitor.core.errors import ConfigError, StethosError
+from monitor.core.statement import duration
 from monitor.service.adapted import in_use
 from monitor.service.bundles import idle_problem, service_problems
 
@@ -58,7 +59,7 @@ def _in_words(bundle: Bundle) -> str:
     calibration = manifest.calibration
     return (
         f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
-        f"set on {calibration.hours:.2g} hours of normal sound{_made_here(bundle)}"
+        f"set on {duration(calibration.hours)} of normal sound{_made_here(bundle)}"
     )
 
 

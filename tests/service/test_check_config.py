@@ -45,7 +45,7 @@ def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsy
     assert check(write(tmp_path, text)) == 0
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
     assert a.startswith("# a: demo-fan@")
-    assert a.endswith("16000 Hz, threshold 3.688 set on 0.13 hours of normal sound")
+    assert a.endswith("16000 Hz, threshold 3.688 set on 8 min of normal sound")
     assert b.endswith("; index:2 may be another microphone after the next boot: see monitor devices")
 
 
