@@ -43,6 +43,8 @@ def main(node: str, *folders: str) -> None:
         "proc": [name for name in ("cpuinfo", "stat", "meminfo") if outcome(Path("/proc", name).read_bytes) == "done"],
         "password": (credentials / "mqtt-password").read_text(),
         "uid": os.getuid(),
+        "nicer": outcome(lambda: os.nice(10)),
+        "less_nice": outcome(lambda: os.nice(-15)),
     }
     json.dump(found, sys.stdout)
 

@@ -125,6 +125,11 @@ def test_the_sandbox_lets_it_write_its_state_and_nothing_else(unit: Unit) -> Non
     assert found["uid"] > 60000
 
 
+def test_in_the_sandbox_work_can_make_way_and_not_push_forward(unit: Unit) -> None:
+    found = unit.probe()
+    assert (found["nicer"], found["less_nice"]) == ("done", "EPERM")
+
+
 def test_the_sandbox_has_what_the_daemon_needs(unit: Unit) -> None:
     found = unit.probe()
     assert found["broker"] == "done"
