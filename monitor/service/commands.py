@@ -77,7 +77,8 @@ class Commands:
 
     def answer(self, machine: str, name: str, *, reason: str | None, request: str | None, result: str | None = None) -> None:
         """Say what became of a command: at once, and once more with the result of one that takes its time."""
-        log.info("%s: %s %s", machine, name, f"refused: {reason}" if reason is not None else result or "accepted")
+        became = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
+        log.info("%s: %s %s", machine, name, became if reason is None else f"refused: {reason}")
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
             command=name,

@@ -90,6 +90,12 @@ def test_a_retained_command_is_refused() -> None:
     assert node.alarms.disabled == set()
 
 
+def test_the_log_names_the_machine_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    Node().commands.answer("fan", "calibrate", reason=None, request=None, result="fan: calibrated on 10 min of sound")
+    assert caplog.messages == ["fan: calibrate done: calibrated on 10 min of sound"]
+
+
 def test_acknowledge_snooze_disable_and_enable_do_what_they_say() -> None:
     node = Node()
     node.begin()
