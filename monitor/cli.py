@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from monitor import __version__
 from monitor.core.errors import StethosError, UsageError
+from monitor.service.arguments import channel_number, configured_machine
 
 if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
@@ -105,13 +106,8 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
     """The machine's name, where one is known, and its bundle's folder."""
     if arguments.model is not None:
         return arguments.machine, arguments.model
-    known = config.machines
-    if arguments.machine is None and len(known) == 1:
-        return next((key, entry.bundle) for key, entry in known.items())
-    if arguments.machine not in known:
-        allowed = f"one of {', '.join(known)}" if known else "configured (--config FILE), or --model DIR given"
-        raise UsageError(f"--machine must be {allowed}, got {arguments.machine or 'none'}")
-    return arguments.machine, known[arguments.machine].bundle
+    name = configured_machine(arguments.machine, config, instead=", or --model DIR given")
+    return name, config.machines[name].bundle
 
 
 def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
@@ -162,7 +158,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
     group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
     group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
-    group.add_argument("--channel", type=_channel, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
     group.add_argument("--speed", choices=("max", "1"), default="max", help="as fast as possible, or as it sounded")
     group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
     group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
@@ -196,12 +192,6 @@ def _utc(text: str) -> datetime:
     if not 1970 <= moment.year <= 9000:
         raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, got {text!r}")
     return moment
-
-
-def _channel(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
-    return int(text)
 
 
 def _slug(text: str) -> str:

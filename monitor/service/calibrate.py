@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    teaching.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
-    parser.add_argument("--undo", action="store_true", help=UNDO)
+    sound = teaching.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
+    sound.add_argument("--undo", action="store_true", help=UNDO)
     parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for the service that starts it
 
 
@@ -67,7 +67,7 @@ def _calibrated(arguments: argparse.Namespace, pupil: teaching.Pupil) -> Made:
 
 
 def _undo(arguments: argparse.Namespace, pupil: teaching.Pupil) -> int:
-    if pupil.machine is None or arguments.files or arguments.force or arguments.out:
+    if pupil.machine is None or arguments.force or arguments.out or arguments.channel:
         raise UsageError("--undo needs a configured machine and nothing else")
     with adapted.only_one(pupil.state_dir, pupil.machine):
         undone = adapted.undo(pupil.state_dir, pupil.machine)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from monitor.config import Config, load_config
 from monitor.core.errors import SourceError
+from monitor.service.arguments import within
 from monitor.service.control import NAME, ControlError
 from monitor.service.held import Held, held_microphones
 from monitor.service.level import FLOOR_DBFS, Level, levels
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", metavar="SELECTOR", nargs="?", const="default", help="show how loud each channel of a microphone is"
     )
-    parser.add_argument("--seconds", type=float, metavar="N", help="end --level after so long (default: at ctrl-C)")
+    parser.add_argument(
+        "--seconds", type=within(0.1, 604_800.0), metavar="N", help="end --level after so long (default: at ctrl-C)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from monitor.config import Config, load_config
 from monitor.core.arrays import F32
 from monitor.core.errors import SourceError, UsageError
+from monitor.service.arguments import channel_number, configured_machine, within
 from monitor.service.control import NAME
 from monitor.service.level import levels
 from monitor.service.session import Session, Take
@@ -41,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--machine", metavar="ID", help="a configured machine: its microphone and channel")
     which.add_argument("--microphone", metavar="SELECTOR", help="a microphone, as `monitor devices` names it")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the data set's folder; clips go to DIR/LABEL")
-    parser.add_argument("--minutes", type=_minutes, metavar="N", required=True, help="how much sound the session is to have")
-    parser.add_argument("--clip-seconds", type=_clip_s, metavar="S", default=10.0, help="length of a clip, 2 to 600 (10)")
+    parser.add_argument(
+        "--minutes", type=within(0.1, 100_000.0), metavar="N", required=True, help="how much sound the session is to have"
+    )
+    parser.add_argument(
+        "--clip-seconds", type=within(2.0, 600.0), metavar="S", default=10.0, help="length of a clip, 2 to 600 (10)"
+    )
     parser.add_argument("--label", choices=("normal", "anomaly"), default="normal", help="what it is (normal)")
-    parser.add_argument("--channel", type=int, metavar="N", help="channel N alone, from 1 (default: the machine's, else all)")
+    parser.add_argument(
+        "--channel", type=channel_number, metavar="N", help="channel N alone, from 1 (default: the machine's, else all)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,17 +96,11 @@ class _Wish:
 
 
 def _wish(arguments: argparse.Namespace, config: Config) -> _Wish:
-    if arguments.channel is not None and arguments.channel < 1:
-        raise UsageError(f"--channel must be 1 or more, got {arguments.channel}")
     if arguments.machine is None:
         name = re.sub(r"[^a-z0-9]+", "-", arguments.microphone.lower()).strip("-")
         return _Wish(name or "microphone", arguments.microphone, arguments.channel, None)
-    settings = config.machines.get(arguments.machine)
-    if settings is None:
-        allowed = f"one of {', '.join(config.machines)}" if config.machines else "configured (--config FILE)"
-        raise UsageError(f"--machine must be {allowed}, got {arguments.machine}")
-    channel = settings.channel if arguments.channel is None else arguments.channel
-    return _Wish(arguments.machine, settings.microphone, channel, settings.microphone_rate_hz)
+    settings = config.machines[configured_machine(arguments.machine, config)]
+    return _Wish(arguments.machine, settings.microphone, arguments.channel or settings.channel, settings.microphone_rate_hz)
 
 
 @dataclass
@@ -182,21 +183,3 @@ def _ended_by_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _minutes(text: str) -> float:
-    return _number(text, 0.1, 100_000.0)
-
-
-def _clip_s(text: str) -> float:
-    return _number(text, 2.0, 600.0)
-
-
-def _number(text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"must be in {low:g}..{high:g}, got {text!r}")
-    return value

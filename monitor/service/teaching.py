@@ -22,6 +22,7 @@ from monitor.core.errors import SourceError, UsageError
 from monitor.core.portrait import Portrait, Portrayer
 from monitor.core.retrace import Piece, Portrayed
 from monitor.core.scorer import ScorerSpec
+from monitor.service.arguments import channel_number, configured_machine, within
 from monitor.service.control import NAME, ask
 from monitor.service.sound import POLL_S, open_sound
 from monitor.sources.recording import Recording
@@ -43,42 +44,41 @@ class Pupil:
     control: Path
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, minutes: float, least: float, most: float) -> None:
-    """Which machine, and where its sound comes from."""
+def add_arguments(
+    parser: argparse.ArgumentParser, *, minutes: float, least: float, most: float
+) -> "argparse._MutuallyExclusiveGroup":
+    """Which machine, and where its sound comes from; returns the ways to say the latter, of which one may be given."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--machine", metavar="ID", help="a configured machine (default: the only one)")
     which.add_argument("--model", type=Path, metavar="DIR", help="a bundle instead, with --from and --out")
-    parser.add_argument(
+    sound = parser.add_mutually_exclusive_group()
+    sound.add_argument(
         "--minutes",
-        type=lambda text: _minutes(text, least, most),
+        type=within(least, most),
         default=minutes,
         metavar="N",
         help=f"how long to listen, {least:g} to {most:g} ({minutes:g})",
     )
-    parser.add_argument(
+    sound.add_argument(
         "--from", dest="files", type=Path, nargs="+", metavar="FILE", help="recordings of the machine, instead of its microphone"
     )
-    parser.add_argument("--channel", type=int, metavar="N", help="channel N, from 1 (default: the machine's, else all)")
+    parser.add_argument(
+        "--channel", type=channel_number, metavar="N", help="channel N, from 1 (default: the machine's, else all)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the bundle there and leave the service alone")
     parser.add_argument("--force", action="store_true", help="take sound that would be refused as strange all the same")
+    return sound
 
 
 def find_pupil(arguments: argparse.Namespace) -> Pupil:
     """The machine that is meant; UsageError names those that there are."""
-    if arguments.channel is not None and arguments.channel < 1:
-        raise UsageError(f"--channel must be 1 or more, got {arguments.channel}")
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.model is not None:
         if not arguments.files or arguments.out is None:
             raise UsageError("--model needs --from FILES and --out DIR: there is no machine whose microphone or service is meant")
         return Pupil(None, None, load_bundle(arguments.model), config.state_dir, control)
-    name = arguments.machine
-    if name is None and len(config.machines) == 1:
-        (name,) = config.machines
-    if name not in config.machines:
-        allowed = f"one of {', '.join(config.machines)}" if config.machines else "configured (--config FILE)"
-        raise UsageError(f"--machine must be {allowed}, got {name or 'none'}")
+    name = configured_machine(arguments.machine, config)
     settings = config.machines[name]
     return Pupil(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control)
 
@@ -197,13 +197,3 @@ class Ears:
 def _level(tick: TickFrames) -> str:
     problem = "" if tick.quality.reason is None else f", {tick.quality.reason}"
     return f"{tick.quality.rms_dbfs:.0f} dBFS{problem}"
-
-
-def _minutes(text: str, least: float, most: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"must be in {least:g}..{most:g}, got {text!r}")
-    return value

@@ -315,6 +315,19 @@ def test_each_step_is_undone_by_the_same_command(bench: Bench) -> None:
     assert done == ["learn", "calibrate", "calibrate", "undo", "undo"]
 
 
+@pytest.mark.parametrize("more", ["--minutes 5", "--from x.wav", "--channel 1", "--force", "--out x"])
+def test_what_undoing_has_no_use_for_is_refused(bench: Bench, more: str) -> None:
+    words = ["--config", str(bench.folder / "monitor.yaml"), "calibrate", "--undo", *more.split()]
+    try:
+        status = main(words)
+    except SystemExit as ended:  # argparse
+        status = int(ended.code or 0)
+    said = bench.said()[1]
+    assert status == 2
+    assert "--undo" in said.splitlines()[-1]
+    assert "nothing was learned" not in said
+
+
 def test_with_another_configured_bundle_it_no_longer_counts(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.run("calibrate", "--from", bench.sound(made("fan")))
     assert "made by monitor calibrate of demo-fan@" in bench.run("check-config")
