@@ -21,12 +21,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from monitor.config import Config, load_config
 from monitor.core.arrays import F32
-from monitor.core.errors import SourceError, UsageError
+from monitor.core.errors import UsageError
 from monitor.service.arguments import channel_number, configured_machine, within
 from monitor.service.control import NAME
 from monitor.service.level import levels
 from monitor.service.session import Session, Take
-from monitor.service.sound import POLL_S, Sound, open_sound
+from monitor.service.sound import POLL_S, Told, open_sound
 from monitor.sources.pcm import to_float
 from monitor.sources.ring import RingFormat
 
@@ -133,20 +133,17 @@ class _Notes:
 
 
 def _record(
-    sound: Sound, form: RingFormat, session: Session, *, channel: int | None, wanted_s: float, ended: threading.Event
+    sound: Told, form: RingFormat, session: Session, *, channel: int | None, wanted_s: float, ended: threading.Event
 ) -> _Notes:
     """Write what is heard until there is enough of it, or until told to end."""
     notes = _Notes()
     heard: list[F32] = []
     follows: int | None = None  # the frame that continues the clip
-    trouble: str | None = None
     with tqdm(
         total=round(wanted_s), initial=round(session.done_s), desc=session.stem, unit="s", disable=None, leave=False
     ) as bar:
         while not session.complete and not ended.wait(POLL_S):
             pieces = sound.poll()
-            if sound.form is not None and sound.form[:3] != form[:3]:
-                raise SourceError(f"the microphone came back with another format, {sound.form}; start again")
             for piece in pieces:
                 if follows is not None and (piece.begins or piece.frame != follows):
                     notes.n_gaps += 1
@@ -156,10 +153,8 @@ def _record(
                 frames = frames if channel is None else frames[:, channel - 1 : channel]
                 session.write(_to_int(frames))
                 heard.append(frames)
-            if sound.trouble != trouble:
-                trouble = sound.trouble
+            if sound.trouble is not None:
                 session.break_off()
-                log.warning("warning: %s", "sound again" if trouble is None else f"nothing is heard, waiting: {trouble}")
             if sum(map(len, heard)) >= LEVEL_EVERY_S * form.rate_hz:
                 bar.set_postfix_str(notes.hear(np.concatenate(heard)), refresh=False)
                 heard = []

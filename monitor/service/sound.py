@@ -115,7 +115,7 @@ class Own:
     """Sound from a microphone that this process opens."""
 
     def __init__(self, selector: str, *, rate_hz: int | None, channel: int | None) -> None:
-        self._microphone = Microphone(selector, wanted_rate_hz=RATE_HZ, rate_hz=rate_hz, ring_s=10.0)
+        self._microphone = Microphone(selector, wanted_rate_hz=RATE_HZ, rate_hz=rate_hz, ring_s=10.0, says_trouble=False)
         if channel is not None:  # a device that converts is opened with as many channels as are tapped
             self._microphone.tap(channel=channel, sample_rate_hz=RATE_HZ).close()
         self._opening: _Opening | None = None
@@ -141,10 +141,29 @@ class Own:
         self._microphone.close()
 
 
+class Told:
+    """Open sound that says when it stays away and when it is back."""
+
+    def __init__(self, sound: Sound, form: RingFormat) -> None:
+        self._sound = sound
+        self._form = form
+        self.trouble: str | None = None
+
+    def poll(self) -> list[Piece]:
+        """See Sound; SourceError where it comes back in another format."""
+        pieces = self._sound.poll()
+        if self._sound.form is not None and self._sound.form[:3] != self._form[:3]:
+            raise SourceError(f"the microphone came back with another format, {self._sound.form}; start again")
+        if self._sound.trouble != self.trouble:
+            self.trouble = self._sound.trouble
+            log.warning("warning: %s", "sound again" if self.trouble is None else f"nothing is heard, waiting: {self.trouble}")
+        return pieces
+
+
 @contextmanager
 def open_sound(
     selector: str, control: Path, *, purpose: Purpose, rate_hz: int | None = None, channel: int | None = None
-) -> Iterator[tuple[Sound, RingFormat]]:
+) -> Iterator[tuple[Told, RingFormat]]:
     """The sound of a microphone and its format, open; SourceError says why there is none."""
     held = find_held(held_microphones(control), selector)
     sound: Sound = (
@@ -161,6 +180,6 @@ def open_sound(
             log.info("microphone %s: %s, lent by the service", selector, held.words)
         if channel is not None and channel > sound.form.n_channels:
             raise SourceError(f"microphone {selector}: channel must be in 1..{sound.form.n_channels}, got {channel}")
-        yield sound, sound.form
+        yield Told(sound, sound.form), sound.form
     finally:
         sound.close()

@@ -43,7 +43,8 @@ class Microphone:
     """One device, opened once for any number of taps. All calls come from one thread, and none waits.
 
     `selector` as in configs/monitor.yaml. `wanted_rate_hz` is asked of the device where `rate_hz` does not insist on another;
-    what the device cannot do is resampled. `sample_format` int32 loses nothing of 16 and 24 bits.
+    what the device cannot do is resampled. `sample_format` int32 loses nothing of 16 and 24 bits. Its trouble is logged when it
+    comes and goes, unless whoever polls says it (`says_trouble`).
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Microphone:
         rate_hz: int | None = None,
         sample_format: str = "int32",
         ring_s: float = 30.0,
+        says_trouble: bool = True,
     ) -> None:
         self.selector = selector
+        self._says_trouble = says_trouble
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
         self._taps: list[Tap] = []
         self._process: CaptureProcess | None = None
@@ -178,15 +181,16 @@ class Microphone:
             self._heard_at = datetime.now(timezone.utc)
             self._retry_s = RETRY_S
             if self.trouble is not None:
-                deaf_s = (self._heard_at - self.trouble.since).total_seconds()
-                log.info("microphone %s: samples flow again after %.1f s: %s", self.selector, deaf_s, self.device)
+                if self._says_trouble:
+                    deaf_s = (self._heard_at - self.trouble.since).total_seconds()
+                    log.info("microphone %s: samples flow again after %.1f s: %s", self.selector, deaf_s, self.device)
                 self.trouble = None
 
     def _fail(self, error: Unavailable, now_s: float) -> None:
         self._stop()
         self._retry_at_s = now_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, RETRY_MOST_S)
-        if self.trouble is None or self.trouble.reason != error.reason:
+        if self._says_trouble and (self.trouble is None or self.trouble.reason != error.reason):
             log.warning("microphone %s: %s: %s", self.selector, error.reason, error)
         since = self._heard_at if self.trouble is None else self.trouble.since
         self.trouble = Trouble(error.reason, str(error), since)

@@ -317,8 +317,11 @@ def test_a_machines_channel_is_what_is_recorded(rig: VirtualMicrophone, tmp_path
         run("record", *words, "--machine", "press", "--out", tmp_path)
 
 
-def test_a_microphone_that_is_not_there_is_one_line(rig: VirtualMicrophone, tmp_path: Path) -> None:
+def test_a_microphone_that_is_not_there_is_one_line(
+    rig: VirtualMicrophone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(SourceError, match="no microphone is name:none; there: pulse") as raised:
         run("record", "--microphone", "name:none", "--out", tmp_path / "data", "--minutes", 1)
     assert "\n" not in str(raised.value)
+    assert caplog.messages == []  # the error says it
     assert not (tmp_path / "data").exists()
