@@ -1,9 +1,11 @@
 """Export: a network to TFLite, full int8 (one weight scale a channel) or float32."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
+from tempfile import TemporaryFile
 from typing import Any
 
 from monitor.core.arrays import F32
@@ -25,6 +27,23 @@ def to_tflite(network: Any, *, representative: F32 | None) -> bytes:
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():  # Keras lists its whole signature
+    with held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():  # Keras lists its whole signature
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return bytes(converter.convert())
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """What the converter's C++ writes to stderr, its flags say, is shown only if it fails."""
+    stderr = os.dup(2)
+    with TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,5 +1,7 @@
 """What is trained and what is exported are the same function."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,7 @@ from monitor.bundle.interpreter import TFLiteModel
 from monitor.core.arrays import F32
 from monitor.core.frontend import LogMelSpec
 from monitor.core.windows import WindowSpec
-from train.export import to_tflite
+from train.export import held_back, to_tflite
 from train.networks import BandStatistics, build_network, device_network, fold, plain_network
 from train.recipe import DenseNetwork, Recipe, load_recipe
 
@@ -60,9 +62,11 @@ def test_folding_keeps_the_function(batch_norm: bool, scaling: str, output: str)
     np.testing.assert_allclose(got, want, atol=2e-4 * np.abs(want).max())
 
 
-def test_int8_has_one_weight_scale_a_channel_and_stays_close_to_float() -> None:
+def test_int8_has_one_weight_scale_a_channel_and_stays_close_to_float(capfd: pytest.CaptureFixture[str]) -> None:
     network = device_network(with_random_weights(build_network(recipe(batch_norm=True, scaling="standard"), STATISTICS)))
+    capfd.readouterr()
     content = to_tflite(network, representative=rows(500))
+    assert capfd.readouterr().err == ""
     interpreter = tf.lite.Interpreter(model_content=content)
     weights = [
         t
@@ -74,3 +78,13 @@ def test_int8_has_one_weight_scale_a_channel_and_stays_close_to_float() -> None:
     int8 = TFLiteModel(content, n_rows=32).predict(rows(32))
     float32 = TFLiteModel(to_tflite(network, representative=None), n_rows=32).predict(rows(32))
     assert np.sqrt(np.mean((int8 - float32) ** 2)) < 0.03 * float32.std()
+
+
+def test_what_the_converter_says_is_shown_where_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with held_back():
+        os.write(2, b"flags")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError), held_back():
+        os.write(2, b"why")
+        raise ValueError
+    assert capfd.readouterr().err == "why"
