@@ -13,7 +13,13 @@ from monitor.core.errors import BundleError, ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
 from train.cli import main as train
+from train.datasets import read_dataset
+from train.evaluate import evaluate
 from train.recipe import load_recipe
+from train.report.look import close_look
+from train.report.over_time import over_time
+from train.report.results import shipped_model
+from train.report.style import Plate
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +55,24 @@ def test_a_recipe_with_the_fast_path_gives_a_bundle_that_tells_a_scream(bundle: 
     assert start["ts"] < "1970-01-01T00:00:11.400Z"
     excesses = [line["excess_db"] for line in events.segments if line["excess_db"] is not None]
     assert max(excesses[:7]) <= 0.0 < calibration.fast_threshold < max(excesses)
+
+
+def test_the_report_shows_what_it_hears(bundle: Path, normal_set: Path) -> None:
+    evaluation = evaluate(bundle, read_dataset(normal_set))
+    _, model, n_rows = shipped_model(evaluation)
+    look = close_look(evaluation.test[0], evaluation, model, n_rows=n_rows)
+    at = evaluation.bundle.manifest.calibration
+    with_it, without = (
+        over_time(look, threshold=at.threshold, fast_threshold=threshold, unit="score") for threshold in (at.fast_threshold, None)
+    )
+    assert "told at once" in with_it.reading
+    assert "told at once" not in without.reading
+    assert height_px(with_it) > 1.5 * height_px(without)
+
+
+def height_px(plate: Plate) -> int:
+    """As its PNG says."""
+    return int.from_bytes(plate.png[20:24], "big")
 
 
 def test_calibrating_learns_it_anew(bundle: Path, tmp_path: Path) -> None:

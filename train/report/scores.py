@@ -1,10 +1,9 @@
-"""Figures of scores: histograms, scatter, errors against thresholds, score over time, float against int8."""
+"""Figures of scores: histograms, scatter, errors against thresholds, float against int8."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -12,7 +11,6 @@ from monitor.core.arrays import F64
 from train.datasets.clip import Label
 from train.evaluate import ClipScore, Evaluation
 from train.metrics import Verdicts
-from train.report.look import Look
 from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, QUIET, Plate, draw_threshold, logarithmic, render, row
 
 BAND = 0.1  # of the threshold, to either side
@@ -156,30 +154,6 @@ def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, best: Verdicts | None,
         else "How many normal clips each threshold would have called anomalous."
     )
     return render(draw, key="sweep", title="False positives and negatives over thresholds", reading=reading)
-
-
-def over_time(look: Look, *, threshold: float, unit: str) -> Plate:
-    """The score of one clip, second by second, and of the segments that end there."""
-
-    def draw(figure: Figure) -> None:
-        (axes,) = row(figure, 1)
-        colour = COLOURS[look.score.clip.label]
-        alone = [(tick.start / look.rate_hz, tick.stop / look.rate_hz, tick.tick_score) for tick in look.ticks]
-        segments = [(tick.stop / look.rate_hz, tick.score) for tick in look.ticks if tick.score is not None]
-        lines = [((start, score), (stop, score)) for start, stop, score in alone if score is not None]
-        axes.add_collection(LineCollection(lines, colors=colour, alpha=0.5, linewidths=2, label="each tick alone"))
-        if segments:
-            axes.plot(*zip(*segments, strict=True), color=colour, marker="o", markersize=3, label="segment that ends here")
-        draw_threshold(axes, threshold, vertical=False, label="threshold for segments")
-        axes.autoscale_view()
-        axes.set(xlabel="time, s", ylabel=unit, title=f"{NAMES[look.score.clip.label]} clip")
-        axes.set_ylim(0, 1.3 * max(threshold, *(score for _, (_, score) in lines)))
-        axes.legend(loc="upper right", ncols=3)
-
-    reading = (
-        "How the score moves while the clip plays; the device decides on the dotted segments, which smooth out single bangs."
-    )
-    return render(draw, key="time", title="Score over time", reading=reading)
 
 
 def float_figure(pairs: Mapping[Label, F64], unit: str) -> Plate:

@@ -10,6 +10,7 @@ from monitor.core.arrays import F64
 from train.evaluate import Evaluation
 from train.report import curves, reconstruction, scores, sound
 from train.report.look import Look, band_errors, close_look, typical
+from train.report.over_time import over_time
 from train.report.page import Item, Note, Section
 from train.report.player import players
 from train.report.results import Results, score_unit, shipped_model
@@ -112,4 +113,5 @@ def _over_time(evaluation: Evaluation) -> Item:
     _, model, n_rows = shipped_model(evaluation)
     manifest = evaluation.bundle.manifest
     look = close_look(longest, evaluation, model, n_rows=n_rows)
-    return scores.over_time(look, threshold=float(manifest.calibration.threshold), unit=score_unit(manifest))
+    at = manifest.calibration
+    return over_time(look, threshold=at.threshold, fast_threshold=at.fast_threshold, unit=score_unit(manifest))
