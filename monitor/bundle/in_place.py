@@ -1,14 +1,15 @@
 """What learning and calibrating on the device have in common: how a threshold is set on little sound, and what is written."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 import numpy as np
 
 from monitor.bundle.bundle import Bundle, statistics_of
+from monitor.bundle.lone import disturbed, without
 from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.bundle.write import MODEL, STATISTICS, amended, file_ref
 from monitor.core.arrays import F64, Bool
@@ -17,7 +18,7 @@ from monitor.core.errors import SourceError
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
 from monitor.core.golden import golden_score
-from monitor.core.retrace import Piece, cut, mean_frame
+from monitor.core.retrace import Piece, Trace, cut, mean_frame
 from monitor.core.scorer import ScorerSpec
 from monitor.core.statement import duration
 from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
@@ -64,12 +65,8 @@ def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) ->
     odd = [(number, block) for (number, block, _), is_far in zip(heard, far, strict=True) if is_far]
     if not odd:
         return [[stream] for stream in streams], []
-    rate_hz = manifest.front_end.sample_rate_hz
     of = [f" of recording {number + 1}" if len(streams) > 1 else "" for number, _ in odd]
-    named = [
-        f"{_clock(b[0].start / rate_hz)}-{_clock(b[-1].stop / rate_hz)}{which}" for (_, b), which in zip(odd, of, strict=True)
-    ]
-    names = f"{', '.join(named[:5])}{' …' if len(odd) > 5 else ''}"
+    names = _clocks([block for _, block in odd], manifest, of=of)
     if len(odd) > most * len(heard):
         raise SourceError(
             f"the machine must run as it always does, got {len(odd)} of {len(heard)} blocks of sound unlike the rest: {names}"
@@ -82,6 +79,17 @@ def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) ->
     return [of for of in pieces if of], [f"left out, unlike the rest: {names}"]
 
 
+def without_disturbed(
+    recordings: list[list[Piece]], heard: Iterable[tuple[Sequence[Piece], Trace]], manifest: Manifest
+) -> tuple[list[list[Piece]], list[str]]:
+    """The recordings without lone disturbances, by the scores of all that was `heard` in them; and what to say of those."""
+    found = disturbed(heard, manifest.rule, segment_ticks=manifest.segment_ticks)
+    if not found:
+        return recordings, []
+    kept = [without(pieces, found, segment_ticks=manifest.segment_ticks) for pieces in recordings]
+    return [pieces for pieces in kept if pieces], [f"left out, lone disturbances: {_clocks(found, manifest)}"]
+
+
 def _far(frames: F64, n_alike: int) -> Bool:
     """Which of the blocks' mean frames (n, n_bands), in order of time, are like fewer than so many others.
 
@@ -92,6 +100,14 @@ def _far(frames: F64, n_alike: int) -> Bool:
     scaled = frames / usual
     apart = np.array([np.sort(np.sqrt(np.mean((scaled - one) ** 2, axis=1)))[n_alike] for one in scaled])
     return apart > FAR
+
+
+def _clocks(pieces: Sequence[Piece], manifest: Manifest, *, of: Sequence[str] = ()) -> str:
+    """When the first few of them were heard, for people; `of` which recording."""
+    rate_hz = manifest.front_end.sample_rate_hz
+    spans = [f"{_clock(piece[0].start / rate_hz)}-{_clock(piece[-1].stop / rate_hz)}" for piece in pieces[:5]]
+    named = [f"{span}{which}" for span, which in zip_longest(spans, of[:5], fillvalue="")]
+    return f"{', '.join(named)}{' …' if len(pieces) > 5 else ''}"
 
 
 def _clock(seconds: float) -> str:

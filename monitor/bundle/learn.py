@@ -1,21 +1,30 @@
 """Learn a machine in place: the network of a bundle, statistics and thresholds from this machine's own normal sound."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from monitor.bundle.bundle import Bundle, make_scorer
 from monitor.bundle.components import make_detector
-from monitor.bundle.in_place import MOST_LEFT_OUT, Made, check_sound, finish, settle_in_place, tick_s, without_odd
+from monitor.bundle.in_place import (
+    MOST_LEFT_OUT,
+    Made,
+    check_sound,
+    finish,
+    settle_in_place,
+    tick_s,
+    without_disturbed,
+    without_odd,
+)
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
 from monitor.core.detector import Detector, Fitted, fit_statistics
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
-from monitor.core.retrace import Piece, apart, join, portraits, retrace
+from monitor.core.retrace import Piece, Trace, apart, join, portraits, retrace
 from monitor.core.scorer import Scorer
 from monitor.core.statement import duration
 from monitor.core.thresholds import HeldOut
@@ -24,6 +33,7 @@ AT_LEAST_S = 300.0
 GAIN_DB = 3.0  # the level may be off by so much in use (standard deviation), as in the recipe `default`
 N_FOLDS, MOST_FOLDS = 5, 10
 MIN_SPREAD_DB = 0.5
+ROUNDS = 2
 MIN_PORTRAITS = 8  # fewer say little of a spread
 
 
@@ -42,36 +52,33 @@ def default_detector(n_bands: int) -> DetectorSpec:
 def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = False) -> Made:
     """The bundle `name` for the machine that these streams of ticks are the normal sound of.
 
-    Blocks that sound unlike the rest are left out; SourceError where they are too many, unless `force`.
+    Blocks that sound unlike the rest are left out; SourceError where they are too many, unless `force`. So are lone
+    disturbances, a slammed door say: one of them would set the threshold above all faults.
     Every segment is scored by statistics that were fitted without its part of the sound, a recording or a fifth: thresholds
     and typical numbers rest on those scores. The bundle's own statistics are then fitted on all of it.
     """
     manifest = base.manifest
     check_sound(streams, manifest.scorer_spec, at_least_s=AT_LEAST_S)
     recordings, said = without_odd(streams, manifest, most=1.0 if force else MOST_LEFT_OUT)
-    folds = _folds(recordings)
     n_bands, error = manifest.front_end.n_bands, manifest.detector.error
     spec = manifest.detector if len(manifest.detector.components) > 1 else default_detector(n_bands)
     blank = make_detector(spec, error=error, n_bands=n_bands, statistics=None)
-    sums = [apart(_scorer(base, blank), fold) for fold in folds]
-    apart_from = [np.concatenate(sums[:number] + sums[number + 1 :]) for number in range(len(folds))]
-    fits = [
-        fit_statistics(blank, training=others, held_out=own, gain_db=GAIN_DB)
-        for others, own in zip(apart_from, sums, strict=True)
-    ]
-    typical = _typical(blank, fits, sums)
-    judges = [replace(fit, typical=typical).detector(blank) for fit in fits]
-    traces = [retrace(_scorer(base, judge), fold) for judge, fold in zip(judges, folds, strict=True)]
-    held_out = join([trace.held_out(tick_s(manifest.scorer_spec)) for trace in traces])
+    judged = _judge(base, blank, recordings)
+    for _ in range(ROUNDS):  # what is loud hides what is less so
+        recordings, more = without_disturbed(recordings, judged.heard, manifest)
+        if not more:
+            break
+        said, judged = [*said, *more], _judge(base, blank, recordings)
+    held_out = join([trace.held_out(tick_s(manifest.scorer_spec)) for _, trace in judged.heard])
     fast = None
     if FAST_TICK_S[0] <= tick_s(manifest.scorer_spec) <= FAST_TICK_S[1]:
         fast = fit_fast(held_out.frequent, limits_hz=manifest.front_end.band_limits_hz())
     found = settle_in_place(held_out, manifest, fast=fast)
-    everything = np.concatenate(sums)
+    everything = np.concatenate(judged.sums)
     statistics = write_statistics(
         _expected(recordings, held_out),
         normals=fit_statistics(blank, training=everything, held_out=everything, gain_db=GAIN_DB).normals,
-        typical=typical,
+        typical=judged.typical,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     return finish(
@@ -85,6 +92,29 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         metrics={"held_out_mean": found.score_mean, "held_out_max": float(held_out.segment_scores.max())},
         said=(*said, f"learned from {duration(found.hours)} of sound. {found.statement}"),
     )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The detector's sums (n, k) over each fold of the sound, and the fold with its scores by what the others taught."""
+
+    sums: list[F64]
+    typical: tuple[float, ...]
+    heard: list[tuple[list[Piece], Trace]]
+
+
+def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Piece]]) -> _Judged:
+    folds = _folds(recordings)
+    sums = [apart(_scorer(base, blank), fold) for fold in folds]
+    apart_from = [np.concatenate(sums[:number] + sums[number + 1 :]) for number in range(len(folds))]
+    fits = [
+        fit_statistics(blank, training=others, held_out=own, gain_db=GAIN_DB)
+        for others, own in zip(apart_from, sums, strict=True)
+    ]
+    typical = _typical(blank, fits, sums)
+    judges = [replace(fit, typical=typical).detector(blank) for fit in fits]
+    heard = [(fold, retrace(_scorer(base, judge), fold)) for judge, fold in zip(judges, folds, strict=True)]
+    return _Judged(sums, typical, heard)
 
 
 def _expected(recordings: Sequence[Sequence[Piece]], held_out: HeldOut) -> Expected:

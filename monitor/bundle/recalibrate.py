@@ -6,9 +6,20 @@ from dataclasses import replace
 import numpy as np
 
 from monitor.bundle.bundle import Bundle
-from monitor.bundle.in_place import MOST_LEFT_OUT, Made, check_sound, finish, settle_in_place, tick_s, without_odd
+from monitor.bundle.in_place import (
+    MOST_LEFT_OUT,
+    Made,
+    check_sound,
+    finish,
+    settle_in_place,
+    tick_s,
+    without_disturbed,
+    without_odd,
+)
+from monitor.bundle.lone import lone, runs
+from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
-from monitor.core.arrays import F32, F64, Bool
+from monitor.core.arrays import F32
 from monitor.core.errors import SourceError
 from monitor.core.expected import Expected
 from monitor.core.response import Difference, compare
@@ -23,8 +34,9 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
 
     Gain and smooth response are taken for the microphone's, and frames are scored without them; network, statistics and
     what training learned stay. The threshold is never below that of training. Sound that is over it even so is not
-    learned from; where that is too much, or gain and response are beyond bounds, SourceError says that it looks like a
-    different machine, unless `force`, which takes all that differs for the microphone's but blocks unlike the rest.
+    learned from; where that is too much, one lone disturbance aside, or gain and response are beyond bounds, SourceError
+    says that it looks like a different machine, unless `force`, which takes all that differs for the microphone's but
+    blocks unlike the rest and lone disturbances.
     Bounds count from training, also where `base` was calibrated before.
     """
     manifest, known = base.manifest, base.statistics
@@ -50,8 +62,11 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
         trace = retrace(adapted.scorer(), streams)
         is_over = trace.scores >= manifest.calibration.threshold
         if not force:
-            _refuse(difference, float(is_over.mean()))
+            _refuse(difference, _share_over(trace, manifest))
             difference = difference if is_last else compare(trace.frames[~is_over], mean_db)
+        elif not is_last:
+            (streams,), more = without_disturbed([list(streams)], [(streams, trace)], manifest)
+            said = [*said, *more]
     kept = trace if force else _below(trace, manifest.calibration.threshold)
     notes = [] if force else ["the threshold is not below that of training"]
     found = settle_in_place(kept.held_out(tick_s(spec)), manifest, at_least=manifest.calibration.threshold, notes=notes)
@@ -91,6 +106,14 @@ def _refuse(difference: Difference, over: float) -> None:
         raise SourceError(f"this sounds like a different machine, or one that is not well: {why} (--force takes it all the same)")
 
 
+def _share_over(trace: Trace, manifest: Manifest) -> float:
+    """How many segments are over the threshold, of all but those of one lone disturbance: in a minute that is a sixth."""
+    rule = manifest.rule
+    over = [scores >= manifest.calibration.threshold for scores in trace.sequences]
+    longest = max((run.stop - run.start for one in over for run in lone(one, rule, longest=rule.raise_k - 1)), default=0)
+    return float((sum(map(np.sum, over)) - longest) / (len(trace.scores) - longest))
+
+
 def _without_idle(stream: Piece, below_dbfs: float) -> Piece:
     """Ticks in which the machine is off may not be scored."""
     return [
@@ -107,15 +130,9 @@ def _below(trace: Trace, threshold: float) -> Trace:
         trace,
         scores=trace.scores[trace.scores < threshold],
         frames=trace.frames[trace.scores < threshold],
-        sequences=tuple(run for scores in trace.sequences for run in _runs(scores, scores < threshold)),
+        sequences=tuple(scores[run] for scores in trace.sequences for run in runs(scores < threshold)),
         ticks=tuple(tuple(t for t in piece if t.score is None or t.score < threshold) for piece in trace.ticks),
     )
-
-
-def _runs(scores: F64, kept: Bool) -> list[F64]:
-    """The scores (n,) that are kept, where they stand in a row."""
-    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
-    return [scores[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _as_heard(expected: Expected, response_db: F32 | None) -> Expected:

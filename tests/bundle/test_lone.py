@@ -1,0 +1,130 @@
+"""A slammed door or a click while a machine is calibrated or learned is left out; what is not alone, or not short, is not."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.in_place import Made
+from monitor.bundle.learn import learn
+from monitor.bundle.lone import lone, usual_limit
+from monitor.bundle.recalibrate import recalibrate
+from monitor.core.arrays import F32, Bool
+from monitor.core.block import Block
+from monitor.core.decision import Rule
+from monitor.core.errors import SourceError
+from monitor.core.retrace import Piece
+from monitor.service.teaching import Ears
+from train.synth import MACHINES, Growth, Scene
+
+RATE_HZ = 16_000
+RULE = Rule(raise_k=12, raise_n=20)
+
+
+def made(
+    machine: str, *, seed: int = 0, take: int = 0, seconds: float = 60.0, fault: str | None = None, severity: float = 1.0
+) -> F32:
+    scene = Scene(machine=MACHINES[machine](seed), take=take, fault=fault, growth=Growth(severity=severity))
+    return np.concatenate(list(scene.chunks(seconds)))
+
+
+def with_bang(samples: F32, at_s: float, *, lasts_s: float = 0.03) -> F32:
+    """And a click, or a slammed door, of noise that dies away."""
+    n = round(RATE_HZ * lasts_s)
+    noise = np.random.default_rng(round(at_s)).standard_normal(n) * np.exp(-np.arange(n) / (n / 4))
+    banged = samples.copy()
+    banged[round(at_s * RATE_HZ) :][:n] += np.asarray(0.3 * noise, np.float32)
+    return np.asarray(np.clip(banged, -0.99, 0.99), np.float32)
+
+
+@pytest.fixture(scope="module")
+def base(demo_bundle: Path) -> Bundle:
+    return load_bundle(demo_bundle)
+
+
+def heard(base: Bundle, samples: F32) -> list[Piece]:
+    ears = Ears(base.manifest.scorer_spec)
+    ears.hear(Block(0, samples))
+    return [ears.end()]
+
+
+def threshold(made: Made) -> float:
+    return made.manifest.calibration.threshold
+
+
+@pytest.mark.parametrize(("at_s", "lasts_s", "force"), [(3, 0.03, True), (30, 0.03, False), (30, 1.5, False), (57, 0.03, False)])
+def test_one_bang_in_a_minute_is_left_out(base: Bundle, at_s: float, lasts_s: float, force: bool) -> None:
+    fan = made("fan", take=71, seconds=60.0)
+    banged = recalibrate(base, heard(base, with_bang(fan, at_s, lasts_s=lasts_s)), force=force)
+    assert "left out" in "\n".join(banged.said)
+    assert threshold(banged) == pytest.approx(threshold(recalibrate(base, heard(base, fan), force=force)), rel=0.03)
+
+
+def test_bangs_all_along_or_near_each_other_are_refused(base: Bundle) -> None:
+    fan = made("fan", take=71)
+    for bangs_s in (range(2, 60, 5), (30, 34)):
+        banged = fan
+        for at_s in bangs_s:
+            banged = with_bang(banged, at_s)
+        with pytest.raises(SourceError, match="over the threshold whatever the microphone"):
+            recalibrate(base, heard(base, banged))
+
+
+@pytest.mark.parametrize(
+    ("fault", "severity"),
+    [("bearing", 0.05), ("imbalance", 0.1), ("rubbing", 0.1), ("rattle", 0.1), ("blade", 0.5), ("cavitation", 0.1)],
+)
+def test_a_minute_of_a_machine_that_is_not_well_is_refused(base: Bundle, fault: str, severity: float) -> None:
+    with pytest.raises(SourceError, match="not well"):
+        recalibrate(base, heard(base, made("fan", take=80, fault=fault, severity=severity)))
+
+
+@pytest.mark.parametrize(("machine", "seed"), [("fan", 1), ("fan", 2), ("pump", 0), ("valve", 0)])
+def test_a_minute_of_another_machine_is_refused(base: Bundle, machine: str, seed: int) -> None:
+    with pytest.raises(SourceError, match="a different machine"):
+        recalibrate(base, heard(base, made(machine, seed=seed, take=80)))
+
+
+@pytest.mark.parametrize("machine", ["fan", "pump", "valve", "gearbox"] if os.environ.get("LONG_TESTS") else ["pump"])
+def test_one_bang_does_not_make_what_is_learned_deaf(base: Bundle, machine: str) -> None:
+    """Without leaving it out, the threshold would be some hundred times as high."""
+    sound = made(machine, seed=3, seconds=330.0)
+    found = learn(base, heard(base, with_bang(sound, 230, lasts_s=1.5)), name="learned")
+    assert "left out, lone disturbances: 00:03:" in found.said[0]
+    assert threshold(found) < 1.5 * threshold(learn(base, heard(base, sound), name="learned"))
+
+
+def over(*runs: tuple[int, int], n: int = 100) -> Bool:
+    mask = np.zeros(n, bool)
+    for start, stop in runs:
+        mask[start:stop] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (over((30, 40)), [slice(30, 40)]),
+        (over((30, 42)), []),  # the rule would raise
+        (over((30, 36), (40, 46)), []),  # as it would here
+        (over((20, 26), (60, 71)), [slice(20, 26), slice(60, 71)]),
+        (over((0, 5), (95, 100)), [slice(0, 5), slice(95, 100)]),
+        (over((0, 100)), []),
+        (over((0, 1), n=19), []),  # too short to tell
+        (over(), []),
+    ],
+)
+def test_lone_is_what_the_rule_does_not_raise_at(mask: Bool, found: list[slice]) -> None:
+    assert lone(mask, RULE, longest=RULE.raise_k - 1) == found
+
+
+def test_what_is_usual_does_not_depend_on_how_loud_a_bang_is() -> None:
+    scores = np.random.default_rng(0).gamma(4.0, 0.25, 300)
+    limits = []
+    for bang in (5.0, 500.0):
+        scores[100:110] = bang
+        limits.append(usual_limit(scores, RULE))
+    assert limits[0] == limits[1]
+    assert np.delete(scores, range(100, 110)).max() < limits[0] < 5.0
