@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from monitor.bundle.bundle import Bundle, statistics_of
-from monitor.bundle.lone import disturbed, without
+from monitor.bundle.disturbed import disturbed, without
 from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.bundle.write import MODEL, STATISTICS, amended, file_ref
 from monitor.core.arrays import F64, Bool

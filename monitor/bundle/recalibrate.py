@@ -16,12 +16,12 @@ from monitor.bundle.in_place import (
     without_disturbed,
     without_odd,
 )
-from monitor.bundle.lone import lone, runs
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F32
 from monitor.core.errors import SourceError
 from monitor.core.expected import Expected
+from monitor.core.lone import lone, runs
 from monitor.core.response import Difference, compare
 from monitor.core.retrace import Piece, Trace, retrace
 from monitor.core.statement import duration

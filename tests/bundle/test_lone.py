@@ -2,20 +2,23 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.disturbed import disturbed
 from monitor.bundle.in_place import Made
 from monitor.bundle.learn import learn
-from monitor.bundle.lone import lone, usual_limit
 from monitor.bundle.recalibrate import recalibrate
-from monitor.core.arrays import F32, Bool
+from monitor.core.arrays import F32, F64, Bool
 from monitor.core.block import Block
 from monitor.core.decision import Rule
 from monitor.core.errors import SourceError
-from monitor.core.retrace import Piece
+from monitor.core.lone import lone, usual_limit
+from monitor.core.retrace import Piece, Trace
+from monitor.core.scorer import TickScore
 from monitor.service.teaching import Ears
 from train.synth import MACHINES, Growth, Scene
 
@@ -118,6 +121,53 @@ def over(*runs: tuple[int, int], n: int = 100) -> Bool:
 )
 def test_lone_is_what_the_rule_does_not_raise_at(mask: Bool, found: list[slice]) -> None:
     assert lone(mask, RULE, longest=RULE.raise_k - 1) == found
+
+
+def scored(scores: F64, *, first: int = 0) -> tuple[list[Piece], Trace]:
+    """A piece whose tick number i, from `first` on, ends a segment of this score; the first nine end none."""
+    ticks = [
+        TickScore(at, at + 1, None, None, float(score), float(score) if at - first >= 9 else None, min(10, at - first + 1))
+        for at, score in enumerate(scores, first)
+    ]
+    full = np.array([tick.score for tick in ticks if tick.score is not None])
+    nothing = np.empty((0, 0))
+    trace = Trace(full, nothing, nothing, (full,), np.empty(0), (tuple(ticks),), np.empty((0, 0), np.float32))
+    return [cast(Piece, ticks)], trace
+
+
+def left_out(*heard: tuple[list[Piece], Trace]) -> list[tuple[int, int]]:
+    return [(part[0].start, part[-1].stop) for part in disturbed(heard, RULE, segment_ticks=10)]
+
+
+def quiet(n: int = 600) -> F64:
+    return np.asarray(1.0 + 0.1 * np.random.default_rng(0).random(n), np.float64)
+
+
+def test_the_disturbed_ticks_are_found_by_their_segments() -> None:
+    scores = quiet()
+    scores[50:60] += 5.0  # one tick
+    scores[150:163] += 5.0  # four
+    assert left_out(scored(scores)) == [(50, 51), (150, 154)]
+    scores[150:164] += 5.0
+    assert left_out(scored(scores)) == [(50, 51)]
+
+
+def test_what_happens_again_and_again_is_the_machines() -> None:
+    for n_times, n_left_out in ((5, 5), (6, 0)):
+        scores = quiet(1000)
+        for number in range(n_times):
+            scores[100 + 100 * number :][:13] += 5.0
+        assert len(left_out(scored(scores))) == n_left_out
+
+
+def test_what_goes_on_over_a_border_is_not_alone() -> None:
+    """Folds of a recording know nothing of each other, but what is heard in them goes on."""
+    scores = quiet()
+    scores[90:120] += 5.0
+    before, after = scored(scores[:100]), scored(scores[100:], first=100)
+    assert left_out(before, after) == []
+    elsewhere = scored(scores[100:], first=900)
+    assert left_out(before, elsewhere) == [(90, 100), (900, 911)]
 
 
 def test_what_is_usual_does_not_depend_on_how_loud_a_bang_is() -> None:

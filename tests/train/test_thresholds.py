@@ -196,6 +196,18 @@ def test_methods_that_cannot_be_fitted_say_what_was_done_instead() -> None:
     )
 
 
+def test_one_bang_in_ten_minutes_does_not_make_it_deaf() -> None:
+    """A fifth of an hour is what sets the threshold on an hour of recordings."""
+    banged = steady(0, 600)
+    banged[300:310] += 20.0
+    found = calibrated(banged)
+    assert found.threshold < 1.1 * calibrated(steady(0, 600)).threshold
+    assert "1 lone disturbance, too short for the rule, did not count for that" in found.statement
+    assert found.events == 0
+    banged[300:312] += 20.0  # long enough to raise: not to be explained away
+    assert calibrated(banged).threshold > 20.0
+
+
 def test_an_hour_of_sound_cannot_support_a_weeks_promise_and_that_is_said() -> None:
     found = calibrated(steady(0))
     assert (found.events, found.promised_per_week) == (0, 1.0)

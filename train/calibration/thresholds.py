@@ -1,12 +1,17 @@
 """The methods: from held-out normal scores to both thresholds."""
 
 import math
+from dataclasses import replace
+
+import numpy as np
 
 from monitor.core.arrays import F64
 from monitor.core.calibration import mean_sigma_threshold, percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
+from monitor.core.lone import lone, usual_limit
+from monitor.core.statement import count
 from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
 from train.calibrate import MIN_FILES
 from train.calibration.method import Method
@@ -59,8 +64,22 @@ def _threshold(evidence: Evidence, method: Method) -> Found:
     beyond, notes = _or_fallback(found, evidence.scores, "there are too few peaks to extrapolate from")
     if method.name == "pot":
         return beyond, notes
-    within, more = conformal_or_largest(evidence.block_peaks, method.false_alarm)
+    calm, n_left_out = _without_lone(evidence)
+    within, more = conformal_or_largest(calm.block_peaks, method.false_alarm)
+    if n_left_out:
+        more = (*more, f"{count(n_left_out, 'lone disturbance')}, too short for the rule, did not count for that")
     return max(beyond, within), notes + more
+
+
+def _without_lone(evidence: Evidence) -> tuple[Evidence, int]:
+    """A bang in the one block of many that decides would make the detector deaf; returns how many bangs there were, too."""
+    limit, rule = usual_limit(evidence.scores, evidence.rule), evidence.rule
+    found = [lone(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
+    kept = [
+        np.delete(scores, np.r_[tuple(bangs)]) if bangs else scores
+        for scores, bangs in zip(evidence.sequences, found, strict=True)
+    ]
+    return replace(evidence, sequences=tuple(kept)), sum(map(len, found))
 
 
 def _or_fallback(found: float | None, scores: F64, why: str) -> Found:
