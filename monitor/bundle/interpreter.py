@@ -43,16 +43,12 @@ class TFLiteModel:
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(f"model must have 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
         self._in, self._out = inputs[0], outputs[0]
+        self.input_shape = tuple(int(n) for n in self._in["shape"][1:])  # of one row
         self._batch = self._fix_rows(n_rows)
         self._quantise_in = _quantisation(self._in, "input")
         self._quantise_out = _quantisation(self._out, "output")
         self.n_in = int(np.prod(self._in["shape"][1:]))
         self.n_out = int(np.prod(self._out["shape"][1:]))
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one row of the input tensor."""
-        return tuple(int(n) for n in self._in["shape"][1:])
 
     def predict(self, windows: F32) -> F32:
         """Windows (n_rows, n_in), dB, to predictions (n_rows, n_out), dB."""

@@ -19,7 +19,7 @@ class Quantisation:
         codes = values / self.scale
         codes += np.float32(self.zero_point)
         np.rint(codes, out=codes)
-        np.clip(codes, -128, 127, out=codes)
+        codes.clip(-128, 127, out=codes)
         return codes.astype(np.int8)
 
     def dequantise(self, codes: I8) -> F32:

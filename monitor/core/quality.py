@@ -33,11 +33,11 @@ def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Qu
     n = len(samples)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
-    dc = float(samples.mean())
+    dc = float(np.add.reduce(samples)) / n
     moving = samples - np.float32(dc)
     rms_dbfs = 10.0 * float(np.log10(max(float(np.dot(moving, moving)) / n, 1e-20)))
     clipped = np.count_nonzero(np.abs(samples) >= FULL_SCALE) / n if peak >= FULL_SCALE else 0.0
-    n_zeros = n - np.count_nonzero(samples)
+    n_zeros = int(np.count_nonzero(samples == 0.0))
     zeros = n_zeros / n
     reason = None
     if zeros > ZERO_FRACTION:

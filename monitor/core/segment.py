@@ -44,7 +44,7 @@ class Segment:
 
     def sums(self) -> F64:
         """The detector's sums (k,) over the segment; it must not be empty."""
-        return np.asarray(np.sum([tick.sums for tick in self._ticks], axis=0))
+        return np.asarray(np.add.reduce([tick.sums for tick in self._ticks]))
 
     def sounds(self) -> list[TickSound]:
         """What is kept of each tick, the oldest first."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -19,7 +19,8 @@ class Detector:
             raise ScoreError(f"typical must hold a value for each of {len(components)} components, got {len(typical)}")
         self.components = tuple(components)
         self._typical = tuple(typical)
-        self._ends = list(accumulate(component.n_sums for component in components))
+        ends = accumulate((component.n_sums for component in components), initial=0)
+        self._spans = [slice(start, stop) for start, stop in pairwise(ends)]
 
     def measure(self, observation: Observation) -> F64:
         """Sums (k,), float64, of one tick; add them to those of other ticks."""
@@ -27,7 +28,7 @@ class Detector:
 
     def parts(self, sums: F64) -> tuple[F64, ...]:
         """Each component's own part of the sums."""
-        return tuple(np.split(sums, self._ends[:-1]))
+        return tuple(sums[span] for span in self._spans)
 
     def component_scores(self, sums: F64) -> tuple[float, ...] | None:
         """Each component's raw number, in order; None when there is too little to score."""
