@@ -107,3 +107,10 @@ def test_a_detector_with_states_measures_as_one_without() -> None:
     detector = Detector([Distance(Spectrum(N_BANDS), nothing_known(N_BANDS))])
     frames = np.full((32, N_BANDS), -40.0, np.float32)
     assert detector.score(detector.measure(Observation(frames, frames, np.ones(32, bool), frames))) == pytest.approx(1600.0)
+
+
+@pytest.mark.parametrize("seed", [400, 1071, 1251])
+def test_a_state_that_nothing_is_in_ends_the_search(seed: int) -> None:
+    """A Gaussian may hold a share of many segments and most of none; cut again and again, it never came to an end."""
+    rows = np.random.default_rng(seed).exponential(size=(22, 3))
+    assert not find_states(rows, max_states=4).any()

@@ -81,19 +81,19 @@ def _log_sum(logs: F64) -> F64:
 
 def _mixtures(points: F64, max_states: int) -> Iterator[_Mixture]:
     """Mixtures of one, two, three … Gaussians, each the last with its best cut in two; fewer where none can be cut."""
-    mixture = _expectation_maximisation(points, np.zeros(len(points), np.intp))
+    mixture = _expectation_maximisation(points, np.zeros(len(points), np.intp), 1)
     while mixture is not None:
         yield mixture
         k = len(mixture.means)
         if k == max_states:
             return
-        grown = [_expectation_maximisation(points, labels) for labels in _cuts(points, mixture.labels)]
+        grown = [_expectation_maximisation(points, labels, k + 1) for labels in _cuts(points, mixture.labels, k)]
         mixture = max((one for one in grown if one is not None), key=lambda one: one.log_likelihood, default=None)
 
 
-def _cuts(points: F64, labels: Labels) -> Iterator[Labels]:
-    """Each state cut in two at its mean, across each of its principal directions."""
-    for state in range(labels.max() + 1):
+def _cuts(points: F64, labels: Labels, k: int) -> Iterator[Labels]:
+    """Each of k states cut in two at its mean, across each of its principal directions."""
+    for state in range(k):
         members = np.flatnonzero(labels == state)
         if len(members) < MIN_SEGMENTS:
             continue
@@ -102,14 +102,14 @@ def _cuts(points: F64, labels: Labels) -> Iterator[Labels]:
             beyond = members[centred @ direction > 0]
             if len(beyond):  # else they are all alike
                 cut = labels.copy()
-                cut[beyond] = labels.max() + 1
+                cut[beyond] = k
                 yield cut
 
 
-def _expectation_maximisation(points: F64, labels: Labels) -> _Mixture | None:
-    """The mixture that a start by labels leads to; None when a Gaussian dies out. Bishop (2006), 9.2.2, one covariance."""
+def _expectation_maximisation(points: F64, labels: Labels, k: int) -> _Mixture | None:
+    """The mixture of k Gaussians that labels lead to; None when one dies out. Bishop (2006), 9.2.2, with one covariance."""
     n, d = points.shape
-    shares = np.eye(labels.max() + 1)[labels]
+    shares = np.eye(k)[labels]
     squares = points.T @ points / n + RIDGE * np.eye(d)
     likelihood = -np.inf
     for _ in range(N_STEPS):
