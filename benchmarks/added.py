@@ -14,13 +14,15 @@ HUM_DB = 15.0  # of each harmonic over what is usual around it
 KINDS = ("tone", "noise", "impulses", "missing")
 RATES_HZ = (3.0, 280.0)  # of impulses
 SIX_DB = 0.25
+FADE_S = 0.25
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sound, the frequencies at which it differs (Hz), and the rate of impulses, if any."""
+    """Sound, what was added to it (or taken away), the frequencies at which it differs (Hz), the rate of impulses, if any."""
 
     sound: F64
+    change: F64
     low_hz: float
     high_hz: float
     rate_hz: float | None = None
@@ -31,7 +33,7 @@ class Normal:
 
     def __init__(self, clips: Sequence[F64]) -> None:
         self.clips = clips
-        self._spectra = np.array([np.abs(np.fft.rfft(clip)) ** 2 / len(clip) ** 2 for clip in clips])
+        self._spectra = np.array([_spectrum(clip) for clip in clips])
         self._hz = np.fft.rfftfreq(len(clips[0]), 1 / RATE_HZ)
 
     def power_db(self, low_hz: float, high_hz: float) -> float:
@@ -41,10 +43,18 @@ class Normal:
 
 
 def power_db(sound: F64, low_hz: float, high_hz: float) -> float:
-    """Its power between two frequencies, dB."""
+    """Its power between two frequencies, dB; all of it counts alike, but for a fade at either end."""
     hz = np.fft.rfftfreq(len(sound), 1 / RATE_HZ)
-    power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2 / len(sound) ** 2 / 0.375
-    return float(10.0 * np.log10(power[(hz >= low_hz) & (hz < high_hz)].sum()))
+    return float(10.0 * np.log10(_spectrum(sound)[(hz >= low_hz) & (hz < high_hz)].sum()))
+
+
+def _spectrum(sound: F64) -> F64:
+    """Its power at each frequency: of all of it at once, faded so that it does not leak from a line into what is beside."""
+    window = np.ones(len(sound))
+    n = round(FADE_S * RATE_HZ)
+    window[:n] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)
+    window[-n:] = window[:n][::-1]
+    return np.asarray(2.0 * np.abs(np.fft.rfft(sound * window)) ** 2 / len(sound) / (window @ window))
 
 
 def hum_levels_db(normal: Normal) -> list[float]:
@@ -63,7 +73,8 @@ def hum(n: int, *, levels_db: Sequence[float], without: int | None = None) -> F6
 def missing_harmonic(clean: F64, levels_db: Sequence[float], draw: np.random.Generator) -> Case:
     """Clean sound with a hum that lacks one harmonic."""
     gone = int(draw.integers(2, N_HARMONICS + 1))
-    return Case(clean + hum(len(clean), levels_db=levels_db, without=gone), gone * HUM_HZ, gone * HUM_HZ)
+    whole, left = (hum(len(clean), levels_db=levels_db, without=one) for one in (None, gone))
+    return Case(clean + left, left - whole, gone * HUM_HZ, gone * HUM_HZ)
 
 
 def added(kind: str, clean: F64, normal: Normal, limits_hz: F64, over_db: float, draw: np.random.Generator) -> Case:
@@ -83,7 +94,8 @@ def added(kind: str, clean: F64, normal: Normal, limits_hz: F64, over_db: float,
         more = _impulses(n, rate_hz, draw)
         low_hz, high_hz = _strongest(more, limits_hz)
     gain_db = normal.power_db(low_hz, high_hz) + over_db - power_db(more, low_hz, high_hz)
-    return Case(clean + 10.0 ** (gain_db / 20.0) * more, low_hz, high_hz, rate_hz)
+    change = 10.0 ** (gain_db / 20.0) * more
+    return Case(clean + change, change, low_hz, high_hz, rate_hz)
 
 
 def _impulses(n: int, rate_hz: float, draw: np.random.Generator) -> F64:

@@ -1,19 +1,21 @@
 """What events say of tones, band noise, impulses and missing harmonics that are added to normal sound at known places and levels.
 
-    python -m benchmarks.why [CASES]
+    python -m benchmarks.why [CASES [SEED]]
 
 Data: ../shared/data/slide-rail-id00 (MIMII, through DCASE 2020 Task 2), trained on every other normal clip, the cases made of
-the others; and a made pump. Each case is a stream of its own of two clips, through the device's pipeline. What is judged is
-the description, not the detection: the threshold is next to nothing, so that every stream raises an event. The network has
-no part in what is said, so one bundle of the recipe `default` serves, and what is expected is learned from other sound where
-the normal sound is other (the rail with a hum, the pump).
+the others; and made machines. SEED (7) chooses what is added where, and the made individuals. Each case is a stream of its own
+of two clips, through the device's pipeline. What is judged is the description, not the detection: the threshold is next to
+nothing, so that every stream raises an event. The network has no part in what is said, so one bundle of the recipe `default`
+serves, and what is expected is learned from other sound where the normal sound is other (the rail with a hum, the machines).
 
 A band is right when each of its ends is within one mel band of those of the mel bands that the added sound lies in: for
 impulses, where its power is within 6 dB of its strongest mel band's. The level is right when it is within 2 dB of what that
-moment's sound, added and clean, has in the named band over what is usual there, the mean (in dB) of the training clips' whole
-periodograms. Everything is a share of all cases; where no band is right, the first one's level is judged. The held-out clips
-have differences of their own, tones of 15 dB that no training clip has: a new band is one that is not named of the clean
-stream. Where no impulses were added, the rate is right when none is named.
+moment's sound, added and clean, has in the named band over what is usual there, the mean (in dB) of the training clips', each
+of a periodogram of the whole. The known level is right when it is within 2 dB of what was added there, on top of what is
+usual, over what is usual: what the clean sound does by itself at that moment counts as an error there. Everything is a share
+of all cases; where no band is right, the first one's level is judged. The held-out clips have differences of their own,
+tones of 15 dB that no training clip has: a new band is one that is not named of the clean stream. Where no impulses were
+added, the rate is right when none is named.
 """
 
 import subprocess
@@ -49,8 +51,9 @@ from train.synth import MACHINES, Growth, Scene
 N_CASES = 60
 CLIPS = 2  # in a stream
 LEVELS_DB = ((15.0, 25.0), (9.0, 14.0))  # of the added sound over what is usual in its band
-MADE, N_MADE, CLIP_S = "pump", 20, 10.0
+SEED, N_MADE, CLIP_S = 7, 20, 10.0
 NEXT_TO_NOTHING = 1e-6
+COLUMNS = ("first", "new", "named", "level", "known", "rate")
 LEVEL_DB, RATE = 2.0, 0.03  # how far off is right
 
 
@@ -60,11 +63,6 @@ class Judge:
 
     bundle: Bundle
     expected: Expected
-
-    @property
-    def spec(self) -> ScorerSpec:
-        """What shapes a score."""
-        return self.bundle.manifest.scorer_spec
 
     def listen(self, sound: F64) -> Event | None:
         """The event that begins, if one does."""
@@ -82,12 +80,13 @@ class Judge:
 
 @dataclass(frozen=True)
 class Result:
-    """Whether a band was right: the first, the first that the clean stream has not, any; the level; the rate of impulses."""
+    """Whether a band was right: the first, the first that the clean stream has not, any; the levels; the rate of impulses."""
 
     first: bool = False
     new: bool = False
     named: bool = False
     level: bool = False
+    known: bool = False
     rate: bool = False
 
 
@@ -99,16 +98,20 @@ def judge(case: Case, event: Event | None, clean: Event | None, normal: Normal, 
     own = () if clean is None else clean.bands
     is_new = [all(band.high_hz <= known.low_hz or band.low_hz >= known.high_hz for known in own) for band in event.bands]
     new = [is_right for is_right, counts in zip(right, is_new, strict=True) if counts or is_right]
-    level = False
+    level = known = False
     if event.bands:
         band = event.bands[right.index(True) if any(right) else 0]
         stop = round(event.ts.timestamp() * RATE_HZ)
-        heard = case.sound[stop - spec.segment_ticks * spec.tick_frames * spec.front_end.hop_length : stop]
-        over_db = power_db(heard, band.low_hz, band.high_hz) - normal.power_db(band.low_hz, band.high_hz)
+        segment = slice(stop - spec.segment_ticks * spec.tick_frames * spec.front_end.hop_length, stop)
+        usual_db = normal.power_db(band.low_hz, band.high_hz)
+        over_db, change_db = (
+            power_db(sound[segment], band.low_hz, band.high_hz) - usual_db for sound in (case.sound, case.change)
+        )
         level = abs(band.excess_db - over_db) <= LEVEL_DB
+        known = abs(band.excess_db - 10.0 * np.log10(1.0 + 10.0 ** (change_db / 10.0))) <= LEVEL_DB
     rate, expected = event.impulses_hz, case.rate_hz
     is_rate = rate is None if expected is None else rate is not None and abs(rate / expected - 1.0) <= RATE
-    return Result(right[:1] == [True], new[:1] == [True], any(right), level, is_rate)
+    return Result(right[:1] == [True], new[:1] == [True], any(right), level, known, is_rate)
 
 
 def is_there(band: Band, case: Case, limits_hz: F64) -> bool:
@@ -133,25 +136,47 @@ def learn_expected(clips: Sequence[F64], spec: ScorerSpec) -> Expected:
     return fit_expected(portraits)
 
 
-def run(
-    bundle: Bundle, known: Sequence[F64], held_out: Sequence[F64], kind: str, n_cases: int, *, levels_db: tuple[float, float]
-) -> list[Result]:
-    """Results of cases of one kind."""
-    spec, normal = bundle.manifest.scorer_spec, Normal(known)
-    hums_db = hum_levels_db(normal)
-    if kind == "missing":
-        normal = Normal([clip + hum(len(clip), levels_db=hums_db) for clip in known])
-    hearer = Judge(bundle, learn_expected(normal.clips, spec))
-    limits_hz = spec.front_end.band_limits_hz()
-    draw = np.random.default_rng([7, KINDS.index(kind), round(levels_db[0])])
-    results = []
-    for clean in streams(held_out, n_cases):
-        if kind == "missing":
-            clean, case = clean + hum(len(clean), levels_db=hums_db), missing_harmonic(clean, hums_db, draw)
-        else:
-            case = added(kind, clean, normal, limits_hz, draw.uniform(*levels_db), draw)
-        results.append(judge(case, hearer.listen(case.sound), hearer.listen(clean), normal, spec))
-    return results
+class Trial:
+    """Cases of one normal sound, with and without a hum."""
+
+    def __init__(self, bundle: Bundle, known: Sequence[F64], held_out: Sequence[F64], *, seed: int = SEED) -> None:
+        self._bundle, self._held_out, self._seed = bundle, held_out, seed
+        normal = Normal(known)
+        self._hums_db = hum_levels_db(normal)
+        hummed = Normal([clip + hum(len(clip), levels_db=self._hums_db) for clip in known])
+        spec = bundle.manifest.scorer_spec
+        self._heard = {
+            one: (one_of, Judge(bundle, learn_expected(one_of.clips, spec))) for one, one_of in ((False, normal), (True, hummed))
+        }
+        self._own: dict[tuple[bool, int], Event | None] = {}
+
+    def run(self, kind: str, n_cases: int, *, levels_db: tuple[float, float] = LEVELS_DB[0]) -> list[Result]:
+        """Results of cases of one kind."""
+        spec = self._bundle.manifest.scorer_spec
+        limits_hz = spec.front_end.band_limits_hz()
+        normal, hearer = self._heard[kind == "missing"]
+        draw = np.random.default_rng([self._seed, KINDS.index(kind), round(levels_db[0])])
+        results = []
+        for number, clean in enumerate(streams(self._held_out, n_cases)):
+            if kind == "missing":
+                case = missing_harmonic(clean, self._hums_db, draw)
+            else:
+                case = added(kind, clean, normal, limits_hz, draw.uniform(*levels_db), draw)
+            own = self._own_of(kind == "missing", number, case.sound - case.change)
+            results.append(judge(case, hearer.listen(case.sound), own, normal, spec))
+        return results
+
+    def impulses(self) -> list[float | None]:
+        """What impulses are named of clean sound."""
+        _, hearer = self._heard[False]
+        events = [hearer.listen(clean) for clean in streams(self._held_out, len(self._held_out))]
+        return [None if event is None else event.impulses_hz for event in events]
+
+    def _own_of(self, is_hum: bool, number: int, clean: F64) -> Event | None:
+        """What is said of a clean stream."""
+        if (is_hum, number) not in self._own:
+            self._own[is_hum, number] = self._heard[is_hum][1].listen(clean)
+        return self._own[is_hum, number]
 
 
 def streams(clips: Sequence[F64], n: int) -> Iterator[F64]:
@@ -166,9 +191,9 @@ def rail() -> tuple[list[F64], list[F64]]:
     return clips[::2], clips[1::2]
 
 
-def made() -> tuple[list[F64], list[F64]]:
+def made(kind: str, *, seed: int = SEED) -> tuple[list[F64], list[F64]]:
     """The same of a made machine."""
-    scenes = [Scene(machine=MACHINES[MADE](7), take=take, growth=Growth()) for take in range(2 * N_MADE)]
+    scenes = [Scene(machine=MACHINES[kind](seed), take=take, growth=Growth()) for take in range(2 * N_MADE)]
     clips = [np.concatenate(list(scene.chunks(CLIP_S))).astype(np.float64) for scene in scenes]
     return clips[::2], clips[1::2]
 
@@ -209,25 +234,26 @@ def main() -> None:
     """Print the tables."""
     if not DATA.is_dir():
         sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: this benchmark needs the real recordings beside the project")
-    n_cases = int(sys.argv[1]) if len(sys.argv) > 1 else N_CASES
+    n_cases, seed = (int(word) for word in (*sys.argv[1:], *map(str, (N_CASES, SEED)[len(sys.argv) - 1 :])))
     known, held_out = rail()
     with tempfile.TemporaryDirectory() as folder:
         bundle = train(known, Path(folder))
-    print("| normal sound | added | dB over usual | cases | first band | first new band | any band | level | rate |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for sound, clips in (("slide rail", (known, held_out)), (f"made {MADE}", made())):
+    print(
+        "| normal sound | added | dB over usual | cases | first band | first new band | any band | level | known level | rate |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for sound in ("slide rail", *MACHINES):
+        trial = Trial(bundle, *(made(sound, seed=seed) if sound in MACHINES else (known, held_out)), seed=seed)
         for levels_db in LEVELS_DB:
             for kind in KINDS if levels_db == LEVELS_DB[0] else KINDS[:-1]:
-                results = run(bundle, *clips, kind, n_cases, levels_db=levels_db)
+                results = trial.run(kind, n_cases, levels_db=levels_db)
                 level = f"{levels_db[0]:g} to {levels_db[1]:g}" if kind != "missing" else "-"
-                shares = [
-                    f"{np.mean([vars(one)[key] for one in results]):.1%}" for key in ("first", "new", "named", "level", "rate")
-                ]
+                shares = [f"{np.mean([vars(one)[key] for one in results]):.1%}" for key in COLUMNS]
+                if kind == "missing":
+                    shares[COLUMNS.index("known")] = "-"
                 print(f"| {sound} | {kind} | {level} | {len(results)} | {' | '.join(shares)} |", flush=True)
-        hearer = Judge(bundle, learn_expected(clips[0], bundle.manifest.scorer_spec))
-        events = [hearer.listen(clean) for clean in streams(clips[1], len(clips[1]))]
-        said = [event is not None and event.impulses_hz is not None for event in events]
-        print(f"| {sound} | nothing | - | {len(said)} | - | - | - | - | {1 - np.mean(said):.1%} |")
+        said = trial.impulses()
+        print(f"| {sound} | nothing | - | {len(said)} | - | - | - | - | - | {np.mean([one is None for one in said]):.1%} |")
     kept_ms, described_ms = price(bundle, held_out[0])
     print(f"\nCPU: {kept_ms:.2f} ms a tick for what a description needs; {described_ms:.0f} ms a description")
 

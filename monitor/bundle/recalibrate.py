@@ -20,7 +20,7 @@ from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F32
 from monitor.core.errors import SourceError
-from monitor.core.expected import Expected
+from monitor.core.expected import Expected, Levels
 from monitor.core.lone import lone, runs
 from monitor.core.response import Difference, compare
 from monitor.core.retrace import Piece, Trace, retrace
@@ -139,6 +139,9 @@ def _as_heard(expected: Expected, response_db: F32 | None) -> Expected:
     """What is expected, as the microphone in use hears it."""
     if response_db is None:
         return expected
-    levels = expected.levels
-    louder = None if levels is None else replace(levels, mean_db=levels.mean_db + response_db)
-    return replace(expected, mean_db=expected.mean_db + response_db, levels=louder)
+
+    def louder(levels: Levels | None) -> Levels | None:
+        return None if levels is None else replace(levels, mean_db=levels.mean_db + response_db)
+
+    mean_db = expected.mean_db + response_db
+    return replace(expected, mean_db=mean_db, levels=louder(expected.levels), frame_levels=louder(expected.frame_levels))

@@ -18,7 +18,8 @@ from monitor.core.expected import EnvelopeSpectra, Expected, Levels
 _NONE: Mapping[str, Normal] = MappingProxyType({})
 _RESPONSE = "response_db"
 _FAST = "fast_ceiling_db"
-_LEVELS = ("level_mean_db", "level_spread_db", "contrast_spread_db")
+_LEVELS = ("power_mean_db", "power_spread_db", "power_contrast_spread_db")
+_FRAME_LEVELS = ("level_mean_db", "level_spread_db", "contrast_spread_db")  # of older bundles
 _ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
 _POSITIVE = ("_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
 
@@ -79,6 +80,7 @@ def read_statistics(
         arrays["expected_spread_db"],
         Levels(*(arrays[key] for key in _LEVELS)) if _LEVELS[0] in arrays else None,
         EnvelopeSpectra(*(arrays[key] for key in _ENVELOPE)) if _ENVELOPE[0] in arrays else None,
+        Levels(*(arrays[key] for key in _FRAME_LEVELS)) if _FRAME_LEVELS[0] in arrays else None,
     )
     return Statistics(expected, normals, typical, arrays.get(_RESPONSE), arrays.get(_FAST))
 
@@ -93,7 +95,8 @@ def write_statistics(
 ) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
-    for keys, part in ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope)):
+    known = ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope), (_FRAME_LEVELS, expected.frame_levels))
+    for keys, part in known:
         arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
     for name, normal in normals.items():
         arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
@@ -123,6 +126,7 @@ def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, .
     return (
         {_RESPONSE: (n_bands,)},
         dict.fromkeys(_LEVELS, (n_bands,)),
+        dict.fromkeys(_FRAME_LEVELS, (n_bands,)),
         dict.fromkeys(_ENVELOPE, pooled_shape(sample_rate_hz)),
     )
 

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.core.arrays import F64, Bool
+from monitor.core.arrays import F32, F64, Bool
 from monitor.core.expected import Expected, Levels, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
 ENOUGH = 0.6  # of that is enough to be named after clearer ones: something is different, after all
 MAX_BANDS = 5
-_EDGE = 0.5  # of its inner neighbour's added power: a band with less is the flank of the difference, not part of it
 _SIX_DB = 0.25  # of its strongest band's added power: a band with less is on the skirts of the difference
+_EDGE = 0.5  # of its inner neighbour's added power: in frames, a band with less is the flank of the difference
 _FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
+_RISE = 2.0  # of the least power so far, by chance
+_LOG_NORMAL_DB = 6.0  # what scatters more comes and goes; to take it for log-normal would make too much of it
+_ALIKE_DB = 2.0  # bands whose excess is so nearly the same are louder together
 
 
 @dataclass(frozen=True)
@@ -27,40 +30,41 @@ class Band:
 
 
 def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
-    """The bands of a segment's level (n_bands,), dB, that differ clearly, clearest first, at most five.
+    """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
 
     A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
-    is. Where the bundle knows no levels, `level_db` is the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
+    is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is what `expected`
+    is of: in sharp bands, of frames or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
     """
-    levels = expected.levels or Levels(expected.mean_db, expected.spread_db, np.full_like(expected.spread_db, np.inf))
+    levels = expected.known
     excess = np.asarray(level_db - levels.mean_db, np.float64)
-    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, level_db - excess))
-    found: list[Band] = []
-    named, found_in = np.zeros((2, len(excess)), bool)
-    for peak, ground in _clear(excess, levels):
-        if named[peak]:
+    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, levels.mean_db.astype(np.float64)))
+    found: list[tuple[float, Band]] = []
+    named, skirts = np.zeros((2, len(excess)), bool)
+    for peak, clarity, ground in _clear(excess, levels):
+        if named[peak] or skirts[peak]:
             continue
         sign = np.sign(excess[peak])
-        moved = sign * (power - normal * 10.0 ** (ground / 10.0))
-        is_local = bool(ground.any())
-        beyond = sign * (excess - ground)
-        part, flanks = _reach(peak, moved if is_local else 10.0 ** (beyond / 10.0) - 1.0, beyond > 0.5 * beyond[peak])
-        named[flanks] = True
-        if found_in[part].any():  # the outskirts of one that is clearer
+        added = sign * (power - normal * 10.0 ** (ground / 10.0))
+        part = _added(peak, added, sign * (excess - ground))
+        skirts[_skirts(part, added)] = True
+        if expected.levels is None:
+            part = _unblurred(part, added)
+        if not ground.any():
+            part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
+        if named[part].any():  # the outskirts of one that is clearer
             continue
-        found_in[part] = True
-        leaks = _leaks(part, moved)
-        heard, usual = power[part].sum() + max(0.0, sign * leaks), normal[part].sum() + max(0.0, -sign * leaks)
-        found.append(_band(limits_hz[part.start], limits_hz[part.stop], 10.0 * np.log10(heard / usual)))
-    return tuple(found[:MAX_BANDS])
+        named[part] = True
+        leaked = sign * _leaked(part, added) if expected.levels is None else 0.0
+        usual = _usual(normal[part], levels.contrast_spread_db[part]) + max(0.0, -leaked)
+        excess_db = 10.0 * float(np.log10((power[part].sum() + max(0.0, leaked)) / usual))
+        band = Band(*(round(float(value), 1) for value in (limits_hz[part.start], limits_hz[part.stop], excess_db)))
+        found.append((clarity**2 * abs(excess_db), band))
+    return tuple(band for _, band in sorted(found, key=lambda one: -one[0])[:MAX_BANDS])
 
 
-def _band(low_hz: float, high_hz: float, excess_db: float) -> Band:
-    return Band(round(float(low_hz), 1), round(float(high_hz), 1), round(float(excess_db), 1))
-
-
-def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, F64]]:
-    """The bands that clearly differ, clearest first, each with what (n_bands,), dB, it differs from."""
+def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
+    """The bands that clearly differ, clearest first: which, how clearly, and what (n_bands,), dB, each differs from."""
     grounds = np.array([np.zeros_like(excess), surroundings(excess)])
     against = np.array([excess, contrast(excess)])
     spreads = np.array([levels.spread_db, levels.contrast_spread_db])
@@ -68,37 +72,77 @@ def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, F64]]:
     clarity[np.sign(against) * excess < MIN_EXCESS_DB] = 0.0
     best = clarity.max(axis=0)
     for band in sorted(np.flatnonzero(best >= ENOUGH), key=lambda i: -best[i]):
-        yield int(band), grounds[int(np.argmax(clarity[:, band]))]
+        yield int(band), float(best[band]), grounds[int(np.argmax(clarity[:, band]))]
 
 
-def _reach(peak: int, added: F64, within: Bool) -> tuple[slice, slice]:
-    """The run of bands around a clear one that the difference reaches, and the same with the flanks that it leaks into."""
-    while True:  # up to the strongest
-        near = [i for i in (peak, peak - 1, peak + 1) if 0 <= i < len(added) and within[i]]
-        best = max(near, key=lambda i: float(added[i]))
-        if best == peak:
-            break
-        peak = best
-    (low, lowest), (high, highest) = (_end(peak, step, added, within) for step in (-1, 1))
-    return slice(low, high + 1), slice(lowest, highest + 1)
+def _added(peak: int, added: F64, beyond: F64) -> slice:
+    """The bands around a clear one that hold what was added (or is missing): within 6 dB of the power in the strongest.
+
+    A loud band that is hardly louder than usual is none of them, however much power that is.
+    """
+    within = beyond >= min(MIN_EXCESS_DB, beyond[peak])
+    while True:
+        run = _run(peak, within & (added >= _SIX_DB * added[peak]))
+        strongest = run.start + int(np.argmax(added[run]))
+        if strongest == peak:
+            return run
+        peak = strongest
 
 
-def _end(peak: int, step: int, added: F64, within: Bool) -> tuple[int, int]:
-    """The last band on one side that belongs to a peak, and the last of its flank."""
-    last = peak
-    least = _SIX_DB * added[peak]
-    while 0 <= last + step < len(added) and within[last + step] and added[last + step] >= max(least, _EDGE * added[last]):
-        last += step
-    flank = last
-    while 0 <= flank + step < len(added) and 0.0 < added[flank + step] < added[flank]:
-        flank += step
-    return last, flank
+def _skirts(part: slice, added: F64) -> slice:
+    """A run of bands and those beside it over which what was added falls off; where it rises again, another begins."""
+
+    def last(at: int, step: int) -> int:
+        lowest = added[at]
+        while 0 <= at + step < len(added) and 0.0 < added[at + step] < _RISE * lowest:
+            at += step
+            lowest = min(lowest, added[at])
+        return at
+
+    return slice(last(part.start, -1), last(part.stop - 1, 1) + 1)
 
 
-def _leaks(part: slice, moved: F64) -> float:
-    """How much of a run's power (n_bands,) lies in the bands beside it."""
+def _unblurred(part: slice, added: F64) -> slice:
+    """A run without what only leaks out of its strongest band, in frames, whose bands hear their neighbours."""
+    low = high = part.start + int(np.argmax(added[part]))
+    while low > part.start and added[low - 1] >= _EDGE * added[low]:
+        low -= 1
+    while high + 1 < part.stop and added[high + 1] >= _EDGE * added[high]:
+        high += 1
+    return slice(low, high + 1)
+
+
+def _leaked(part: slice, added: F64) -> float:
+    """How much of a run's power (n_bands,) lies in the bands beside it, in frames."""
     beside = ((part.start - 1, part.start), (part.stop, part.stop - 1))
-    return _FLANK * sum(max(0.0, float(min(moved[i], _EDGE * moved[own]))) for i, own in beside if 0 <= i < len(moved))
+    return _FLANK * sum(max(0.0, float(min(added[i], _EDGE * added[own]))) for i, own in beside if 0 <= i < len(added))
+
+
+def _usual(normal: F64, spread_db: F32) -> float:
+    """What is usual of the power in all of some bands, by what is usual in each (n,), the mean of dB, and its spread (n,), dB.
+
+    The mean of the sum's dB is above the sum of the means: one band swells as another fades. Source: L. F. Fenton, The sum of
+    log-normal probability distributions in scatter transmission systems, IRE Trans. CS-8 (1960).
+    """
+    spread = np.where(np.isfinite(spread_db), np.minimum(spread_db, _LOG_NORMAL_DB), 0.0) * np.log(10.0) / 10.0
+    means = normal * np.exp(spread**2 / 2.0)
+    variance = float(np.sum(means**2 * np.expm1(spread**2)))
+    return float(means.sum() / np.sqrt(1.0 + variance / means.sum() ** 2))
+
+
+def _louder(peak: int, excess: F64) -> slice:
+    """The bands around a clear one that are louder (or softer) together."""
+    return _run(peak, np.abs(excess - excess[peak]) <= _ALIKE_DB)
+
+
+def _run(at: int, holds: Bool) -> slice:
+    """The run of neighbours for which it holds, as for the one that it starts from."""
+    low = high = at
+    while low > 0 and holds[low - 1]:
+        low -= 1
+    while high + 1 < len(holds) and holds[high + 1]:
+        high += 1
+    return slice(low, high + 1)
 
 
 def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:

@@ -35,13 +35,21 @@ class EnvelopeSpectra:
 class Expected:
     """Normal sound: mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
 
-    Older bundles know neither levels nor envelope spectra.
+    `levels` are of the power in sharp bands (`monitor.core.bandpower`). Older bundles know those of frames (`frame_levels`)
+    instead, whose bands hear their neighbours, or none, and no envelope spectra.
     """
 
     mean_db: F32
     spread_db: F32
     levels: Levels | None = None
     envelope: EnvelopeSpectra | None = None
+    frame_levels: Levels | None = None
+
+    @property
+    def known(self) -> Levels:
+        """The sharpest levels that it knows; at worst those of mean frames, without a contrast."""
+        frames = Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
+        return self.levels or self.frame_levels or frames
 
 
 def fit_expected(portraits: Sequence[Portrait]) -> Expected:

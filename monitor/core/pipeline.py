@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitor.core.anomaly import Anomaly, Heard, Memory
+from monitor.core.arrays import F64
 from monitor.core.bands import differing_bands, summarise
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide, decide_at_once
@@ -253,11 +254,15 @@ class Pipeline:
         elif self._expected is not None:
             now = anomaly.raised_by == "fast" and anomaly.seq == 0  # a segment holds more of what was before
             last = N_TICKS if now else None
-            knows_levels = self._expected.levels is not None
-            level_db = self._scorer.level(last=last) if knows_levels else self._scorer.mean_frame(last=last)
-            anomaly.bands = differing_bands(level_db, self._expected, self._limits_hz)
+            anomaly.bands = differing_bands(self._level(self._expected, last), self._expected, self._limits_hz)
             anomaly.impulses_hz = self._impulses_hz(last)
             anomaly.summary = summarise(anomaly.bands, anomaly.impulses_hz)
+
+    def _level(self, expected: Expected, last: int | None) -> F64:
+        """What is compared with what was expected."""
+        if expected.levels is not None:
+            return self._scorer.level(last=last)
+        return self._scorer.mean_frame(last=last) if expected.frame_levels is None else self._scorer.frame_level(last=last)
 
     def _impulses_hz(self, last: int | None) -> float | None:
         if self._expected is None or self._expected.envelope is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.core.arrays import F32, F64
+from monitor.core.bandpower import band_power_db
 from monitor.core.ear import TickFrames
 from monitor.core.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz
 from monitor.core.frontend import FrontEndSpec
@@ -41,7 +42,7 @@ class TickSound:
 
 @dataclass(frozen=True)
 class Portrait:
-    """A segment: its mean frame and its level (the dB of mean power), both (n_bands,), dB, and its pooled envelope spectrum.
+    """A segment: its mean frame and its level in sharp bands, both (n_bands,), dB, and its pooled envelope spectrum.
 
     The latter is (n_carriers, n_rates), dB (`monitor.core.envelope`). `start` is the index of its first sample.
     """
@@ -64,8 +65,14 @@ def mean_frame(sounds: Sequence[TickSound]) -> F64:
     return np.asarray(np.sum([one.frame_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds))
 
 
-def level(sounds: Sequence[TickSound]) -> F64:
-    """The dB of the mean power (n_bands,) of one or more ticks; of a front end of magnitudes, too."""
+def level(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> F64:
+    """The level (n_bands,), dB, of one or more ticks in order of time, in sharp bands."""
+    runs = [Run(one.start, one.samples) for one in sounds]
+    return band_power_db(runs, front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
+
+
+def frame_level(sounds: Sequence[TickSound]) -> F64:
+    """The dB of the mean power (n_bands,) of one or more ticks' frames; of a front end of magnitudes, too."""
     power = np.sum([one.power_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds)
     return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))
 
@@ -75,10 +82,11 @@ def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
     return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
 
 
-def portray(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Portrait:
+def portray(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> Portrait:
     """The portrait of a segment; tens of milliseconds."""
-    pooled = envelope(sounds, sample_rate_hz=sample_rate_hz).pooled_db(pooled_rates_hz(sample_rate_hz))
-    return Portrait(mean_frame(sounds), level(sounds), pooled, sounds[0].start)
+    rate_hz = front_end.sample_rate_hz
+    pooled = envelope(sounds, sample_rate_hz=rate_hz).pooled_db(pooled_rates_hz(rate_hz))
+    return Portrait(mean_frame(sounds), level(sounds, front_end), pooled, sounds[0].start)
 
 
 class Portrayer:
@@ -107,6 +115,6 @@ class Portrayer:
         self._sounds, self._has_told = [], False
 
     def _tell(self) -> Portrait:
-        portrait = portray(self._sounds, sample_rate_hz=self._front_end.sample_rate_hz)
+        portrait = portray(self._sounds, self._front_end)
         self._sounds, self._has_told = [], True
         return portrait

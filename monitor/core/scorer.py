@@ -13,7 +13,7 @@ from monitor.core.ear import Ear, TickFrames
 from monitor.core.envelope import Envelope
 from monitor.core.fast import N_TICKS, excess_db, frequent_frame, lasting_frame
 from monitor.core.frontend import FrontEndSpec
-from monitor.core.portrait import TickSound, envelope, level, mean_frame, tick_sound
+from monitor.core.portrait import TickSound, envelope, frame_level, level, mean_frame, tick_sound
 from monitor.core.quality import Quality
 from monitor.core.segment import Measured, Segment
 from monitor.core.windows import Windows, WindowSpec, frame_columns
@@ -138,8 +138,12 @@ class Scorer:
         return mean_frame(self._sounds(last))
 
     def level(self, *, last: int | None = None) -> F64:
-        """The dB of the mean power (n_bands,) of the same."""
-        return level(self._sounds(last))
+        """The level (n_bands,), dB, of the same, in sharp bands; milliseconds."""
+        return level(self._sounds(last), self.spec.front_end)
+
+    def frame_level(self, *, last: int | None = None) -> F64:
+        """The dB of the mean power (n_bands,) of the same's frames."""
+        return frame_level(self._sounds(last))
 
     def envelope(self, *, last: int | None = None) -> Envelope:
         """The envelope spectrum of the same; milliseconds."""

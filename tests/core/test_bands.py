@@ -11,6 +11,12 @@ LIMITS = FRONT_END.band_limits_hz()
 EXPECTED = Expected(np.full(64, -60.0, np.float32), np.full(64, 0.5, np.float32))
 
 
+def sharp(usual_db: np.typing.NDArray[np.floating], spread_db: float = 0.5) -> Expected:
+    """What is expected where bands do not hear their neighbours."""
+    spread = np.full(64, spread_db, np.float32)
+    return replace(EXPECTED, levels=Levels(usual_db.astype(np.float32), spread, spread))
+
+
 def frame(changes: dict[int, float]) -> np.typing.NDArray[np.float64]:
     mean = np.full(64, -60.0)
     for band, excess_db in changes.items():
@@ -24,10 +30,54 @@ def test_neighbouring_bands_merge_and_the_clearest_comes_first() -> None:
     assert (bands[1].low_hz, bands[1].high_hz) == (round(LIMITS[10], 1), round(LIMITS[13], 1))
 
 
-def test_what_leaks_into_the_bands_beside_a_tone_is_not_named_but_counted() -> None:
+def test_what_leaks_in_frames_into_the_bands_beside_a_tone_is_not_named_but_counted() -> None:
     (band,) = differing_bands(frame({10: 3.0, 11: 20.0, 12: 8.0, 13: 2.5}), EXPECTED, LIMITS)
     assert (band.low_hz, band.high_hz) == (round(LIMITS[11], 1), round(LIMITS[12], 1))
     assert 20.0 < band.excess_db < 20.5
+
+
+def test_noise_ends_where_it_ends_however_loud_its_bands_are_by_themselves() -> None:
+    usual = -60.0 + 12.0 * np.sin(np.arange(64))
+    heard = 10.0 ** (usual / 10.0) + np.where((np.arange(64) >= 20) & (np.arange(64) < 30), 10.0**-3.8, 0.0)
+    (band,) = differing_bands(10.0 * np.log10(heard), sharp(usual), LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[20], 1), round(LIMITS[30], 1))
+
+
+def test_a_line_beside_it_that_is_hardly_louder_is_no_part_of_a_tone() -> None:
+    """However much power half a decibel of a loud line is."""
+    usual = EXPECTED.mean_db.copy()
+    usual[12] = -20.0
+    changes = dict.fromkeys(range(64), 0.0) | {11: 15.0, 12: 0.5}
+    (band,) = differing_bands(usual + np.array(list(changes.values())), sharp(usual), LIMITS)
+    assert (band.low_hz, band.high_hz, band.excess_db) == (round(LIMITS[11], 1), round(LIMITS[12], 1), 15.0)
+
+
+def test_a_machine_that_is_louder_as_a_whole_is_one_band() -> None:
+    """Although nearly all of the power that is more is where it always was."""
+    usual = np.linspace(-30.0, -80.0, 64)
+    (band,) = differing_bands(usual + 6.0, sharp(usual), LIMITS)
+    assert (band.low_hz, band.high_hz, band.excess_db) == (round(LIMITS[0], 1), round(LIMITS[64], 1), 6.0)
+
+
+def test_what_is_usual_of_several_bands_is_the_mean_of_their_sum() -> None:
+    rng = np.random.default_rng(3)
+    clips = -60.0 + rng.normal(0.0, 4.0, (2000, 64))
+    known = sharp(EXPECTED.mean_db, 4.0)
+    part, more = slice(20, 30), 10.0**-3.0
+    heard = EXPECTED.mean_db.astype(np.float64)
+    heard[part] = 10.0 * np.log10(10.0 ** (heard[part] / 10.0) + more)
+    width = np.diff(LIMITS)[part]
+    usual_db = np.mean(10.0 * np.log10((10.0 ** (clips[:, part] / 10.0)) @ width))
+    (band,) = differing_bands(heard, known, LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[20], 1), round(LIMITS[30], 1))
+    assert band.excess_db == pytest.approx(10.0 * np.log10(10.0 ** (heard[part] / 10.0) @ width) - usual_db, abs=0.2)
+
+
+def test_of_equally_clear_differences_the_larger_comes_first() -> None:
+    spread = np.full(64, 0.5, np.float32)
+    spread[40] = 3.0
+    bands = differing_bands(frame({10: 4.0, 40: 24.0}), Expected(EXPECTED.mean_db, spread), LIMITS)
+    assert [band.excess_db for band in bands] == [24.0, 4.0]
 
 
 def test_a_whole_region_that_is_louder_is_one_band() -> None:
