@@ -7,7 +7,7 @@ Here the window is long and a band ends where it ends.
 Source: P. D. Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Trans. AU-15 (1967).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,15 +19,18 @@ _SAMPLES = (256, 1 << 15)
 _POWER_FLOOR = 1e-30
 
 
-def band_power_db(runs: Iterable[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """Mean power a hertz (n_bands,), dB, between each two limits (n_bands + 1,), of runs in order of time, none over a gap."""
-    n = n_window(limits_hz, sample_rate_hz)
+def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
+    """Mean power a hertz (n_bands,), dB, between each two limits (n_bands + 1,), of runs in order of time, none over a gap.
+
+    Where all that is without a gap is shorter than the window for these bands, the window is, and bands are less sharp.
+    """
+    n = min(n_window(limits_hz, sample_rate_hz), 1 << (_longest(runs).bit_length() - 1))
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)
     power, weight = np.zeros(n // 2 + 1), 0.0
     for part in _windows(runs, n):
-        spectrum = np.fft.rfft(part * window[: len(part)], n)
+        spectrum = np.fft.rfft(part * window)
         power += spectrum.real**2 + spectrum.imag**2
-        weight += float(window[: len(part)] @ window[: len(part)])
+        weight += float(window @ window)
     below = np.concatenate(([0.0], np.cumsum(power)))
     edges_hz = (np.arange(len(below)) - 0.5) * sample_rate_hz / n
     density = np.diff(np.interp(limits_hz, edges_hz, below)) / np.diff(limits_hz) * 2.0 / (weight * n)
@@ -40,14 +43,21 @@ def n_window(limits_hz: F64, sample_rate_hz: int) -> int:
     return int(np.clip(2.0 ** np.ceil(np.log2(needed)), *_SAMPLES))
 
 
-def _windows(runs: Iterable[Run], n: int) -> Iterator[F32]:
-    """Stretches of n samples, each half over the one before it; the last and only one is shorter where all runs are."""
-    rest, stop, is_none = np.zeros(0, np.float32), 0, True
+def _longest(runs: Sequence[Run]) -> int:
+    """How many samples there are at most without a gap."""
+    longest = n = stop = 0
+    for run in runs:
+        n = len(run.samples) + (n if run.start == stop else 0)
+        longest, stop = max(longest, n), run.start + len(run.samples)
+    return longest
+
+
+def _windows(runs: Sequence[Run], n: int) -> Iterator[F32]:
+    """Stretches of n samples without a gap, each half over the one before it."""
+    rest, stop = np.zeros(0, np.float32), 0
     for run in runs:
         rest = np.concatenate((rest, run.samples)) if run.start == stop else run.samples
         stop = run.start + len(run.samples)
         while len(rest) >= n:
             yield rest[:n]
-            rest, is_none = rest[n // 2 :], False
-    if is_none:
-        yield rest
+            rest = rest[n // 2 :]
