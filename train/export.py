@@ -35,15 +35,21 @@ def to_tflite(network: Any, *, representative: F32 | None) -> bytes:
 @contextmanager
 def held_back() -> Iterator[None]:
     """What the converter's C++ writes to stderr, its flags say, is shown only if it fails."""
-    stderr = os.dup(2)
-    with TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed: there is nobody to hide it from
+        yield
+        return
+    try:
+        with TemporaryFile() as said:
+            os.dup2(said.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                said.seek(0)
+                os.write(stderr, said.read())
+                raise
+            finally:
+                os.dup2(stderr, 2)
+    finally:
+        os.close(stderr)
