@@ -202,5 +202,6 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bun
         )
         peaks.append(int(run.stderr.split()[-2]) / 1024)
     short, long = peaks
-    assert long < 80.0, f"peak memory {long:.1f} MB"
+    most = 80.0 if sys.version_info < (3, 13) else 85.0  # for the same, 3.13 takes 5 MB more
+    assert long < most, f"peak memory {long:.1f} MB"
     assert long - short < 2.0, f"peak memory {short:.1f} -> {long:.1f} MB"
