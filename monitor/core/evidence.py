@@ -59,12 +59,17 @@ class Evidence:
         return sum(len(scores) for scores in self.replayable) * self.tick_s / 3600
 
     @property
+    def shows_rule(self) -> bool:
+        """Whether most recordings are long enough for what the rule sees."""
+        return 2 * sum(map(len, self.replayable)) >= len(self.scores)
+
+    @property
     def tail(self) -> tuple[F64, F64]:
         """Values (n,) and block peaks (m,) to extrapolate: what the rule sees, or segments where recordings are short.
 
         An event needs a segment over the threshold, so with segments the extrapolation errs on the safe side.
         """
-        if 2 * sum(map(len, self.replayable)) < len(self.scores):
+        if not self.shows_rule:
             return self.scores, self.block_peaks
         seen = [sustained(scores, k=self.rule.raise_k, n=self.rule.raise_n) for scores in self.replayable]
         peaks = np.concatenate([block_maxima(values, length=self.block_length) for values in seen])

@@ -208,6 +208,14 @@ def test_one_bang_in_ten_minutes_does_not_make_it_deaf() -> None:
     assert calibrated(banged).threshold > 20.0
 
 
+def test_nor_does_a_bang_where_there_is_little_to_extrapolate_from() -> None:
+    """What stands in for the rule's view, then, is of segments."""
+    for calm in ((steady(0, 60),), (*(steady(seed, 19) for seed in range(1, 21)), steady(0, 120))):
+        banged = calm[-1].copy()
+        banged[30:40] += 20.0
+        assert calibrated(*calm[:-1], banged).threshold < 1.2 * calibrated(*calm).threshold
+
+
 def test_an_hour_of_sound_cannot_support_a_weeks_promise_and_that_is_said() -> None:
     found = calibrated(steady(0))
     assert (found.events, found.promised_per_week) == (0, 1.0)

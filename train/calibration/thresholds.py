@@ -59,12 +59,12 @@ def _threshold(evidence: Evidence, method: Method) -> Found:
         return _or_fallback(found, evidence.scores, "a gamma distribution cannot be fitted to these scores")
     if method.name == "conformal":
         return conformal_or_largest(evidence.block_peaks, method.false_alarm)
-    tail = fit_tail(*evidence.tail)
+    calm, n_left_out = (evidence, 0) if method.name == "pot" else _without_lone(evidence)
+    tail = fit_tail(*(evidence if evidence.shows_rule else calm).tail)  # of what the rule sees, bangs are no part anyway
     found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / evidence.blocks_per_week))
-    beyond, notes = _or_fallback(found, evidence.scores, "there are too few peaks to extrapolate from")
+    beyond, notes = _or_fallback(found, calm.scores, "there are too few peaks to extrapolate from")
     if method.name == "pot":
         return beyond, notes
-    calm, n_left_out = _without_lone(evidence)
     within, more = conformal_or_largest(calm.block_peaks, method.false_alarm)
     if n_left_out:
         more = (*more, f"{count(n_left_out, 'lone disturbance')}, too short for the rule, did not count for that")
