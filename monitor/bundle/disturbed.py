@@ -46,7 +46,11 @@ def _joined(pieces: Iterable[tuple[Piece, Sequence[TickScore]]]) -> list[tuple[P
 
 
 def without(pieces: Iterable[Piece], left_out: Sequence[Piece], *, segment_ticks: int) -> list[Piece]:
-    """Pieces, or what is left of them and long enough for a segment."""
+    """Pieces, whole where nothing of them is left out, else what is left of them and long enough for a segment."""
     ids = {id(tick) for part in left_out for tick in part}
-    kept = [piece[run] for piece in pieces for run in runs(np.array([id(tick) not in ids for tick in piece]))]
-    return [piece for piece in kept if len(piece) >= segment_ticks]
+    kept: list[Piece] = []
+    for piece in pieces:
+        stays = np.array([id(tick) not in ids for tick in piece])
+        parts = [piece[run] for run in runs(stays)]
+        kept += [piece] if stays.all() else [part for part in parts if len(part) >= segment_ticks]
+    return kept

@@ -41,9 +41,13 @@ class Made:
 
 def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float) -> None:
     """SourceError where too little of it can be scored, or too much of it cannot."""
-    ticks = [tick for stream in streams for tick in stream]
+    shortest = (spec.segment_ticks + 1) // 2
+    ticks = [tick for stream in streams if len(stream) >= shortest for tick in stream]
     refused = [tick.quality.reason for tick in ticks if tick.quality.reason is not None]
     usable_s = (len(ticks) - len(refused)) * spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz
+    if len(ticks) < sum(map(len, streams)) and usable_s < at_least_s:
+        least, got = (duration(seconds / 3600) for seconds in (shortest * tick_s(spec), usable_s))
+        raise SourceError(f"there must be at least {duration(at_least_s / 3600)} of recordings of {least} or more, got {got}")
     if len(refused) > MOST_UNUSABLE * len(ticks):
         why = max(set(refused), key=refused.count)
         raise SourceError(f"the sound must be usable, got {len(refused) / len(ticks):.0%} of it that is not, most of it {why}")
@@ -87,7 +91,10 @@ def without_disturbed(
     if not found:
         return recordings, []
     kept = [without(pieces, found, segment_ticks=manifest.segment_ticks) for pieces in recordings]
-    return [pieces for pieces in kept if pieces], [f"left out, lone disturbances: {_clocks(found, manifest)}"]
+    number_of = {id(tick): number for number, pieces in enumerate(recordings, 1) for piece in pieces for tick in piece}
+    found = sorted(found, key=lambda piece: (number_of[id(piece[0])], piece[0].start))
+    of = [f" of recording {number_of[id(piece[0])]}" for piece in found] if len(recordings) > 1 else []
+    return [pieces for pieces in kept if pieces], [f"left out, lone disturbances: {_clocks(found, manifest, of=of)}"]
 
 
 def _far(frames: F64, n_alike: int) -> Bool:

@@ -22,6 +22,7 @@ from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
 from monitor.core.detector import Detector, Fitted, fit_statistics
+from monitor.core.errors import SourceError
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
 from monitor.core.retrace import Piece, Trace, apart, join, portraits, retrace
@@ -140,7 +141,10 @@ def _typical(blank: Detector, fits: Sequence[Fitted], sums: Sequence[F64]) -> tu
         for one in part
         if (score := replace(fit, typical=ones).detector(blank).component_scores(one)) is not None
     ]
-    return tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
+    typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
+    if min(typical) <= 0.0:
+        raise SourceError("the sound must vary as a machine's does, got one that is the same all along")
+    return typical
 
 
 def _folds(recordings: Sequence[Sequence[Piece]]) -> list[list[Piece]]:

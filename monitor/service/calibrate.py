@@ -37,9 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Listen, compare, fit, write, take into use; or go back."""
     if arguments.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if arguments.undo and (arguments.model or arguments.force or arguments.out or arguments.channel):
+        raise UsageError("--undo needs a configured machine and nothing else")
     pupil = teaching.find_pupil(arguments)
     if arguments.undo:
-        return _undo(arguments, pupil)
+        return _undo(pupil)
     if arguments.out is not None:
         check_place(arguments.out)
     if pupil.machine is None:
@@ -66,9 +68,8 @@ def _calibrated(arguments: argparse.Namespace, pupil: teaching.Pupil) -> Made:
     return recalibrate(base, teaching.hear(arguments, pupil, base), force=arguments.force)
 
 
-def _undo(arguments: argparse.Namespace, pupil: teaching.Pupil) -> int:
-    if pupil.machine is None or arguments.force or arguments.out or arguments.channel:
-        raise UsageError("--undo needs a configured machine and nothing else")
+def _undo(pupil: teaching.Pupil) -> int:
+    assert pupil.machine is not None  # without --model
     with adapted.only_one(pupil.state_dir, pupil.machine):
         undone = adapted.undo(pupil.state_dir, pupil.machine)
     used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)

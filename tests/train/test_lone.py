@@ -90,6 +90,24 @@ def test_a_minute_of_another_machine_is_refused(base: Bundle, machine: str, seed
         recalibrate(base, heard(base, made(machine, seed=seed, take=80)))
 
 
+def test_clips_beside_a_disturbed_recording_are_learned_all_the_same(base: Bundle) -> None:
+    """Ten seconds hold one tick fewer than a segment has."""
+    long = with_bang(made("pump", seed=3, seconds=60.0), 29)
+    clips = [heard(base, clip)[0] for clip in np.split(made("pump", seed=3, take=5, seconds=300.0), 30)]
+    found = learn(base, [*clips, heard(base, long)[0]], name="learned")
+    assert "00:00:28-00:00:29 of recording 31" in found.said[0]
+    assert "learned from 5." in found.said[-1]
+
+
+def test_sound_that_does_not_vary_or_comes_in_scraps_is_refused(base: Bundle) -> None:
+    tone = np.asarray(0.5 * np.sin(2.0 * np.pi * 1000.0 * np.arange(400 * RATE_HZ) / RATE_HZ), np.float32)
+    with pytest.raises(SourceError, match="the sound must vary as a machine's does"):
+        learn(base, heard(base, tone), name="learned")
+    scraps = [heard(base, scrap)[0] for scrap in np.split(made("fan", take=71, seconds=300.0), 100)]
+    with pytest.raises(SourceError, match=r"there must be at least 45 s of recordings of 5\.12 s or more, got 0 s"):
+        recalibrate(base, scraps)
+
+
 @pytest.mark.parametrize("machine", ["fan", "pump", "valve", "gearbox"] if os.environ.get("LONG_TESTS") else ["pump"])
 def test_one_bang_does_not_make_what_is_learned_deaf(base: Bundle, machine: str) -> None:
     """Without leaving it out, the threshold would be some hundred times as high."""
