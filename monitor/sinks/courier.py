@@ -233,7 +233,7 @@ class Courier:
             self._refused.add(what)
 
     def _is_busy(self) -> bool:
-        return bool(self._keeper.n_queued or self._pending or self._under_way)
+        return bool(not self._keeper.is_open or self._keeper.n_queued or self._pending or self._under_way)
 
     def _absolute(self, topic: str) -> str:
         return topic[1:] if topic.startswith("/") else f"{self._connection.base}/{topic}"

@@ -90,6 +90,11 @@ class Keeper:
         return self._n_put - self._n_committed
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is known what the outbox holds; a slow disk takes its time."""
+        return self._store is not None
+
+    @property
     def n_queued(self) -> int:
         """Events that the broker has not acknowledged: in the outbox, or waiting for it."""
         stored = self._store.outbox.totals.n if self._store is not None else 0

@@ -44,11 +44,15 @@ class Service:
         wait_until(condition, within_s=60.0, what=f"{what}\n{self.daemon.log[-3000:]}")
 
     def order(self, command: str, payload: str = "{}", *, machine: str = "fan") -> dict[str, Any]:
-        """Send a command; the answer to it."""
+        """Send a command; the answer to it, and not to another one before it."""
         n_before = len(self.answers(machine))
+
+        def found() -> list[dict[str, Any]]:
+            return [answer for answer in self.answers(machine)[n_before:] if answer["command"] == command]
+
         say(self.broker, f"{BASE}/{machine}/set/{command}", payload)
-        self.until(lambda: len(self.answers(machine)) > n_before, f"an answer to {command}")
-        return self.answers(machine)[n_before]
+        self.until(found, f"an answer to {command}")
+        return found()[0]
 
     def answers(self, machine: str = "fan") -> list[dict[str, Any]]:
         return [json.loads(text) for text in self.watcher.on(f"{BASE}/{machine}/response")]

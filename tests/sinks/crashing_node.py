@@ -20,7 +20,7 @@ def main(port: str, state_dir: str, run: str, seed: str) -> None:
     if seed == "drain":
         while not (courier.counts.connected and courier.counts.queued == 0):
             time.sleep(0.02)
-        sys.exit(courier.stop(10.0))
+        sys.exit(courier.stop(30.0))
     chance = random.Random(seed)
     print("ready", flush=True)
     number = 0

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from monitor.config import MqttConfig
 from monitor.sinks.courier import Courier
 from monitor.sinks.outbox import Limits, Outbox
+from monitor.sinks.store import Store
 from tests.broker import Broker, deaf_broker, running_broker, say
 from tests.proxy import Proxy
 from tests.sinks.anomalies import anomaly, keys, without_repeats
@@ -67,6 +69,23 @@ def test_events_arrive_in_order_with_qos_1_and_are_forgotten(protocol: str, brok
     assert (counts.queued, counts.dropped, counts.connections, counts.last_error) == (0, 0, 1, None)
     assert counts.commit_ms_p99 is not None
     assert Outbox(tmp_path / "outbox.sqlite", Limits(messages=10, n_bytes=10_000)).totals.n == 0
+
+
+def test_a_stop_waits_for_an_outbox_that_is_slow_to_open(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_courier(9, tmp_path) as courier:  # where nobody listens
+        for event in anomaly(0):
+            courier.event(event)
+
+    def slow_store(*arguments: Any, **more: Any) -> Store:
+        time.sleep(1.0)
+        return Store(*arguments, **more)
+
+    monkeypatch.setattr("monitor.sinks.keeper.Store", slow_store)
+    with Subscriber(broker) as watcher, running_courier(broker.port, tmp_path) as courier:
+        wait_until(lambda: courier.counts.connected)
+        assert courier.counts.queued == 0  # as far as anybody knows
+        assert courier.stop(10.0) == 0
+        wait_until(lambda: len(watcher.on(f"{BASE}/fan/event")) == len(anomaly(0)))
 
 
 def test_a_broker_that_comes_later_gets_everything_and_the_log_says_it_once(
