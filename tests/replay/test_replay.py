@@ -1,8 +1,10 @@
 """`monitor --replay` on recordings of every kind."""
 
 import json
+import os
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -183,7 +185,16 @@ def test_a_machine_from_the_configuration(tmp_path: Path, demo_bundle: Path, dem
     assert start["node"] == "hall-3"
 
 
+def read_libraries_anew() -> None:
+    """Have the system forget files that were just installed: it holds them in large pieces, all of which count, 9 MB more."""
+    for path in Path(sysconfig.get_path("platlib")).rglob("*.so*"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bundle: Path) -> None:
+    read_libraries_anew()
     peaks = []
     for minutes in (2, 60):
         path = tmp_path / f"{minutes}.wav"
@@ -202,6 +213,5 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bun
         )
         peaks.append(int(run.stderr.split()[-2]) / 1024)
     short, long = peaks
-    most = 80.0 if sys.version_info < (3, 13) else 85.0  # for the same, 3.13 takes 5 MB more
-    assert long < most, f"peak memory {long:.1f} MB"
+    assert long < 80.0, f"peak memory {long:.1f} MB"
     assert long - short < 2.0, f"peak memory {short:.1f} -> {long:.1f} MB"
