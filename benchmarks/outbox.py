@@ -12,38 +12,15 @@ import random
 import sys
 import tempfile
 import time
-import uuid
-from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from monitor.core.bands import Band
-from monitor.core.event import Event
 from monitor.sinks.keeper import Keeper
 from monitor.sinks.outbox import Limits
+from tests.sinks.anomalies import anomaly
 
 PAUSE_S = 0.05  # between an event and the next, on average
-START = Event(
-    event_type="start",
-    id="",
-    seq=0,
-    ts=datetime.now(timezone.utc),
-    onset_ts=datetime.now(timezone.utc),
-    clock_synced=True,
-    node="hall-2",
-    machine="fan",
-    score=12.5,
-    ratio=3.4,
-    threshold=3.7,
-    peak_ratio=3.4,
-    duration_s=12.0,
-    rms_dbfs=-35.1,
-    bands=(Band(low_hz=2477.4, high_hz=3811.2, excess_db=13.2),),
-    summary="13 dB more than usual at 2.5-3.8 kHz",
-    bundle="demo-fan@e2fabdc6df37",
-)
 
 
 def main(n_events: int = 1000) -> None:
@@ -57,7 +34,7 @@ def main(n_events: int = 1000) -> None:
         keeper.start()
         for number in range(n_events):
             time.sleep(chance.uniform(0.5, 1.5) * PAUSE_S / 2)
-            event = replace(START, id=str(uuid.UUID(int=number)))
+            event = anomaly(number)[0]
             began = time.monotonic()
             keeper.put(event)
             while keeper.n_waiting:

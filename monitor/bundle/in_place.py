@@ -44,7 +44,7 @@ def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float
     shortest = (spec.segment_ticks + 1) // 2
     ticks = [tick for stream in streams if len(stream) >= shortest for tick in stream]
     refused = [tick.quality.reason for tick in ticks if tick.quality.reason is not None]
-    usable_s = (len(ticks) - len(refused)) * spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz
+    usable_s = (len(ticks) - len(refused)) * tick_s(spec)
     if len(ticks) < sum(map(len, streams)) and usable_s < at_least_s:
         least, got = (duration(seconds / 3600) for seconds in (shortest * tick_s(spec), usable_s))
         raise SourceError(f"there must be at least {duration(at_least_s / 3600)} of recordings of {least} or more, got {got}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from monitor.core.arrays import F32, F64
-from monitor.core.envelope import Run
+from monitor.core.envelope import Run, stretches
 
 _BINS = 16.0  # in the narrowest band, at least; the window's main lobe is two to either side
 _SAMPLES = (256, 1 << 15)
@@ -24,7 +24,8 @@ def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -
 
     Where all that is without a gap is shorter than the window for these bands, the window is, and bands are less sharp.
     """
-    n = min(n_window(limits_hz, sample_rate_hz), 1 << (_longest(runs).bit_length() - 1))
+    longest = max(stop - start for start, stop in stretches(runs))
+    n = min(n_window(limits_hz, sample_rate_hz), 1 << (longest.bit_length() - 1))
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)
     power, weight = np.zeros(n // 2 + 1), 0.0
     for part in _windows(runs, n):
@@ -43,21 +44,12 @@ def n_window(limits_hz: F64, sample_rate_hz: int) -> int:
     return int(np.clip(2.0 ** np.ceil(np.log2(needed)), *_SAMPLES))
 
 
-def _longest(runs: Sequence[Run]) -> int:
-    """How many samples there are at most without a gap."""
-    longest = n = stop = 0
-    for run in runs:
-        n = len(run.samples) + (n if run.start == stop else 0)
-        longest, stop = max(longest, n), run.start + len(run.samples)
-    return longest
-
-
 def _windows(runs: Sequence[Run], n: int) -> Iterator[F32]:
     """Stretches of n samples without a gap, each half over the one before it."""
     rest, stop = np.zeros(0, np.float32), 0
     for run in runs:
         rest = np.concatenate((rest, run.samples)) if run.start == stop else run.samples
-        stop = run.start + len(run.samples)
+        stop = run.stop
         while len(rest) >= n:
             yield rest[:n]
             rest = rest[n // 2 :]

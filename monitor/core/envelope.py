@@ -83,7 +83,7 @@ def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
     swell = _envelopes(runs, carriers)
     n = swell.shape[1]
     total, at = 0.0, 0
-    for start, stop in _joined(runs):
+    for start, stop in stretches(runs):
         begin, end = round((start - first) / carriers), (stop - first) // carriers
         swell[:, at:begin] = 0.0  # what the filters leave in a gap
         part, at = swell[:, begin:end], end
@@ -102,8 +102,8 @@ def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
     return Envelope(power, rate_hz / n)
 
 
-def _joined(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-    """From where to where there is sound without a gap."""
+def stretches(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """From which sample to which there is sound without a gap, of runs in order of time that may adjoin."""
     start = runs[0].start
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         if after is None or after.start != run.stop:
