@@ -21,7 +21,7 @@ from monitor.bundle.manifest import one_line
 from monitor.bundle.write import write_bundle
 from monitor.core.errors import SinkError, StethosError, UsageError
 from monitor.core.event import rfc3339
-from monitor.service.control import lock
+from monitor.sinks.lock import lock
 from monitor.sinks.whole_file import write_whole
 
 log = logging.getLogger(__name__)

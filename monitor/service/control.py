@@ -5,7 +5,6 @@ is what was asked for; `{"error": "one line"}` is a refusal. Who may connect is 
 """
 
 import asyncio
-import fcntl
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 from monitor.core.errors import StethosError
 from monitor.sinks.jsonl import to_json
+from monitor.sinks.lock import lock
 
 NAME = "control.sock"  # in the runtime directory
 MODE = 0o660
@@ -158,17 +158,6 @@ def _send_fds(writer: asyncio.StreamWriter, line: bytes, fds: tuple[int, ...]) -
     """Send descriptors with the line's beginning; returns its length. The transport has sent nothing yet."""
     with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
         return socket.send_fds(connection, [line[:1]], list(fds))
-
-
-def lock(path: Path) -> int:
-    """Hold the lock that dies with its process; BlockingIOError where another holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _bind(path: Path) -> socket.socket:

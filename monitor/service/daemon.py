@@ -20,7 +20,7 @@ from monitor.service.bundles import load_bundles, machine_info, service_problems
 from monitor.service.calibrator import Calibrator
 from monitor.service.clock import Clock
 from monitor.service.commands import Commands, Refused
-from monitor.service.control import NAME, ControlError, ControlServer, Reply, lock
+from monitor.service.control import NAME, ControlError, ControlServer, Reply
 from monitor.service.errands import Errands
 from monitor.service.health import Health, versions
 from monitor.service.held import describe, lend
@@ -29,6 +29,7 @@ from monitor.service.notify import Notifier
 from monitor.service.supervisor import Supervisor
 from monitor.sinks.clips import ClipStore
 from monitor.sinks.courier import Courier
+from monitor.sinks.lock import lock
 from monitor.sinks.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.sinks.mqtt import Received
 

@@ -4,7 +4,6 @@
 recording. A hidden file beside them stays until the session is complete; it is locked by who records.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from monitor.core.errors import SinkError
+from monitor.sinks.lock import lock
 
 SHORTEST_S = 2.0  # a shorter clip is of no use to anybody
 SPARE_BYTES = 100_000_000  # stay free on the disk
@@ -184,10 +184,7 @@ def _duration_s(clip: Path) -> float:
 
 
 def _lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock(path)
     except BlockingIOError as error:
-        os.close(fd)
         raise SinkError(f"{path.parent}: another monitor record writes to this session") from error
-    return fd
