@@ -64,11 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     from monitor.bundle import load_bundle
     from monitor.config import IdleConfig, load_config
     from monitor.service.adapted import in_use
+    from monitor.service.bars import logs_above_bars
     from monitor.service.machine_feed import Published
     from monitor.service.replay import EPOCH, Replay, replay
     from monitor.sinks.jsonl import JsonLines
@@ -95,7 +94,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             archive=_archive(arguments.clips, config, publish),
             clips=config.clips,
         )
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(logs_above_bars())
         outcome = replay(arguments.replay, job)
     if outcome.n_failed:
         return 1

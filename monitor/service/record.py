@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from monitor.config import Config, load_config
 from monitor.core.arrays import F32
 from monitor.core.errors import UsageError
 from monitor.service.arguments import channel_number, configured_machine, within
+from monitor.service.bars import logs_above_bars
 from monitor.service.control import NAME
 from monitor.service.level import levels
 from monitor.service.session import Session, Take
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     wish = _wish(arguments, config)
     folder = arguments.out / arguments.label
     opened = open_sound(wish.selector, config.runtime_dir / NAME, purpose="record", rate_hz=wish.rate_hz, channel=wish.channel)
-    with logging_redirect_tqdm(), opened as (sound, form):
+    with logs_above_bars(), opened as (sound, form):
         take = Take(
             name=wish.name,
             rate_hz=form.rate_hz,

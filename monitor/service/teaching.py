@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.in_place import Made
@@ -23,6 +22,7 @@ from monitor.core.portrait import Portrait, Portrayer
 from monitor.core.retrace import Piece, Portrayed
 from monitor.core.scorer import ScorerSpec
 from monitor.service.arguments import channel_number, configured_machine, within
+from monitor.service.bars import logs_above_bars
 from monitor.service.control import NAME, ask
 from monitor.service.sound import POLL_S, open_sound
 from monitor.sources.recording import Recording
@@ -93,7 +93,7 @@ def hear(arguments: argparse.Namespace, pupil: Pupil, bundle: Bundle) -> list[Pi
         bar = tqdm(arguments.files, desc="reading", unit="file", disable=None, leave=False)
         return [_recorded(path, spec, channel=channel) for path in bar]
     assert pupil.settings is not None
-    with logging_redirect_tqdm():
+    with logs_above_bars():
         return [_live(pupil, pupil.settings, spec, channel=channel, wanted_s=60.0 * arguments.minutes)]
 
 

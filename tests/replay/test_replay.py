@@ -1,11 +1,16 @@
 """`monitor --replay` on recordings of every kind."""
 
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
-import sysconfig
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +54,25 @@ def test_a_person_reads_what_happened_on_stderr(fault: Ran) -> None:
     assert "ANOMALY STARTED" in said[1]
     assert "x the threshold" in said[1]
     assert any("ANOMALY ended (cleared)" in line for line in said)
+
+
+def test_on_a_terminal_the_bar_makes_way_for_what_is_said(demo_fault: Path, demo_bundle: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as run:
+            os.close(theirs)
+            written = b""
+            with suppress(OSError):  # EIO: the other end is closed
+                while piece := screen.read(4096):
+                    written += piece
+    assert run.returncode == 0
+    lines = written.decode().split("\r\n")
+    said = [line for line in lines if "  ANOMALY" in line]
+    assert len(said) == 3
+    assert all("fan-bearing.flac:" in line for line in said[:2])  # the bar stood there
+    assert all(re.fullmatch(r"[0-9:]{8}  demo-fan  ANOMALY .*", line.rpartition("\r")[2]) for line in said)
 
 
 def test_output_is_identical_on_every_run(fault: Ran, demo_fault: Path, demo_bundle: Path) -> None:
@@ -185,16 +209,7 @@ def test_a_machine_from_the_configuration(tmp_path: Path, demo_bundle: Path, dem
     assert start["node"] == "hall-3"
 
 
-def read_libraries_anew() -> None:
-    """Have the system forget files that were just installed: it holds them in large pieces, all of which count, 9 MB more."""
-    for path in Path(sysconfig.get_path("platlib")).rglob("*.so*"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bundle: Path) -> None:
-    read_libraries_anew()
     peaks = []
     for minutes in (2, 60):
         path = tmp_path / f"{minutes}.wav"

@@ -1,0 +1,32 @@
+"""Log lines above a progress bar: what `tqdm.contrib.logging` does, without the asyncio, ssl and 6 MB it brings along."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript in Python 3.10
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+@contextmanager
+def logs_above_bars() -> Iterator[None]:
+    """While it lasts, what is logged to a stream takes bars away before it is written and puts them back after."""
+    root = logging.getLogger()
+    usual = root.handlers
+    root.handlers = [_above(handler) if type(handler) is logging.StreamHandler else handler for handler in usual]
+    try:
+        yield
+    finally:
+        root.handlers = usual
+
+
+def _above(handler: "logging.StreamHandler[TextIO]") -> _AboveBars:
+    above = _AboveBars(handler.stream)
+    above.setFormatter(handler.formatter)
+    return above
