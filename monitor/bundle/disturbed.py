@@ -11,19 +11,29 @@ from monitor.core.scorer import TickScore
 
 ECHO_TICKS = 4  # that a slammed door may be heard in
 RARE = 5  # times; what is heard more often is the machine's
+_Scored = tuple[int, Piece, Sequence[TickScore]]  # of recording number so-and-so
 
 
-def disturbed(heard: Iterable[tuple[Sequence[Piece], Trace]], rule: Rule, *, segment_ticks: int) -> list[Piece]:
+def disturbed(
+    recordings: Sequence[Sequence[Piece]], heard: Iterable[tuple[Sequence[Piece], Trace]], rule: Rule, *, segment_ticks: int
+) -> list[tuple[int, Piece]]:
     """The ticks of pieces, each lot with its scores, that make segments exceed what is usual, where they are alone with that.
 
-    They may be a few more than the rule ignores, as a slammed door echoes, unless that happens again and again. Pieces that
-    follow each other, one the last and the other the first of its lot, are heard as one: what goes on is not alone.
+    Each with the number of the recording, from 0, that it was heard in. They may be a few more than the rule ignores, as a
+    slammed door echoes, unless that happens again and again. Pieces that follow each other in a recording are heard as one,
+    whichever lots they are in: what goes on is not alone.
     """
     heard = list(heard)
+    number_of = {id(tick): number for number, pieces in enumerate(recordings) for piece in pieces for tick in piece}
+    scored = [
+        (number_of[id(piece[0])], piece, ticks)
+        for pieces, trace in heard
+        for piece, ticks in zip(pieces, trace.ticks, strict=True)
+    ]
     limit = usual_limit(np.concatenate([trace.scores for _, trace in heard]), rule)
-    found: list[Piece] = []
-    raising: list[Piece] = []
-    for piece, ticks in _joined([pair for pieces, trace in heard for pair in zip(pieces, trace.ticks, strict=True)]):
+    found: list[tuple[int, Piece]] = []
+    raising: list[tuple[int, Piece]] = []
+    for number, piece, ticks in _joined(scored):
         full = [(at, tick.score) for at, tick in enumerate(ticks) if tick.n_ticks == segment_ticks and tick.score is not None]
         over = np.array([score > limit for _, score in full])
         for run in lone(over, rule, longest=segment_ticks - 1 + ECHO_TICKS):
@@ -31,17 +41,17 @@ def disturbed(heard: Iterable[tuple[Sequence[Piece], Trace]], rule: Rule, *, seg
             first = ends[0] if run.start > 0 else 0
             last = ends[-1] - segment_ticks + 1 if run.stop < len(full) else len(piece) - 1
             part = piece[min(first, last) : max(first, last) + 1]
-            (found if len(ends) < rule.raise_k else raising).append(part)
+            (found if len(ends) < rule.raise_k else raising).append((number, part))
     return [*found, *raising] if len(raising) <= RARE else found
 
 
-def _joined(pieces: Iterable[tuple[Piece, Sequence[TickScore]]]) -> list[tuple[Piece, Sequence[TickScore]]]:
-    whole: list[tuple[Piece, Sequence[TickScore]]] = []
-    for piece, ticks in pieces:
-        if whole and whole[-1][0][-1].stop == piece[0].start:
-            before, scored = whole.pop()
+def _joined(pieces: Iterable[_Scored]) -> list[_Scored]:
+    whole: list[_Scored] = []
+    for number, piece, ticks in pieces:
+        if whole and (number, piece[0].start) == (whole[-1][0], whole[-1][1][-1].stop):
+            _, before, scored = whole.pop()
             piece, ticks = [*before, *piece], [*scored, *ticks]
-        whole.append((piece, ticks))
+        whole.append((number, piece, ticks))
     return whole
 
 

@@ -56,7 +56,7 @@ def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float
 
 
 def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) -> tuple[list[list[Piece]], list[str]]:
-    """Each stream without the blocks of time that sound unlike the rest, in pieces; and what to say of those.
+    """Each stream without the blocks of time that sound unlike the rest, in pieces, or none; and what to say of those.
 
     SourceError where they are more than the share `most`.
     """
@@ -80,21 +80,21 @@ def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) ->
     for (number, is_kept), run in groupby(blocks, key=lambda one: (one[0], id(one[1]) not in dropped)):
         if is_kept:
             pieces[number].append([tick for _, block in run for tick in block])
-    return [of for of in pieces if of], [f"left out, unlike the rest: {names}"]
+    return pieces, [f"left out, unlike the rest: {names}"]
 
 
 def without_disturbed(
     recordings: list[list[Piece]], heard: Iterable[tuple[Sequence[Piece], Trace]], manifest: Manifest
 ) -> tuple[list[list[Piece]], list[str]]:
     """The recordings without lone disturbances, by the scores of all that was `heard` in them; and what to say of those."""
-    found = disturbed(heard, manifest.rule, segment_ticks=manifest.segment_ticks)
+    found = disturbed(recordings, heard, manifest.rule, segment_ticks=manifest.segment_ticks)
     if not found:
         return recordings, []
-    kept = [without(pieces, found, segment_ticks=manifest.segment_ticks) for pieces in recordings]
-    number_of = {id(tick): number for number, pieces in enumerate(recordings, 1) for piece in pieces for tick in piece}
-    found = sorted(found, key=lambda piece: (number_of[id(piece[0])], piece[0].start))
-    of = [f" of recording {number_of[id(piece[0])]}" for piece in found] if len(recordings) > 1 else []
-    return [pieces for pieces in kept if pieces], [f"left out, lone disturbances: {_clocks(found, manifest, of=of)}"]
+    found = sorted(found, key=lambda one: (one[0], one[1][0].start))
+    pieces = [piece for _, piece in found]
+    of = [f" of recording {number + 1}" for number, _ in found] if len(recordings) > 1 else []
+    kept = [without(of_one, pieces, segment_ticks=manifest.segment_ticks) for of_one in recordings]
+    return kept, [f"left out, lone disturbances: {_clocks(pieces, manifest, of=of)}"]
 
 
 def _far(frames: F64, n_alike: int) -> Bool:

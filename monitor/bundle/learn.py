@@ -149,6 +149,7 @@ def _typical(blank: Detector, fits: Sequence[Fitted], sums: Sequence[F64]) -> tu
 
 def _folds(recordings: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
     """The sound in parts that know least of each other: by recordings where there are enough, else in fifths of time."""
+    recordings = [pieces for pieces in recordings if pieces]
     if len(recordings) >= N_FOLDS:
         n_folds = min(len(recordings), MOST_FOLDS)
         parts = np.array_split(np.arange(len(recordings)), n_folds)

@@ -1,6 +1,7 @@
 """A slammed door or a click while a machine is calibrated or learned is left out; what is not alone, or not short, is not."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -98,6 +99,11 @@ def test_clips_beside_a_disturbed_recording_are_learned_all_the_same(base: Bundl
     assert "00:00:28-00:00:29 of recording 31" in found.said[0]
     assert "learned from 5." in found.said[-1]
 
+    other = heard(base, made("valve", seed=3, seconds=10.0))[0]
+    found = learn(base, [other, *clips, heard(base, long)[0]], name="learned")
+    assert "unlike the rest: 00:00:00-00:00:09 of recording 1" in found.said[0]
+    assert "00:00:28-00:00:29 of recording 32" in found.said[1]
+
 
 def test_sound_that_does_not_vary_or_comes_in_scraps_is_refused(base: Bundle) -> None:
     tone = np.asarray(0.5 * np.sin(2.0 * np.pi * 1000.0 * np.arange(400 * RATE_HZ) / RATE_HZ), np.float32)
@@ -153,8 +159,11 @@ def scored(scores: F64, *, first: int = 0) -> tuple[list[Piece], Trace]:
     return [cast(Piece, ticks)], trace
 
 
-def left_out(*heard: tuple[list[Piece], Trace]) -> list[tuple[int, int]]:
-    return [(part[0].start, part[-1].stop) for part in disturbed(heard, RULE, segment_ticks=10)]
+def left_out(*heard: tuple[list[Piece], Trace], recordings: Sequence[Sequence[Piece]] | None = None) -> list[tuple[int, int]]:
+    """When, of one recording if nothing else is said."""
+    whole = [[piece for pieces, _ in heard for piece in pieces]]
+    found = disturbed(whole if recordings is None else recordings, heard, RULE, segment_ticks=10)
+    return [(part[0].start, part[-1].stop) for _, part in found]
 
 
 def quiet(n: int = 600) -> F64:
@@ -184,6 +193,7 @@ def test_what_goes_on_over_a_border_is_not_alone() -> None:
     scores[90:120] += 5.0
     before, after = scored(scores[:100]), scored(scores[100:], first=100)
     assert left_out(before, after) == []
+    assert left_out(before, after, recordings=[before[0], after[0]]) == [(90, 100), (100, 111)]
     elsewhere = scored(scores[100:], first=900)
     assert left_out(before, elsewhere) == [(90, 100), (900, 911)]
 
