@@ -105,6 +105,14 @@ def test_clips_beside_a_disturbed_recording_are_learned_all_the_same(base: Bundl
     assert "00:00:28-00:00:29 of recording 32" in found.said[1]
 
 
+def test_a_recording_that_is_left_out_whole_is_no_part_of_the_sound(base: Bundle) -> None:
+    """Where each of a few recordings is judged by the others."""
+    clips = [heard(base, clip)[0] for clip in np.split(made("pump", seed=3, take=5, seconds=300.0), 5)]
+    found = learn(base, [heard(base, made("valve", seed=3, seconds=10.0))[0], *clips], name="learned")
+    assert "unlike the rest: 00:00:00-00:00:09 of recording 1" in found.said[0]
+    assert "learned from 4.95 min" in found.said[-1]
+
+
 def test_sound_that_does_not_vary_or_comes_in_scraps_is_refused(base: Bundle) -> None:
     tone = np.asarray(0.5 * np.sin(2.0 * np.pi * 1000.0 * np.arange(400 * RATE_HZ) / RATE_HZ), np.float32)
     with pytest.raises(SourceError, match="the sound must vary as a machine's does"):
