@@ -1,10 +1,14 @@
 """Put a folder that was written aside in the place of an older one, whole or not at all, and lose nothing of others."""
 
+import ctypes
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
 @contextmanager
@@ -36,6 +40,11 @@ def _carry_over(old: Path, new: Path, ours: Callable[[str], bool]) -> None:
 
 
 def _swap(out: Path, new: Path) -> None:
+    """Put `new` in the place of `out`; at no time is there neither, where the file system knows how."""
+    _to_disk(new)
+    if _exchange(out, new):  # what is older goes with the folder aside
+        _to_disk(out.parent)
+        return
     old = new.with_name(new.name + "-old")
     with suppress(FileNotFoundError):
         out.rename(old)
@@ -45,4 +54,20 @@ def _swap(out: Path, new: Path) -> None:
         if old.exists():
             old.rename(out)
         raise
+    _to_disk(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names at once (Linux: renameat2); False where one is missing or the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return renameat2 is not None and renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+def _to_disk(folder: Path) -> None:
+    """Names in it outlast a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
