@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -209,7 +210,9 @@ def test_a_machine_from_the_configuration(tmp_path: Path, demo_bundle: Path, dem
     assert start["node"] == "hall-3"
 
 
-def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bundle: Path) -> None:
+def test_memory_does_not_grow_with_the_length_of_a_file(
+    tmp_path: Path, demo_bundle: Path, record_property: Callable[[str, object], None]
+) -> None:
     peaks = []
     for minutes in (2, 60):
         path = tmp_path / f"{minutes}.wav"
@@ -228,5 +231,6 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path, demo_bun
         )
         peaks.append(int(run.stderr.split()[-2]) / 1024)
     short, long = peaks
+    record_property("figures", f"peak memory {short:.1f} MB for 2 minutes, {long:.1f} MB for 60")
     assert long < 80.0, f"peak memory {long:.1f} MB"
     assert long - short < 2.0, f"peak memory {short:.1f} -> {long:.1f} MB"
