@@ -1,6 +1,7 @@
 """The front end: a tick of sound in, frames in dB out; of mel bands, or of the spectrum itself."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -118,7 +119,7 @@ class FrontEnd:
         self._window = np.tile(_window(spec), (min(_ROWS, tick_frames), 1))  # a row a frame: quicker than one for all
         self._windowed = np.empty_like(self._window)
         self._power = np.empty((tick_frames, spec.n_fft // 2 + 1), np.float32)
-        self._bands = spec.bands()
+        self._bands = _bands(spec)
         self._floor = np.float32(spec.floor)
 
     def frames(self, samples: F32) -> F32:
@@ -137,6 +138,12 @@ class FrontEnd:
         floored = bands + self._floor if self.spec.log == "add" else np.maximum(bands, self._floor)
         decibels: F32 = np.float32(10.0) * np.log10(floored)
         return decibels
+
+
+@lru_cache(maxsize=8)
+def _bands(spec: FrontEndSpec) -> Bands:
+    """They keep no state either, and short clips come by the thousand."""
+    return spec.bands()
 
 
 def _window(spec: FrontEndSpec) -> F64:
