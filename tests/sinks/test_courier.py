@@ -330,7 +330,7 @@ def test_no_call_waits_for_a_broker_that_does_not_answer(broker: Broker, tmp_pat
                 courier.event(anomaly(number)[number % 3])
                 slowest = max(slowest, time.monotonic() - began)
                 time.sleep(0.005)
-        assert slowest < 0.2
+        assert slowest < 1.0  # whoever waited would wait till the end
         wait_until(lambda: courier.counts.queued == 0)
 
 

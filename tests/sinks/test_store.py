@@ -172,7 +172,7 @@ def test_a_disk_that_stalls_stalls_nobody_and_what_finds_no_room_is_counted(tmp_
             began = time.monotonic()
             keeper.put(event)
             slowest = max(slowest, time.monotonic() - began)
-        assert slowest < 0.2
+        assert slowest < 1.0  # whoever waited would wait till the end
         assert keeper.n_dropped >= MAX_WAITING
         assert keeper.n_queued <= 3 * MAX_WAITING + 1
     keeper.stop(20.0)
