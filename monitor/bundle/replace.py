@@ -60,7 +60,7 @@ def _swap(out: Path, new: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Let two folders change names at once (Linux: renameat2); False where one is missing or the system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     return renameat2 is not None and renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
