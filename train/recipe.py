@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitor.bundle.manifest import DetectorSpec, one_line
+from monitor.bundle.components import make_features
+from monitor.bundle.manifest import MOST_TICKS, DetectorSpec, TickFrames, check_tick, one_line
 from monitor.bundle.yaml_file import read_mapping
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
@@ -91,7 +92,7 @@ class Recipe(_Part):
     description: str
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
-    tick_frames: Count = 32
+    tick_frames: TickFrames = 32
     segment_s: Positive
     network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
@@ -103,8 +104,14 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        if self.tick_frames % self.window.hop_frames:
-            raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
+        check_tick(self.tick_frames, self.window, self.detector)
+        try:
+            make_features(self.detector, n_bands=self.front_end.n_bands)
+        except ConfigError as error:
+            raise ValueError(f"detector.{error}") from error
+        if self.segment_ticks > MOST_TICKS:
+            most = f"{MOST_TICKS} ticks, {MOST_TICKS * self.tick_s:g} s"
+            raise ValueError(f"segment_s must be at most {most}, got {self.segment_s:g}")
         shortest_s, longest_s = FAST_TICK_S
         if self.calibration.fast_path and not shortest_s <= self.tick_s <= longest_s:
             raise ValueError(f"calibration.fast_path needs ticks of {shortest_s:g} to {longest_s:g} s, got {self.tick_s:.3g} s")
@@ -113,8 +120,8 @@ class Recipe(_Part):
             for name, side in (("window.n_frames", self.window.n_frames), ("front_end's bands", self.front_end.n_bands)):
                 if side % halved:
                     raise ValueError(f"{name} must be a multiple of {halved} for {len(self.network.filters)} filters, got {side}")
-        elif self.network.predicts == "centre" and self.window.n_frames % 2 == 0:
-            raise ValueError(f"window.n_frames must be odd to have a centre, got {self.window.n_frames}")
+        elif self.network.predicts == "centre" and (self.window.n_frames % 2 == 0 or self.window.n_frames == 1):
+            raise ValueError(f"window.n_frames must be odd to have a centre, and at least 3, got {self.window.n_frames}")
         return self
 
     @property
@@ -169,24 +176,37 @@ def load_recipe(name: str, *, as_published: bool = False) -> Recipe:
         path = Path(name)
     content = _read(path, name)
     published = content.pop("as_published", None)
-    if as_published:
-        if published is None:
+    recipe = _validated(content, where=f"{path}")
+    if published is None:
+        if as_published:
             raise ConfigError(f"{path}: has no section as_published")
-        content = _merged(content, published)
+        return recipe
+    if not isinstance(published, dict):
+        raise ConfigError(f"{path}: as_published must be a mapping of keys, got a {type(published).__name__}")
+    merged = _validated(_merged(content, published), where=f"{path}, as_published")  # also when it is not asked for
+    return merged if as_published else recipe
+
+
+def _validated(content: dict[str, Any], *, where: str) -> Recipe:
     try:
-        return Recipe.model_validate_json(json.dumps(content, default=str))  # as strict as a manifest
+        return Recipe.model_validate_json(json.dumps(content))  # as strict as a manifest
     except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from error
+        raise ConfigError(f"{where}: {one_line(error)}") from error
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise ConfigError(f"recipe must be one of {shipped}, or a readable file, got {name!r}")
-    return read_mapping(path)
+    content = read_mapping(path)
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    except (TypeError, ValueError, RecursionError) as error:  # YAML has keys that are no text, and values that hold themselves
+        raise ConfigError(f"{path}: must be a tree of texts, numbers, lists and mappings, got something else: {error}") from error
+    return plain
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the keys of `over`, section by section."""
-    both = {key: _merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(base[key], dict)}
-    return {**base, **over, **both}
+    shared = [key for key in base.keys() & over.keys() if isinstance(base[key], dict) and isinstance(over[key], dict)]
+    return {**base, **over, **{key: _merged(base[key], over[key]) for key in shared}}

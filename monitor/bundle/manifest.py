@@ -19,6 +19,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
 ComponentName = Literal["reconstruction", "residual", "spectrum", "shape", "modulation", "peaks"]
+TickFrames = Annotated[int, Field(ge=1, le=1024)]
+MOST_TICKS = 1024  # in a segment
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -134,6 +136,15 @@ class Provenance(_Part):
     adapted: Adapted | None = None  # on the device
 
 
+def check_tick(tick_frames: int, window: WindowSpec, detector: DetectorSpec) -> None:
+    """Windows and lags go into a tick, of a manifest or a recipe; ValueError names the key that does not."""
+    if tick_frames % window.hop_frames:
+        raise ValueError(f"window.hop_frames must divide tick_frames ({tick_frames}), got {window.hop_frames}")
+    lag = max(detector.modulation.lags_frames) if detector.modulation is not None else 0
+    if lag >= tick_frames:
+        raise ValueError(f"detector.modulation.lags_frames must be below tick_frames ({tick_frames}), got {lag}")
+
+
 class Manifest(_Part):
     """The whole manifest. Unknown keys are errors."""
 
@@ -142,8 +153,8 @@ class Manifest(_Part):
     created: AwareDatetime
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
-    tick_frames: Annotated[int, Field(ge=1, le=1024)]
-    segment_ticks: Annotated[int, Field(ge=1, le=1024)]
+    tick_frames: TickFrames
+    segment_ticks: Annotated[int, Field(ge=1, le=MOST_TICKS)]
     model: ModelPart
     detector: DetectorPart
     calibration: CalibrationPart
@@ -160,11 +171,7 @@ class Manifest(_Part):
                 raise ValueError(f"model.{key} must be in 0..{last}, got {max(frames)}")
             if list(frames) != sorted(set(frames)):
                 raise ValueError(f"model.{key} must rise, got {list(frames)}")
-        if self.tick_frames % self.window.hop_frames:
-            raise ValueError(f"window.hop_frames must divide tick_frames ({self.tick_frames}), got {self.window.hop_frames}")
-        lag = max(self.detector.modulation.lags_frames) if self.detector.modulation is not None else 0
-        if lag >= self.tick_frames:
-            raise ValueError(f"detector.modulation.lags_frames must be below tick_frames ({self.tick_frames}), got {lag}")
+        check_tick(self.tick_frames, self.window, self.detector)
         if self.calibration.fast_threshold is not None and self.detector.statistics is None:
             raise ValueError("detector.statistics must be there for calibration.fast_threshold")
         if self.rule.raise_k <= self.segment_ticks:

@@ -173,8 +173,11 @@ def test_groups_of_unequal_width_take_every_band_once() -> None:
     ("make", "message"),
     [
         (lambda: Modulation(n_bands=4, n_groups=5, lags=(1,)), "modulation.n_groups must be in 1..4, got 5"),
-        (lambda: Modulation(n_bands=4, n_groups=4, lags=(2, 1)), r"modulation.lags must be above 0 and rise, got \[2, 1\]"),
-        (lambda: Modulation(n_bands=4, n_groups=4, lags=()), "modulation.lags must be above 0 and rise"),
+        (
+            lambda: Modulation(n_bands=4, n_groups=4, lags=(2, 1)),
+            r"modulation.lags_frames must be above 0 and rise, got \[2, 1\]",
+        ),
+        (lambda: Modulation(n_bands=4, n_groups=4, lags=()), "modulation.lags_frames must be above 0 and rise"),
         (lambda: Peaks(n_bands=4, decay=1.0), "peaks.decay must be above 0 and below 1, got 1"),
     ],
 )

@@ -86,16 +86,36 @@ def test_every_recipe_explains_every_key() -> None:
         assert {line.split(":")[0].strip() for line in unexplained} == {"description"}, name
 
 
+def detector(**modulation: object) -> dict[str, object]:
+    return {"modulation": {"n_groups": 16, "lags_frames": [1, 2, 4, 8, 16], **modulation}}
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("toyadmos-fft", {"network": {"scaling": "none"}}, "output sigmoid and scaling minmax belong together"),
         ("toyadmos-fft", {"front_end": {"n_bins": 500}}, "n_bins must divide n_fft // 2 (512), got 500"),
-        ("idnn", {"window": {"n_frames": 4}}, "window.n_frames must be odd to have a centre, got 4"),
+        ("idnn", {"window": {"n_frames": 4}}, "window.n_frames must be odd to have a centre, and at least 3, got 4"),
+        ("idnn", {"window": {"n_frames": 1}}, "window.n_frames must be odd to have a centre, and at least 3, got 1"),
         ("conv", {"window": {"n_frames": 30}}, "window.n_frames must be a multiple of 8 for 3 filters, got 30"),
         ("conv", {"window": {"hop_frames": 5}}, "window.hop_frames must divide tick_frames (32), got 5"),
         ("default", {"max_states": 5}, "max_states: Input should be less than or equal to 4, got 5"),
         ("conv", {"network": {"hidden": [3]}}, "network.conv.hidden: Extra inputs are not permitted"),
+        ("default", {"detector": detector(n_groups=200)}, "detector.modulation.n_groups must be in 1..128, got 200"),
+        (
+            "default",
+            {"detector": detector(lags_frames=[4, 2])},
+            "detector.modulation.lags_frames must be above 0 and rise, got [4, 2]",
+        ),
+        (
+            "default",
+            {"detector": detector(lags_frames=[40])},
+            "detector.modulation.lags_frames must be below tick_frames (32), got 40",
+        ),
+        ("mimii-mel", {"tick_frames": 1100}, "tick_frames: Input should be less than or equal to 1024, got 1100"),
+        ("mimii-mel", {"segment_s": 2000.0}, "segment_s must be at most 1024 ticks, 1048.58 s, got 2000"),
+        ("mimii-mel", {"as_published": "x"}, "as_published must be a mapping of keys, got a str"),
+        ("toyadmos-fft", {"as_published": {"training": 5}}, "own.yaml, as_published: training: Input should be an object, got 5"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused(
@@ -112,7 +132,26 @@ def test_a_recipe_that_cannot_work_is_refused(
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump(content))
     assert train(["fit", str(sounds), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
-    assert message in capsys.readouterr().err
+    told, error = capsys.readouterr()
+    assert error.startswith(f"train: error: {path}")
+    assert message in error
+    assert "Epoch" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("description: &a [*a]", "Circular reference detected"),
+        ("training: {2020-01-01: 5}", "keys must be str"),
+    ],
+)
+def test_yaml_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"{text}\n")
+    assert train(["fit", str(tmp_path), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"train: error: {path}: must be a tree of texts, numbers, lists and mappings, got something else: ")
+    assert message in error
 
 
 def test_as_published_is_the_write_up_with_its_leaks_named() -> None:

@@ -30,7 +30,7 @@ class Modulation:
         if not 1 <= self.n_groups <= self.n_bands:
             raise ConfigError(f"modulation.n_groups must be in 1..{self.n_bands}, got {self.n_groups}")
         if not self.lags or min(self.lags) < 1 or list(self.lags) != sorted(set(self.lags)):
-            raise ConfigError(f"modulation.lags must be above 0 and rise, got {list(self.lags)}")
+            raise ConfigError(f"modulation.lags_frames must be above 0 and rise, got {list(self.lags)}")
 
     @cached_property
     def _mix(self) -> F32:
