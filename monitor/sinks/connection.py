@@ -39,7 +39,7 @@ class Traffic(Protocol):
 class Connection:
     """Keeps one session with the broker. `<prefix>/<node>/status` is online while it lasts and offline afterwards."""
 
-    def __init__(self, config: MqttConfig, *, node: str, traffic: Traffic) -> None:
+    def __init__(self, config: MqttConfig, *, node: str, traffic: Traffic, says_first_failure: bool = True) -> None:
         self.where = f"{config.host}:{config.port}"
         self.base = f"{config.prefix}/{node}"
         self.problem: str | None = None  # why there is no connection; None before the first attempt and while connected
@@ -48,6 +48,7 @@ class Connection:
         self._config = config
         self._client_id = config.client_id or f"stethos-{node}"
         self._traffic = traffic
+        self._is_quiet = not says_first_failure
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._heard, self._wakeup = socket.socketpair()
@@ -129,7 +130,7 @@ class Connection:
         if problem is None:
             self.n_connections += 1
             log.info("mqtt: connected to %s", self.where)
-        elif problem != self.problem:
+        elif problem != self.problem and (self.n_connections or not self._is_quiet):
             log.warning("mqtt: %s %s; trying again", self.where, problem)
         self.problem = problem
         self.is_connected = problem is None

@@ -30,7 +30,8 @@ class MqttPublisher:
         self._refusal: str | None = None
         self._broken = False
         client_id = f"{config.client_id or f'stethos-{node}'}-replay"  # not that of the service, which would be thrown out
-        self._connection = Connection(config.model_copy(update={"client_id": client_id}), node=node, traffic=self)
+        settings = config.model_copy(update={"client_id": client_id})
+        self._connection = Connection(settings, node=node, traffic=self, says_first_failure=False)  # we do, and give up
         self._connection.start()
         with self._changed:
             self._changed.wait_for(self._is_decided, CONNECT_TIMEOUT_S)
@@ -63,6 +64,7 @@ class MqttPublisher:
         try:
             if not self._broken:
                 self._wait_for_pending(0)
+                self._check_refusal()
         finally:
             self._connection.close(timeout_s=min(timeout_s, STOPPING_TIMEOUT_S))
 
@@ -107,6 +109,9 @@ class MqttPublisher:
         began, before = time.monotonic(), self._acknowledged
         if not self._changed.wait_for(lambda: self._acknowledged > before, self._timeout_s):
             self._fail(f"leaves {pending} messages unacknowledged after {time.monotonic() - began:.0f} s")
+        self._check_refusal()
+
+    def _check_refusal(self) -> None:
         if self._refusal is not None:
             self._fail(f"refuses a message: {self._refusal}")
 

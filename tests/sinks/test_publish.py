@@ -161,7 +161,9 @@ def test_a_broker_that_is_not_there_is_one_line(demo_normal: Path, demo_bundle: 
     port = free_port()
     ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment={"STETHOS_MQTT__PORT": str(port)})
     assert ran.status == 1
-    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{port} cannot be reached: [Errno 111] Connection refused"]
+    assert ran.stderr.splitlines() == [
+        f"monitor: error: mqtt: 127.0.0.1:{port} cannot be reached: [Errno 111] Connection refused"
+    ]
 
 
 def test_a_host_that_does_not_exist_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
@@ -178,6 +180,17 @@ def test_a_broker_that_refuses_is_one_line(tmp_path: Path, demo_normal: Path, de
     assert ran.status == 1
     assert len(ran.errors) == 1
     assert "refuses the connection: Not authorized" in ran.errors[0]
+
+
+def test_a_broker_that_refuses_every_message_is_said(tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text("topic read #\n")
+    with running_broker(tmp_path, f"allow_anonymous true\nacl_file {acl}\n") as broker:
+        environment = {"STETHOS_MQTT__PORT": str(broker.port), "STETHOS_MQTT__PROTOCOL": "5"}
+        ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
+    assert ran.status == 1
+    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{broker.port} refuses a message: Not authorized"]
+    assert ran.files[0]["verdict"] == "normal"
 
 
 def test_a_server_that_is_no_broker_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
