@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from monitor import __version__
 from monitor.core.errors import StethosError, UsageError
@@ -22,7 +22,9 @@ from monitor.service.arguments import channel_number, configured_machine
 if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
     from monitor.service.archive import Archive
+    from monitor.service.errands import Job
 
+log = logging.getLogger(__name__)
 COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
     "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
     "record": "record normal sound for training, as FLAC clips",
@@ -37,8 +39,9 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 config or bundle refused)."""
+    """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None: it was closed
     arguments = _parser(argv).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
 def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
     from monitor.config import IdleConfig, load_config
@@ -77,6 +84,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(folder)
     if machine is not None and arguments.model is None:
         bundle = in_use(config.state_dir, machine, bundle)
+    failures: list[StethosError] = []
     with ExitStack() as stack:
         publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
         job = Replay(
@@ -91,12 +99,12 @@ def _replay(arguments: argparse.Namespace) -> int:
             lines=JsonLines(sys.stdout),
             outlet=None if publish is None else Published(publish),
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
-            archive=_archive(arguments.clips, config, publish),
+            archive=_archive(arguments.clips, config, publish, failures),
             clips=config.clips,
         )
         stack.enter_context(logs_above_bars())
         outcome = replay(arguments.replay, job)
-    if outcome.n_failed:
+    if outcome.n_failed or failures:
         return 1
     return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
 
@@ -117,8 +125,10 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[...,
     return publisher.publish
 
 
-def _archive(folder: Path | None, config: "Config", publish: Callable[..., None] | None) -> "Archive | None":
-    """Where evidence goes, at once, where anybody wants it."""
+def _archive(
+    folder: Path | None, config: "Config", publish: Callable[..., None] | None, failures: list[StethosError]
+) -> "Archive | None":
+    """Where evidence goes, at once, where anybody wants it; events go on without what fails."""
     if folder is None and publish is None:
         return None
     if folder is not None and config.private:
@@ -126,9 +136,20 @@ def _archive(folder: Path | None, config: "Config", publish: Callable[..., None]
     from monitor.service.archive import Archive
     from monitor.sinks.clips import ClipStore
 
+    store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
+    if store is not None:
+        store.check()
+
+    def run(job: "Job") -> None:
+        try:
+            job()
+        except StethosError as error:
+            failures.append(error)
+            log.error("monitor: error: %s", error)
+
     return Archive(
-        None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6)),
-        run=lambda job: job(),
+        store,
+        run=run,
         present=None if publish is None else partial(publish, retain=True),
         private=config.private,
     )
@@ -138,6 +159,9 @@ def _daemon(arguments: argparse.Namespace) -> int:
     """Listen; or, with `--replay`, replay."""
     if arguments.replay is not None:
         return _replay(arguments)
+    for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
     from monitor.service.daemon import run_daemon
 
     return run_daemon(arguments.config, os.environ)
@@ -148,7 +172,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         prog="monitor",
         description="Listen to machines and tell over MQTT when their sound changes. Without a command: the daemon.",
         epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
-        "78 configuration or bundle refused.",
+        "78 configuration or bundle refused, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
     _add_config(parser, None)
@@ -158,7 +182,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
     group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
     group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
-    group.add_argument("--speed", choices=("max", "1"), default="max", help="as fast as possible, or as it sounded")
+    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or as it sounded")
     group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
     group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
     group.add_argument("--clips", type=Path, metavar="DIR", help="keep sound and a picture of every event in DIR")
@@ -188,8 +212,9 @@ def _utc(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    if not 1970 <= moment.year <= 9000:
-        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, got {text!r}")
+    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
+    if not first <= moment < last:
+        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
     return moment
 
 

@@ -54,8 +54,11 @@ def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not YAML: {_problem(error)}") from error
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, got a {type(content).__name__}")
+    for key in content:
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: every key must be text, got {key}")
     return content
 
 

@@ -16,7 +16,10 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     if path == Path():
         raise ValueError("must be a path, got ''")
     folder: Path = (info.context or {}).get("folder", Path())
-    return folder / path
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"must begin with the home of a user that there is, got {path}") from None
 
 
 ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]  # a relative one counts from the configuration file

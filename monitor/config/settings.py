@@ -18,6 +18,12 @@ Selector = Annotated[
     Field(json_schema_extra={"patternErrorMessage": f"must be {SELECTORS}"}),
 ]
 
+OneLine = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be one line of text"}),
+]
+
 
 def _idle_level(value: object) -> object:
     if value is None or value == "learned":
@@ -47,7 +53,7 @@ class MachineConfig(Section):
     bundle: ConfigPath
     """Folder of its bundle, as `train fit` made it; a relative path counts from this file."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    name: OneLine | None = None
     """What people call it."""
 
     microphone: Selector = "default"

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,15 @@ def channel_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
     return int(text)
+
+
+def selector(text: str) -> str:
+    """For `type=`: what names a microphone."""
+    from monitor.config.settings import SELECTOR, SELECTORS
+
+    if not re.fullmatch(SELECTOR, text):
+        raise argparse.ArgumentTypeError(f"must be {SELECTORS}, got {text!r}")
+    return text
 
 
 def configured_machine(name: str | None, config: "Config", *, instead: str = "") -> str:

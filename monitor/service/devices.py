@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from monitor.config import Config, load_config
 from monitor.core.errors import SourceError
-from monitor.service.arguments import within
+from monitor.service.arguments import selector, within
 from monitor.service.control import NAME, ControlError
 from monitor.service.held import Held, held_microphones
 from monitor.service.level import FLOOR_DBFS, Level, levels
@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="one JSON object; with --level one JSON line a second")
     parser.add_argument(
-        "--level", metavar="SELECTOR", nargs="?", const="default", help="show how loud each channel of a microphone is"
+        "--level",
+        type=selector,
+        metavar="SELECTOR",
+        nargs="?",
+        const="default",
+        help="show how loud each channel of a microphone is",
     )
     parser.add_argument(
         "--seconds", type=within(0.1, 604_800.0), metavar="N", help="end --level after so long (default: at ctrl-C)"

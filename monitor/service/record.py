@@ -21,7 +21,7 @@ from tqdm import tqdm
 from monitor.config import Config, load_config
 from monitor.core.arrays import F32
 from monitor.core.errors import UsageError
-from monitor.service.arguments import channel_number, configured_machine, within
+from monitor.service.arguments import channel_number, configured_machine, selector, within
 from monitor.service.bars import logs_above_bars
 from monitor.service.control import NAME
 from monitor.service.level import levels
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--machine", metavar="ID", help="a configured machine: its microphone and channel")
-    which.add_argument("--microphone", metavar="SELECTOR", help="a microphone, as `monitor devices` names it")
+    which.add_argument("--microphone", type=selector, metavar="SELECTOR", help="a microphone, as `monitor devices` names it")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the data set's folder; clips go to DIR/LABEL")
     parser.add_argument(
         "--minutes", type=within(0.1, 100_000.0), metavar="N", required=True, help="how much sound the session is to have"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
@@ -35,6 +36,14 @@ class ClipStore:
     def look(self) -> None:
         """See what earlier runs have left."""
         self.known = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
+
+    def check(self) -> None:
+        """SinkError where the folder takes no files."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise SinkError(f"{self.folder}: cannot be written: {error.strerror}") from error
 
     def keep(self, stem: str, files: Mapping[str, bytes]) -> None:
         """Write an event's files, by suffix; older events make room. SinkError says why it cannot be."""

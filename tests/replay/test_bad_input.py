@@ -139,6 +139,21 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
             "must be a time such as 2026-11-21T10:00:00Z, got 'noon'",
         ),
         (["--replay", "x.wav", "--model", "m", "--started-at", "9999-12-31T23:59:59Z"], 2, "must lie in the years 1970 to 9000"),
+        (
+            ["--replay", "x.wav", "--model", "m", "--started-at", "9000-12-31T23:59:59-00:01"],
+            2,
+            "must lie in the years 1970 to 9000",
+        ),
+        (
+            ["--replay", "x.wav", "--model", "m", "--started-at", "1970-01-01T00:00:00+00:01"],
+            2,
+            "must lie in the years 1970 to 9000",
+        ),
+        (["record", "--microphone", "foo:bar", "--out", "x"], 2, "argument --microphone: must be default, name:TEXT, usb:"),
+        (["devices", "--level", "foo:bar"], 2, "argument --level: must be default, name:TEXT, usb:"),
+        (["--scores"], 2, "--scores needs --replay FILE"),
+        (["--speed", "max"], 2, "--speed needs --replay FILE"),
+        (["--fail-on-anomaly", "--config", "nowhere.yaml"], 2, "--fail-on-anomaly needs --replay FILE"),
         (["--replay", "x.wav", "--model", "m", "--machine", "Fan 1"], 2, "must consist of a-z, 0-9, _ and -, got 'Fan 1'"),
         (["--replay", "x.wav", "--model", "m", "--channel", "0"], 2, "argument --channel: must be 1 or more, got '0'"),
         (["--replay", "x.wav", "--model", "nowhere"], 78, "nowhere/manifest.json: cannot be read: No such file or directory"),
@@ -164,6 +179,9 @@ def test_bad_usage_is_one_line_and_the_right_status(arguments: list[str], status
         ("mqtt: {port: 70000}", "monitor.yaml: mqtt.port must be in 1..65535, got 70000"),
         ("machines: {fan: {}}", "monitor.yaml: machines.fan.bundle must be set"),
         ("- a", "must be a mapping of keys, got a list"),
+        ("~: a", "monitor.yaml: every key must be text, got None"),
+        ('machines: {fan: {bundle: b, name: "a\\nb"}}', "monitor.yaml: machines.fan.name must be one line of text, got 'a\\nb'"),
+        ("state_dir: ~nobody-here/x", "monitor.yaml: state_dir must begin with the home of a user that there is"),
         ("a: [", "is not YAML"),
     ],
 )
@@ -206,3 +224,12 @@ def test_a_reader_that_leaves_is_no_failure(demo_fault: Path, demo_bundle: Path)
     os.close(write)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_stream_is_nobody_who_listens(closed: int, demo_fault: Path, demo_bundle: Path) -> None:
+    command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle), "--fail-on-anomaly"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=lambda: os.close(closed))
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert ("ANOMALY STARTED" in done.stderr, '"start"' in done.stdout) == (closed == 1, closed == 2)

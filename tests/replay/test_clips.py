@@ -54,7 +54,7 @@ def test_without_clips_the_events_are_the_same_but_for_the_name(ran: Ran, demo_f
 
 def test_a_normal_recording_leaves_nothing(tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
     monitor("--replay", demo_normal, "--model", demo_bundle, "--clips", tmp_path / "clips")
-    assert not (tmp_path / "clips").exists()
+    assert list((tmp_path / "clips").iterdir()) == []
 
 
 def test_private_settings_forbid_it(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
@@ -65,16 +65,20 @@ def test_private_settings_forbid_it(tmp_path: Path, demo_fault: Path, demo_bundl
     assert not (tmp_path / "clips").exists()
 
 
-def test_a_full_disk_ends_the_replay_with_one_line(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+def test_a_full_disk_is_one_line_and_events_go_on(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     with tmpfs(tmp_path, n_bytes=100_000) as disk:
         failed = monitor("--replay", demo_fault, "--model", demo_bundle, "--clips", disk)
     assert failed.status == 1
     (line,) = failed.errors
     assert line == f"monitor: error: {disk}: cannot be written: No space left on device"
+    assert [event["event_type"] for event in failed.events] == ["start", "update", "end"]
+    assert failed.files[0]["verdict"] == "anomaly"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     need(Path("/proc").is_dir(), "/proc")
-    failed = monitor("--replay", demo_fault, "--model", demo_bundle, "--clips", "/proc/clips")
-    assert failed.status == 1
-    assert failed.errors == ["monitor: error: /proc/clips: cannot be written: No such file or directory"]
+    (tmp_path / "file").touch()
+    for folder, why in ((Path("/proc/clips"), "No such file or directory"), (tmp_path / "file", "File exists")):
+        failed = monitor("--replay", demo_fault, "--model", demo_bundle, "--clips", folder)
+        assert (failed.status, failed.stdout) == (1, "")
+        assert failed.errors == [f"monitor: error: {folder}: cannot be written: {why}"]

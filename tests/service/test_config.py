@@ -226,6 +226,7 @@ def test_a_wrong_variable_is_named(variable: str, value: str, message: str, tmp_
 def test_a_relative_path_counts_from_the_file_and_an_absolute_one_stays(tmp_path: Path) -> None:
     config = load(tmp_path, "state_dir: state\nmachines: {fan: {bundle: ../b}, pump: {bundle: /srv/b}}\n")
     assert config.state_dir == tmp_path / "state"
+    assert load(tmp_path, "state_dir: ~/state").state_dir == Path.home() / "state"
     assert config.machines["fan"].bundle == tmp_path / "../b"
     assert config.machines["pump"].bundle == Path("/srv/b")
 
