@@ -445,12 +445,32 @@ def test_figures_too_wide_for_half_a_page_stand_one_above_the_other(report: Path
 def test_a_page_of_somebody_else_is_not_replaced_and_files_beside_a_report_stay(report: Path, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("<h1>mine</h1>")
-    with pytest.raises(UsageError, match="must be a new folder or a report to replace"):
+    with pytest.raises(UsageError, match="must be a new folder or a comparison to replace"):
         compare(report, report, tmp_path / "site")
     compare(report, report, tmp_path / "both")
     (tmp_path / "both/notes.txt").write_text("look at the third")
     compare(report, report, tmp_path / "both")
     assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["comparison.csv", "index.html", "notes.txt"]
+
+
+def test_a_comparison_never_takes_the_place_of_a_report_nor_a_report_that_of_a_comparison(
+    report: Path, evaluation: Evaluation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = (shutil.copytree(report, tmp_path / name) for name in "ab")
+    third = shutil.copytree(report, tmp_path / "third")
+    (tmp_path / "link").symlink_to(a)
+    before = sorted(path.relative_to(a) for path in a.rglob("*"))
+    for out in (a, b, tmp_path / "b/../a", tmp_path / "link"):
+        assert train(["report", "--compare", str(a), str(b), "--out", str(out)]) == 2
+        assert capsys.readouterr().err == f"train: error: --out must not be one of the compared folders, got {out}\n"
+    with pytest.raises(UsageError, match=r"--out must be a new folder or a comparison to replace, got .*third"):
+        compare(a, b, third)
+    assert all(sorted(path.relative_to(folder) for path in folder.rglob("*")) == before for folder in (a, b, third))
+    compare(a, b, a / "beside-b")  # inside one of them nothing is lost, not even when that is written anew
+    write_report(evaluation, a, n_resamples=10)
+    assert {path.name for path in (a / "beside-b").iterdir()} == {"index.html", "comparison.csv"}
+    with pytest.raises(UsageError, match=r"--out must be a new folder or a report to replace, got .*beside-b"):
+        write_report(evaluation, a / "beside-b")
 
 
 def test_the_same_scores_give_the_same_numbers(evaluation: Evaluation) -> None:

@@ -48,8 +48,10 @@ _GROUP = ("kind", "name")
 
 def compare(one: Path, other: Path, out: Path) -> None:
     """Write a page and a table that set two reports side by side; UsageError where a folder is not a report."""
-    check_out(out)
     a, b = _read(one), _read(other)
+    if out.exists() and any(out.samefile(folder) for folder in (one, other)):
+        raise UsageError(f"--out must not be one of the compared folders, got {out}")
+    check_out(out, kind="comparison")
     names = (one.resolve().name, other.resolve().name)
     rows = [
         *((name, _at(a, keys), _at(b, keys)) for name, keys in _METRICS.items()),

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from monitor.bundle.replace import replacing
 from monitor.core.errors import UsageError
@@ -51,11 +51,12 @@ def to_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
 
 
-def check_out(out: Path) -> None:
-    """Refuse to replace anything but a report."""
-    report = (out / PAGE).is_file() and ((out / METRICS).is_file() or (out / COMPARISON).is_file())
-    if out.exists() and not report and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"--out must be a new folder or a report to replace, got {out}")
+def check_out(out: Path, *, kind: Literal["report", "comparison"] = "report") -> None:
+    """Refuse to replace anything but the same kind: a comparison in the place of a report would take its numbers away."""
+    ours, other = (METRICS, COMPARISON) if kind == "report" else (COMPARISON, METRICS)
+    same = (out / PAGE).is_file() and (out / ours).is_file() and not (out / other).exists()
+    if out.exists() and not same and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"--out must be a new folder or a {kind} to replace, got {out}")
 
 
 def replace_folder(out: Path, content: dict[str, bytes]) -> None:
