@@ -112,6 +112,33 @@ def test_another_format_is_refused(name: str, tmp_path: Path, capsys: pytest.Cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("x.flac", "--recordings", "3"), "--recordings goes with a data set, got one recording, "),
+        (("x.flac", "--format", "wav"), "--format goes with a data set, got one recording, "),
+        (("x.wav", "--repaired-at", "3"), "--repaired-at goes with --fault, got none"),
+        (("set", "--severity", "2"), "--severity goes with --fault, got none"),
+        (("set", "--fault-at", "0"), "--fault-at goes with --fault, got none"),
+        (
+            ("set", "--fault", "bearing", "--fault-at", "50", "--seconds", "20"),
+            "--fault-at must be below --seconds and --repaired-at (20), got 50",
+        ),
+        (
+            ("x.wav", "--fault", "bearing", "--fault-at", "5", "--repaired-at", "5"),
+            "--fault-at must be below --seconds and --repaired-at (5), got 5",
+        ),
+    ],
+)
+def test_what_would_be_ignored_or_never_heard_is_refused(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["synth", str(tmp_path / options[0]), *options[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: error: {message}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_more_bangs_than_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["synth", str(tmp_path / "x"), "--bangs-per-hour", "1000"]) == 2
     assert "--bangs-per-hour must be in 0..120, got 1000" in capsys.readouterr().err

@@ -1,10 +1,14 @@
 """`train synth`: the sound of a made machine."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from monitor.core.errors import UsageError
 from train.commands.arguments import Commands, count, not_negative, positive, seed
+
+_RECORDINGS, _FORMAT = 10, "flac"  # of a data set
+_GROWTH = {"fault_at": "start_s", "grow": "grow_s", "repaired_at": "repaired_s", "severity": "severity"}  # by option
 
 
 def add(commands: Commands) -> None:
@@ -17,17 +21,17 @@ def add(commands: Commands) -> None:
     synth.add_argument("out", type=Path, metavar="OUT")
     synth.add_argument("--machine", choices=("fan", "pump", "valve", "gearbox"), default="fan", help="what runs (default fan)")
     synth.add_argument("--seconds", type=positive, default=60.0, help="length of a recording (default 60)")
-    synth.add_argument("--recordings", type=count, default=10, metavar="N", help="in a data set (default 10)")
+    synth.add_argument("--recordings", type=count, metavar="N", help=f"in a data set (default {_RECORDINGS})")
     synth.add_argument("--seed", type=seed, default=0, help="which individual in which room (default 0)")
     synth.add_argument("--take", type=seed, default=0, metavar="N", help="which (first) recording of it (default 0)")
     synth.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
-    synth.add_argument("--format", choices=("flac", "wav"), default="flac", help="of a data set (default flac)")
+    synth.add_argument("--format", choices=("flac", "wav"), help=f"of a data set (default {_FORMAT})")
     synth.add_argument("--bangs-per-hour", type=not_negative, default=0.0, metavar="N", help="next door, at least 31 s apart")
     synth.add_argument("--fault", choices=("bearing", "imbalance", "rubbing", "rattle", "blade", "leak", "cavitation"))
-    synth.add_argument("--fault-at", type=not_negative, default=0.0, metavar="S", help="when it begins (default 0)")
-    synth.add_argument("--grow", type=not_negative, default=0.0, metavar="S", help="how long it grows (default 0)")
-    synth.add_argument("--repaired-at", type=positive, default=float("inf"), metavar="S", help="when it is gone again")
-    synth.add_argument("--severity", type=positive, default=1.0, help="of the grown fault (default 1)")
+    synth.add_argument("--fault-at", type=not_negative, metavar="S", help="when it begins (default 0)")
+    synth.add_argument("--grow", type=not_negative, metavar="S", help="how long it grows (default 0)")
+    synth.add_argument("--repaired-at", type=positive, metavar="S", help="when it is gone again (default never)")
+    synth.add_argument("--severity", type=positive, help="of the grown fault (default 1)")
     synth.set_defaults(run=_run)
 
 
@@ -42,17 +46,35 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--seconds must make at least one sample, got {arguments.seconds:g}")
     if arguments.bangs_per_hour > 120:
         raise UsageError(f"--bangs-per-hour must be in 0..120, got {arguments.bangs_per_hour:g}")
-    machine = MACHINES[arguments.machine](arguments.seed, sample_rate_hz=arguments.sample_rate)
-    growth = Growth(
-        start_s=arguments.fault_at, grow_s=arguments.grow, repaired_s=arguments.repaired_at, severity=arguments.severity
-    )
     single = arguments.out.suffix.lower() in SUFFIXES  # of sound that cannot be written, too: it is no folder's
+    if single:
+        _left_out(arguments, ("recordings", "format"), f"goes with a data set, got one recording, {arguments.out}")
+    growth = Growth(**_growth(arguments))
+    machine = MACHINES[arguments.machine](arguments.seed, sample_rate_hz=arguments.sample_rate)
     folder = arguments.out / ("normal" if arguments.fault is None else "anomaly")
-    for number in range(1 if single else arguments.recordings):
+    for number in range(1 if single else arguments.recordings or _RECORDINGS):
         take = arguments.take + number
-        path = arguments.out if single else folder / f"{take:04d}.{arguments.format}"
+        path = arguments.out if single else folder / f"{take:04d}.{arguments.format or _FORMAT}"
         scene = Scene(machine=machine, take=take, fault=arguments.fault, growth=growth, bangs_per_hour=arguments.bangs_per_hour)
         write_scene(path, scene, seconds=arguments.seconds)
     print(f"wrote {arguments.out if single else folder}")
     if not single and arguments.fault is None:
         print(f"next: train fit {arguments.out} --recipe default --out models/NAME")
+
+
+def _growth(arguments: argparse.Namespace) -> dict[str, float]:
+    """What was said of the fault's growth; UsageError where no fault would be heard."""
+    if arguments.fault is None:
+        _left_out(arguments, _GROWTH, "goes with --fault, got none")
+    given = {field: value for option, field in _GROWTH.items() if (value := getattr(arguments, option)) is not None}
+    start_s, end_s = given.get("start_s", 0.0), min(arguments.seconds, given.get("repaired_s", arguments.seconds))
+    if start_s >= end_s:
+        raise UsageError(f"--fault-at must be below --seconds and --repaired-at ({end_s:g}), got {start_s:g}")
+    return given
+
+
+def _left_out(arguments: argparse.Namespace, options: Iterable[str], why: str) -> None:
+    """UsageError for the first of these options that was given."""
+    for option in options:
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')} {why}")
