@@ -1,6 +1,7 @@
 """The `train` command."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -27,11 +28,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    status = _status(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already
+        _nobody_reads()
+    return status
+
+
+def _status(arguments: argparse.Namespace) -> int:
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except StethosError as error:
         print(f"train: error: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:
+        _nobody_reads()
+        return 0  # a reader that leaves is no failure
     except OSError as error:
         print(f"train: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 1
@@ -39,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("train: interrupted; what was being written is not there", file=sys.stderr)
         return 130
     return 0
+
+
+def _nobody_reads() -> None:
+    """Let what is still to be printed go nowhere, quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

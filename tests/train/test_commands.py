@@ -1,10 +1,15 @@
 """What the commands have in common."""
 
 import argparse
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
+from tests.signals import hum
 from train.commands import calibrate, evaluate, fit, import_model, inspect
 
 NEEDED = {
@@ -24,3 +29,21 @@ def test_every_command_that_reads_a_data_set_takes_the_same_options(command: str
         module.add(commands)
     parsed = parser.parse_args([command, "one", *NEEDED[command], "--layout", "plain", "--channel", "2", "--split", "lists"])
     assert (parsed.layout, parsed.channel, parsed.split) == ("plain", 2, Path("lists"))
+
+
+@pytest.mark.parametrize(("usable", "unbuffered", "status"), [(True, "", 0), (True, "1", 0), (False, "", 1)])
+def test_a_reader_that_leaves_is_no_failure_by_itself(usable: bool, unbuffered: str, status: int, tmp_path: Path) -> None:
+    folder = tmp_path / ("normal" if usable else "anomaly")
+    folder.mkdir()
+    for i in range(2):
+        soundfile.write(folder / f"{i}.wav", hum(i, 16_000 * 25), 16_000)
+    command = [sys.executable, "-m", "train.cli", "inspect", str(tmp_path)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait() == status
+    assert "pipe" not in told.lower()
+    assert len(told.splitlines()) == status
