@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from monitor.core.arrays import F32, F64
 from monitor.core.ear import Ear
-from monitor.core.errors import ConfigError
+from monitor.core.errors import SourceError
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.portrait import Portrait, Portrayer
 from monitor.core.scorer import Scorer, ScorerSpec, TickScore
@@ -34,7 +34,7 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> HeldOut:
         front_end = scorer.spec.front_end
         seconds += scorer.scored_frames * front_end.hop_length / front_end.sample_rate_hz
     if not any(segments):
-        raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
+        raise SourceError("held-out recordings must be at least half a segment long, got none that is")
     sequences = tuple(np.array([score for score, _ in scored]) for scored in segments if scored)
     frames = np.array([frame for scored in segments for _, frame in scored])
     return HeldOut(

@@ -16,7 +16,7 @@ from train.bandwidth import warn_of_low_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
-from train.datasets import Piece, load_split, pieces, read_dataset, split_pieces
+from train.datasets import Piece, load_split, normal_pieces, read_dataset, split_pieces
 from train.manifest import detector_part, make_manifest, versions
 from train.recipe import PLAIN, Recipe
 
@@ -35,7 +35,7 @@ class NormalSound:
         data = read_dataset(self.dataset, layout=self.layout)
         if self.split is not None:
             return split_pieces(load_split(self.split, data), sample_rate_hz=sample_rate_hz, channel=self.channel)[1]
-        return pieces(data.labelled("normal"), sample_rate_hz=sample_rate_hz, channel=self.channel)
+        return normal_pieces(data, sample_rate_hz=sample_rate_hz, channel=self.channel)
 
 
 def import_model(

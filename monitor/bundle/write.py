@@ -11,7 +11,7 @@ from typing import Any
 from monitor.bundle.bundle import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
 from monitor.bundle.replace import replacing
-from monitor.core.errors import BundleError, ConfigError
+from monitor.core.errors import BundleError, UsageError
 
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
@@ -45,7 +45,7 @@ def check_place(out: Path) -> None:
 def bundle_name(out: Path) -> str:
     """A bundle's name is its folder's."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
-        raise ConfigError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
+        raise UsageError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
     return out.name
 
 

@@ -12,7 +12,7 @@ import soundfile
 
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
-from monitor.core.errors import ConfigError, SourceError, UsageError
+from monitor.core.errors import SourceError, UsageError
 from tests.replay.command import monitor
 from train.calibrate import score_pieces
 from train.cli import main as train
@@ -109,9 +109,8 @@ def test_without_out_the_bundle_itself_is_replaced_and_a_fault_is_still_found(
         (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma goes with the method mean\+k\*sigma, got pot"),
         (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile goes with the method percentile, got mean\+k"),
         (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method default or pot, got gamma"),
-        (("--percentile", "100"), ConfigError, "percentile must be above 0 and below 100, got 100"),
-        (("--false-alarm", "1.5"), ConfigError, "false_alarm must be above 0 and below 1, got 1.5"),
-        (("--out", "Bad Name"), ConfigError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
+        (("--layout", "zip"), UsageError, "--layout must be one of mimii, toyadmos, dcase2020, dcase2021, plain, got 'zip'"),
+        (("--out", "Bad Name"), UsageError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
     ],
 )
 def test_impossible_options_are_one_line(
@@ -119,6 +118,62 @@ def test_impossible_options_are_one_line(
 ) -> None:
     with pytest.raises(error, match=message):
         run(demo_bundle, "--on", normal_set, *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--percentile", "100", "percentile must be above 0 and below 100, got 100"),
+        ("--false-alarm", "2", "false_alarm must be at least 1e-09 and below 1, got 2"),
+        ("--false-alarm", "1e-300", "false_alarm must be at least 1e-09 and below 1, got 1e-300"),
+        ("--sigma", "1000", "k must be above 0 and at most 100, got 1000"),
+        ("--per-week", "1e300", "events_per_week must be in 0.001..10000, got 1e+300"),
+        ("--per-week", "1e-300", "events_per_week must be in 0.001..10000, got 1e-300"),
+    ],
+)
+def test_a_number_out_of_range_is_a_matter_of_usage(
+    option: str, value: str, message: str, demo_bundle: Path, normal_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(demo_bundle, "--on", normal_set, option, value)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: argument {option}: {message}")
+
+
+def test_the_rarest_false_alarm_and_event_are_told_in_a_readable_statement(
+    demo_bundle: Path, normal_set: Path, tmp_path: Path
+) -> None:
+    run(
+        demo_bundle,
+        "--on",
+        normal_set,
+        "--method",
+        "default",
+        "--false-alarm",
+        "1e-9",
+        "--per-week",
+        "0.001",
+        "--out",
+        tmp_path / "rare",
+    )
+    assert max(len(word) for word in calibration(tmp_path / "rare")["statement"].split()) < 16
+
+
+def test_out_may_be_the_folder_that_one_is_in(
+    demo_bundle: Path, normal_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(demo_bundle, tmp_path / "fan-here")
+    monkeypatch.chdir(here)
+    run(demo_bundle, "--on", normal_set, "--sigma", 3, "--out", ".")
+    assert read_manifest(here).name == "fan-here"
+
+
+def test_anomalies_alone_set_no_threshold(demo_bundle: Path, normal_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(normal_set / "normal", tmp_path / "set/anomaly")
+    with pytest.raises(SourceError, match="must hold normal sound to calibrate on, got none") as error:
+        run(demo_bundle, "--on", tmp_path / "set", "--out", tmp_path / "new")
+    assert error.value.exit_status == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_data_set_without_normal_sound_leaves_everything_as_it_was(demo_bundle: Path, tmp_path: Path) -> None:

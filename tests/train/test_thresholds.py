@@ -278,8 +278,8 @@ def test_the_old_way_of_one_sequence_still_works() -> None:
         ({"name": "magic"}, "method must be one of default, mean"),
         ({"k": 0.0}, "k must be above 0 and at most 100, got 0"),
         ({"percentile": 100.0}, "percentile must be above 0 and below 100, got 100"),
-        ({"false_alarm": 1.0}, "false_alarm must be above 0 and below 1, got 1"),
-        ({"events_per_week": 0.0}, "events_per_week must be above 0 and at most 10000, got 0"),
+        ({"false_alarm": 1.0}, "false_alarm must be at least 1e-09 and below 1, got 1"),
+        ({"events_per_week": 0.0}, "events_per_week must be in 0.001..10000, got 0"),
     ],
 )
 def test_impossible_methods_are_named(change: dict[str, float], message: str) -> None:

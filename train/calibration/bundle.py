@@ -14,7 +14,7 @@ from train.bandwidth import warn_of_low_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
-from train.datasets import Dataset, pieces, split_pieces
+from train.datasets import Dataset, normal_pieces, split_pieces
 from train.known_split import known_split
 
 
@@ -33,7 +33,7 @@ def recalibrate(
     known = known_split(folder, manifest, data, data_sha256=data_sha256, given=split)
     rate_hz = manifest.front_end.sample_rate_hz
     if known is None:
-        heard = pieces(data.labelled("normal"), sample_rate_hz=rate_hz, channel=channel)
+        heard = normal_pieces(data, sample_rate_hz=rate_hz, channel=channel)
     else:
         heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
     warn_of_low_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)

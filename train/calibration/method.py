@@ -26,10 +26,10 @@ class Method:
             raise ConfigError(f"k must be above 0 and at most 100, got {self.k:g}")
         if not 0.0 < self.percentile < 100.0:
             raise ConfigError(f"percentile must be above 0 and below 100, got {self.percentile:g}")
-        if not 0.0 < self.false_alarm < 1.0:
-            raise ConfigError(f"false_alarm must be above 0 and below 1, got {self.false_alarm:g}")
-        if not 0.0 < self.events_per_week <= 10_000.0:
-            raise ConfigError(f"events_per_week must be above 0 and at most 10000, got {self.events_per_week:g}")
+        if not 1e-9 <= self.false_alarm < 1.0:  # far below what any sound supports, and still a number to print
+            raise ConfigError(f"false_alarm must be at least 1e-09 and below 1, got {self.false_alarm:g}")
+        if not 1e-3 <= self.events_per_week <= 10_000.0:
+            raise ConfigError(f"events_per_week must be in 0.001..10000, got {self.events_per_week:g}")
 
     @property
     def parameters(self) -> dict[str, float]:

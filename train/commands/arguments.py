@@ -2,8 +2,12 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
+
+from monitor.core.errors import ConfigError
+from train.calibration.method import Method
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -25,6 +29,26 @@ def positive(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
+
+
+def method_number(parameter: str) -> Callable[[str], float]:
+    """A number that may be this parameter of a calibration method; out of range on the command line is a matter of usage."""
+
+    def parse(text: str) -> float:
+        value = positive(text)
+        try:
+            Method(name="default", **{parameter: value})
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return parse
+
+
+def bundle_folder(text: str) -> Path:
+    """A folder that gives a bundle its name; one that is written without a name, such as `.`, by its whole path."""
+    path = Path(text)
+    return path.resolve() if path.name in ("", "..") else path
 
 
 def not_negative(text: str) -> float:

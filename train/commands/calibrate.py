@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monitor.core.errors import UsageError
 from train.calibration.method import METHODS, Method, MethodName
-from train.commands.arguments import Commands, add_dataset_options, positive
+from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number
 
 _TAKES: dict[
     str, tuple[str, tuple[MethodName, ...], MethodName]
@@ -34,16 +34,22 @@ def add(commands: Commands) -> None:
         choices=METHODS,
         help="default: at most one false event a week, as far as this sound can tell",
     )
-    calibrate.add_argument("--sigma", type=positive, metavar="K", help="mean+k*sigma: mean + K sigma of segments (4)")
-    calibrate.add_argument("--percentile", type=positive, metavar="P", help="percentile: of segments, below 100 (99.9)")
+    calibrate.add_argument("--sigma", type=method_number("k"), metavar="K", help="mean+k*sigma: mean + K sigma of segments (4)")
+    calibrate.add_argument(
+        "--percentile", type=method_number("percentile"), metavar="P", help="percentile: of segments, below 100 (99.9)"
+    )
     calibrate.add_argument(
         "--false-alarm",
-        type=positive,
+        type=method_number("false_alarm"),
         metavar="A",
         help="conformal, default: chance that a block of normal sound holds a segment over; gamma: that a segment is (0.02)",
     )
-    calibrate.add_argument("--per-week", type=positive, metavar="R", help="default, pot: false events a week to aim at (1)")
-    calibrate.add_argument("--out", type=Path, metavar="models/NAME", help="the bundle to write or replace (default: BUNDLE)")
+    calibrate.add_argument(
+        "--per-week", type=method_number("events_per_week"), metavar="R", help="default, pot: false events a week to aim at (1)"
+    )
+    calibrate.add_argument(
+        "--out", type=bundle_folder, metavar="models/NAME", help="the bundle to write or replace (default: BUNDLE)"
+    )
     calibrate.set_defaults(run=_run)
 
 

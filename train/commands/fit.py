@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from train.calibration.method import METHODS
-from train.commands.arguments import Commands, add_dataset_options, positive, seed
+from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
 
 
 def add(commands: Commands) -> None:
@@ -19,11 +19,11 @@ def add(commands: Commands) -> None:
     )
     fit.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings; `train inspect` shows what is found")
     fit.add_argument("--recipe", required=True, metavar="NAME", help="a shipped recipe (train/recipes/) or a YAML file")
-    fit.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
+    fit.add_argument("--out", type=bundle_folder, required=True, metavar="models/NAME", help="the bundle to write or replace")
     fit.add_argument("--as-published", action="store_true", help="the write-up's own procedure, each leak marked")
     fit.add_argument("--seed", type=seed, help="of split, weights and order (default: the recipe's, else 0)")
     fit.add_argument("--method", choices=METHODS, help="of setting the threshold, docs/calibration.md (default: the recipe's)")
-    fit.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
+    fit.add_argument("--sigma", type=method_number("k"), metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     add_dataset_options(fit, split="use these lists again (a bundle's report/split; default: drawn by the seed)")
     fit.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     fit.set_defaults(run=_run)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from monitor.core.errors import UsageError
-from train.commands.arguments import Commands, add_dataset_options, positive
+from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number, positive
 
 
 def add(commands: Commands) -> None:
@@ -16,12 +16,16 @@ def add(commands: Commands) -> None:
     )
     imported.add_argument("model", type=Path, metavar="MODEL.tflite")
     imported.add_argument("--recipe", required=True, metavar="NAME", help="whose front end, window and error the model expects")
-    imported.add_argument("--out", type=Path, required=True, metavar="models/NAME", help="the bundle to write or replace")
+    imported.add_argument(
+        "--out", type=bundle_folder, required=True, metavar="models/NAME", help="the bundle to write or replace"
+    )
     threshold = imported.add_mutually_exclusive_group(required=True)
     threshold.add_argument("--threshold", type=positive, metavar="SCORE", help="a score from which on a segment is abnormal")
     threshold.add_argument("--calibrate-on", type=Path, metavar="DATASET", help="set it on the normal sound of DATASET")
     add_dataset_options(imported, split="set it on held_out.txt alone (default: on all normal sound)")
-    imported.add_argument("--sigma", type=positive, metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
+    imported.add_argument(
+        "--sigma", type=method_number("k"), metavar="K", help="threshold = mean + K sigma (default: the recipe's)"
+    )
     imported.set_defaults(run=_run)
 
 

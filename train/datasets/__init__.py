@@ -5,7 +5,7 @@ from train.datasets.layouts import LAYOUTS
 from train.datasets.lists import load_split, save_split
 from train.datasets.partition import Split, split_dataset
 from train.datasets.piece import Piece
-from train.datasets.pieces import cut_s, of_channel, open_clip, pieces, split_pieces
+from train.datasets.pieces import cut_s, normal_pieces, of_channel, open_clip, pieces, split_pieces
 from train.datasets.read import read_dataset
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Split",
     "cut_s",
     "load_split",
+    "normal_pieces",
     "of_channel",
     "open_clip",
     "pieces",

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from monitor.core.errors import SourceError
+from monitor.core.errors import SourceError, UsageError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.files import sound_files
 from train.datasets.layouts import LAYOUTS
@@ -12,10 +12,11 @@ from train.datasets.layouts import LAYOUTS
 def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
     """All sound files under `root` as clips; the layout is the first that every file fits, unless one is given.
 
-    Nothing is opened. SourceError says what was looked for where no layout fits, or one and another mixed.
+    Nothing is opened. SourceError says what was looked for where no layout fits, or one and another mixed; UsageError
+    which layouts there are.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise SourceError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise UsageError(f"--layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     names = list(LAYOUTS) if layout is None else [layout]
     if not root.is_dir():
         raise SourceError(f"{root}: must be a folder that holds {_wanted(names)}; there is no such folder")
