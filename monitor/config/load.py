@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitor.bundle.yaml_file import read_as_written
-from monitor.config.problems import problems
+from monitor.config.problems import Location, problems
 from monitor.config.settings import Config
 from monitor.core.errors import ConfigError
 
@@ -27,7 +27,7 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
 def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[Config | None, list[str]]:
     """The configuration, and a line for each key that is wrong; ConfigError when the file cannot be read at all."""
     settings: dict[str, Any] = {} if path is None else read_as_written(path)
-    given: dict[tuple[int | str, ...], str] = {}
+    given: dict[Location, str] = {}
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):
             keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
@@ -38,7 +38,13 @@ def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[C
     try:
         return Config.model_validate(settings, context={"folder": Path() if path is None else path.parent}), []
     except ValidationError as error:
-        return None, [f"{given.get(where, str(path))}: {line}" for where, line in problems(error, Config)]
+        return None, [f"{_who(where, line, given) or path}: {line}" for where, line in problems(error, Config)]
+
+
+def _who(where: Location, line: str, given: Mapping[Location, str]) -> str | None:
+    """The variable that set what is wrong, also where a whole section complains of one of its keys."""
+    of_section = (variable for keys, variable in given.items() if keys[:-1] == where and f" {keys[-1]} must" in line)
+    return given.get(where) or next(of_section, None)
 
 
 def _state_dir(environment: Mapping[str, str]) -> Path:
