@@ -1,7 +1,7 @@
 """Before an hour of training: is the sound sound?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from monitor.core.errors import SourceError
 from train.datasets import Clip, Piece
@@ -14,11 +14,15 @@ _MIN_SEGMENTS = 2  # one alone has no spread
 def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
     """Every clip can be read and holds sound; SourceError names the first that does not, and counts the rest."""
     heard = survey(clips, channel=channel)
-    problems = [problem for one in heard if (problem := _problem(one)) is not None]
-    if problems:
+    if problems := problems_of(heard):
         more = f" (and {len(problems) - 1} more; see train inspect)" if len(problems) > 1 else ""
         raise SourceError(f"{problems[0]}{more}")
     return heard
+
+
+def problems_of(heard: Iterable[Heard]) -> list[str]:
+    """What keeps files from being trained on, a text each of these."""
+    return [problem for one in heard if (problem := _problem(one)) is not None]
 
 
 def check_held_out(pieces: Sequence[Piece], *, segment_ticks: int, tick_s: float) -> None:

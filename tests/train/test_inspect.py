@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import soundfile
 from monitor.core.arrays import F32
 from monitor.core.errors import SourceError
 from tests.signals import hum
+from train.cli import main as train
 from train.commands import inspect
-from train.datasets import LAYOUTS, read_dataset, save_split, split_dataset
+from train.datasets import LAYOUTS, Split, read_dataset, save_split, split_dataset
 from train.datasets.survey import survey
 
 
@@ -24,7 +26,7 @@ def write(path: Path, samples: F32, *, rate_hz: int = 16000) -> None:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     for i in range(4):
-        write(tmp_path / f"set/normal/{i}.wav", hum(i, 32_000))
+        write(tmp_path / f"set/normal/{i}.wav", hum(i, 192_000))
     write(tmp_path / "set/anomaly/x.flac", hum(9, 16_000))
     return tmp_path / "set"
 
@@ -34,6 +36,12 @@ def run(*words: object) -> None:
     inspect.add(parser.add_subparsers())
     arguments = parser.parse_args(["inspect", *map(str, words)])
     arguments.run(arguments)
+
+
+def look(*words: object) -> None:
+    """The same, whatever it says of training."""
+    with suppress(SourceError):
+        run(*words)
 
 
 def fact(out: str, name: str) -> str:
@@ -52,12 +60,12 @@ def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFi
         f"{good}: plain (normal/ and, if any, anomaly/ or abnormal/)",
         "",
         "machine  normal  hours  anomaly  hours",
-        "              4  0.002        1  0.000",
-        "total         4  0.002        1  0.000",
+        "              4  0.013        1  0.000",
+        "total         4  0.013        1  0.000",
     ]
     assert fact(out, "rates") == "16000 Hz (5 files)"
     assert fact(out, "channels") == "1 in a file (5 files)"
-    assert fact(out, "length") == "min 1.0, median 2.0, max 2.0 s"
+    assert fact(out, "length") == "min 1.0, median 12.0, max 12.0 s"
     assert all(fact(out, name) == "none" for name in ("clipped", "silent", "duplicates", "unreadable", "misplaced"))
 
 
@@ -78,7 +86,7 @@ def test_levels_are_rms_against_full_scale(tmp_path: Path, capsys: pytest.Captur
     for db in (-40, -20, -6):
         square = np.where(np.arange(32_000) % 40 < 20, 1.0, -1.0) * 10.0 ** (db / 20)
         write(tmp_path / f"normal/{-db}.wav", square.astype(np.float32))
-    run(tmp_path)
+    look(tmp_path)
     assert fact(capsys.readouterr().out, "level") == "min -40.0, median -20.0, max -6.0 dBFS (RMS)"
 
 
@@ -112,8 +120,48 @@ def test_what_should_be_looked_at_is_named(
     make: Callable[[Path], None], name: str, told: str, good: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(good)
-    run(good)
+    look(good)
     assert fact(capsys.readouterr().out, name) == told
+
+
+@pytest.mark.parametrize(
+    ("signals", "message"),
+    [
+        ([np.zeros(16_000 * 30, np.float32)], "0.wav: must hold sound to train on, got silence"),
+        ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: must not be clipped to train on, got 100% of it clipped"),
+        ([hum(0, 16_000 * 3)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
+        ([hum(0, 16_000 * 20)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
+        ([hum(i, 16_000 * 4) for i in range(6)], "2 held-out recordings must give at least 2 segments of 10.2 s to set"),
+        ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: must hold sound to train on, got silence"),
+    ],
+)
+def test_what_fit_refuses_cannot_be_trained_on(
+    signals: list[F32], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, samples in enumerate(signals):
+        write(tmp_path / f"set/normal/{i}.wav", samples)
+    assert train(["inspect", str(tmp_path / "set")]) == 1
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "cannot be trained on as it is: " in told.err
+    assert "next:" not in told.out
+    assert train(["fit", str(tmp_path / "set"), "--recipe", "default", "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_only_tested_with_may_be_silent(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(good / "anomaly/off.wav", np.zeros(16_000, np.float32))
+    run(good)
+    assert fact(capsys.readouterr().out, "silent") == "anomaly/off.wav"
+
+
+def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Path) -> None:
+    write(good / "normal/short.wav", hum(7, 16_000))
+    data = read_dataset(good)
+    normal = data.labelled("normal")
+    save_split(Split(train=normal[:4], held_out=normal[4:], test=()), tmp_path / "lists", data.root)
+    with pytest.raises(SourceError, match=r"by the recipe default, 1 held-out recording must give at least 2 segments"):
+        run(good, "--split", tmp_path / "lists")
 
 
 def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +194,7 @@ def test_nothing_normal_fails(tmp_path: Path) -> None:
 def test_a_long_list_is_cut_short(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(13):
         write(good / f"normal/off-{i}.wav", np.zeros(8_000 + i, np.float32))
-    run(good)
+    look(good)
     lines = fact(capsys.readouterr().out, "silent").splitlines()
     assert len(lines) == 11
     assert lines[-1] == "and 3 more"
@@ -154,9 +202,9 @@ def test_a_long_list_is_cut_short(good: Path, capsys: pytest.CaptureFixture[str]
 
 def test_one_channel_may_be_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "normal/a.wav", np.stack([hum(0, 16_000), np.zeros(16_000)], axis=1).astype(np.float32))
-    run(tmp_path, "--channel", 2)
+    look(tmp_path, "--channel", 2)
     assert fact(capsys.readouterr().out, "silent") == "normal/a.wav"
-    run(tmp_path, "--channel", 1)
+    look(tmp_path, "--channel", 1)
     assert fact(capsys.readouterr().out, "silent") == "none"
 
 

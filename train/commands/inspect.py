@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from train.commands.arguments import Commands, add_dataset_options
 
 if TYPE_CHECKING:
-    from train.datasets import Clip, Dataset
+    from train.datasets import Clip, Dataset, Split
     from train.datasets.survey import Heard
 
 _NAMED = 10  # files in a list, and how many more
@@ -21,7 +21,8 @@ def add(commands: Commands) -> None:
     inspect = commands.add_parser(
         "inspect",
         help="say what a data set holds and what of it cannot be used",
-        description="Read every file of DATASET; exit status 1 when it cannot be trained on as it is.",
+        description="Read every file of DATASET; exit status 1 when it cannot be trained on as it is, by what `train fit` asks "
+        "for before it trains (lengths are those of the recipe default).",
     )
     inspect.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings")
     add_dataset_options(inspect, split="say how many clips they list")
@@ -42,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
-    problems = _problems(dataset, heard)
+    problems = _problems(dataset, heard, split) or _too_short(dataset, split, arguments.channel)
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
     print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
@@ -109,15 +110,45 @@ def _refused(heard: Sequence["Heard"]) -> str:
     return f"{seconds_by_reason(total)} (training leaves them out, as the device does)" if total else "none"
 
 
-def _problems(dataset: "Dataset", heard: Sequence["Heard"]) -> list[str]:
-    """What makes training impossible."""
-    usable = any(one.clip.label == "normal" and one.clip.part != "test" and one.error is None for one in heard)
+def _problems(dataset: "Dataset", heard: Sequence["Heard"], split: "Split | None") -> list[str]:
+    """What makes training impossible; of files that training may draw also what `train fit` refuses."""
+    from train.preflight import problems_of
+
+    listed = None if split is None else {clip.path for clip in (*split.train, *split.held_out)}
+    drawn = [one for one in heard if _may_be_drawn(one.clip) and (listed is None or one.clip.path in listed)]
+    usable = [one for one in drawn if one.error is None]
     n_unreadable, misplaced = sum(one.error is not None for one in heard), _misplaced(heard)
+    unfit = problems_of(usable)
+    more = f" (and {len(unfit) - 1} more)" if len(unfit) > 1 else ""
     return [
         *([] if usable else ["it has no normal sound to train on"]),
         *([f"{_files(n_unreadable)} cannot be read"] if n_unreadable else []),
+        *(f"{problem}{more}" for problem in unfit[:1]),
         *([f"{_files(len(misplaced))} in the training part should be normal, got anomalies"] if misplaced else []),
     ]
+
+
+def _may_be_drawn(clip: "Clip") -> bool:
+    return clip.label == "normal" and clip.part != "test"
+
+
+def _too_short(dataset: "Dataset", split: "Split | None", channel: int | None) -> list[str]:
+    """Whether what would be held out sets no threshold, by the recipe `default` and, without lists, its draw."""
+    from monitor.core.errors import SourceError
+    from train.datasets import split_dataset, split_pieces
+    from train.preflight import check_held_out
+    from train.recipe import load_recipe
+
+    recipe = load_recipe("default")
+    training = recipe.training
+    try:
+        if split is None:
+            split = split_dataset(dataset, held_out=training.held_out, seed=training.seed, by=training.split_by)
+        held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)[1]
+        check_held_out(held_out, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+    except SourceError as error:
+        return [f"by the recipe default, {error}"]
+    return []
 
 
 def _misplaced(heard: Sequence["Heard"]) -> list["Clip"]:
