@@ -181,6 +181,43 @@ def test_hidden_files_do_not_count(tmp_path: Path) -> None:
     assert list(by_name(dataset)) == ["normal/a.wav"]
 
 
+def test_folders_that_are_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path / "base", ["normal/a.wav", "normal/deep/b.wav", "anomaly/c.wav"])
+    (tmp_path / "mine/normal").mkdir(parents=True)
+    (tmp_path / "mine/normal/base").symlink_to("../../base/normal")
+    (tmp_path / "mine/anomaly").symlink_to(tmp_path / "base/anomaly")
+    for dataset in (read_dataset(tmp_path / "mine"), read_dataset(tmp_path / "mine", layout="plain")):
+        assert list(by_name(dataset)) == ["anomaly/c.wav", "normal/base/a.wav", "normal/base/deep/b.wav"]
+        assert dataset.skipped == {}
+
+
+def test_a_folder_counts_once_and_a_circle_of_links_ends(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", ["normal/a.wav", "normal/deep/b.wav"])
+    for link, target in {"again": "normal", "normal/up": "../..", "normal/deep/round": ".."}.items():
+        (root / link).symlink_to(target)
+    dataset = read_dataset(root)
+    assert list(by_name(dataset)) == ["normal/a.wav", "normal/deep/b.wav"]
+    assert {path.relative_to(root).as_posix(): why for path, why in dataset.skipped.items()} == {
+        "again": "the same folder as normal",
+        "normal/up": "link to a folder that holds it",
+        "normal/deep/round": "link to a folder that holds it",
+    }
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", ["normal/a.wav"])
+    (root / "normal/annexed.wav").symlink_to("../.git/annex/objects/x")
+    (root / "anomaly").symlink_to("../gone")
+    (root / "normal/self.wav").symlink_to("self.wav")
+    dataset = read_dataset(root)
+    assert list(by_name(dataset)) == ["normal/a.wav"]
+    assert {path.name for path in dataset.skipped} == {"annexed.wav", "anomaly", "self.wav"}
+    assert set(dataset.skipped.values()) == {"link that leads nowhere"}
+    (root / "normal/a.wav").unlink()
+    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(link that leads nowhere\), …$"):
+        read_dataset(root)
+
+
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [

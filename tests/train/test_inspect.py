@@ -164,6 +164,12 @@ def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Pat
         run(good, "--split", tmp_path / "lists")
 
 
+def test_links_that_lead_nowhere_are_skipped_and_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (good / "normal/annexed.wav").symlink_to("../.git/annex/objects/x")
+    run(good)
+    assert fact(capsys.readouterr().out, "skipped") == "normal/annexed.wav (link that leads nowhere)"
+
+
 def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (good / "normal/text.wav").write_text("no sound")
     whole = (good / "normal/0.wav").read_bytes()

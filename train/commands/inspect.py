@@ -86,7 +86,7 @@ def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, 
     yield "unreadable", _names(one.error for one in heard if one.error is not None)
     yield "misplaced", _names(f"{dataset.relative(clip)} (anomaly in the training part)" for clip in _misplaced(heard))
     if dataset.skipped:
-        yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} (no machine)" for path in dataset.skipped)
+        yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} ({why})" for path, why in dataset.skipped.items())
 
 
 def _too_little(rates: Counter[int]) -> str:

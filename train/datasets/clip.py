@@ -37,13 +37,14 @@ class Clip:
 class Dataset:
     """All clips of a folder, in the order of their paths, and the layout that was recognised.
 
-    `skipped` are sound files that belong to the layout but hold no machine, such as ToyADMOS' environmental noise.
+    `skipped` says why by path: sound files of the layout that hold no machine, such as ToyADMOS' environmental noise, links
+    that lead nowhere, folders that were seen already.
     """
 
     root: Path
     layout: str
     clips: tuple[Clip, ...]
-    skipped: tuple[Path, ...] = ()
+    skipped: Mapping[Path, str] = field(default_factory=dict, hash=False)
 
     def labelled(self, label: Label) -> tuple[Clip, ...]:
         """The clips with this label."""

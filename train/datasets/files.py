@@ -1,5 +1,8 @@
-"""Sound files of a folder, and their hashes."""
+"""Sound files of a folder, through links to folders, too."""
 
+import os
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
@@ -7,10 +10,49 @@ import soundfile
 SUFFIXES = ({f".{name.lower()}" for name in soundfile.available_formats()} | {".oga", ".opus", ".aif"}) - {".raw"}
 
 
-def sound_files(root: Path) -> list[Path]:
-    """Paths of all files under `root` that by their name hold sound, in order; hidden ones do not count."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(_hidden(part) for part in path.relative_to(root).parts))
+@dataclass
+class Found:
+    """Paths of files that by their name hold sound, in order; and what was skipped, why by path."""
+
+    files: list[Path] = field(default_factory=list)
+    skipped: dict[Path, str] = field(default_factory=dict)
+
+
+def sound_files(root: Path) -> Found:
+    """All sound files under `root`; hidden ones do not count. Every folder counts once, under its own name if it has one."""
+    found, seen, whole = Found(), dict[Path, Path](), root.resolve()
+    starts = deque([root])  # links wait until what stands here by itself has been seen
+    while starts:
+        start = starts.popleft()
+        if start != root and any(folder.is_relative_to(start.resolve()) for folder in (whole, start.parent.resolve())):
+            found.skipped[start] = "link to a folder that holds it"
+            continue
+        for folder, names, files in os.walk(start, onerror=lambda error: _unreadable(error, found)):
+            here = Path(folder)
+            before = seen.setdefault(here.resolve(), here)
+            if before != here:
+                found.skipped[here] = f"the same folder as {before.relative_to(root).as_posix()}"
+                names.clear()
+                continue
+            names[:] = sorted(name for name in names if not _hidden(name))
+            starts.extend(path for name in names if (path := here / name).is_symlink())
+            for name in sorted(files):
+                _sort(here / name, found)
+    found.files.sort()
+    return found
+
+
+def _sort(path: Path, found: Found) -> None:
+    if _hidden(path.name):
+        return
+    if path.is_symlink() and not path.exists():
+        found.skipped[path] = "link that leads nowhere"
+    elif path.suffix.lower() in SUFFIXES and path.is_file():
+        found.files.append(path)
+
+
+def _unreadable(error: OSError, found: Found) -> None:
+    found.skipped[Path(error.filename)] = f"cannot be read: {error.strerror}"
 
 
 def _hidden(name: str) -> bool:

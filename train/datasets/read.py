@@ -1,5 +1,6 @@
 """Read a data set: recognise its layout, and what each file is."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +21,20 @@ def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
     names = list(LAYOUTS) if layout is None else [layout]
     if not root.is_dir():
         raise SourceError(f"{root}: must be a folder that holds {_wanted(names)}; there is no such folder")
-    paths = [path.relative_to(root) for path in sound_files(root)]
+    found = sound_files(root)
+    paths = [path.relative_to(root) for path in found.files]
     if not paths:
-        raise SourceError(f"{root}: must hold sound files (WAV, FLAC, Ogg, MP3, …) as {_wanted(names)}; found none")
+        wanted = f"{root}: must hold sound files (WAV, FLAC, Ogg, MP3, …) as {_wanted(names)}; found none"
+        raise SourceError(wanted + _skipped(root, found.skipped))
     misfits: dict[str, list[Path]] = {}
     for name in names:
         clips, skipped, misfits[name] = _sort(root, paths, name)
         if clips and not misfits[name]:
-            return Dataset(root=root, layout=name, clips=clips, skipped=skipped)
+            return Dataset(root=root, layout=name, clips=clips, skipped=found.skipped | dict.fromkeys(skipped, "no machine"))
     raise SourceError(_complaint(root, paths, misfits))
 
 
-def _sort(root: Path, paths: list[Path], name: str) -> tuple[tuple[Clip, ...], tuple[Path, ...], list[Path]]:
+def _sort(root: Path, paths: list[Path], name: str) -> tuple[tuple[Clip, ...], list[Path], list[Path]]:
     """Clips under this layout, files that it skips, and those that do not fit."""
     layout, whole = LAYOUTS[name], root.resolve()
     clips: list[Clip] = []
@@ -45,7 +48,7 @@ def _sort(root: Path, paths: list[Path], name: str) -> tuple[tuple[Clip, ...], t
             skipped.append(root / path)
         else:
             misfits.append(path)
-    return tuple(clips), tuple(skipped), misfits
+    return tuple(clips), skipped, misfits
 
 
 def _complaint(root: Path, paths: list[Path], misfits: dict[str, list[Path]]) -> str:
@@ -55,6 +58,13 @@ def _complaint(root: Path, paths: list[Path], misfits: dict[str, list[Path]]) ->
         return f"{wanted}; none of its {len(paths)} sound files ({paths[0].as_posix()}, …) fits"
     odd = misfits[nearest]
     return f"{wanted}; {len(paths) - len(odd)} files fit {nearest}, {len(odd)} ({odd[0].as_posix()}, …) do not"
+
+
+def _skipped(root: Path, skipped: Mapping[Path, str]) -> str:
+    if not skipped:
+        return ""
+    path, why = next(iter(skipped.items()))
+    return f"; skipped {len(skipped)}: {path.relative_to(root).as_posix()} ({why})" + (", …" if len(skipped) > 1 else "")
 
 
 def _wanted(names: list[str]) -> str:
