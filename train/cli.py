@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from monitor import __version__
 from monitor.core.errors import StethosError
 from train.commands import calibrate, evaluate, fit, import_model, inspect, report, synth
+from train.text import printable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -44,13 +45,13 @@ def _status(arguments: argparse.Namespace) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
     except StethosError as error:
-        print(f"train: error: {error}", file=sys.stderr)
+        print(f"train: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         _nobody_reads()
         return 0  # a reader that leaves is no failure
     except OSError as error:
-        print(f"train: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        print(f"train: error: {printable(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("train: interrupted; what was being written is not there", file=sys.stderr)

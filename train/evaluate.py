@@ -20,6 +20,7 @@ from train.bandwidth import warn_of_low_rates
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
 from train.datasets.clip import Label
 from train.known_split import known_split
+from train.text import printable
 
 FLOAT_MODEL = "report/model_float32.tflite"
 Role = Literal["training", "held out", "test"]
@@ -116,7 +117,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     scores = []
     rates_hz = []
     for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
-        name = dataset.relative(clip).encode("utf-8", "replace").decode("utf-8")  # as text that any encoding takes
+        name = printable(dataset.relative(clip))
         blank = ClipScore(clip=clip, name=name, role=roles[clip.path])
         try:
             recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)

@@ -37,7 +37,7 @@ class Recording:
         self.channel = channel
         try:
             _check_file(path)
-            with soundfile.SoundFile(path) as sound:
+            with soundfile.SoundFile(_name(path)) as sound:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
@@ -47,7 +47,7 @@ class Recording:
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
         except soundfile.LibsndfileError as error:
             raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
-        except (TypeError, UnicodeError) as error:  # headerless files; names that are no text
+        except TypeError as error:  # headerless files
             raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error}") from error
         if self.rate_hz > MAX_RATE_HZ or self.n_channels > MAX_CHANNELS:
             raise SourceError(
@@ -88,7 +88,7 @@ class Recording:
         done = round(start_s * self.rate_hz)
         stop = None if stop_s == math.inf else round(stop_s * self.rate_hz)
         buffer = np.empty((n, self.n_channels), np.float32)
-        with soundfile.SoundFile(self.path) as sound:
+        with soundfile.SoundFile(_name(self.path)) as sound:
             if done:
                 sound.seek(done)
             while stop is None or done < stop:
@@ -130,6 +130,11 @@ def file_sha256(path: Path) -> str:
         for chunk in iter(partial(file.read, 1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _name(path: Path) -> Path | bytes:
+    """For soundfile, which encodes text strictly, but a file's name need not be text."""
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def _check_file(path: Path) -> None:

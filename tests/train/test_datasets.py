@@ -1,5 +1,6 @@
 """Data sets: every layout is recognised, and a split never leaks."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.core.errors import SourceError, UsageError
 from tests.signals import noise
+from train.cli import main as train
 from train.datasets import (
     LAYOUTS,
     Clip,
@@ -418,6 +420,30 @@ def test_a_split_is_saved_and_loaded_again(tmp_path: Path) -> None:
     (tmp_path / "set").rename(tmp_path / "moved")
     again = load_split(tmp_path / "lists", read_dataset(tmp_path / "moved"))
     assert [clip.path.name for clip in again.train] == [clip.path.name for clip in split.train]
+
+
+def test_names_that_are_no_text_or_no_line_are_heard_listed_and_found_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [b"l\xfcfter.wav", b"a\nb.wav", b"\r c.wav", b'"q".wav', b"x-001.wav", "\u2028.wav".encode()]
+    root = make(tmp_path / "set", [f"normal/{i}.wav" for i in range(len(names))], seconds=12)
+    for i, name in enumerate(names):
+        (root / f"normal/{i}.wav").rename(os.fsdecode(os.fsencode(root / "normal") + b"/" + name))
+    dataset = read_dataset(root)
+    assert dataset.layout == "plain"
+    assert {os.fsencode(clip.path.name) for clip in dataset.clips} == set(names)
+    split = split_dataset(dataset, held_out=0.5, seed=0)
+    save_split(split, tmp_path / "lists", dataset.root)
+    assert load_split(tmp_path / "lists", dataset) == split
+    assert train(["inspect", str(root)]) == 0
+    assert "unreadable  none" in capsys.readouterr().out.splitlines()
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, ["a\nb.wav"])
+    assert train(["inspect", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"none of its 1 sound files (a\nb.wav, …) fits" in line
 
 
 def test_a_split_in_time_is_saved_and_loaded_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -471,6 +472,21 @@ def test_a_comparison_never_takes_the_place_of_a_report_nor_a_report_that_of_a_c
     assert {path.name for path in (a / "beside-b").iterdir()} == {"index.html", "comparison.csv"}
     with pytest.raises(UsageError, match=r"--out must be a new folder or a report to replace, got .*beside-b"):
         write_report(evaluation, a / "beside-b")
+
+
+def test_names_that_are_no_text_or_no_line_are_told_apart_in_every_file(demo_bundle: Path, dataset: Path, tmp_path: Path) -> None:
+    odd = [b"l\xfcfter.flac", b"l\xf6sung.flac", b"a\nb.flac"]
+    for label in ("normal", "anomaly"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for path, name in zip(sorted((dataset / label).glob("*.flac")), odd, strict=False):
+            shutil.copy(path, os.fsencode(tmp_path / "set" / label) + b"/" + name)
+    assert train(["evaluate", str(demo_bundle), str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--resamples", "10"]) == 0
+    names = {rf"{label}/{name}.flac" for label in ("normal", "anomaly") for name in (r"l\udcfcfter", r"l\udcf6sung", r"a\nb")}
+    assert {row["file"] for row in rows(tmp_path / "out/files.csv")} == names
+    assert {row["problem"] for row in rows(tmp_path / "out/files.csv")} == {""}
+    page = (tmp_path / "out/index.html").read_text("utf-8")
+    assert all(name in page for name in names)
+    json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
 
 
 def test_the_same_scores_give_the_same_numbers(evaluation: Evaluation) -> None:

@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from train.commands.arguments import Commands, add_dataset_options
+from train.text import printable
 
 if TYPE_CHECKING:
     from train.datasets import Clip, Dataset, Split
@@ -37,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> None:
     dataset = read_dataset(arguments.dataset, layout=arguments.layout)
     split = None if arguments.split is None else load_split(arguments.split, dataset)
     heard = survey(dataset.clips, channel=arguments.channel)
-    print(f"{dataset.root}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
+    print(f"{printable(str(dataset.root))}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
     print(_table(heard) + "\n")
     print("\n".join(f"{name:<12}{text}" for name, text in _facts(dataset, heard)))
     if split is not None:
@@ -59,7 +60,7 @@ def _table(heard: Sequence["Heard"]) -> str:
     for key, members in [*sorted(groups.items()), (("total", "", "", "", ""), list(heard))]:
         labels = [[one for one in members if one.clip.label == label] for label in ("normal", "anomaly")]
         numbers = [(str(len(some)), f"{sum(one.duration_s for one in some) / 3600:.3f}") for some in labels]
-        rows.append([*key, *numbers[0], *numbers[1]])
+        rows.append([*map(printable, key), *numbers[0], *numbers[1]])
     shown = [i for i in range(len(titles)) if i in (0, *range(5, 9)) or any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in shown}
     lines = ("  ".join(row[i].ljust(widths[i]) if i < 5 else row[i].rjust(widths[i]) for i in shown) for row in rows)
@@ -176,6 +177,6 @@ def _files(n: int) -> str:
 
 def _names(names: Iterable[str]) -> str:
     """The first few, a line each."""
-    names = list(names)
+    names = [printable(name) for name in names]
     more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return f"\n{'':<12}".join([*names[:_NAMED], *more]) or "none"

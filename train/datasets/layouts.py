@@ -138,7 +138,7 @@ LAYOUTS = {
     ),
     "plain": Layout(
         files="normal/ and, if any, anomaly/ or abnormal/",
-        pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,}))?\.[^./]+"),
+        pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,}))?\.[^./]+", re.DOTALL),
         fields=_plain,
         anchored=True,
     ),

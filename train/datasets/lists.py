@@ -1,8 +1,10 @@
 """A split as three lists of files, train.txt, held_out.txt and test.txt: one path under the data set's root a line.
 
-Where train and held_out list the same recordings, cut.txt holds one number: the share of each that is trained on.
+A name that would take more than one line stands as a JSON string. Where train and held_out list the same recordings, cut.txt
+holds one number: the share of each that is trained on.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +21,8 @@ def save_split(split: Split, folder: Path, root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         clips: Sequence[Clip] = getattr(split, name)
-        lines = [clip.path.relative_to(root).as_posix() for clip in clips]
-        for line in lines:
-            if len(line.splitlines()) > 1:
-                raise SourceError(f"{line!r}: must not hold a line break to be listed in a split")
-        text = "".join(f"{line}\n" for line in lines)
+        paths = (clip.path.relative_to(root).as_posix() for clip in clips)
+        text = "".join(f"{path if len(path.splitlines()) == 1 else json.dumps(path)}\n" for path in paths)
         (folder / f"{name}.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
     if split.cut is not None:
         (folder / CUT).write_text(f"{split.cut!r}\n")
@@ -52,7 +51,16 @@ def _load(path: Path, clips: dict[str, Clip], root: Path) -> tuple[Clip, ...]:
         raise SourceError(f"{path}: must be a list of sound files: {error.strerror}") from error
     found: list[Clip] = []
     for number, line in enumerate(lines, 1):
-        if line not in clips:
+        clip = clips.get(line) or clips.get(_from_json(line))
+        if clip is None:
             raise SourceError(f"{path}, line {number}: must name a sound file of {root}, got {line!r}")
-        found.append(clips[line])
+        found.append(clip)
     return tuple(found)
+
+
+def _from_json(line: str) -> str:
+    """What a line says that is a JSON string, or nothing: a line that is a name ends in a suffix, not in a quote."""
+    try:
+        return str(json.loads(line)) if line.endswith('"') else ""
+    except ValueError:
+        return ""
