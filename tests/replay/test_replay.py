@@ -120,7 +120,7 @@ def test_a_clip_too_short_for_any_score_says_so(tmp_path: Path, demo_bundle: Pat
 
 
 def test_a_name_that_is_no_text_is_heard_as_any_other(demo_normal: Path, tmp_path: Path, demo_bundle: Path) -> None:
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xfcfter.flac"))
+    odd = tmp_path / os.fsdecode(b"l\xfcfter.flac")
     odd.write_bytes(demo_normal.read_bytes())
     want, got = monitor("--replay", demo_normal, odd, "--model", demo_bundle).files
     assert (got["score"], got["error"]) == (want["score"], None)

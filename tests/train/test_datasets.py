@@ -428,7 +428,7 @@ def test_names_that_are_no_text_or_no_line_are_heard_listed_and_found_again(
     names = [b"l\xfcfter.wav", b"a\nb.wav", b"\r c.wav", b'"q".wav', b"x-001.wav", "\u2028.wav".encode()]
     root = make(tmp_path / "set", [f"normal/{i}.wav" for i in range(len(names))], seconds=12)
     for i, name in enumerate(names):
-        (root / f"normal/{i}.wav").rename(os.fsdecode(os.fsencode(root / "normal") + b"/" + name))
+        (root / f"normal/{i}.wav").rename(root / "normal" / os.fsdecode(name))
     dataset = read_dataset(root)
     assert dataset.layout == "plain"
     assert {os.fsencode(clip.path.name) for clip in dataset.clips} == set(names)

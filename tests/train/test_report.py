@@ -479,7 +479,7 @@ def test_names_that_are_no_text_or_no_line_are_told_apart_in_every_file(demo_bun
     for label in ("normal", "anomaly"):
         (tmp_path / "set" / label).mkdir(parents=True)
         for path, name in zip(sorted((dataset / label).glob("*.flac")), odd, strict=False):
-            shutil.copy(path, os.fsencode(tmp_path / "set" / label) + b"/" + name)
+            shutil.copy(path, tmp_path / "set" / label / os.fsdecode(name))
     assert train(["evaluate", str(demo_bundle), str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--resamples", "10"]) == 0
     names = {rf"{label}/{name}.flac" for label in ("normal", "anomaly") for name in (r"l\udcfcfter", r"l\udcf6sung", r"a\nb")}
     assert {row["file"] for row in rows(tmp_path / "out/files.csv")} == names
