@@ -59,7 +59,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     warn_of_low_rates([one.rate_hz for one in heard], recipe.front_end)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
     if recipe.calibration.part == "held_out":
-        check_held_out(held_out, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     windows, validation = _windows(frames, recipe), _windows(watched, recipe)
     if not len(windows):

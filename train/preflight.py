@@ -1,6 +1,5 @@
 """Before an hour of training: is the sound sound?"""
 
-import math
 from collections.abc import Iterable, Sequence
 
 from monitor.core.errors import SourceError
@@ -25,12 +24,12 @@ def problems_of(heard: Iterable[Heard]) -> list[str]:
     return [problem for one in heard if (problem := _problem(one)) is not None]
 
 
-def check_held_out(pieces: Sequence[Piece], *, segment_ticks: int, tick_s: float) -> None:
-    """What is held out is long enough to set a threshold on; SourceError says what it gives."""
+def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
+    """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives."""
+    by_path = {one.clip.path: one for one in heard}
     found = 0
     for piece in pieces:
-        end_s = math.inf if piece.recording.duration_s is None else piece.recording.duration_s
-        ticks = (min(end_s, piece.stop_s) - piece.start_s) / tick_s
+        ticks = by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) / tick_s
         if 2 * ticks >= segment_ticks:
             found += 1 if ticks < segment_ticks + 1 else 2
     if found < _MIN_SEGMENTS:

@@ -131,6 +131,10 @@ def test_what_should_be_looked_at_is_named(
         ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: must not be clipped to train on, got 100% of it clipped"),
         ([hum(0, 16_000 * 3)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
         ([hum(0, 16_000 * 20)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
+        (
+            [np.concatenate((hum(0, 16_000 * 47), np.zeros(16_000 * 13, np.float32)))],
+            "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0",
+        ),
         ([hum(i, 16_000 * 4) for i in range(6)], "2 held-out recordings must give at least 2 segments of 10.2 s to set"),
         ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: must hold sound to train on, got silence"),
     ],

@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
-    problems = _problems(dataset, heard, split) or _too_short(dataset, split, arguments.channel)
+    problems = _problems(dataset, heard, split) or _too_short(dataset, heard, split, arguments.channel)
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
     print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
@@ -133,7 +133,7 @@ def _may_be_drawn(clip: "Clip") -> bool:
     return clip.label == "normal" and clip.part != "test"
 
 
-def _too_short(dataset: "Dataset", split: "Split | None", channel: int | None) -> list[str]:
+def _too_short(dataset: "Dataset", heard: Sequence["Heard"], split: "Split | None", channel: int | None) -> list[str]:
     """Whether what would be held out sets no threshold, by the recipe `default` and, without lists, its draw."""
     from monitor.core.errors import SourceError
     from train.datasets import split_dataset, split_pieces
@@ -146,7 +146,7 @@ def _too_short(dataset: "Dataset", split: "Split | None", channel: int | None) -
         if split is None:
             split = split_dataset(dataset, held_out=training.held_out, seed=training.seed, by=training.split_by)
         held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)[1]
-        check_held_out(held_out, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     except SourceError as error:
         return [f"by the recipe default, {error}"]
     return []

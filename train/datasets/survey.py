@@ -30,7 +30,16 @@ class Heard:
     duration_s: float = 0.0
     rms_dbfs: float = -math.inf
     refused_s: Mapping[str, float] = field(default_factory=dict)  # what the device would not score, by reason, about
+    refused_spans_s: tuple[tuple[float, float], ...] = ()  # the same by time: from, to
     sha256: str = ""  # of rate and samples
+
+    def usable_s(self, start_s: float, stop_s: float) -> float:
+        """How much the device would score between two of its times, about."""
+
+        def within(begin_s: float, end_s: float) -> float:
+            return max(0.0, min(end_s, stop_s) - max(begin_s, start_s))
+
+        return within(0.0, self.duration_s) - sum(within(*span) for span in self.refused_spans_s)
 
     @property
     def silent(self) -> bool:
@@ -51,6 +60,7 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
     digest = hashlib.sha256()
     n_samples, energy = 0, 0.0
     refused: Counter[str] = Counter()
+    spans_s: list[tuple[float, float]] = []
     try:
         rate_hz = open_clip(clip, sample_rate_hz=1, channel=channel).rate_hz
         recording = open_clip(clip, sample_rate_hz=rate_hz, channel=channel)
@@ -61,6 +71,7 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
             n_samples += n
             if quality.reason is not None:
                 refused[quality.reason] += n
+                spans_s.append(((n_samples - n) / rate_hz, n_samples / rate_hz))
             energy += n * 10.0 ** (quality.rms_dbfs / 10.0)
             digest.update(np.ascontiguousarray(block.samples, "<f4").data)
     except SourceError as error:
@@ -72,5 +83,6 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
         duration_s=n_samples / rate_hz,
         rms_dbfs=10.0 * math.log10(energy / n_samples),
         refused_s={reason: n / rate_hz for reason, n in refused.items()},
+        refused_spans_s=tuple(spans_s),
         sha256=digest.hexdigest(),
     )
