@@ -16,9 +16,9 @@ def replacing(out: Path, *, ours: Callable[[str], bool]) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `out` when all went well.
 
     Of an older `out` only files that are `ours`, by their POSIX path within, are replaced or removed; others are carried
-    over. A failure or an interruption leaves what was there before.
+    over. A failure or an interruption leaves what was there before. Where `out` is a link, what it leads to is replaced.
     """
-    out = out.absolute()
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

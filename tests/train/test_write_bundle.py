@@ -37,6 +37,15 @@ def test_files_that_no_bundle_writes_stay(mine: Path) -> None:
     assert [path.name for path in mine.parent.iterdir()] == ["mine"]
 
 
+def test_through_a_link_the_bundle_that_it_leads_to_is_replaced(mine: Path) -> None:
+    current = mine.with_name("current")
+    current.symlink_to("mine")
+    write_bundle(current, {name: (mine / name).read_bytes() for name in ("model.tflite", "statistics.npz")}, read_manifest(mine))
+    assert current.is_symlink()
+    assert not (mine / "report/split/cut.txt").exists()
+    assert sorted(path.name for path in mine.parent.iterdir()) == ["current", "mine"]
+
+
 def test_calibrating_in_place_keeps_them_and_elsewhere_leaves_them(mine: Path, tmp_path: Path) -> None:
     assert train(["synth", str(tmp_path / "set"), "--recordings", "3", "--seconds", "15"]) == 0
     for out in (mine, tmp_path / "other"):
