@@ -206,7 +206,7 @@ def test_a_folder_counts_once_and_a_circle_of_links_ends(tmp_path: Path) -> None
     }
 
 
-def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make(tmp_path / "set", ["normal/a.wav"])
     (root / "normal/annexed.wav").symlink_to("../.git/annex/objects/x")
     (root / "anomaly").symlink_to("../gone")
@@ -215,6 +215,8 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     assert list(by_name(dataset)) == ["normal/a.wav"]
     assert {path.name for path in dataset.skipped} == {"annexed.wav", "anomaly", "self.wav"}
     assert set(dataset.skipped.values()) == {"link that leads nowhere"}
+    told = capsys.readouterr().err
+    assert told == f"train: warning: {root}: skipped 3: anomaly (link that leads nowhere), …; see train inspect\n"
     (root / "normal/a.wav").unlink()
     with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(link that leads nowhere\), …$"):
         read_dataset(root)

@@ -1,5 +1,6 @@
 """Read a data set: recognise its layout, and what each file is."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,14 @@ from monitor.core.errors import SourceError, UsageError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.files import sound_files
 from train.datasets.layouts import LAYOUTS
+from train.text import printable
 
 
 def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
     """All sound files under `root` as clips; the layout is the first that every file fits, unless one is given.
 
-    Nothing is opened. SourceError says what was looked for where no layout fits, or one and another mixed; UsageError
-    which layouts there are.
+    Nothing is opened; links and folders that had to be skipped are told on stderr. SourceError says what was looked for
+    where no layout fits, or one and another mixed; UsageError which layouts there are.
     """
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"--layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -25,11 +27,14 @@ def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
     paths = [path.relative_to(root) for path in found.files]
     if not paths:
         wanted = f"{root}: must hold sound files (WAV, FLAC, Ogg, MP3, …) as {_wanted(names)}; found none"
-        raise SourceError(wanted + _skipped(root, found.skipped))
+        raise SourceError(wanted + (f"; skipped {_some(root, found.skipped)}" if found.skipped else ""))
     misfits: dict[str, list[Path]] = {}
     for name in names:
         clips, skipped, misfits[name] = _sort(root, paths, name)
         if clips and not misfits[name]:
+            if found.skipped:
+                text = f"{root}: skipped {_some(root, found.skipped)}; see train inspect"
+                print(f"train: warning: {printable(text)}", file=sys.stderr)
             return Dataset(root=root, layout=name, clips=clips, skipped=found.skipped | dict.fromkeys(skipped, "no machine"))
     raise SourceError(_complaint(root, paths, misfits))
 
@@ -60,11 +65,10 @@ def _complaint(root: Path, paths: list[Path], misfits: dict[str, list[Path]]) ->
     return f"{wanted}; {len(paths) - len(odd)} files fit {nearest}, {len(odd)} ({odd[0].as_posix()}, …) do not"
 
 
-def _skipped(root: Path, skipped: Mapping[Path, str]) -> str:
-    if not skipped:
-        return ""
+def _some(root: Path, skipped: Mapping[Path, str]) -> str:
+    """How many, and the first of them."""
     path, why = next(iter(skipped.items()))
-    return f"; skipped {len(skipped)}: {path.relative_to(root).as_posix()} ({why})" + (", …" if len(skipped) > 1 else "")
+    return f"{len(skipped)}: {path.relative_to(root).as_posix()} ({why})" + (", …" if len(skipped) > 1 else "")
 
 
 def _wanted(names: list[str]) -> str:
