@@ -1,6 +1,9 @@
 """Keep every finished epoch of a training, so that an interrupted one goes on exactly where it was."""
 
 import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +36,59 @@ class Progress:
 
 
 class Backup:
-    """One file with the state of model and optimizer after the last finished epoch, replaced whole or not at all."""
+    """One file with the state of model and optimizer after the last finished epoch, replaced whole or not at all.
+
+    Beside it a note says which training that is.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / "epoch.npz"
+        self._note = folder / "of.json"
+
+    def prepare(self, of: Mapping[str, Any], *, resume: bool) -> str | None:
+        """Make the folder ready for the training `of`, a JSON object of all that decides its weights.
+
+        Epochs stay only where they are to be gone on with and are of the very same training. The sentence, for people, says
+        that and why none are gone on with, where somebody may think so.
+        """
+        was_there = self._path.is_file()
+        of = json.loads(json.dumps(of))
+        why = self._differs(of) if resume else "without --resume a training begins anew"
+        if was_there and why is None:
+            return None
+        self.remove()
+        self._folder.mkdir(parents=True)
+        self._note.write_text(json.dumps(of))
+        if was_there:
+            return f"the epochs kept of an interrupted training are dropped: {why}"
+        return "there are no kept epochs to go on with: training begins anew" if resume else None
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """An interruption says whether there are epochs to go on with; without any, the folder does not outlast the training."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            if self._path.is_file():
+                raise KeyboardInterrupt("the epochs so far are kept: with --resume the same command goes on") from interrupt
+            raise
+        finally:
+            if not self._path.is_file():
+                self.remove()
+
+    def remove(self) -> None:
+        """Keep nothing."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _differs(self, of: Mapping[str, Any]) -> str | None:
+        """In what the kept training is another one than `of`."""
+        try:
+            kept = json.loads(self._note.read_bytes())
+        except (OSError, ValueError):
+            return "it is not known of what"
+        keys = sorted(_differing(kept, of))
+        return f"what they were trained with differs in {', '.join(keys)}" if keys else None
 
     def restore(self, model: Any) -> Progress:
         """Put a kept state into a compiled model; returns the progress so far, none where nothing is kept."""
@@ -57,6 +109,16 @@ class Backup:
         with aside.open("wb") as file:
             np.savez(file, losses=np.array(json.dumps(progress.losses)), **arrays)
         aside.replace(self._path)
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """The keys, section by section, whose values differ."""
+    for key in one.keys() | other.keys():
+        mine, yours = one.get(key), other.get(key)
+        if isinstance(mine, dict) and isinstance(yours, dict):
+            yield from (f"{key}.{within}" for within in _differing(mine, yours))
+        elif mine != yours:
+            yield key
 
 
 def _state(model: Any) -> list[Any]:

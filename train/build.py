@@ -1,11 +1,13 @@
 """From a data set and a recipe to a bundle."""
 
+import hashlib
 import json
-import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from monitor.core.errors import SourceError
 from monitor.core.fast import Fast, fit_fast
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
+from train.backup import Backup
 from train.bandwidth import warn_of_low_rates
 from train.cache import cached_frames
 from train.calibrate import expected_of, score_pieces
@@ -54,6 +57,32 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     name = bundle_name(out)
     check_place(out)
     data = read_dataset(dataset, layout=choices.layout)
+    sound = _sound(data, recipe, choices)
+    backup = Backup(out.parent / f".{name}-training")
+    dropped = backup.prepare(_decides_weights(sound, recipe, choices.seed), resume=choices.resume)
+    if dropped is not None:
+        print(f"train: {dropped}", file=sys.stderr)
+    with backup.told():
+        manifest = _write(out, name, sound, recipe, choices, backup=backup)
+        backup.remove()
+    return manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sound:
+    """What of a data set serves what, and its frames: of what is trained on, and of what is watched, held out first."""
+
+    data: Dataset
+    sha256: str  # of all of it, before it is trained on
+    split: Split
+    training: list[Piece]
+    held_out: list[Piece]
+    frames: list[PieceFrames]
+    watched: list[PieceFrames]
+
+
+def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
+    """The data set as it is trained on; SourceError where it cannot be."""
     split = _split(data, recipe, choices)
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
     warn_of_low_rates([one.rate_hz for one in heard], recipe.front_end)
@@ -61,13 +90,37 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     if recipe.calibration.part == "held_out":
         check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
-    windows, validation = _windows(frames, recipe), _windows(watched, recipe)
-    if not len(windows):
+    if not len(_windows(frames, recipe)):
         needed = recipe.window.n_frames
-        raise SourceError(f"{dataset}: recordings must hold at least {needed} frames to train on, got none that do")
-    data_sha256 = data.sha256()
-    backup = out.parent / f".{name}-training"
-    _prepare_backup(backup, f"{data_sha256} {recipe.model_dump_json()} {choices.seed}", resume=choices.resume)
+        raise SourceError(f"{data.root}: recordings must hold at least {needed} frames to train on, got none that do")
+    return _Sound(
+        data=data,
+        sha256=data.sha256(),
+        split=split,
+        training=training,
+        held_out=held_out,
+        frames=frames,
+        watched=watched,
+    )
+
+
+def _decides_weights(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Everything that decides the network's weights: where it is the same, a training may go on with another's epochs."""
+    keys = [[frames.key for frames in part] for part in (sound.frames, sound.watched)]
+    parts = {"front_end", "window", "tick_frames", "network", "training", "gain_db"}
+    drawn = {"held_out", "seed", "split_by", "validate_on"}  # decide which sound that is, and so does the command
+    return {
+        **recipe.model_dump(mode="json", include=parts, exclude={"training": drawn}),
+        "sound": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices, *, backup: Backup) -> Manifest:
+    """Train, calibrate and write the bundle."""
+    training, held_out, frames, watched = sound.training, sound.held_out, sound.frames, sound.watched
+    windows, validation = _windows(frames, recipe), _windows(watched, recipe)
     trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup)
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
@@ -103,7 +156,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
         golden=golden_score(scorer),
         provenance={
             "recipe": choices.recipe_name,
-            "dataset_sha256": data_sha256,
+            "dataset_sha256": sound.sha256,
             "seed": choices.seed,
             "versions": versions(),
             "metrics": {
@@ -118,10 +171,9 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     report = {
         "report/training.json": json.dumps({"losses": trained.history}, indent=2).encode(),
         "report/model_float32.tflite": to_tflite(network, representative=None),
-        **_split_lists(split, data.root),
+        **_split_lists(sound.split, sound.data.root),
     }
     write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
-    shutil.rmtree(backup)
     return manifest
 
 
@@ -169,12 +221,3 @@ def _split_lists(split: Split, root: Path) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         save_split(split, Path(folder), root)
         return {f"report/split/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}
-
-
-def _prepare_backup(folder: Path, of_what: str, *, resume: bool) -> None:
-    """Keep the epochs of an interrupted run of the very same training when it is to go on, else begin anew."""
-    note = folder / "of"
-    if not (resume and note.is_file() and note.read_text() == of_what):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        note.write_text(of_what)

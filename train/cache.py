@@ -141,7 +141,7 @@ def _map(folder: Path, keys: set[str]) -> dict[str, PieceFrames]:
             continue  # cut short or deleted by somebody: computed again
         for key, place in places.items():
             runs = tuple(np.asarray(frames[first : first + n]) for first, n in place["runs"])
-            found[key] = PieceFrames(runs, place["left_out"])
+            found[key] = PieceFrames(runs, place["left_out"], key)
     return found
 
 

@@ -53,8 +53,8 @@ def _status(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"train: error: {printable(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("train: interrupted; what was being written is not there", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"train: interrupted; {str(interrupt) or 'what was being written is not there'}", file=sys.stderr)
         return 130
     return 0
 

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ class Trained:
     history: Mapping[str, list[float]]
 
 
-def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, seed: int, backup: Path | None = None) -> Trained:
+def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, seed: int, backup: Backup | None = None) -> Trained:
     """Train for the recipe's epochs; the same seed on the same machine gives the same bits.
 
-    With a `backup` folder every epoch is kept there, and a run that was interrupted goes on from it.
+    With a `backup` every epoch is kept there, and a run that was interrupted goes on from it.
     """
     import tensorflow as tf
 
@@ -40,8 +39,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     training = recipe.training
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
     batches = _batches(recipe, windows, seed=seed)
-    kept = Backup(backup) if backup is not None else None
-    progress = kept.restore(model) if kept is not None else Progress()
+    progress = backup.restore(model) if backup is not None else Progress()
     stopping = training.early_stopping if len(validation) else None
 
     def is_over() -> bool:
@@ -53,8 +51,8 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
         progress.add(logs)
         if stopping is not None and progress.n_without_gain == 0:
             progress.best = model.get_weights()
-        if kept is not None:
-            kept.keep(model, progress)
+        if backup is not None:
+            backup.keep(model, progress)
         model.stop_training = is_over()
 
     if not is_over():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from monitor.core.arrays import F32
 from monitor.core.frontend import LogMelSpec
 from monitor.core.windows import WindowSpec
+from train.backup import Backup
 from train.features import WindowSet
 from train.fit import Trained, fit_network
 from train.recipe import EarlyStopping, Recipe, load_recipe
@@ -53,7 +54,8 @@ def run(backup: Path | None, *, interrupt_after: int | None = None) -> Trained:
         windows.batches_left = interrupt_after
     if backup is not None:
         backup.mkdir(exist_ok=True)
-    return fit_network(recipe(), windows, WindowSet([frames(1, 65)], n_frames=2), seed=0, backup=backup)
+    kept = None if backup is None else Backup(backup)
+    return fit_network(recipe(), windows, WindowSet([frames(1, 65)], n_frames=2), seed=0, backup=kept)
 
 
 @pytest.fixture(scope="module")

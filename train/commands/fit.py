@@ -1,7 +1,6 @@
 """`train fit`: from a folder of recordings to a bundle."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -44,11 +43,7 @@ def _run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         resume=arguments.resume,
     )
-    try:
-        manifest = fit(arguments.dataset, recipe, arguments.out, choices)
-    except KeyboardInterrupt:
-        print("train: the epochs so far are kept: the same command with --resume goes on", file=sys.stderr)
-        raise
+    manifest = fit(arguments.dataset, recipe, arguments.out, choices)
     calibration = manifest.calibration
     left_out = cast("dict[str, float]", manifest.provenance.metrics["left_out_s"])
     print(f"left out of training, as the device would leave it out: {seconds_by_reason(left_out)}")
