@@ -61,7 +61,7 @@ class Backup:
         self._folder.mkdir(parents=True)
         self._note.write_text(json.dumps(of))
         if was_there:
-            return f"the epochs kept of an interrupted training are dropped: {why}"
+            return f"the epochs kept of an unfinished training are dropped: {why}"
         return "there are no kept epochs to go on with: training begins anew" if resume else None
 
     @contextmanager

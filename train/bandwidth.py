@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from monitor.core.errors import SourceError
 from monitor.core.frontend import FrontEndSpec
 
 
@@ -23,6 +24,17 @@ def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
         f"{len(low)} of {len(rates_hz)} recordings ({rates}) carry nothing above {min(low) / 2000:g} kHz, "
         f"where {deaf_bands(min(low), spec)} of the model's {spec.n_bands} bands lie"
     )
+
+
+def check_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
+    """Every recording to learn from, given by its rate, carries some of the bands, else SourceError; a warning if not all."""
+    deaf = [rate_hz for rate_hz in rates_hz if deaf_bands(rate_hz, spec) == spec.n_bands]
+    if deaf:
+        raise SourceError(
+            f"{len(deaf)} of {len(rates_hz)} recordings carry nothing that the model hears: "
+            f"all {spec.n_bands} bands lie above what {max(deaf)} Hz carries ({max(deaf) / 2000:g} kHz)"
+        )
+    warn_of_low_rates(rates_hz, spec)
 
 
 def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:

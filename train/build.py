@@ -23,7 +23,7 @@ from monitor.core.fast import Fast, fit_fast
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
 from train.backup import Backup
-from train.bandwidth import warn_of_low_rates
+from train.bandwidth import check_rates
 from train.cache import cached_frames
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
@@ -34,8 +34,8 @@ from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import fit_network, representative_windows
 from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
-from train.preflight import check_held_out, check_sound
-from train.recipe import Recipe
+from train.preflight import check_held_out, check_sound, check_training
+from train.recipe import PLAIN, Recipe
 from train.statistics import measure_pieces
 
 
@@ -85,8 +85,10 @@ def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
     """The data set as it is trained on; SourceError where it cannot be."""
     split = _split(data, recipe, choices)
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
-    warn_of_low_rates([one.rate_hz for one in heard], recipe.front_end)
+    check_rates([one.rate_hz for one in heard], recipe.front_end)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
+    if recipe.detector != PLAIN:
+        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     if recipe.calibration.part == "held_out":
         check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))

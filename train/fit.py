@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from monitor.core.arrays import F32
+from monitor.core.errors import SourceError, StethosError
 from monitor.core.windows import frame_columns
 from train.backup import Backup, Progress
 from train.features import WindowSet
 from train.networks import BandStatistics, build_network
 from train.recipe import Recipe
+
+
+class DivergedError(StethosError):
+    """A loss or weight is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     statistics = BandStatistics(*windows.band_statistics(), *windows.range())
+    if statistics.low == statistics.high:
+        raise SourceError(f"recordings must differ from silence in the recipe's bands, got {statistics.low:g} dB in all of them")
     model = build_network(recipe, statistics)
     training = recipe.training
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
@@ -48,9 +55,15 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
         )
 
     def finish(epoch: int, logs: dict[str, float]) -> None:
+        weights = model.get_weights()
+        if not np.isfinite(
+            [*logs.values(), *(np.ptp(values) for values in weights)]
+        ).all():  # a ReLU hides a weight from the loss
+            rate = f"training.learning_rate (got {training.learning_rate:g}) may be too high"
+            raise DivergedError(f"training diverged in epoch {epoch + 1}: losses and weights must be finite, got others; {rate}")
         progress.add(logs)
         if stopping is not None and progress.n_without_gain == 0:
-            progress.best = model.get_weights()
+            progress.best = weights
         if backup is not None:
             backup.keep(model, progress)
         model.stop_training = is_over()

@@ -12,7 +12,7 @@ from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
 from monitor.core.fast import fit_fast
 from monitor.core.golden import golden_score
-from train.bandwidth import warn_of_low_rates
+from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
@@ -59,7 +59,7 @@ def import_model(
     statistics, rule = None, recipe.rule(clear_ratio=Rule().clear_ratio)
     if normal is not None:
         heard = normal.pieces(sample_rate_hz=spec.front_end.sample_rate_hz)
-        warn_of_low_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
+        check_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
         held_out = score_pieces(scorer, heard)
         has_fast = recipe.calibration.fast_path
         fast = fit_fast(held_out.frequent, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None

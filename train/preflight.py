@@ -39,6 +39,18 @@ def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_t
         )
 
 
+def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
+    """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives."""
+    by_path = {one.clip.path: one for one in heard}
+    usable_s = (by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces)
+    found = sum(max(1, int(one_s / tick_s) // segment_ticks) for one_s in usable_s if one_s > 0.0)
+    if found < _MIN_SEGMENTS:
+        raise SourceError(
+            f"{len(pieces)} recording{'s' * (len(pieces) != 1)} to train on must give at least {_MIN_SEGMENTS} segments of "
+            f"{segment_ticks * tick_s:.1f} s, got {found}: more or longer recordings are needed"
+        )
+
+
 def _problem(heard: Heard) -> str | None:
     if heard.error is not None:
         return heard.error

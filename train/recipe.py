@@ -82,6 +82,11 @@ class CalibrationPart(_Part):
     part: Literal["held_out", "training"] = "held_out"
     fast_path: bool = False
 
+    @model_validator(mode="after")
+    def _method_takes_it(self) -> "CalibrationPart":
+        Method(name=self.method, k=self.k)
+        return self
+
 
 PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
 

@@ -34,4 +34,4 @@ class SinkError(StethosError):
 
 
 class ScoreError(StethosError):
-    """A detector component gave a number that is not finite."""
+    """A detector component gave a number that is not finite, or is no measure of others."""

@@ -204,6 +204,67 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("command", ["fit", "calibrate"])
+def test_sound_without_any_of_the_models_bands_is_refused(
+    command: str, dataset: Path, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = yaml.safe_load(quick.read_text())
+    recipe["front_end"]["fmin_hz"] = 5000.0
+    (tmp_path / "high.yaml").write_text(yaml.safe_dump(recipe))
+    fit = ["--recipe", str(tmp_path / "high.yaml"), "--out", str(tmp_path / "out")]
+    low = tmp_path / "low"
+    assert train(["synth", str(low), "--recordings", "4", "--seconds", "20", "--sample-rate", "8000"]) == 0
+    if command == "calibrate":
+        assert train(["fit", str(dataset), *fit]) == 0
+    options = fit if command == "fit" else ["--on", str(low)]
+    capsys.readouterr()
+    assert train([command, *([str(low)] if command == "fit" else [str(tmp_path / "out")]), *options]) == 1
+    told, error = capsys.readouterr()
+    assert "Epoch" not in told
+    assert error.splitlines() == [
+        "train: error: 4 of 4 recordings carry nothing that the model hears: all 64 bands lie above what 8000 Hz carries (4 kHz)"
+    ]
+
+
+def test_sound_below_the_floor_is_refused(dataset: Path, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = yaml.safe_load(quick.read_text())
+    recipe["front_end"]["floor"] = 1.0
+    (tmp_path / "deaf.yaml").write_text(yaml.safe_dump(recipe))
+    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "deaf.yaml"), "--out", str(tmp_path / "out")]) == 1
+    told, error = capsys.readouterr()
+    assert "Epoch" not in told
+    assert (
+        error.splitlines()[-1]
+        == "train: error: recordings must differ from silence in the recipe's bands, got 0 dB in all of them"
+    )
+
+
+def test_a_training_that_diverges_stops_at_once(
+    dataset: Path, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = yaml.safe_load(quick.read_text())
+    recipe["training"]["learning_rate"] = 1e9
+    (tmp_path / "wild.yaml").write_text(yaml.safe_dump(recipe))
+    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "wild.yaml"), "--out", str(tmp_path / "out")]) == 1
+    told, error = capsys.readouterr()
+    assert "Epoch 2/" not in told
+    assert "training diverged in epoch 1: " in error
+    assert "training.learning_rate (got 1e+09) may be too high" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wild.yaml"]
+
+
+def test_one_segment_to_train_on_is_too_little_for_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(3):
+        assert train(["synth", str(tmp_path / f"set/normal/{i}.wav"), "--seconds", "12", "--take", str(i)]) == 0
+    for part, some in (("train", [0]), ("held_out", [1, 2]), ("test", [])):
+        (tmp_path / f"{part}.txt").write_text("".join(f"normal/{i}.wav\n" for i in some))
+    options = ["--recipe", "default", "--out", str(tmp_path / "out"), "--split", str(tmp_path)]
+    assert train(["fit", str(tmp_path / "set"), *options]) == 1
+    told, error = capsys.readouterr()
+    assert "1 recording to train on must give at least 2 segments of 10.2 s, got 1" in error
+    assert "Epoch" not in told
+
+
 def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,7 +89,7 @@ def test_other_epochs_are_dropped_and_it_is_said_why(
         fit.recipe[key] = fit.recipe[key] | value if isinstance(value, dict) else value
     assert fit.interrupted("--resume", *options) == 130
     told, error = capsys.readouterr()
-    assert f"kept of an interrupted training are dropped: what they were trained with differs in {differs}\n" in error
+    assert f"kept of an unfinished training are dropped: what they were trained with differs in {differs}\n" in error
     assert "Epoch 1/1000" in told
 
 
@@ -113,7 +113,7 @@ def test_what_does_not_touch_the_weights_keeps_them(fit: Fit, capsys: pytest.Cap
 def test_without_resume_they_are_dropped_and_it_is_said(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.interrupted() == 130
     told, error = capsys.readouterr()
-    assert "kept of an interrupted training are dropped: without --resume a training begins anew" in error
+    assert "kept of an unfinished training are dropped: without --resume a training begins anew" in error
     assert "Epoch 1/1000" in told
 
 
@@ -129,5 +129,5 @@ def test_epochs_of_who_knows_what_are_dropped(tmp_path: Path) -> None:
     (tmp_path / "epoch.npz").touch()
     (tmp_path / "of.json").write_text("cut sho")
     backup = Backup(tmp_path)
-    assert backup.prepare({}, resume=True) == "the epochs kept of an interrupted training are dropped: it is not known of what"
+    assert backup.prepare({}, resume=True) == "the epochs kept of an unfinished training are dropped: it is not known of what"
     assert not (tmp_path / "epoch.npz").exists()

@@ -114,6 +114,7 @@ def detector(**modulation: object) -> dict[str, object]:
         ),
         ("mimii-mel", {"tick_frames": 1100}, "tick_frames: Input should be less than or equal to 1024, got 1100"),
         ("mimii-mel", {"segment_s": 2000.0}, "segment_s must be at most 1024 ticks, 1048.58 s, got 2000"),
+        ("mimii-mel", {"calibration": {"k": 200.0}}, "calibration: k must be above 0 and at most 100, got 200"),
         ("mimii-mel", {"as_published": "x"}, "as_published must be a mapping of keys, got a str"),
         ("toyadmos-fft", {"as_published": {"training": 5}}, "own.yaml, as_published: training: Input should be an object, got 5"),
     ],

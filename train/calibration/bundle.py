@@ -10,7 +10,7 @@ from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, 
 from monitor.core.fast import Fast, fit_fast
 from monitor.core.scorer import ScorerSpec
 from monitor.core.thresholds import Calibration, HeldOut
-from train.bandwidth import warn_of_low_rates
+from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
@@ -36,7 +36,7 @@ def recalibrate(
         heard = normal_pieces(data, sample_rate_hz=rate_hz, channel=channel)
     else:
         heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
-    warn_of_low_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
+    check_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
     normal = score_pieces(bundle.scorer(), heard)
     learned = bundle.statistics
     has_fast = manifest.calibration.fast_threshold is not None

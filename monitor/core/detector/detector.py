@@ -17,6 +17,12 @@ class Detector:
     def __init__(self, components: Sequence[Component], *, typical: Sequence[float] = (1.0,)) -> None:
         if len(typical) != len(components):
             raise ScoreError(f"typical must hold a value for each of {len(components)} components, got {len(typical)}")
+        for component, value in zip(components, typical, strict=True):
+            if value <= 0.0:
+                raise ScoreError(
+                    f"component {component.name} must typically be above 0 to be a measure, got {value:g}: "
+                    "as far as it can hear, normal sound is the same all along"
+                )
         self.components = tuple(components)
         self._typical = tuple(typical)
         ends = accumulate((component.n_sums for component in components), initial=0)
