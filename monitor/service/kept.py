@@ -1,7 +1,9 @@
 """What the service remembers over a restart beside events: how alarms are, and which topics it has filled."""
 
 import logging
+import math
 import threading
+import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from monitor.sinks.whole_file import write_whole
 
 log = logging.getLogger(__name__)
+RETRY_S = 60.0  # after the disk did not take it
 
 
 class KeptAlarm(BaseModel):
@@ -33,29 +36,39 @@ class Kept(BaseModel):
 
 
 class Keepsake:
-    """A small file, written whole and only on change, by a thread that lives as long as there is something to write."""
+    """A small file, written whole and only on change, by a thread that lives as long as there is something to write.
+
+    What the disk did not take is tried again with the next change, after a minute, and in the end.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._latest = self.found = self._read()
         self._thread: threading.Thread | None = None  # while it has something to write
+        self._again_at = math.inf  # monotonic, s; finite where the disk did not take the latest
 
     def keep(self, kept: Kept) -> None:
         """Write it if it is new; returns at once."""
         with self._lock:
-            if kept == self._latest:
+            if kept == self._latest and time.monotonic() < self._again_at:
                 return
             self._latest = kept
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write_all, name="kept", daemon=True)
-                self._thread.start()
+            self._have_written()
 
     def close(self, timeout_s: float) -> None:
         """Wait until it is written, unless the disk stalls for longer."""
-        thread = self._thread
+        with self._lock:
+            if self._again_at < math.inf:
+                self._have_written()
+            thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
+
+    def _have_written(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="kept", daemon=True)
+            self._thread.start()
 
     def _read(self) -> Kept:
         try:
@@ -80,4 +93,10 @@ class Keepsake:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(self._path, written.model_dump_json().encode())
             except OSError as error:
-                log.error("%s cannot be written, a restart will bring back what it says: %s", self._path, error.strerror)
+                if self._again_at == math.inf:
+                    log.error("%s cannot be written, a restart will bring back what it says: %s", self._path, error.strerror)
+                self._again_at = time.monotonic() + RETRY_S
+            else:
+                if self._again_at < math.inf:
+                    log.info("%s is written again", self._path)
+                self._again_at = math.inf

@@ -2,11 +2,14 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from monitor.service import kept
 from monitor.service.kept import Keepsake, Kept, KeptAlarm
+from tests.waiting import wait_until
 
 SOME = Kept(alarms={"fan": KeptAlarm(acknowledged=True, snoozed_until=1.8e9)}, topics=frozenset({"stethos/pi/fan/state"}))
 
@@ -68,6 +71,30 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path, caplog: py
     keepsake.keep(Kept())
     keepsake.close(5.0)
     assert (tmp_path / "state" / "kept.json").exists()
+
+
+@pytest.mark.parametrize("how", ["with time", "in the end"])
+def test_what_the_disk_did_not_take_is_written_later(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(kept, "RETRY_S", 0.05 if how == "with time" else 1000.0)
+    (tmp_path / "state").write_text("no folder")
+    keepsake = Keepsake(tmp_path / "state" / "kept.json")
+    for _ in range(10):
+        keepsake.keep(SOME)
+        time.sleep(0.02)
+    (tmp_path / "state").unlink()
+    if how == "with time":
+        time.sleep(0.1)
+        keepsake.keep(SOME)
+        wait_until((tmp_path / "state" / "kept.json").exists)
+    keepsake.close(5.0)
+    assert Keepsake(tmp_path / "state" / "kept.json").found == SOME
+    assert [message.rpartition("kept.json ")[2] for message in caplog.messages[1:]] == [  # at first it could not be read
+        "cannot be written, a restart will bring back what it says: File exists",
+        "is written again",
+    ]
 
 
 def test_keys_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
