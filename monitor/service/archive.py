@@ -1,14 +1,17 @@
 """The archive: makes clips and pictures of scenes, keeps them as files, shows the latest picture, and lends clips."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from monitor.core.errors import SinkError
 from monitor.core.event import Event
 from monitor.service.errands import Job
 from monitor.service.scene import Scene
 from monitor.service.spectrogram import Reference, draw
 from monitor.sinks.clips import ClipStore, clip_stem, encode_flac, shorten_flac
 
+log = logging.getLogger(__name__)
 PICTURE_BYTES = 100_000
 SENT_BYTES = 1_000_000
 FETCH_EVERY_S = 10.0  # so that asking does not fill a slow connection
@@ -72,8 +75,17 @@ class Archive:
         if wait_s > 0:
             return f"one clip every {FETCH_EVERY_S:.0f} s: try again in {wait_s:.0f} s"
         self._fetched_at = now
-        self._run(lambda: send(shorten_flac(store.read(stem) if so_far is None else _clip(so_far), max_bytes=SENT_BYTES)))
+        self._run(lambda: self._send(store, stem, so_far, send))
         return None
+
+    def _send(self, store: ClipStore, stem: str, so_far: Scene | None, send: Callable[[bytes], None]) -> None:
+        try:
+            clip = store.read(stem) if so_far is None else _clip(so_far)
+        except SinkError as error:  # people may delete what they like; nothing that was to be kept is lost
+            log.warning("clips: %s", error)
+            store.look()
+            return
+        send(shorten_flac(clip, max_bytes=SENT_BYTES))
 
     def _keep(self, store: ClipStore, scene: Scene, reference: Reference) -> None:
         stem = clip_stem(scene.event.machine, scene.event.id)

@@ -206,6 +206,7 @@ class Daemon:
         self._supervisor.arrange(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
+        self._must_be_configured(machine)
         listened = self._supervisor.machines.get(machine)
         so_far = None if listened is None else listened.so_far(event_id)
         send = partial(self._courier.passing, f"{machine}/clip/{event_id}", qos=1)
@@ -214,11 +215,14 @@ class Daemon:
             raise Refused(reason)
 
     def _calibrate(self, machine: str, command: Calibrate) -> None:
-        if machine not in self._config.machines:
-            raise Refused(f"the machine must be one of {', '.join(self._config.machines)}, got {machine}")
+        self._must_be_configured(machine)
         if not command.undo and machine not in self._supervisor.machines:
             raise Refused("the machine is disabled")
         self._calibrator.start(machine, command)
+
+    def _must_be_configured(self, machine: str) -> None:
+        if machine not in self._config.machines:
+            raise Refused(f"the machine must be one of {', '.join(self._config.machines)}, got {machine}")
 
     def _calibrated(self, machine: str, command: Calibrate, reason: str | None, result: str | None) -> None:
         self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)

@@ -11,7 +11,7 @@ from monitor.bundle import Bundle
 from monitor.config import MachineConfig
 from monitor.core.block import Block
 from monitor.core.errors import ScoreError
-from monitor.core.event import EndReason, Identity
+from monitor.core.event import EndReason, Event, Identity
 from monitor.core.pipeline import Step
 from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
@@ -111,6 +111,7 @@ class Machine:
         """End an open event and say that nobody listens any more."""
         event = self._evidence.close(self._pipeline.close(reason))
         if event is not None:
+            self._say(event)
             self._outlet.event(event)
         self._feed.silent("unknown", reason, datetime.now(timezone.utc))
         self._feed.available(False)
@@ -164,12 +165,13 @@ class Machine:
             why = step.reason or ("no score yet" if step.ratio is None else f"{step.ratio:.2f} x the threshold")
             log.info("%s: %s (%s)", self.name, step.state, why)
         if step.event is not None:
-            event = step.event
-            log.warning(
-                "%s: event %s %s: %.2f x the threshold; %s", self.name, event.id, event.event_type, event.ratio, event.summary
-            )
+            self._say(step.event)
         self._feed.step(step, self._tap.timeline)
         self.last = step
+
+    def _say(self, event: Event) -> None:
+        what = event.event_type if event.end_reason is None else f"{event.event_type} ({event.end_reason})"
+        log.warning("%s: event %s %s: %.2f x the threshold; %s", self.name, event.id, what, event.ratio, event.summary)
 
     def _count_gap(self, block: Block) -> None:
         self.gap_s += (block.start - self._heard_until) / self._tap.timeline.sample_rate_hz

@@ -328,6 +328,18 @@ def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) ->
     assert got == []
 
 
+def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    archive = at_once(tmp_path)
+    listen(Evidence(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    (tmp_path / f"{stem()}.flac").unlink()
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    assert archive.fetch("fan", event_id, so_far=None, now=0.0, send=got.append) is None
+    assert archive.fetch("fan", event_id, so_far=None, now=10.0, send=got.append) == f"there is no clip of {event_id}"
+    assert got == []
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["No such file or directory"]
+
+
 def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
     archive = at_once(tmp_path)
     evidence = Evidence(archive, REFERENCE, CLIPS)
