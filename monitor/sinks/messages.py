@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
@@ -186,6 +186,11 @@ class ResponseMessage(Sent):
     """What came of a command that takes its time, in a second response; null in the first."""
 
 
+def _whole(value: object) -> object:
+    """JSON does not tell 1800.0 from 1800, and many senders know floating point only."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Command(BaseModel):
     """What every command may carry."""
 
@@ -213,7 +218,7 @@ class FetchClip(Command):
 class Calibrate(Command):
     """Fit the bundle to the microphone, or the place for it, that the machine is now heard with."""
 
-    minutes: Annotated[int, Field(ge=1, le=MAX_CALIBRATION_MINUTES)] = 10
+    minutes: Annotated[int, Field(ge=1, le=MAX_CALIBRATION_MINUTES), BeforeValidator(_whole)] = 10
     """How long to listen."""
 
     force: bool = False
@@ -226,7 +231,7 @@ class Calibrate(Command):
 class Snooze(Command):
     """`anomaly` is not to read ON for a time; 0 ends that."""
 
-    duration_s: Annotated[int, Field(ge=0, le=MAX_SNOOZE_S)] = 3_600
+    duration_s: Annotated[int, Field(ge=0, le=MAX_SNOOZE_S), BeforeValidator(_whole)] = 3_600
 
 
 class Disable(Command):
