@@ -21,20 +21,20 @@ def test_any_block_size_gives_the_same_frames(size: int) -> None:
     assert frames_of(even_blocks(signal, size)).tobytes() == frames_of(blocks(signal)).tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
 def test_random_cuts_give_the_same_frames(cuts: list[int]) -> None:
     assert frames_of(blocks(SIGNAL, cuts)).tobytes() == frames_of(blocks(SIGNAL)).tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
 def test_random_cuts_give_the_same_scores(cuts: list[int]) -> None:
     scorer = linear_scorer()
     assert score_stream(scorer, blocks(SIGNAL, cuts)) == score_stream(scorer, blocks(SIGNAL))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, len(SIGNAL)), max_size=60))
 def test_random_cuts_give_the_same_scores_on_the_shipped_model(cuts: list[int]) -> None:
     scorer = load_bundle(Path(__file__).parents[2] / "models" / "demo-fan").scorer()

@@ -101,7 +101,7 @@ def test_the_end_of_what_may_have_been_heard_is_never_dropped() -> None:
 KINDS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "update", "end", "send"])), max_size=120)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KINDS)
 def test_nobody_ever_hears_a_lone_start_or_an_end_out_of_the_blue(steps: list[tuple[int, str]]) -> None:
     """Whatever happens in whatever order on three machines with room for five: a start that was heard is ended."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 from scipy import stats
@@ -44,7 +44,6 @@ def test_realised_conformal_rates_follow_the_beta_law() -> None:
     assert beta_p_value(rates + 0.004, n=300, false_alarm=0.02) < 0.01
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0.5, 0.89, 0.95, 1.0, 1.5]), max_size=150),
     st.integers(1, 8),
