@@ -87,10 +87,10 @@ def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
     check_rates([one.rate_hz for one in heard], recipe.front_end)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
-    if recipe.detector != PLAIN:
-        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     if recipe.calibration.part == "held_out":
         check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+    if recipe.detector != PLAIN:
+        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     if not len(_windows(frames, recipe)):
         needed = recipe.window.n_frames
