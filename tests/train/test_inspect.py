@@ -166,6 +166,9 @@ def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Pat
     save_split(Split(train=normal[:4], held_out=normal[4:], test=()), tmp_path / "lists", data.root)
     with pytest.raises(SourceError, match=r"by the recipe default, 1 held-out recording must give at least 2 segments"):
         run(good, "--split", tmp_path / "lists")
+    save_split(Split(train=normal[4:], held_out=normal[:4], test=()), tmp_path / "turned", data.root)
+    with pytest.raises(SourceError, match=r"by the recipe default, 1 recording to train on must give at least 2 segments"):
+        run(good, "--split", tmp_path / "turned")
 
 
 def test_links_that_lead_nowhere_are_skipped_and_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,19 +134,20 @@ def _may_be_drawn(clip: "Clip") -> bool:
 
 
 def _too_short(dataset: "Dataset", heard: Sequence["Heard"], split: "Split | None", channel: int | None) -> list[str]:
-    """Whether what would be held out sets no threshold, by the recipe `default` and, without lists, its draw."""
+    """Whether too little would be held out or trained on, by the recipe `default` and, without lists, its draw."""
     from monitor.core.errors import SourceError
     from train.datasets import split_dataset, split_pieces
-    from train.preflight import check_held_out
+    from train.preflight import check_held_out, check_training
     from train.recipe import load_recipe
 
     recipe = load_recipe("default")
-    training = recipe.training
+    draw = recipe.training
     try:
         if split is None:
-            split = split_dataset(dataset, held_out=training.held_out, seed=training.seed, by=training.split_by)
-        held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)[1]
+            split = split_dataset(dataset, held_out=draw.held_out, seed=draw.seed, by=draw.split_by)
+        training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
         check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     except SourceError as error:
         return [f"by the recipe default, {error}"]
     return []
