@@ -51,7 +51,8 @@ make_venv() {
     "$python" -m venv --clear "$VENVS/$name"
     "$VENVS/$name/bin/pip" install -qq --constraint "$constraints" "$@"
     # Files just written are held in large pieces, which all count as memory of whoever maps them; read anew they do not.
-    find "$VENVS/$name" -name '*.so*' -exec sync {} + -exec dd if={} iflag=nocache count=0 status=none \;
+    find "$VENVS/$name" -name '*.so*' -exec sync {} +
+    find "$VENVS/$name" -name '*.so*' -exec dd if={} iflag=nocache count=0 status=none \;
     echo "$stamp" >"$VENVS/$name/stamp"
 }
 
