@@ -26,28 +26,32 @@ def problems_of(heard: Iterable[Heard]) -> list[str]:
 
 def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
     """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives."""
-    by_path = {one.clip.path: one for one in heard}
-    found = 0
-    for piece in pieces:
-        ticks = by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) / tick_s
-        if 2 * ticks >= segment_ticks:
-            found += 1 if ticks < segment_ticks + 1 else 2
-    if found < _MIN_SEGMENTS:
-        raise SourceError(
-            f"{len(pieces)} held-out recording{'s' * (len(pieces) != 1)} must give at least {_MIN_SEGMENTS} segments of "
-            f"{segment_ticks * tick_s:.1f} s to set a threshold on, got {found}: more or longer recordings are needed"
-        )
+
+    def segments(ticks: float) -> int:
+        return 0 if 2 * ticks < segment_ticks else 1 if ticks < segment_ticks + 1 else 2
+
+    found = sum(segments(seconds / tick_s) for seconds in _usable_s(pieces, heard))
+    _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
 
 
 def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
     """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives."""
+    found = sum(max(1, int(seconds / tick_s) // segment_ticks) for seconds in _usable_s(pieces, heard) if seconds > 0.0)
+    _check_segments(found, pieces, "{} to train on", segment_ticks * tick_s)
+
+
+def _usable_s(pieces: Sequence[Piece], heard: Iterable[Heard]) -> list[float]:
+    """How much of each piece the device would score."""
     by_path = {one.clip.path: one for one in heard}
-    usable_s = (by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces)
-    found = sum(max(1, int(one_s / tick_s) // segment_ticks) for one_s in usable_s if one_s > 0.0)
+    return [by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces]
+
+
+def _check_segments(found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "") -> None:
     if found < _MIN_SEGMENTS:
+        recordings = which.format(f"recording{'s' * (len(pieces) != 1)}")
         raise SourceError(
-            f"{len(pieces)} recording{'s' * (len(pieces) != 1)} to train on must give at least {_MIN_SEGMENTS} segments of "
-            f"{segment_ticks * tick_s:.1f} s, got {found}: more or longer recordings are needed"
+            f"{len(pieces)} {recordings} must give at least {_MIN_SEGMENTS} segments of {segment_s:.1f} s{what_for}, "
+            f"got {found}: more or longer recordings are needed"
         )
 
 
