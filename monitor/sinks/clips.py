@@ -34,8 +34,9 @@ class ClipStore:
         self._max_bytes = max_bytes
 
     def look(self) -> None:
-        """See what earlier runs have left."""
-        self.known = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
+        """See what earlier runs have left, as far as the folder can be read."""
+        with suppress(OSError):
+            self.known = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
 
     def check(self) -> None:
         """SinkError where the folder takes no files."""
@@ -58,8 +59,7 @@ class ClipStore:
         except OSError as error:
             raise SinkError(f"{error.filename or self.folder}: cannot be written: {error.strerror}") from error
         finally:
-            with suppress(OSError):
-                self.look()
+            self.look()
 
     def read(self, stem: str) -> bytes:
         """An event's clip; SinkError when it cannot be read."""

@@ -50,6 +50,7 @@ def test_people_deal_with_an_anomaly(service: Service) -> None:
 
     service.until(lambda: len(ends()) == 2, "the end of the event")
     assert ends() == ["shutdown", "disabled"]
+    assert " end (disabled): " in service.daemon.log
     say(service.broker, f"{BASE}/fan/set/enable", "{}", "--retain")  # is carried out once,
     service.until(lambda: service.states()[-1]["state"] != "disabled", "listening again")
     assert service.order("disable")["accepted"]
@@ -65,6 +66,10 @@ def test_what_nobody_may_say_is_refused_and_harmless(service: Service) -> None:
     service.configure("fan")
     service.daemon.start().ready()
     assert service.order("enable", machine="saw")["reason"] == "the machine must be one of fan, got saw"
+    event_id = "1bfc0eca-95c1-5225-8152-150c654b66ce"
+    assert (
+        service.order("clip", json.dumps({"id": event_id}), machine="saw")["reason"] == "the machine must be one of fan, got saw"
+    )
     assert service.order("snooze", '{"duration_s": 1000000}')["reason"] == "duration_s must be in 0..86400, got 1000000"
     say(service.broker, f"{BASE}/fan/set/disable", 5_000 * " ")
     service.until(lambda: "at most 4096 bytes" in (service.answers()[-1]["reason"] or ""), "a refusal")

@@ -340,6 +340,19 @@ def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["No such file or directory"]
 
 
+def test_a_folder_that_cannot_be_read_changes_nothing_of_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{stem()}.flac").touch()
+    store = ClipStore(tmp_path, max_bytes=10**6)
+    store.look()
+
+    def refuse(_: Path) -> Iterator[Path]:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    store.look()
+    assert store.known == {stem()}
+
+
 def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
     archive = at_once(tmp_path)
     evidence = Evidence(archive, REFERENCE, CLIPS)
