@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 from monitor import __version__
 from monitor.core.errors import StethosError
@@ -26,6 +28,7 @@ each command's --help has the rest; exit status: 0 done, 1 failed, 2 usage, 78 r
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None: it was closed
     arguments = _parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -57,6 +60,10 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"train: interrupted; {str(interrupt) or 'what was being written is not there'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _nobody_reads() -> None:

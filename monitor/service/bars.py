@@ -1,4 +1,4 @@
-"""Log lines above a progress bar: what `tqdm.contrib.logging` does, without the asyncio, ssl and 6 MB it brings along."""
+"""Log lines above a progress bar: what `tqdm.contrib.logging` does, without the asyncio and ssl it brings along."""
 
 import logging
 from collections.abc import Iterator

@@ -47,3 +47,14 @@ def test_a_reader_that_leaves_is_no_failure_by_itself(usable: bool, unbuffered: 
         assert process.wait() == status
     assert "pipe" not in told.lower()
     assert len(told.splitlines()) == status
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_stream_is_nobody_who_listens(closed: int, tmp_path: Path) -> None:
+    (tmp_path / "normal").mkdir()
+    for i in range(2):
+        soundfile.write(tmp_path / f"normal/{i}.wav", hum(i, 16_000 * 25), 16_000)
+    command = [sys.executable, "-m", "train.cli", "inspect", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.close(closed))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("next: train fit" in done.stdout) == (closed == 2)
