@@ -11,10 +11,11 @@ from train.commands.arguments import Commands, add_dataset_options
 from train.text import printable
 
 if TYPE_CHECKING:
-    from train.datasets import Clip, Dataset, Split
+    from train.datasets import Clip, Dataset, RecordingOrder, Split
     from train.datasets.survey import Heard
 
 _NAMED = 10  # files in a list, and how many more
+_ALIKE = 1.5  # times as much as within a session: recordings at random rarely reach it
 
 
 def add(commands: Commands) -> None:
@@ -32,15 +33,19 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from monitor.core.errors import SourceError
-    from train.datasets import LAYOUTS, load_split, read_dataset
+    from train.datasets import LAYOUTS, load_split, read_dataset, recording_order
     from train.datasets.survey import survey
 
     dataset = read_dataset(arguments.dataset, layout=arguments.layout)
     split = None if arguments.split is None else load_split(arguments.split, dataset)
+    drawn = [clip for clip in dataset.clips if _may_be_drawn(clip)]
+    order = recording_order(dataset, drawn) if drawn else None
     heard = survey(dataset.clips, channel=arguments.channel)
     print(f"{printable(str(dataset.root))}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
     print(_table(heard) + "\n")
     print("\n".join(f"{name:<12}{text}" for name, text in _facts(dataset, heard)))
+    if order is not None:
+        print("\n".join(f"{name:<12}{text}" for name, text in _order(dataset, order, heard)))
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
@@ -88,6 +93,38 @@ def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, 
     yield "misplaced", _names(f"{dataset.relative(clip)} (anomaly in the training part)" for clip in _misplaced(heard))
     if dataset.skipped:
         yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} ({why})" for path, why in dataset.skipped.items())
+
+
+def _order(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Heard"]) -> Iterable[tuple[str, str]]:
+    """By what the recordings were put in order of time, and how alike their sessions are."""
+    from train.datasets import one_session_note
+
+    first, last = (printable(order.recordings[at]) for at in (0, -1))
+    yield "order", f"by {order.source}: {first}" + (f" first, {last} last" if len(order.recordings) > 1 else "")
+    note = one_session_note(order)
+    names = [f"{name} ({_recordings(len(one))})" for name, one in zip(order.session_names, order.sessions, strict=True)]
+    yield "sessions", f"1; {note}" if note else f"{len(names)}; {_likeness(dataset, order, heard)}\n{'':<12}{_names(names)}"
+
+
+def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Heard"]) -> str:
+    """How much more recordings of different sessions differ than those of one, in words."""
+    from train.datasets.alike import likeness
+
+    session_of = {name: number for number, session in enumerate(order.sessions) for name in session}
+    drawn = [one for one in heard if one.levels_db and _may_be_drawn(one.clip) and one.clip.recording in session_of]
+    if dataset.layout != "plain":  # the files of one recording are channels of the same sound
+        drawn = list({one.clip.recording: one for one in reversed(drawn)}.values())
+    found = likeness([one.levels_db for one in drawn], [session_of[one.clip.recording] for one in drawn]) if drawn else None
+    if found is None:
+        return "each is a single file, so nothing shows how alike they are"
+    told = (
+        f"sessions differ {found.ratio:.1f} x as much as recordings within one "
+        f"({found.between_db:.1f} against {found.within_db:.1f} dB)"
+    )
+    if found.ratio < _ALIKE:
+        return f"{told}: they sound alike"
+    unlike = printable(order.session_names[found.unlike])
+    return f"{told}, {unlike} most: a day, load or speed that is not recorded may look like a fault"
 
 
 def _too_little(rates: Counter[int]) -> str:
@@ -174,6 +211,10 @@ def _counts(counter: Counter[int], unit: str) -> str:
 
 def _files(n: int) -> str:
     return f"{n} file{'' if n == 1 else 's'}"
+
+
+def _recordings(n: int) -> str:
+    return f"{n} recording{'' if n == 1 else 's'}"
 
 
 def _names(names: Iterable[str]) -> str:

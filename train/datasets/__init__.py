@@ -3,6 +3,7 @@
 from train.datasets.clip import Clip, Dataset
 from train.datasets.layouts import LAYOUTS
 from train.datasets.lists import load_split, save_split
+from train.datasets.order import RecordingOrder, clip_folds, folds, one_session_note, recording_order
 from train.datasets.partition import Split, split_dataset
 from train.datasets.piece import Piece
 from train.datasets.pieces import cut_s, normal_pieces, of_channel, open_clip, pieces, split_pieces
@@ -13,14 +14,19 @@ __all__ = [
     "Clip",
     "Dataset",
     "Piece",
+    "RecordingOrder",
     "Split",
+    "clip_folds",
     "cut_s",
+    "folds",
     "load_split",
     "normal_pieces",
     "of_channel",
+    "one_session_note",
     "open_clip",
     "pieces",
     "read_dataset",
+    "recording_order",
     "save_split",
     "split_dataset",
     "split_pieces",

@@ -8,8 +8,8 @@ r"""Layouts of data sets: what a file's path says of it, one entry of `LAYOUTS` 
 | dcase2021 | `fan/*/section_00_{source,target}_{train,test}_{normal,anomaly}_0000[_attributes].wav`; later years too |
 | plain | `normal/` and, if any, `anomaly/` or `abnormal/`, with sound files in any folders below |
 
-In a plain folder, files whose names differ only in a last `-NNN` (three digits or more) are cuts of one recording, in that
-order: `monitor record` names the clips of one session so.
+In a plain folder, files whose names differ only in a last `-NNN` (three to five digits; more are a time) are cuts of one
+recording, in that order: `monitor record` names the clips of one session so.
 """
 
 import re
@@ -138,7 +138,7 @@ LAYOUTS = {
     ),
     "plain": Layout(
         files="normal/ and, if any, anomaly/ or abnormal/",
-        pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,}))?\.[^./]+", re.DOTALL),
+        pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,5}))?\.[^./]+", re.DOTALL),
         fields=_plain,
         anchored=True,
     ),
