@@ -1,14 +1,15 @@
 """Bundles that were made on this device, beside the configured ones: which is in use, and how to go back.
 
 `state_dir/adapted/MACHINE/in-use.json` says it, replaced whole or not at all; the bundles are folders beside it. At most two
-stand on the configured one: what `monitor learn` made, and what `monitor calibrate` made of the last of these.
+stand on the configured one: what `monitor learn` made, and what `monitor calibrate` made of the last of these. What was
+learned before it was extended waits beside them, to go back to.
 """
 
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -21,12 +22,15 @@ from monitor.bundle.manifest import one_line
 from monitor.bundle.write import write_bundle
 from monitor.core.errors import SinkError, StethosError, UsageError
 from monitor.core.event import rfc3339
+from monitor.service.learned import STAMP, forget_session
+from monitor.service.ownership import give
 from monitor.sinks.lock import lock
 from monitor.sinks.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 FOLDER = "adapted"
 MAX_LOG = 50
+MAX_EXTENDED = 10
 IN_USE = "in-use.json"
 Kind = Literal["learn", "calibrate"]
 Did = Literal["learn", "calibrate", "undo"]
@@ -53,6 +57,9 @@ class Adaptation(BaseModel):
     learn: str | None = None
     """Folder of the bundle that was learned."""
 
+    extended: tuple[str, ...] = ()
+    """Folders of the bundles that were learned before and that it extends, oldest first, the last 10."""
+
     calibrate: str | None = None
     """Folder of the bundle that was calibrated, which is the one in use."""
 
@@ -70,16 +77,22 @@ def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
     return _top(state_dir, machine, configured, ("learn",))
 
 
-def keep(state_dir: Path, machine: str, configured: Bundle, made: Made, *, kind: Kind) -> Path:
-    """Write the bundle and take it into use from the next start or reload on; SinkError leaves all as it was."""
+def keep(state_dir: Path, machine: str, configured: Bundle, made: Made, *, kind: Kind, extends: bool = False) -> Path:
+    """Write the bundle and take it into use from the next start or reload on; SinkError leaves all as it was.
+
+    Where it `extends` what was learned before, undoing it goes back to that.
+    """
     folder, before = _folder(state_dir, machine), read_adaptation(state_dir, machine)
     if before is None or before.configured != configured.id:
         before = Adaptation(configured=configured.id, log=() if before is None else before.log)
-    new = folder / f"{kind}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}"
+    new = folder / f"{kind}-{datetime.now(timezone.utc):{STAMP}}"
     try:
         write_bundle(new, made.files, made.manifest)
-        _give(state_dir, new, *new.iterdir())
-        changes = {"learn": new.name, "calibrate": None} if kind == "learn" else {"calibrate": new.name}
+        give(state_dir, new, *new.iterdir())
+        changes: dict[str, object] = {"calibrate": new.name}
+        if kind == "learn":
+            learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
+            changes = {"learn": new.name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
         _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.said[-1])
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
@@ -88,16 +101,24 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: Made, *, kind:
 
 
 def undo(state_dir: Path, machine: str) -> str:
-    """Take back what was done last; returns what that was. UsageError where there is nothing to take back."""
+    """Take back what was done last; returns what that was. UsageError where there is nothing to take back.
+
+    The session that was learned from last is forgotten with its bundle.
+    """
     before = read_adaptation(state_dir, machine)
     if before is None or before.learn is before.calibrate is None:
         raise UsageError(f"nothing was learned or calibrated here for {machine}")
     what: Kind = "learn" if before.calibrate is None else "calibrate"
     said = f"{'learning' if what == 'learn' else 'calibration'} undone"
+    changes: dict[str, object] = {"calibrate": None}
+    if what == "learn":
+        changes = {"learn": before.extended[-1] if before.extended else None, "extended": before.extended[:-1]}
     try:
-        _write(state_dir, machine, before.model_copy(update={what: None}), did="undo", said=said)
+        _write(state_dir, machine, before.model_copy(update=changes), did="undo", said=said)
     except OSError as error:
         raise SinkError(f"{_folder(state_dir, machine)}: cannot be written: {error.strerror}") from error
+    if what == "learn" and before.learn is not None:
+        forget_session(state_dir, machine, before.learn)
     return said
 
 
@@ -108,7 +129,7 @@ def only_one(state_dir: Path, machine: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = lock(path)
-        _give(state_dir, path.parent.parent, path.parent, path)
+        give(state_dir, path.parent.parent, path.parent, path)
     except BlockingIOError:
         raise UsageError(f"another monitor learn or calibrate is at work on {machine}") from None
     except OSError as error:
@@ -153,20 +174,11 @@ def _write(state_dir: Path, machine: str, adaptation: Adaptation, *, did: Did, s
     entry = Entry(ts=rfc3339(datetime.now(timezone.utc)), did=did, said=said)
     adaptation = adaptation.model_copy(update={"log": (*adaptation.log, entry)[-MAX_LOG:]})
     write_whole(folder / IN_USE, adaptation.model_dump_json(indent=2).encode() + b"\n")
-    _give(state_dir, folder / IN_USE)
+    give(state_dir, folder / IN_USE)
     for old in folder.iterdir():
-        if old.is_dir() and old.name not in (adaptation.learn, adaptation.calibrate):
+        if old.is_dir() and old.name not in (adaptation.learn, adaptation.calibrate, *adaptation.extended):
             shutil.rmtree(old, ignore_errors=True)
 
 
 def _folder(state_dir: Path, machine: str) -> Path:
     return state_dir / FOLDER / machine
-
-
-def _give(state_dir: Path, *paths: Path) -> None:
-    """What root has written belongs to the service, which has a user of its own."""
-    owner = state_dir.stat()
-    if os.geteuid() == 0:
-        for path in paths:
-            with suppress(OSError):
-                os.chown(path, owner.st_uid, owner.st_gid)

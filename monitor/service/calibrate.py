@@ -21,7 +21,7 @@ Sound over the threshold is left out. The new bundle stands beside the configure
   monitor --config monitor.yaml calibrate --machine fan --minutes 10
   monitor --config monitor.yaml calibrate --machine fan --undo
 """
-UNDO = "take back the last calibration, or what was learned where there is none"
+UNDO = "take back the last calibration, or where there is none the last learning, and forget its session"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

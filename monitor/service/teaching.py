@@ -42,6 +42,7 @@ class Pupil:
     configured: Bundle
     state_dir: Path
     control: Path
+    private: bool = False
 
 
 def add_arguments(
@@ -77,10 +78,10 @@ def find_pupil(arguments: argparse.Namespace) -> Pupil:
     if arguments.model is not None:
         if not arguments.files or arguments.out is None:
             raise UsageError("--model needs --from FILES and --out DIR: there is no machine whose microphone or service is meant")
-        return Pupil(None, None, load_bundle(arguments.model), config.state_dir, control)
+        return Pupil(None, None, load_bundle(arguments.model), config.state_dir, control, config.private)
     name = configured_machine(arguments.machine, config)
     settings = config.machines[name]
-    return Pupil(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control)
+    return Pupil(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control, config.private)
 
 
 def hear(arguments: argparse.Namespace, pupil: Pupil, bundle: Bundle) -> list[Piece]:

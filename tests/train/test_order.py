@@ -242,7 +242,7 @@ def test_sessions_and_conditions_of_a_table_count(tmp_path: Path) -> None:
         (("path,recorded_at", "normal/a.wav,2026-11-21", "normal/b.wav,2026-11-22T00:00Z"), "line 3: .* time zone in all"),
         (("path,recorded_at", "normal/a.wav,2026-11-21"), "must list every normal recording; 'normal/b.wav' and 1 more"),
         (
-            ("path,recorded_at,session", *(f"{name},2026-11-21,{session}" for name, session in zip(NAMES, ("x", "", "y"), strict=True))),
+            ("path,recorded_at,session", *(f"{name},2026-11-21,{name[7].strip('b')}" for name in NAMES)),
             "session or conditions must be given for all recordings or for none; 'normal/b.wav' has none",
         ),
         (("path,recorded_at", '"normal/a.wav,2026-11-21'), "line 2: unexpected end of data"),
