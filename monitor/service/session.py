@@ -1,12 +1,14 @@
 """One recording session on disk: numbered FLAC clips of unbroken sound, only whole ones, gone on with after an interruption.
 
 `OUT/normal/fan_20261121T100000Z-0001.flac`, `…-0002.flac` and so on: `train` takes the clips of one session for cuts of one
-recording. A hidden file beside them stays until the session is complete; it is locked by who records.
+recording. What is gone on with after half an hour or more is of another time, and so has a name of its own. A hidden file
+beside them stays until the session is complete; it is locked by who records.
 """
 
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from monitor.core.errors import SinkError
 from monitor.sinks.lock import lock
 
+PAUSE_S = 1_800.0  # after so long clips are no more of the same recording; `train` takes such a gap for one, too
 SHORTEST_S = 2.0  # a shorter clip is of no use to anybody
 SPARE_BYTES = 100_000_000  # stay free on the disk
 MAX_CHANNELS = 8  # of FLAC
@@ -57,12 +60,16 @@ class Session:
         self._note = folder / f".{take.name}.session"
         self._lock = _lock(self._note)
         try:
-            self.stem = self._resume() or self._new_stem()
-            clips = sorted(folder.glob(f"{self.stem}-*.flac"))
+            found = {stem: sorted(folder.glob(f"{stem}-*.flac")) for stem in self._resume()}
+            clips = [clip for of_stem in found.values() for clip in of_stem]
+            self._stems = [stem for stem, of_stem in found.items() if of_stem]
+            if not self._stems or time.time() - clips[-1].stat().st_mtime > PAUSE_S:
+                self._stems.append(self._new_stem())
+            self.stem = self._stems[-1]
             self.resumed_s = sum(map(_duration_s, clips))
             self._n_frames = round(self.resumed_s * take.rate_hz)
             self._wanted_frames = round(wanted_s * take.rate_hz)
-            self._number = max((int(clip.stem.rpartition("-")[2]) for clip in clips), default=0)
+            self._number = max((int(clip.stem.rpartition("-")[2]) for clip in found.get(self.stem, ())), default=0)
             check_disk(folder, round(max(0.0, wanted_s - self.resumed_s) * take.bytes_per_s))
             self._write_note()
         except BaseException:
@@ -118,7 +125,7 @@ class Session:
         """End the clip, and the session if it is complete."""
         try:
             self.break_off()
-            if self.complete or not self._number:
+            if self.complete or not self._n_frames:
                 self._note.unlink()
         finally:
             os.close(self._lock)
@@ -138,16 +145,17 @@ class Session:
         self._in_clip = 0
         self._wanted_frames = max(self._wanted_frames, self._n_frames + self._shortest_frames)
 
-    def _resume(self) -> str | None:
-        """The session that was interrupted, if it recorded the same; half a clip that a power cut left is removed."""
+    def _resume(self) -> list[str]:
+        """The names that an interrupted session has, if it recorded the same; half a clip that a power cut left is removed."""
         for part in self.folder.glob(f".{self._take.name}_{_STAMP}.part"):
             part.unlink()
         try:
             note = json.loads(self._note.read_text() or "{}")
         except ValueError:
-            return None
-        stem = note.get("session")
-        return stem if isinstance(stem, str) and note.get("take") == self._identity else None
+            return []
+        stems = note.get("sessions")
+        wanted = isinstance(stems, list) and all(isinstance(stem, str) for stem in stems)
+        return list(stems) if wanted and note.get("take") == self._identity else []
 
     def _new_stem(self) -> str:
         began = datetime.now(timezone.utc)
@@ -157,7 +165,7 @@ class Session:
 
     def _write_note(self) -> None:
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, json.dumps({"session": self.stem, "take": self._identity}).encode(), 0)
+        os.pwrite(self._lock, json.dumps({"sessions": self._stems, "take": self._identity}).encode(), 0)
         os.fsync(self._lock)
 
     @property

@@ -1,6 +1,7 @@
 """`monitor record` leaves whole, unbroken clips that `train` reads, whoever holds the microphone and whatever interrupts it."""
 
 import argparse
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -105,6 +106,24 @@ def test_an_interrupted_session_is_gone_on_with(tmp_path: Path) -> None:
         second.write(ramp(30.0))
     assert [clip.name[-9:-5] for clip in clips(tmp_path)] == ["0001", "0002", "0003", "0004", "0005"]
     assert second.done_s == 20.0
+    assert hidden(tmp_path) == []
+
+
+def test_what_is_gone_on_with_the_next_day_is_another_recording(tmp_path: Path) -> None:
+    """Its name says its own time, and what was recorded before still counts."""
+    with closing(session(tmp_path)) as first:
+        first.write(ramp(8.0))
+    for clip in clips(tmp_path):
+        os.utime(clip, (0, clip.stat().st_mtime - 86_400))
+    with closing(session(tmp_path)) as second:
+        assert second.stem != first.stem
+        assert second.resumed_s == 8.0
+    with closing(session(tmp_path)) as third:
+        assert third.resumed_s == 8.0
+        third.write(ramp(30.0))
+    numbers = [(clip.name[:-10], clip.name[-9:-5]) for clip in clips(tmp_path)]
+    assert numbers == [(first.stem, "0001"), (first.stem, "0002"), *((third.stem, f"000{n}") for n in (1, 2, 3))]
+    assert third.done_s == 20.0
     assert hidden(tmp_path) == []
 
 
