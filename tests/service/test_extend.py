@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,14 +51,18 @@ def kept(bench: Bench) -> list[Path]:
     return sorted((bench.state / learned.FOLDER / "fan").iterdir())
 
 
-def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench) -> None:
+def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench, record_property: Callable[[str, object], None]) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
+    other = made("pump", seed=3, take=2, seconds=RULE_S)
+    before = np.median(bench.ratios(other))
     assert (n_events(bench, 0), n_events(bench, 2)) == (0, 1)
     said = bench.run("learn", "--yes", "--extend", "--from", day(bench, 2))
     assert re.search(r"extends 1 session, which come before .*: 20\d\d-\d\d-\d\d \d\d:\d\d UTC \(5\.5 min\)", said)
     assert "learned from 11 min of sound" in said
     assert (n_events(bench, 0), n_events(bench, 2)) == (0, 0)
     assert n_events(bench, 2, "bearing") == 1
+    after = np.median(bench.ratios(other))
+    record_property("figures", f"another flow: {before:.1f} x the threshold (median), {after:.1f} x once it was added")
     expected = bench.used().expected
     assert (
         expected is not None and expected.levels is not None and expected.envelope is not None

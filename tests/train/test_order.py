@@ -1,7 +1,7 @@
 """The order in which recordings were made, their sessions, and folds in time: by every source, on real files."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.signals import hum
 from train.cli import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order
 from train.datasets.alike import likeness
+from train.datasets.survey import survey
 
 DAY_S = 86_400
 
@@ -351,3 +352,15 @@ def test_real_recordings_are_put_in_the_order_of_their_numbers(name: str, real_d
     assert order.source == "numbers in names"
     assert list(order.recordings) == sorted(order.recordings)  # all have as many digits
     assert [name for fold in folds(order) for name in fold] == list(order.recordings)
+
+
+@pytest.mark.parametrize("name", ["slide-rail-id00", "air-compressor"])
+def test_real_recordings_assigned_to_sessions_at_random_are_alike(
+    name: str, real_data: Path, record_property: Callable[[str, object], None]
+) -> None:
+    levels = [one.levels_db for one in survey(read_dataset(real_data / name).labelled("normal"))]
+    draws = [np.random.default_rng(seed).integers(0, 4, len(levels)).tolist() for seed in range(50)]
+    ratios = [found.ratio for draw in draws if (found := likeness(levels, draw)) is not None]
+    record_property("figures", f"{name}: four sessions at random differ at most {max(ratios):.2f} x as much")
+    assert len(ratios) == 50
+    assert max(ratios) < 1.2
