@@ -60,8 +60,12 @@ def blocks(n: int, *, length: int) -> tuple[slice, ...]:
     """
     if length < 1:
         raise ConfigError(f"length of a block must be at least 1, got {length}")
-    n_blocks = max(1, n // length)
-    return tuple(slice(i * n // n_blocks, (i + 1) * n // n_blocks) for i in range(n_blocks if n else 0))
+    return equal_blocks(n, n_blocks=max(1, n // length)) if n else ()
+
+
+def equal_blocks(n: int, *, n_blocks: int) -> tuple[slice, ...]:
+    """Cut n items in a row into contiguous blocks of the same size, as nearly as can be."""
+    return tuple(slice(i * n // n_blocks, (i + 1) * n // n_blocks) for i in range(n_blocks))
 
 
 def block_maxima(scores: F64, *, length: int) -> F64:

@@ -70,7 +70,7 @@ class Scorer:
         self.spec = spec
         self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
         self._model = model
-        self._detector = detector
+        self.detector = detector
         self._response_db = response_db
         self._ear = Ear(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
@@ -123,11 +123,15 @@ class Scorer:
 
     def file_score(self) -> float | None:
         """The score over all valid windows since the stream opened."""
-        return None if self._file_sums is None else self._detector.score(self._file_sums)
+        return None if self._file_sums is None else self.detector.score(self._file_sums)
 
     def file_sums(self) -> F64 | None:
         """The detector's sums over the stream so far; None before the first window."""
         return self._file_sums
+
+    def tick_sums(self) -> F64:
+        """The detector's sums over the last valid tick of the present segment, which must not be empty."""
+        return self._segment.last_sums()
 
     def segment_sums(self) -> F64:
         """The detector's sums over the present segment, which must not be empty."""
@@ -168,8 +172,8 @@ class Scorer:
             return self._unscored(heard, "short")
         self._add_to_file(sums, n_frames)
         self._segment.push(Measured(sums, tick_sound(heard, self.spec.front_end)))
-        score = self._detector.score(self._segment.sums()) if self._segment.is_scorable else None
-        tick_score = self._detector.score(sums)
+        score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
+        tick_score = self.detector.score(sums)
         return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
     def _sounds(self, last: int | None) -> list[TickSound]:
@@ -193,7 +197,7 @@ class Scorer:
         if not valid.any():
             return None
         predicted = self._model.predict(windows[:, self._inputs])
-        return self._detector.measure(Observation(windows[:, self._targets], predicted, valid, frames[:n_frames]))
+        return self.detector.measure(Observation(windows[:, self._targets], predicted, valid, frames[:n_frames]))
 
     def _add_to_file(self, sums: F64 | None, n_frames: int) -> None:
         if sums is None:

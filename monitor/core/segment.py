@@ -46,6 +46,10 @@ class Segment:
         """The detector's sums (k,) over the segment; it must not be empty."""
         return np.asarray(np.add.reduce([tick.sums for tick in self._ticks]))
 
+    def last_sums(self) -> F64:
+        """The detector's sums (k,) over the newest tick; the segment must not be empty."""
+        return self._ticks[-1].sums
+
     def sounds(self) -> list[TickSound]:
         """What is kept of each tick, the oldest first."""
         return [tick.sound for tick in self._ticks]

@@ -1,35 +1,38 @@
-"""What a calibration may be trusted with, in one to three plain sentences."""
+"""What the thresholds rest on and what to expect of them, in a few plain sentences."""
 
 from collections.abc import Sequence
 
-from monitor.core.evidence import WEEK_HOURS, poisson_bound
-
 
 def statement(
-    *, promised: float | None, events: int, bound: float | None, hours: float, n_blocks: int, notes: Sequence[str]
+    *,
+    promised: float | None,
+    promised_alarms: float | None,
+    file_chance: float | None,
+    events: int,
+    bound: float | None,
+    hours: float,
+    n_recordings: int,
+    n_units: int,
+    notes: Sequence[str],
 ) -> str:
-    """Evidence, aim and what was amiss; rates are false events a week, `hours` is how much sound there was."""
-    sound = f"{duration(hours)} of normal sound ({count(n_blocks, 'independent block')})"
+    """What the thresholds rest on, what is expected of them, what a replay shows, and notes; rates are events a week."""
+    sound = f"{count(n_recordings, 'recording')}, {duration(hours)} of normal sound ({count(n_units, 'separate segment')})"
+    said = [f"the thresholds rest on {sound}"]
+    if promised_alarms is not None:
+        said.append(
+            f"expect a false warning about once a day at most, a false alarm about once a month at most, and a false verdict "
+            f"on {file_chance or 0.0:.0%} of normal recordings"
+        )
+    elif promised is not None:
+        said.append(f"the method aims at {per_week(promised)} false events at most")
     if bound is None:
-        said = [f"{sound} in recordings too short for the rule to be replayed shows no rate of false events"]
+        said.append("the recordings are too short to replay the rule, so no rate of false events is proven")
     else:
-        said = [
-            f"Replaying {sound} gave {count(events, 'false event')}, which shows no more than that there are fewer than "
-            f"{per_week(bound)} (95 % sure)"
-        ]
-    if promised is not None:
-        said[0] += _aim(promised, bound)
+        said.append(
+            f"replaying them raised {count(events, 'false event')}, which proves only that there are fewer than "
+            f"{per_week(bound)} (95 % confidence)"
+        )
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in (*said, *notes))
-
-
-def _aim(promised: float, bound: float | None) -> str:
-    if bound is not None and bound <= promised:
-        return f"; the aim of at most {per_week(promised)} is supported"
-    needed = poisson_bound(0) * WEEK_HOURS / promised
-    return (
-        f"; the aim of at most {per_week(promised)} is extrapolated: "
-        f"to support it takes {duration(needed)} of normal sound without a false event"
-    )
 
 
 def per_week(rate: float) -> str:

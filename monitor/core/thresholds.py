@@ -1,4 +1,4 @@
-"""From what held-out normal sound gave to all thresholds, and a plain statement of what they can promise."""
+"""From the scores of normal sound to all thresholds of a bundle, and a plain statement of what they promise."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,36 +8,66 @@ from typing import Any
 import numpy as np
 
 from monitor.core.arrays import F32, F64
-from monitor.core.calibration import conformal_needs, conformal_threshold, percentile_threshold
+from monitor.core.calibration import percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
+from monitor.core.predictive import Prior, ScoreModel, fit_score_model
 from monitor.core.statement import statement
 
+WARNING_CHANCE = 0.005  # that a segment of normal sound exceeds the warning level: about one warning a day
+ALARM_CHANCE = 1e-4  # the alarm level: about one alarm a month
+FILE_CHANCE = 0.03  # that a normal recording exceeds the file threshold
+WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # at most, after the rule, where each chance holds
+FUSED_PRIOR = Prior(limit=0.40, per_recording=1.7, weight=20)  # of a mean of distances (benchmarks/decide.py --part spread)
+ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # of a plain reconstruction error, which varies less
+ENOUGH_RECORDINGS = 12
+MIN_FILES = 10  # with fewer recordings, segments stand in for them
 MIN_MARGIN = 1.001  # of the median: scores of two runtimes differ by up to 0.1 %
 SMALLEST = 1e-9
 TICK_PERCENTILE = 95.0  # an onset needs several ticks over it
 QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine that is so much quieter than its quietest ticks is off
-Found = tuple[float, tuple[str, ...]]  # a threshold, and what there is to say about it
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What held-out normal sound gave: segment scores (n,), whole-file scores (m,), segments' mean frames (n, n_bands).
+    """Scores of normal sound by statistics that do not know it.
 
-    `sequences` are the segment scores again, one array (n_i,) a recording in order of time; `tick_scores` and
-    `tick_levels_dbfs` (l,) are those of single ticks; `frequent` (k, n_bands), dB, what the fast path is fitted on.
+    `sequences` are the scores of all full segments, one array (n_i,) a recording in order of time; segments joined from
+    short recordings are an array each. `unit_scores` (n,) are those of segments that share no sound, `file_scores` (m,)
+    of whole recordings, `tick_scores` and `tick_levels_dbfs` (l,) of single ticks. `n_learned` counts the recordings or
+    segments that the statistics were fitted to. `drift` is how much higher, in log units, the future is expected to score.
+    `frequent` (k, n_bands), dB, is what the fast path is fitted on.
     """
 
-    segment_scores: F64
+    sequences: tuple[F64, ...]
+    unit_scores: F64
     file_scores: F64
-    mean_frames: F64
     hours: float
-    sequences: tuple[F64, ...] = ()
+    n_recordings: int
+    n_learned: int
+    drift: float = 0.0
     tick_scores: F64 = field(default_factory=lambda: np.empty(0))
     tick_levels_dbfs: F64 = field(default_factory=lambda: np.empty(0))
     frequent: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    @property
+    def segment_scores(self) -> F64:
+        """The scores of all segments (n,)."""
+        return np.concatenate((np.empty(0), *self.sequences))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a method finds: the warning level of segments, that of files, the alarm levels where it has any, and notes."""
+
+    segment: float
+    file: float
+    alarm: float | None = None
+    file_alarm: float | None = None
+    spread: float | None = None  # of log scores
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +77,27 @@ class Calibration:
     method: str
     parameters: Mapping[str, float]
     threshold: float
+    alarm_threshold: float | None
     file_threshold: float
+    file_alarm_threshold: float | None
     tick_threshold: float | None  # None: the segments'
     fast_threshold: float | None  # dB; None: no fast path
     idle_below_dbfs: float | None
     clear_ratio: float
     n_segments: int
+    n_units: int  # segments that share no sound
     n_blocks: int
     n_recordings: int
     hours: float
     events: int  # in the replay of the sound that it was set on
     promised_per_week: float | None  # what the method aims at
+    promised_alarms_per_week: float | None
     supported_per_week: float  # the smallest rate that this sound supports without extrapolation
     bound_95_per_week: float | None  # what that replay shows; None where recordings are too short for it
     score_mean: float  # of the segments' scores
     score_std: float | None  # their standard deviation; None where they are all alike
+    score_spread: float | None  # of normal recordings' log scores, as the threshold takes it to be
+    drift: float  # log units, in the thresholds already
     statement: str
 
     def manifest_part(self) -> dict[str, Any]:
@@ -70,7 +106,30 @@ class Calibration:
         return {**part, "parameters": dict(self.parameters), "hours": round(self.hours, 4)}
 
 
-def settle(
+def predicted_thresholds(held_out: HeldOut, *, prior: Prior, at_least: float = 0.0) -> Thresholds:
+    """The method `default`: predictive quantiles of the log scores of normal recordings (docs/calibration.md).
+
+    No level is set below `at_least`.
+    """
+    segments = fit_score_model(held_out.unit_scores, n_learned=held_out.n_learned, prior=prior, drift=held_out.drift)
+    files = segments
+    if len(held_out.file_scores) >= MIN_FILES:
+        files = fit_score_model(held_out.file_scores, n_learned=held_out.n_learned, prior=prior, drift=held_out.drift)
+
+    def level(model: ScoreModel, chance: float) -> float:
+        return max(at_least, MIN_MARGIN * model.typical, model.threshold(chance))
+
+    return Thresholds(
+        segment=level(segments, WARNING_CHANCE),
+        alarm=level(segments, ALARM_CHANCE),
+        file=level(files, FILE_CHANCE),
+        file_alarm=level(files, ALARM_CHANCE),
+        spread=segments.spread,
+        notes=_notes(held_out),
+    )
+
+
+def make_calibration(
     held_out: HeldOut,
     *,
     rule: Rule,
@@ -79,52 +138,59 @@ def settle(
     method: str,
     parameters: Mapping[str, float],
     promised_per_week: float | None,
-    threshold_of: Callable[[Evidence], Found],
-    file_threshold_of: Callable[[float], float] | None = None,
+    thresholds_of: Callable[[Evidence], Thresholds],
     fast: Fast | None = None,
 ) -> Calibration:
-    """Everything that follows from a method's threshold for segments; the same scores always give the same result.
+    """All that follows from a method's thresholds; the same scores always give the same result.
 
-    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. The
-    threshold for whole files, from that for segments, is never below it. `fast` is the fast path, where there is one.
+    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. `fast` is
+    the fast path, where there is one.
     """
-    if len(held_out.segment_scores) < 2:
-        raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
-    sequences = held_out.sequences or (held_out.segment_scores,)
-    evidence = Evidence(sequences=sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
-    found, notes = threshold_of(evidence)
-    threshold, floor_notes = _positive(found, evidence.scores)
-    file_threshold = threshold if file_threshold_of is None else max(threshold, file_threshold_of(threshold))
+    if len(held_out.unit_scores) < 2 or not len(held_out.segment_scores):
+        raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.unit_scores)}")
+    evidence = Evidence(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
+    found = thresholds_of(evidence)
+    threshold, notes = _above_median(found.segment, evidence.scores)
     mean = float(evidence.scores.mean())
     clear_ratio = clear_ratio_of(threshold, mean=mean)
     events = evidence.events(threshold, replace(rule, clear_ratio=clear_ratio))
     bound = evidence.bound_95_per_week(events)
+    has_levels = found.alarm is not None
     return Calibration(
         method=method,
         parameters=parameters,
         threshold=threshold,
-        file_threshold=file_threshold,
+        alarm_threshold=None if found.alarm is None else max(threshold, found.alarm),
+        file_threshold=found.file,
+        file_alarm_threshold=None if found.file_alarm is None else max(found.file, found.file_alarm),
         tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
         fast_threshold=None if fast is None else fast.threshold_db,
         idle_below_dbfs=_idle_below_dbfs(held_out.tick_levels_dbfs),
         clear_ratio=clear_ratio,
         n_segments=len(evidence.scores),
+        n_units=len(held_out.unit_scores),
         n_blocks=len(evidence.block_peaks),
-        n_recordings=len(sequences),
+        n_recordings=held_out.n_recordings,
         hours=held_out.hours,
         events=events,
         promised_per_week=promised_per_week,
+        promised_alarms_per_week=ALARMS_PER_WEEK if has_levels else None,
         supported_per_week=evidence.supported_per_week,
         bound_95_per_week=bound,
         score_mean=mean,
-        score_std=float(evidence.scores.std(ddof=1)) or None,
+        score_std=float(evidence.scores.std(ddof=1)) or None if len(evidence.scores) > 1 else None,
+        score_spread=found.spread,
+        drift=held_out.drift,
         statement=statement(
             promised=promised_per_week,
+            promised_alarms=ALARMS_PER_WEEK if has_levels else None,
+            file_chance=FILE_CHANCE if has_levels else None,
             events=events,
             bound=bound,
             hours=held_out.hours,
-            n_blocks=len(evidence.block_peaks),
-            notes=notes + floor_notes + (() if fast is None else (fast.note,)),
+            n_recordings=held_out.n_recordings,
+            n_units=len(held_out.unit_scores),
+            notes=(*found.notes, *notes, *(() if fast is None else (fast.note,))),
         ),
     )
 
@@ -135,13 +201,19 @@ def clear_ratio_of(threshold: float, *, mean: float) -> float:
     return max(Rule().clear_ratio, min(round(half_way, 4), 0.9999))
 
 
-def conformal_or_largest(peaks: F64, false_alarm: float) -> Found:
-    """Just above the conformal threshold over blocks (a ratio of 1 is over), or above the largest where they are few."""
-    needs = conformal_needs(false_alarm)
-    if len(peaks) >= needs:
-        return math.nextafter(conformal_threshold(peaks, false_alarm=false_alarm), math.inf), ()
-    note = f"a chance of {false_alarm:.2g} a block needs {needs} blocks, so the largest score of the {len(peaks)} counts"
-    return math.nextafter(float(peaks.max()), math.inf), (note,)
+def _notes(held_out: HeldOut) -> tuple[str, ...]:
+    notes = []
+    if held_out.n_learned < ENOUGH_RECORDINGS:
+        notes.append(
+            f"with fewer than {ENOUGH_RECORDINGS} recordings (or 10 s segments of longer ones) only gross faults are found: "
+            "record more normal sound"
+        )
+    if held_out.drift > 0.0:
+        notes.append(
+            f"later sound differs from earlier sound, so the thresholds allow for scores {math.exp(held_out.drift):.2f} times "
+            "as high: recordings of other days, loads and speeds would lower them"
+        )
+    return tuple(notes)
 
 
 def _tick_threshold(scores: F64, threshold: float) -> float | None:
@@ -159,8 +231,8 @@ def _idle_below_dbfs(levels_dbfs: F64) -> float | None:
     return round(percentile_threshold(levels_dbfs, percentile=QUIET_PERCENTILE) - IDLE_MARGIN_DB, 1)
 
 
-def _positive(threshold: float, scores: F64) -> Found:
-    """A threshold above 0 and above what ordinary normal segments score."""
+def _above_median(threshold: float, scores: F64) -> tuple[float, tuple[str, ...]]:
+    """A threshold above 0 and above what ordinary normal segments score, and a note where it had to be raised."""
     floor = max(SMALLEST, MIN_MARGIN * float(np.median(scores)))
     if threshold >= floor:
         return threshold, ()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from monitor.core.errors import ConfigError
+from monitor.core.thresholds import WARNINGS_PER_WEEK
 
 MethodName = Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
@@ -16,8 +17,8 @@ class Method:
     name: MethodName = "default"
     k: float = 4.0  # mean+k*sigma: standard deviations
     percentile: float = 99.9  # percentile: of the segment scores
-    false_alarm: float = 0.02  # conformal, default: chance that a block of normal sound holds a segment over; gamma: a segment
-    events_per_week: float = 1.0  # pot, default: false events at most, after the rule
+    false_alarm: float = 0.02  # conformal: chance that a block of normal sound holds a segment over; gamma: a segment
+    events_per_week: float = 1.0  # pot: false events at most, after the rule
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
@@ -39,11 +40,11 @@ class Method:
     @property
     def promised_per_week(self) -> float | None:
         """False events a week that the method aims at; None where it has no such aim."""
-        return self.events_per_week if self.name in ("default", "pot") else None
+        return {"default": WARNINGS_PER_WEEK, "pot": self.events_per_week}.get(self.name)
 
 
 _USED: dict[MethodName, tuple[str, ...]] = {
-    "default": ("false_alarm", "events_per_week"),
+    "default": (),
     "mean+k*sigma": ("k",),
     "percentile": ("percentile",),
     "conformal": ("false_alarm",),

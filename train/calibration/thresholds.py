@@ -1,23 +1,27 @@
-"""The methods: from held-out normal scores to both thresholds."""
+"""The methods: from the scores of normal sound to thresholds."""
 
 import math
-from dataclasses import replace
-
-import numpy as np
 
 from monitor.core.arrays import F64
-from monitor.core.calibration import mean_sigma_threshold, percentile_threshold
+from monitor.core.calibration import conformal_needs, conformal_threshold, mean_sigma_threshold, percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
-from monitor.core.lone import lone, usual_limit
-from monitor.core.statement import count
-from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
-from train.calibrate import MIN_FILES
+from monitor.core.predictive import Prior
+from monitor.core.thresholds import (
+    FUSED_PRIOR,
+    MIN_FILES,
+    Calibration,
+    HeldOut,
+    Thresholds,
+    make_calibration,
+    predicted_thresholds,
+)
 from train.calibration.method import Method
 from train.calibration.tails import fit_tail, gamma_quantile
 
 FALLBACK_SIGMA = 6.0
+Found = tuple[float, tuple[str, ...]]  # a threshold, and notes on it
 
 
 def calibrate(
@@ -27,14 +31,23 @@ def calibrate(
     segment_ticks: int,
     tick_s: float,
     method: Method | None = None,
+    prior: Prior = FUSED_PRIOR,
     fast: Fast | None = None,
 ) -> Calibration:
-    """Set both thresholds on what held-out normal sound gave; the same scores always give the same result.
+    """Set all thresholds on the scores of normal sound; the same scores always give the same result.
 
-    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds.
+    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. The named
+    methods set one level, `default` those of warnings and alarms, with a prior that belongs to the score.
     """
     chosen = method or Method()
-    return settle(
+
+    def thresholds_of(evidence: Evidence) -> Thresholds:
+        if chosen.name == "default":
+            return predicted_thresholds(held_out, prior=prior)
+        segment, notes = _threshold(evidence, chosen)
+        return Thresholds(segment=segment, file=max(segment, _file_threshold(held_out.file_scores, chosen, segment)), notes=notes)
+
+    return make_calibration(
         held_out,
         rule=rule,
         segment_ticks=segment_ticks,
@@ -42,14 +55,13 @@ def calibrate(
         method=chosen.name,
         parameters=chosen.parameters,
         promised_per_week=chosen.promised_per_week,
-        threshold_of=lambda evidence: _threshold(evidence, chosen),
-        file_threshold_of=lambda threshold: _file_threshold(held_out.file_scores, chosen, threshold),
+        thresholds_of=thresholds_of,
         fast=fast,
     )
 
 
 def _threshold(evidence: Evidence, method: Method) -> Found:
-    """A method's threshold for segments, and what there is to say about it."""
+    """The threshold for segments of a method with one level, and notes."""
     if method.name == "mean+k*sigma":
         return mean_sigma_threshold(evidence.scores, k=method.k), ()
     if method.name == "percentile":
@@ -59,27 +71,18 @@ def _threshold(evidence: Evidence, method: Method) -> Found:
         return _or_fallback(found, evidence.scores, "a gamma distribution cannot be fitted to these scores")
     if method.name == "conformal":
         return conformal_or_largest(evidence.block_peaks, method.false_alarm)
-    calm, n_left_out = (evidence, 0) if method.name == "pot" else _without_lone(evidence)
-    tail = fit_tail(*(evidence if evidence.shows_rule else calm).tail)  # of what the rule sees, bangs are no part anyway
+    tail = fit_tail(*evidence.tail)
     found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / evidence.blocks_per_week))
-    beyond, notes = _or_fallback(found, calm.scores, "there are too few peaks to extrapolate from")
-    if method.name == "pot":
-        return beyond, notes
-    within, more = conformal_or_largest(calm.block_peaks, method.false_alarm)
-    if n_left_out:
-        more = (*more, f"{count(n_left_out, 'lone disturbance')}, too short for the rule, did not count for that")
-    return max(beyond, within), notes + more
+    return _or_fallback(found, evidence.scores, "there are too few peaks to extrapolate from")
 
 
-def _without_lone(evidence: Evidence) -> tuple[Evidence, int]:
-    """A bang in the one block of many that decides would make the detector deaf; returns how many bangs there were, too."""
-    limit, rule = usual_limit(evidence.scores, evidence.rule), evidence.rule
-    found = [lone(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
-    kept = [
-        np.delete(scores, np.r_[tuple(bangs)]) if bangs else scores
-        for scores, bangs in zip(evidence.sequences, found, strict=True)
-    ]
-    return replace(evidence, sequences=tuple(kept)), sum(map(len, found))
+def conformal_or_largest(peaks: F64, false_alarm: float) -> Found:
+    """Just above the conformal threshold over blocks (a ratio of 1 is over), or above the largest where they are few."""
+    needs = conformal_needs(false_alarm)
+    if len(peaks) >= needs:
+        return math.nextafter(conformal_threshold(peaks, false_alarm=false_alarm), math.inf), ()
+    note = f"a chance of {false_alarm:.2g} a block needs {needs} blocks, so the largest score of the {len(peaks)} counts"
+    return math.nextafter(float(peaks.max()), math.inf), (note,)
 
 
 def _or_fallback(found: float | None, scores: F64, why: str) -> Found:

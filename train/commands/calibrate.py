@@ -12,8 +12,8 @@ _TAKES: dict[
 ] = {  # option: (parameter, the methods that take it, that which it means alone)
     "sigma": ("k", ("mean+k*sigma",), "mean+k*sigma"),
     "percentile": ("percentile", ("percentile",), "percentile"),
-    "false_alarm": ("false_alarm", ("conformal", "gamma", "default"), "conformal"),
-    "per_week": ("events_per_week", ("default", "pot"), "default"),
+    "false_alarm": ("false_alarm", ("conformal", "gamma"), "conformal"),
+    "per_week": ("events_per_week", ("pot",), "pot"),
 }
 
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     calibrate.add_argument(
         "--method",
         choices=METHODS,
-        help="default: at most one false event a week, as far as this sound can tell",
+        help="default: a warning and an alarm level, predicted from the spread of this sound's scores",
     )
     calibrate.add_argument("--sigma", type=method_number("k"), metavar="K", help="mean+k*sigma: mean + K sigma of segments (4)")
     calibrate.add_argument(
@@ -42,10 +42,10 @@ def add(commands: Commands) -> None:
         "--false-alarm",
         type=method_number("false_alarm"),
         metavar="A",
-        help="conformal, default: chance that a block of normal sound holds a segment over; gamma: that a segment is (0.02)",
+        help="conformal: chance that a block of normal sound holds a segment over; gamma: that a segment is (0.02)",
     )
     calibrate.add_argument(
-        "--per-week", type=method_number("events_per_week"), metavar="R", help="default, pot: false events a week to aim at (1)"
+        "--per-week", type=method_number("events_per_week"), metavar="R", help="pot: false events a week to aim at (1)"
     )
     calibrate.add_argument(
         "--out", type=bundle_folder, metavar="models/NAME", help="the bundle to write or replace (default: BUNDLE)"

@@ -12,9 +12,14 @@ from monitor.core.errors import ScoreError
 
 
 class Detector:
-    """One component, whose raw number is the score; or several, each as a multiple of what it typically is, averaged."""
+    """One component, whose raw score is the score; or several, each as a multiple of its typical score, averaged.
 
-    def __init__(self, components: Sequence[Component], *, typical: Sequence[float] = (1.0,)) -> None:
+    `powers` raise these multiples before they are averaged, so that a component that hardly varies counts, too.
+    """
+
+    def __init__(
+        self, components: Sequence[Component], *, typical: Sequence[float] = (1.0,), powers: Sequence[float] | None = None
+    ) -> None:
         if len(typical) != len(components):
             raise ScoreError(f"typical must hold a value for each of {len(components)} components, got {len(typical)}")
         for component, value in zip(components, typical, strict=True):
@@ -25,6 +30,7 @@ class Detector:
                 )
         self.components = tuple(components)
         self._typical = tuple(typical)
+        self._powers = (1.0,) * len(self.components) if powers is None else tuple(powers)
         ends = accumulate((component.n_sums for component in components), initial=0)
         self._spans = [slice(start, stop) for start, stop in pairwise(ends)]
 
@@ -64,4 +70,4 @@ class Detector:
         return None if scores is None else tuple(self._ratios(scores))
 
     def _ratios(self, scores: Sequence[float]) -> list[float]:
-        return [score / typical for score, typical in zip(scores, self._typical, strict=True)]
+        return [(score / typical) ** power for score, typical, power in zip(scores, self._typical, self._powers, strict=True)]

@@ -1,6 +1,7 @@
-"""Fit the detector's statistics: what is normal of each feature, and each component's typical number."""
+"""Fit the detector's statistics to normal sound, and to all of it but one fold after the other."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,42 +11,108 @@ from monitor.core.detector.normal import Distance, Normal, fit_normal
 from monitor.core.detector.states import find_states
 from monitor.core.errors import ConfigError
 
+ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
+MAX_POWER = 4.0
+MIN_SPREAD = 0.01
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is normal, by the feature's name, and the components' typical numbers, where there are several."""
+    """The normal values of each feature, by its name, and for several components their typical raw scores and powers."""
 
-    normals: dict[str, Normal]
-    typical: tuple[float, ...]
+    normals: Mapping[str, Normal]
+    typical: tuple[float, ...] = ()
+    powers: tuple[float, ...] = ()
 
     def detector(self, blank: Detector) -> Detector:
-        """The detector that has learned."""
+        """The blank detector with these statistics."""
         components = [
             Distance(one.feature, self.normals[one.name]) if isinstance(one, Distance) else one for one in blank.components
         ]
-        return Detector(components, typical=self.typical or (1.0,))
+        return Detector(components, typical=self.typical or (1.0,) * len(components), powers=self.powers or None)
 
 
-def fit_statistics(blank: Detector, *, training: F64, held_out: F64, gain_db: float, max_states: int = 1) -> Fitted:
-    """Learn from the sums (n, k) of segments: distances from training ones, typical numbers from held-out ones.
+@dataclass(frozen=True)
+class CrossFit:
+    """Statistics of all folds but one, for each fold, and what they say of the fold that they do not know.
 
-    `gain_db` is how far the level may be off in use, beyond what they show; `max_states` how many normal states a
-    feature may have. Typical is the median. Distances of segments that the statistics were fitted on are smaller than
-    those of others.
+    `drift` is how much higher, in log units, sound scores when its neighbours in time were not learned: 0 where that
+    cannot be told from chance.
+    """
+
+    without_fold: tuple[Fitted, ...]
+    typical: tuple[float, ...]
+    powers: tuple[float, ...]
+    drift: float = field(default=0.0)
+
+
+def fit_normals(blank: Detector, sums: F64, *, gain_db: float, max_states: int = 1) -> dict[str, Normal]:
+    """Fit the normal values of every feature to the sums (n, k) of n recordings or segments.
+
+    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show; `max_states` how many
+    normal states a feature may have.
     """
     normals = {}
     for number, component in enumerate(blank.components):
         if isinstance(component, Distance):
             feature = component.feature
-            found = [feature.values(blank.parts(sums)[number]) for sums in training]
+            found = [feature.values(blank.parts(row)[number]) for row in sums]
             rows = np.array([row for row in found if row is not None])
             level_db = gain_db if feature.carries_level else 0.0
-            states = find_states(rows, max_states=max_states)
+            states = find_states(rows, max_states=max_states) if len(rows) else None
             normals[component.name] = fit_normal(rows, level_db=level_db, states=states)
-    if len(blank.components) == 1:
-        return Fitted(normals, ())
-    fitted = Fitted(normals, (1.0,) * len(blank.components)).detector(blank)
-    scores = [one for sums in held_out if (one := fitted.component_scores(sums)) is not None]
-    if not scores:
-        raise ConfigError("held-out recordings must be at least half a segment long, got none that is")
-    return Fitted(normals, tuple(float(np.float32(value)) for value in np.median(scores, axis=0)))
+    return normals
+
+
+def cross_fit(blank: Detector, folds: Sequence[F64], *, gain_db: float, max_states: int = 1) -> CrossFit:
+    """Fit to all folds but one, for each fold of sums (n_i, k); folds are contiguous in time and in order.
+
+    Distances of sound that the statistics were fitted to are smaller than those of other sound. So each fold is scored by
+    statistics that do not know it: the medians of those scores are the components' typical scores.
+    """
+    if len(folds) < 2:
+        raise ConfigError(f"cross-fitting needs at least 2 folds, got {len(folds)}")
+    everything = np.concatenate(folds)
+    ends = np.cumsum([len(fold) for fold in folds])
+    blocks = [np.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]
+    fits, scores = _scores_of_unknown(blank, everything, blocks, gain_db=gain_db, max_states=max_states)
+    typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
+    if min(typical) <= 0.0:
+        raise ConfigError("normal sound must vary to learn how much, got sound that is the same all along")
+    powers = tuple(_power(component.name, raw) for component, raw in zip(blank.components, scores.T, strict=True))
+    interleaved = [np.arange(len(everything))[number :: len(folds)] for number in range(len(folds))]
+    _, neighbours_known = _scores_of_unknown(blank, everything, interleaved, gain_db=gain_db, max_states=max_states)
+    judge = Detector(blank.components, typical=typical, powers=powers)
+    rises = np.log([judge.fuse(own) / judge.fuse(other) for own, other in zip(scores, neighbours_known, strict=True)])
+    return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, _certain(rises))
+
+
+def _scores_of_unknown(
+    blank: Detector, sums: F64, folds: Sequence[np.ndarray], *, gain_db: float, max_states: int
+) -> tuple[list[dict[str, Normal]], F64]:
+    """The fits without each fold, and every row's raw component scores (n, n_components) by the fit that lacks it."""
+    fits = []
+    scores = np.empty((len(sums), len(blank.components)))
+    for fold in folds:
+        normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, max_states=max_states)
+        judge = Fitted(normals).detector(blank)
+        for row in fold:
+            found = judge.component_scores(sums[row])
+            if found is None:
+                raise ConfigError("normal sound must be long enough to score, got sound that is not")
+            scores[row] = found
+        fits.append(normals)
+    return fits, scores
+
+
+def _power(name: str, scores: F64) -> float:
+    """The power that gives the plain error's log scores (n,) a spread like that of distances; 1 for distances."""
+    if name != "reconstruction":
+        return 1.0
+    spread = float(np.log(scores).std())
+    return float(np.float32(min(MAX_POWER, max(1.0, ERROR_SPREAD / max(spread, MIN_SPREAD)))))
+
+
+def _certain(rises: F64) -> float:
+    """The mean of rises (n,) less two standard errors; 0 where that is negative."""
+    return max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0
