@@ -52,7 +52,7 @@ class MachineFeed:
     def step(self, step: Step, timeline: Timeline) -> None:
         """Say what has changed with this tick, or with a command since the last one."""
         event = step.event.id if step.event is not None and step.event.event_type != "end" else None
-        self._alarm.hear(step.state, step.severity, event, timeline.at(step.tick.stop).timestamp())
+        self._alarm.hear(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())
         if self._drift is not None and step.state == "normal" and step.tick.score is not None and (step.ratio or 0.0) < 1.0:
             self._drift.hear(step.tick.score)
         due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
