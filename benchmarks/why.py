@@ -35,13 +35,12 @@ from benchmarks.slide_rail import DATA, ROOT
 from monitor.bundle import load_bundle
 from monitor.bundle.bundle import Bundle
 from monitor.core.arrays import F64
-from monitor.core.bands import Band, differing_bands
+from monitor.core.bands import Band
 from monitor.core.block import Block
+from monitor.core.description import describe
 from monitor.core.ear import Ear
-from monitor.core.envelope import pooled_rates_hz
 from monitor.core.event import Anchor, Event, Identity
 from monitor.core.expected import Expected, fit_expected
-from monitor.core.impulses import impulse_rate_hz
 from monitor.core.mel import hz_to_mel
 from monitor.core.pipeline import Pipeline
 from monitor.core.portrait import Portrait, Portrayer, tick_sound
@@ -213,7 +212,6 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
     """Milliseconds of what is kept of a tick for a description, and of a description."""
     spec, expected = bundle.manifest.scorer_spec, bundle.expected
     assert expected is not None and expected.envelope is not None
-    limits_hz, rates_hz = spec.front_end.band_limits_hz(), pooled_rates_hz(RATE_HZ)
     ticks, scorer = (
         list(Ear(spec.front_end, tick_frames=spec.tick_frames).push(Block(0, clip.astype(np.float32)))),
         bundle.scorer(),
@@ -225,8 +223,7 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
         tick_sound(tick, spec.front_end)
     kept_s = time.process_time()
     for _ in range(20):
-        differing_bands(scorer.level(), expected, limits_hz)
-        impulse_rate_hz(scorer.envelope(), expected.envelope, rates_hz)
+        describe(scorer.sounds(), expected, spec.front_end)
     return 50.0 * (kept_s - began_s) / len(ticks), 50.0 * (time.process_time() - kept_s)
 
 

@@ -99,6 +99,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             lines=JsonLines(sys.stdout),
             outlet=None if publish is None else Published(publish),
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
+            alarm_from=config.alarm.from_,
             archive=_archive(arguments.clips, config, publish, failures),
             clips=config.clips,
         )

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Str
 
 from monitor.core.decision import Rule
 from monitor.core.errors import BundleError
+from monitor.core.event import Severity
 from monitor.core.frontend import FrontEndSpec
 from monitor.core.scorer import ScorerSpec
 from monitor.core.windows import WindowSpec
@@ -90,12 +91,18 @@ class DetectorPart(DetectorSpec):
 
 
 class CalibrationPart(_Part):
-    """The threshold and the normal sound that it rests on."""
+    """The thresholds and the normal sound that they rest on.
+
+    `threshold` and `file_threshold` are the warning level. Where an alarm threshold is missing there is one level, and
+    all that passes it is an alarm.
+    """
 
     method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "in place", "given"]
     parameters: Mapping[str, Positive] = {}
     threshold: Positive
     file_threshold: Positive
+    alarm_threshold: Positive | None = None  # of a segment, at least `threshold`
+    file_alarm_threshold: Positive | None = None  # of a whole file, at least `file_threshold`
     tick_threshold: Positive | None = None  # of a single tick, for an anomaly's onset; without it `threshold`
     fast_threshold: Positive | None = None  # dB over the statistics' ceiling; without it there is no fast path
     n_segments: NotNegative
@@ -110,6 +117,21 @@ class CalibrationPart(_Part):
     score_mean: Finite | None = None  # of normal segments' scores: what drift counts from,
     score_std: Positive | None = None  # and its unit, their standard deviation
     statement: str = ""  # for people
+
+    @model_validator(mode="after")
+    def _rises(self) -> "CalibrationPart":
+        for name in ("threshold", "file_threshold"):
+            above = name.replace("threshold", "alarm_threshold")
+            warning, alarm = getattr(self, name), getattr(self, above)
+            if alarm is not None and alarm < warning:
+                raise ValueError(f"{above} must be at least {name} ({warning:g}), got {alarm:g}")
+        return self
+
+    def file_severity(self, score: float) -> Severity | None:
+        """How bad a whole file with this score is; None: it is normal."""
+        if score < self.file_threshold:
+            return None
+        return "alarm" if score >= (self.file_alarm_threshold or self.file_threshold) else "warning"
 
 
 class GoldenPart(_Part):

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, Section, Slug, left_out
 from monitor.config.mqtt import MqttConfig, Prefix
+from monitor.core.event import Severity
 
 SELECTOR = r"^(default|name:.+|usb:[0-9a-f]{4}:[0-9a-f]{4}(:.+)?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
 SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:BUS-PORT[.PORT…] or index:N"
@@ -72,10 +73,13 @@ class MachineConfig(Section):
 
 
 class AlarmConfig(Section):
-    """When `anomaly` says ON once more."""
+    """Which anomalies turn `anomaly` ON, and when it says ON once more."""
+
+    from_: Severity = Field(default="alarm", alias="from")
+    """The least severity for which `anomaly` reads ON: alarm, or warning for those who want to hear more."""
 
     repeat_s: Annotated[int, Field(ge=60, le=604_800)] | None = 3_600
-    """How often an anomaly that nobody acknowledges rings again; null: it rings once."""
+    """How often an alarm that nobody acknowledges rings again; null: it rings once."""
 
 
 class HomeAssistantConfig(Section):

@@ -1,11 +1,11 @@
 """One anomaly from onset to end: what its events say, counted in samples."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from monitor.core.bands import Band, summarise
-from monitor.core.event import RaisedBy
+from monitor.core.description import Description
+from monitor.core.event import RaisedBy, Severity
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Memory:
         """Forget them: what belonged to one anomaly is not the onset of the next."""
         self._ticks.clear()
 
-    def anomaly(self) -> "Anomaly":
+    def anomaly(self, severity: Severity) -> "Anomaly":
         """The anomaly that begins now: from the first tick whose own score passed, within the first segment that passed.
 
         Single ticks scatter more than segments; one that passed by chance, with fewer passing than not from it to the
@@ -51,12 +51,18 @@ class Memory:
         onset = next((i for i in reach if ticks[i].passed and _mostly(ticks[i : first + 1])), first)
         last = max((i for i in range(onset, len(ticks)) if ticks[i].passed), default=onset)
         peak = max(tick.ratio for tick in ticks[first:] if tick.ratio is not None)
-        return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak)
+        return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak, severity=severity)
 
     def gross(self, n_ticks: int) -> "Anomaly":
         """The anomaly that the fast path began with the last `n_ticks` ticks."""
         ticks = list(self._ticks)[-n_ticks:]
-        return Anomaly(start=ticks[0].start, last_stop=ticks[-1].stop, peak_ratio=ticks[-1].fast_ratio, raised_by="fast")
+        return Anomaly(
+            start=ticks[0].start,
+            last_stop=ticks[-1].stop,
+            peak_ratio=ticks[-1].fast_ratio,
+            severity="alarm",
+            raised_by="fast",
+        )
 
 
 def _mostly(ticks: list[Heard]) -> bool:
@@ -65,18 +71,17 @@ def _mostly(ticks: list[Heard]) -> bool:
 
 @dataclass
 class Anomaly:
-    """An open anomaly. `start` and `last_stop` bound the ticks whose own score passed; `bands` are the latest said."""
+    """An open anomaly. `start` and `last_stop` bound the ticks whose own score passed; the rest is as last published."""
 
     start: int
     last_stop: int
     peak_ratio: float
+    severity: Severity
     raised_by: RaisedBy = "segments"
     onset_ts: datetime | None = None  # fixed with the first event, whatever becomes of the clock
     seq: int = 0
     said_at: int = 0  # sample index of the last event sent
-    bands: tuple[Band, ...] = ()
-    impulses_hz: float | None = None
-    summary: str = summarise(())
+    description: Description = field(default_factory=Description)
 
     def hear(self, heard: Heard) -> None:
         """Take one more scored tick into account."""

@@ -1,9 +1,10 @@
-"""The decision: when segment scores become an anomaly, and when it is over."""
+"""The decision: when segment scores become a warning or an alarm, and when that is over."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from monitor.core.errors import ConfigError
+from monitor.core.event import Severity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +33,36 @@ class Rule:
 class Counts:
     """What the rule remembers between segments."""
 
-    raised: bool = False
-    recent: tuple[bool, ...] = ()  # of the last raise_n segments, oldest first: at or over the threshold?
+    severity: Severity | None = None  # of the open anomaly
+    recent: tuple[Severity | None, ...] = ()  # the level that each of the last raise_n segments reached, oldest first
     below: int = 0  # segments in a row under clear_ratio
+
+    @property
+    def raised(self) -> bool:
+        """Whether an anomaly is open."""
+        return self.severity is not None
 
 
 def decide_at_once(counts: Counts) -> Counts:
-    """A gross fault is heard: begin an anomaly, or keep it open however little the segments show of it."""
-    return replace(counts, raised=True, below=0)
+    """A gross fault is heard: raise an alarm, or keep it open however little the segments show of it."""
+    return replace(counts, severity="alarm", below=0)
 
 
-def decide(rule: Rule, counts: Counts, ratio: float) -> Counts:
-    """Count one more segment with this ratio (score / threshold). A change of `raised` begins or ends an anomaly."""
-    recent = (*counts.recent, ratio >= 1.0)[-rule.raise_n :]
+def decide(rule: Rule, counts: Counts, ratio: float, *, alarm_ratio: float = 1.0) -> Counts:
+    """Count one more segment with this ratio (score / threshold). A change of `severity` begins, escalates or ends an anomaly.
+
+    k of n segments with a ratio of at least 1 are a warning, with at least `alarm_ratio` (1 or more) an alarm. With 1
+    there is one level, and every anomaly is an alarm. The severity never falls while an anomaly is open.
+    """
+    reached: Severity | None = "alarm" if ratio >= alarm_ratio else "warning" if ratio >= 1.0 else None
+    recent = (*counts.recent, reached)[-rule.raise_n :]
     below = counts.below + 1 if ratio < rule.clear_ratio else 0
-    if counts.raised:
-        return Counts() if below >= rule.clear_m else replace(counts, recent=recent, below=below)
-    return Counts(raised=sum(recent) >= rule.raise_k, recent=recent, below=below)
+    if counts.raised and below >= rule.clear_m:
+        return Counts()
+    return Counts(_severity(rule, counts.severity, recent), recent, below)
+
+
+def _severity(rule: Rule, before: Severity | None, recent: tuple[Severity | None, ...]) -> Severity | None:
+    if before == "alarm" or recent.count("alarm") >= rule.raise_k:
+        return "alarm"
+    return "warning" if before or len(recent) - recent.count(None) >= rule.raise_k else None

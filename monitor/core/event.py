@@ -9,7 +9,8 @@ from monitor.core.bands import Band
 
 EVENT_SCHEMA = 1
 EventType = Literal["start", "update", "end"]
-RaisedBy = Literal["segments", "fast"]  # k of n segments, or the fast path
+RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
+Severity = Literal["warning", "alarm"]  # worth a look, or worth waking somebody
 EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
 
@@ -76,6 +77,7 @@ class Event:
     clock_synced: bool
     node: str
     machine: str
+    severity: Severity
     score: float | None  # None where silence is the anomaly
     ratio: float
     threshold: float

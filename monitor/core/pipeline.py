@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitor.core.anomaly import Anomaly, Heard, Memory
-from monitor.core.arrays import F64
-from monitor.core.bands import differing_bands, summarise
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide, decide_at_once
-from monitor.core.envelope import pooled_rates_hz
-from monitor.core.event import EndReason, Event, EventType, Identity, Timeline
+from monitor.core.description import Description, describe
+from monitor.core.errors import ConfigError
+from monitor.core.event import EndReason, Event, EventType, Identity, RaisedBy, Severity, Timeline
 from monitor.core.expected import Expected
 from monitor.core.fast import N_TICKS
-from monitor.core.impulses import impulse_rate_hz
 from monitor.core.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
@@ -32,6 +30,7 @@ class Step:
     reason: str | None  # of an unknown state
     since: int  # sample index at which the state began
     event: Event | None
+    severity: Severity | None = None  # of the anomaly, where the state is `anomaly`
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class _Judged:
     score: float | None
     threshold: float
     ratio: float
+    by: RaisedBy = "segments"
 
 
 class Pipeline:
@@ -49,7 +49,9 @@ class Pipeline:
 
     With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
     the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
-    theirs, for an anomaly's onset. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises at once.
+    theirs, for an anomaly's onset. Segments from `threshold` on are worth a warning, from `alarm_threshold` on an alarm;
+    without the latter every anomaly is an alarm. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises
+    an alarm at once. A machine that is off where that is the anomaly is an alarm, too.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Pipeline:
         scorer: Scorer,
         *,
         threshold: float,
+        alarm_threshold: float | None = None,
         tick_threshold: float | None = None,
         fast_threshold: float | None = None,
         rule: Rule,
@@ -66,12 +69,14 @@ class Pipeline:
         idle_is_anomaly: bool = False,
     ) -> None:
         self._scorer = scorer
+        if alarm_threshold is not None and alarm_threshold < threshold:
+            raise ConfigError(f"alarm_threshold must be at least threshold ({threshold:g}), got {alarm_threshold:g}")
         self._threshold = threshold
+        self._alarm_ratio = 1.0 if alarm_threshold is None else alarm_threshold / threshold
         self._tick_threshold = tick_threshold or threshold
         self._fast_threshold = fast_threshold
         self._rule = rule
         self._expected = expected
-        self._limits_hz = scorer.spec.front_end.band_limits_hz()
         self._identity = identity
         self._anchor = anchor
         self._idle_is_anomaly = idle_is_anomaly
@@ -118,7 +123,8 @@ class Pipeline:
         event = self._lose(tick)
         event = self._hear(tick, ratio) or event
         self._enter(*self._judge(tick, ratio), tick.stop)
-        return Step(tick, ratio, self._state, self._reason, self._since, event)
+        severity = self._counts.severity if self._state == "anomaly" else None
+        return Step(tick, ratio, self._state, self._reason, self._since, event, severity)
 
     def _ratio(self, tick: TickScore) -> float | None:
         """What is decided on: of the segment that ends with this tick, or of the silence."""
@@ -172,18 +178,25 @@ class Pipeline:
         self._memory.push(heard)
         if self._anomaly is not None:
             self._anomaly.hear(heard)
+        judged = None
         if ratio is not None:
-            self._latest = _Judged(tick, tick.score, self._threshold, ratio)
-            self._counts = decide(self._rule, self._counts, ratio)
-        gross = fast_ratio >= 1.0 and not self._counts.raised
+            judged = _Judged(tick, tick.score, self._threshold, ratio)
+            alarm_ratio = 1.0 if tick.reason == "idle" else self._alarm_ratio
+            self._counts = decide(self._rule, self._counts, ratio, alarm_ratio=alarm_ratio)
         if fast_ratio >= 1.0:
+            if not self._is_alarm:
+                assert self._fast_threshold is not None
+                judged = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio, "fast")
             self._counts = decide_at_once(self._counts)
-        if self._anomaly is None and gross:
-            assert self._fast_threshold is not None
-            self._latest = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio)
-            self._anomaly = self._memory.gross(N_TICKS)
-            return self._event(self._anomaly, "start", tick.stop)
-        return None if ratio is None else self._tell(tick.stop)
+        if judged is None:
+            return None
+        self._latest = judged
+        return self._tell(judged.by, tick.stop)
+
+    @property
+    def _is_alarm(self) -> bool:
+        """Whether the fast path has nothing to add."""
+        return self._counts.severity == "alarm" or (self._anomaly is not None and self._anomaly.severity == "alarm")
 
     def _fast_ratio(self, tick: TickScore) -> float:
         """On the fast path; 0 where it says nothing."""
@@ -191,18 +204,19 @@ class Pipeline:
             return 0.0
         return max(0.0, tick.excess_db / self._fast_threshold)
 
-    def _tell(self, stop: int) -> Event | None:
+    def _tell(self, by: RaisedBy, stop: int) -> Event | None:
         """The event that the decision just taken calls for."""
-        if self._anomaly is None:
-            if not self._counts.raised:
-                return None
-            self._anomaly = self._memory.anomaly()
+        severity, anomaly = self._counts.severity, self._anomaly
+        if severity is None:
+            return None if anomaly is None else self._end(stop, "cleared")
+        if anomaly is None:
+            self._anomaly = self._memory.gross(N_TICKS) if by == "fast" else self._memory.anomaly(severity)
             return self._event(self._anomaly, "start", stop)
-        if not self._counts.raised:
-            return self._end(stop, "cleared")
-        if stop - self._anomaly.said_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz:
-            return self._event(self._anomaly, "update", stop)
-        return None
+        is_due = stop - anomaly.said_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz
+        if not is_due and severity == anomaly.severity:
+            return None
+        anomaly.severity = severity
+        return self._event(anomaly, "update", stop)
 
     def _end(self, stop: int, reason: EndReason) -> Event:
         assert self._anomaly is not None
@@ -217,7 +231,8 @@ class Pipeline:
         judged, tick = self._latest, self._latest.tick
         assert tick.quality is not None
         if kind != "end" and judged.ratio >= 1.0:
-            self._describe(anomaly, tick)
+            anomaly.description = self._describe(judged)
+        described = anomaly.description
         anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
         event = Event(
             event_type=kind,
@@ -228,16 +243,17 @@ class Pipeline:
             clock_synced=self._anchor.synced,
             node=self._identity.node,
             machine=self._identity.machine,
+            severity=anomaly.severity,
             score=None if judged.score is None else round(judged.score, 6),
             ratio=round(judged.ratio, 4),
             threshold=round(judged.threshold, 6),
             peak_ratio=round(anomaly.peak_ratio, 4),
             duration_s=round((anomaly.last_stop - anomaly.start) / self._anchor.sample_rate_hz, 3),
             rms_dbfs=round(tick.quality.rms_dbfs, 1),
-            bands=anomaly.bands,
-            summary=anomaly.summary,
+            bands=described.bands,
+            summary=described.summary,
             bundle=self._identity.bundle,
-            impulses_hz=None if anomaly.impulses_hz is None else round(anomaly.impulses_hz, 2),
+            impulses_hz=None if described.impulses_hz is None else round(described.impulses_hz, 2),
             end_reason=reason,
             raised_by=anomaly.raised_by,
         )
@@ -245,30 +261,15 @@ class Pipeline:
         anomaly.said_at = stop
         return event
 
-    def _describe(self, anomaly: Anomaly, tick: TickScore) -> None:
-        """Say what is different now."""
-        if tick.reason == "idle":
-            anomaly.bands, anomaly.impulses_hz = (), None
-            least = self._scorer.idle_below_dbfs
-            anomaly.summary = f"the machine is not heard: {tick.rms_dbfs:.0f} dBFS, expected at least {least:.0f}"
-        elif self._expected is not None:
-            now = anomaly.raised_by == "fast" and anomaly.seq == 0  # a segment holds more of what was before
-            last = N_TICKS if now else None
-            anomaly.bands = differing_bands(self._level(self._expected, last), self._expected, self._limits_hz)
-            anomaly.impulses_hz = self._impulses_hz(last)
-            anomaly.summary = summarise(anomaly.bands, anomaly.impulses_hz)
-
-    def _level(self, expected: Expected, last: int | None) -> F64:
-        """What is compared with what was expected."""
-        if expected.levels is not None:
-            return self._scorer.level(last=last)
-        return self._scorer.mean_frame(last=last) if expected.frame_levels is None else self._scorer.frame_level(last=last)
-
-    def _impulses_hz(self, last: int | None) -> float | None:
-        if self._expected is None or self._expected.envelope is None:
-            return None
-        rates_hz = pooled_rates_hz(self._scorer.spec.front_end.sample_rate_hz)
-        return impulse_rate_hz(self._scorer.envelope(last=last), self._expected.envelope, rates_hz)
+    def _describe(self, judged: _Judged) -> Description:
+        """What is different now."""
+        if judged.tick.reason == "idle":
+            heard, least = judged.tick.rms_dbfs, self._scorer.idle_below_dbfs
+            return Description(summary=f"the machine is not heard: {heard:.0f} dBFS, expected at least {least:.0f}")
+        if self._expected is None:
+            return Description()
+        last = N_TICKS if judged.by == "fast" else None  # a segment holds more of what was before
+        return describe(self._scorer.sounds(last=last), self._expected, self._scorer.spec.front_end)
 
 
 def _unscored(reason: str) -> tuple[State, str | None]:

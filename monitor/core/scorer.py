@@ -10,10 +10,9 @@ from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.ear import Ear, TickFrames
-from monitor.core.envelope import Envelope
 from monitor.core.fast import N_TICKS, excess_db, frequent_frame, lasting_frame
 from monitor.core.frontend import FrontEndSpec
-from monitor.core.portrait import TickSound, envelope, frame_level, level, mean_frame, tick_sound
+from monitor.core.portrait import TickSound, mean_frame, tick_sound
 from monitor.core.quality import Quality
 from monitor.core.segment import Measured, Segment
 from monitor.core.windows import Windows, WindowSpec, frame_columns
@@ -137,21 +136,13 @@ class Scorer:
         """The detector's sums over the present segment, which must not be empty."""
         return self._segment.sums()
 
-    def mean_frame(self, *, last: int | None = None) -> F64:
-        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty, or its last ticks."""
-        return mean_frame(self._sounds(last))
+    def sounds(self, *, last: int | None = None) -> list[TickSound]:
+        """The sound of the present segment's ticks, or of its last ones, the oldest first."""
+        return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
-    def level(self, *, last: int | None = None) -> F64:
-        """The level (n_bands,), dB, of the same, in sharp bands; milliseconds."""
-        return level(self._sounds(last), self.spec.front_end)
-
-    def frame_level(self, *, last: int | None = None) -> F64:
-        """The dB of the mean power (n_bands,) of the same's frames."""
-        return frame_level(self._sounds(last))
-
-    def envelope(self, *, last: int | None = None) -> Envelope:
-        """The envelope spectrum of the same; milliseconds."""
-        return envelope(self._sounds(last), sample_rate_hz=self.spec.front_end.sample_rate_hz)
+    def mean_frame(self) -> F64:
+        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
+        return mean_frame(self.sounds())
 
     def frequent_frame(self) -> F32 | None:
         """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
@@ -175,9 +166,6 @@ class Scorer:
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self.detector.score(sums)
         return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
-
-    def _sounds(self, last: int | None) -> list[TickSound]:
-        return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
     def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from monitor.core.event import Severity
 from monitor.core.pipeline import State
 
 MAX_SNOOZE_S = 86_400
@@ -21,12 +22,13 @@ class Marks:
     acknowledged: bool = False
     snoozed_until: float | None = None  # s since 1970
     flooding: bool = False
-    recent: int = 0  # anomalies that began within the last FLOOD_WITHIN_S
+    recent: int = 0  # alarms that began within the last FLOOD_WITHIN_S
 
 
 class Alarm:
     """One machine's. Times are s since 1970; a clock that steps ends what can no longer be judged, and never prolongs it.
 
+    Anomalies of at least the severity `from_severity` call somebody; what is less severe is counted nowhere here.
     It rings when it begins, when a snooze ends, and every `repeat_s` until somebody acknowledges. An acknowledgement holds
     until the machine is heard to be normal again: over a restart, a dead microphone or a stopped machine.
     """
@@ -34,6 +36,7 @@ class Alarm:
     def __init__(
         self,
         *,
+        from_severity: Severity = "alarm",
         repeat_s: float | None = None,
         acknowledged: bool = False,
         snoozed_until: float | None = None,
@@ -41,12 +44,14 @@ class Alarm:
         starts: Sequence[float] = (),
     ) -> None:
         """`starts` are those of an earlier run, as `latest` gave them."""
+        self.from_severity = from_severity
         self.repeat_s = repeat_s
         self.rings = 0  # how often it has rung
         self._acknowledged = acknowledged
         self._snoozed_until = snoozed_until
         self._flooding = flooding
-        self._event: str | None = None  # the last anomaly that began, until it is over
+        self._open: str | None = None  # the last anomaly that began, of whatever severity,
+        self._event: str | None = None  # and the last one that called somebody, until it is over
         self._starts = deque(starts, maxlen=100)
         self._latest = deque(starts, maxlen=FLOOD_ABOVE + 1)
         self._rung_at: float | None = None
@@ -63,36 +68,38 @@ class Alarm:
 
     @property
     def latest(self) -> tuple[float, ...]:
-        """When the latest anomalies began, as many as a flood takes, however long ago: what a restart needs to know."""
+        """When the latest alarms began, as many as a flood takes, however long ago: what a restart needs to know."""
         return tuple(self._latest)
 
-    def hear(self, state: State, began: str | None, now: float) -> None:
-        """A tick has led to this state; `began` is the id of the anomaly that began with it."""
+    def hear(self, state: State, severity: Severity | None, *, event: str | None, now: float) -> None:
+        """A tick has led to this state; `event` is the id of the anomaly that began or became more severe with it."""
         while self._starts and not _within(self._starts[0], now, FLOOD_WITHIN_S):
             self._starts.popleft()
-        if began is not None:
+        self._open = event or self._open
+        if self._calls(state, severity) and self._open != self._event:
             self._starts.append(now)
             self._latest.append(now)
-            self._event = began
+            self._event = self._open
         n_recent = len(self._starts)
         self._flooding = n_recent > FLOOD_ABOVE or (self._flooding and n_recent >= FLOOD_UNTIL_BELOW)
         if self._snoozed_until is not None and not 0.0 < self._snoozed_until - now <= MAX_SNOOZE_S:
             self._snoozed_until = None
         if state == "normal" and not self._flooding:
-            self._event, self._acknowledged = None, False
-        self._ring(self.flag(state), now)
+            self._open = self._event = None
+            self._acknowledged = False
+        self._ring(self.flag(state, severity), now)
 
-    def flag(self, state: State) -> Flag:
-        """What `anomaly` reads: a flood is one long anomaly, and a snoozed machine does not ask for anybody."""
+    def flag(self, state: State, severity: Severity | None) -> Flag:
+        """The payload of `anomaly`: a flood is one long anomaly, and a snoozed machine does not ask for anybody."""
         if state not in ("normal", "anomaly"):
             return "None"
-        is_on = state == "anomaly" or self._flooding
+        is_on = self._calls(state, severity) or self._flooding
         return "ON" if is_on and self._snoozed_until is None else "OFF"
 
     def acknowledge(self, event: str | None) -> str | None:
         """Somebody knows; returns why that is refused, if it is. `event` is the anomaly that is meant, if one is named."""
         if self._event is None:
-            return "there is no anomaly to acknowledge"
+            return "there is no alarm to acknowledge"
         if event not in (None, self._event):
             return f"the anomaly must be {self._event}, got {event}"
         self._acknowledged = True
@@ -105,9 +112,12 @@ class Alarm:
     def reset(self) -> None:
         """Nobody listens any more."""
         self._acknowledged, self._flooding = False, False
-        self._snoozed_until = self._event = self._rung_at = None
+        self._snoozed_until = self._open = self._event = self._rung_at = None
         self._starts.clear()
         self._latest.clear()
+
+    def _calls(self, state: State, severity: Severity | None) -> bool:
+        return state == "anomaly" and severity in ("alarm", self.from_severity)
 
     def _ring(self, flag: Flag, now: float) -> None:
         if flag != "ON":

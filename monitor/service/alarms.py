@@ -23,7 +23,7 @@ class Alarms:
         self._alarms = {name: self._alarms.get(name, Alarm()) for name in config.machines}
         self.disabled &= set(config.machines)
         for alarm in self._alarms.values():
-            alarm.repeat_s = config.alarm.repeat_s
+            alarm.from_severity, alarm.repeat_s = config.alarm.from_, config.alarm.repeat_s
 
     def __getitem__(self, machine: str) -> Alarm:
         return self._alarms[machine]

@@ -32,7 +32,9 @@ def check(config_path: Path | None) -> int:
     except ConfigError as error:
         config, wrong = None, [str(error)]
     if config is not None:
-        print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="", flush=True)
+        print(
+            yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True), end="", flush=True
+        )
         wrong = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
     for line in wrong:
         print(f"monitor: error: {line}", file=sys.stderr)

@@ -26,6 +26,7 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
     return Pipeline(
         scorer,
         threshold=bundle.manifest.calibration.threshold,
+        alarm_threshold=bundle.manifest.calibration.alarm_threshold,
         tick_threshold=bundle.manifest.calibration.tick_threshold,
         fast_threshold=bundle.manifest.calibration.fast_threshold,
         rule=bundle.manifest.rule,

@@ -11,11 +11,12 @@ from monitor.bundle import Bundle
 from monitor.config import MachineConfig
 from monitor.core.block import Block
 from monitor.core.errors import ScoreError
-from monitor.core.event import EndReason, Event, Identity
+from monitor.core.event import EndReason, Event, Identity, Severity
 from monitor.core.pipeline import Step
 from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
 from monitor.service.evidence import Evidence
+from monitor.service.headline import headline
 from monitor.service.listening import make_drift, make_pipeline
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.service.scene import Scene
@@ -75,6 +76,7 @@ class Machine:
         self._hears = self._is_deaf = False
         self._score_error: str | None = None
         self.last: Step | None = None
+        self._severity: Severity | None = None  # of the last event
         self.gap_s = 0.0
         self._heard_until = 0
 
@@ -135,7 +137,8 @@ class Machine:
         """Its state for a person."""
         if self.last is None:
             return f"{self.name} starting"
-        return f"{self.name} {self.last.state}" + (f" ({self.last.reason})" if self.last.reason else "")
+        more = self.last.severity or self.last.reason
+        return f"{self.name} {self.last.state}" + (f" ({more})" if more else "")
 
     def status(self) -> dict[str, Any]:
         """How it is, for people and tools."""
@@ -144,6 +147,7 @@ class Machine:
         return {
             "state": "starting" if step is None else step.state,
             "reason": None if step is None else step.reason,
+            "severity": None if step is None else step.severity,
             "ratio": None if step is None or step.ratio is None else round(step.ratio, 4),
             "rms_dbfs": None if step is None or step.tick.rms_dbfs is None else round(step.tick.rms_dbfs, 1),
             "bundle": self.bundle.id,
@@ -170,8 +174,8 @@ class Machine:
         self.last = step
 
     def _say(self, event: Event) -> None:
-        what = event.event_type if event.end_reason is None else f"{event.event_type} ({event.end_reason})"
-        log.warning("%s: event %s %s: %.2f x the threshold; %s", self.name, event.id, what, event.ratio, event.summary)
+        what, self._severity = headline(event, before=self._severity), event.severity
+        log.warning("%s: %s: %.2f x the threshold; %s (event %s)", self.name, what, event.ratio, event.summary, event.id)
 
     def _count_gap(self, block: Block) -> None:
         self.gap_s += (block.start - self._heard_until) / self._tap.timeline.sample_rate_hz

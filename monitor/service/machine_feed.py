@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from monitor.core.drift import Drift
-from monitor.core.event import Event, Timeline, rfc3339
+from monitor.core.event import Event, Severity, Timeline, rfc3339
 from monitor.core.pipeline import State, Step
 from monitor.core.quality import Quality
 from monitor.service.alarm import Alarm, Flag, Marks
@@ -44,24 +44,24 @@ class MachineFeed:
         self._threshold = threshold
         self._alarm = alarm or Alarm()
         self._drift = drift
-        self._state: tuple[State, str | None, Marks] | None = None
+        self._state: tuple[State, str | None, Severity | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
         self._said_at = 0
 
     def step(self, step: Step, timeline: Timeline) -> None:
         """Say what has changed with this tick, or with a command since the last one."""
-        began = step.event.id if step.event is not None and step.event.event_type == "start" else None
-        self._alarm.hear(step.state, began, timeline.at(step.tick.stop).timestamp())
+        event = step.event.id if step.event is not None and step.event.event_type != "end" else None
+        self._alarm.hear(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())
         if self._drift is not None and step.state == "normal" and step.tick.score is not None and (step.ratio or 0.0) < 1.0:
             self._drift.hear(step.tick.score)
         due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
-        if due or (step.state, step.reason, self._alarm.marks) != self._state:
+        if due or (step.state, step.reason, step.severity, self._alarm.marks) != self._state:
             score = None if step.tick.score is None else round(step.tick.score, 6)
             ratio = None if step.ratio is None else round(step.ratio, 4)
-            self._say_state(step.state, step.reason, timeline.at(step.since), score, ratio, step.tick.quality)
+            self._say_state(step.state, step.reason, step.severity, timeline.at(step.since), score, ratio, step.tick.quality)
             self._said_at = step.tick.stop
-        self._say_anomaly(step.state)
+        self._say_anomaly(step.state, step.severity)
         if step.event is not None:
             self._outlet.event(step.event)
 
@@ -74,13 +74,14 @@ class MachineFeed:
 
     def silent(self, state: State, reason: str | None, now: datetime) -> None:
         """Nobody listens: leave no retained `normal` behind."""
-        self._say_state(state, reason, now, None, None, None)
-        self._say_anomaly(state)
+        self._say_state(state, reason, None, now, None, None, None)
+        self._say_anomaly(state, None)
 
     def _say_state(
         self,
         state: State,
         reason: str | None,
+        severity: Severity | None,
         since: datetime,
         score: float | None,
         ratio: float | None,
@@ -91,6 +92,7 @@ class MachineFeed:
         message = StateMessage(
             state=state,
             reason=reason,
+            severity=severity,
             acknowledged=marks.acknowledged,
             snoozed=until is not None,
             snoozed_until=None if until is None else rfc3339(datetime.fromtimestamp(until, timezone.utc)),
@@ -104,10 +106,10 @@ class MachineFeed:
             since=rfc3339(since),
         )
         self._outlet.present(f"{self._machine}/state", message.text)
-        self._state = (state, reason, marks)
+        self._state = (state, reason, severity, marks)
 
-    def _say_anomaly(self, state: State) -> None:
-        anomaly = (self._alarm.flag(state), self._alarm.rings)
+    def _say_anomaly(self, state: State, severity: Severity | None) -> None:
+        anomaly = (self._alarm.flag(state, severity), self._alarm.rings)
         if anomaly != self._anomaly:
             self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
             self._anomaly = anomaly

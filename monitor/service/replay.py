@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ from tqdm import tqdm
 from monitor.bundle import Bundle
 from monitor.config import ClipsConfig, IdleConfig
 from monitor.core.block import Block
+from monitor.core.description import Description, describe
 from monitor.core.errors import ScoreError, SourceError
-from monitor.core.event import Anchor, Event, Identity
+from monitor.core.event import Anchor, Event, Identity, Severity
+from monitor.core.excerpt import Excerpt
 from monitor.core.pipeline import Pipeline, Step
 from monitor.core.scorer import Scorer
+from monitor.service.alarm import Alarm
 from monitor.service.archive import Archive
 from monitor.service.evidence import Evidence
+from monitor.service.headline import headline
 from monitor.service.listening import make_drift, make_evidence, make_pipeline, make_scorer
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sinks.jsonl import JsonLines
@@ -43,6 +47,7 @@ class Replay:
     lines: JsonLines
     outlet: Outlet | None
     idle: IdleConfig
+    alarm_from: Severity
     archive: Archive | None
     clips: ClipsConfig
 
@@ -92,9 +97,12 @@ class _Listener:
         self._feed: MachineFeed | None = None
         if job.outlet is not None:
             threshold, drift = job.bundle.manifest.calibration.threshold, make_drift(job.bundle, scorer)
-            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=threshold, drift=drift)
+            alarm = Alarm(from_severity=job.alarm_from)
+            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=threshold, alarm=alarm, drift=drift)
         self._heard = 0
         self._state = "starting"
+        self._severity: Severity | None = None  # of the last event
+        self._excerpt = Excerpt()
         self.n_events = 0
 
     def run(self) -> None:
@@ -133,7 +141,9 @@ class _Listener:
         calibration = self._job.bundle.manifest.calibration
         score = self._scorer.file_score() if self._pipeline is not None else None
         ratio = None if score is None else score / calibration.file_threshold
-        verdict = "unknown" if ratio is None or error else "anomaly" if ratio >= 1.0 else "normal"
+        severity = None if score is None or error else calibration.file_severity(score)
+        verdict = "unknown" if score is None or error else "normal" if severity is None else "anomaly"
+        found = None if severity is None else self._describe()
         hop_s = self._scorer.spec.front_end.hop_length / self._rate_hz
         scored_s = self._scorer.scored_frames * hop_s if self._pipeline is not None else 0.0
         message = {
@@ -145,14 +155,26 @@ class _Listener:
             "ratio": None if ratio is None else round(ratio, 4),
             "threshold": round(calibration.file_threshold, 6),
             "verdict": verdict,
+            "severity": severity,
+            "bands": [] if found is None else [asdict(band) for band in found.bands],
+            "summary": None if found is None else found.summary,
             "n_events": self.n_events,
             "error": error,
         }
         if error is None:
             shown = "no score" if ratio is None else f"{ratio:.2f} x the file threshold"
             events = "1 event" if self.n_events == 1 else f"{self.n_events} events"
-            log.info("%s: %s (%s, %s)", self._path, verdict, shown, events)
+            what = verdict if severity is None else severity.upper()
+            why = "" if found is None else f"; {found.summary}"
+            log.info("%s: %s (%s, %s)%s", self._path, what, shown, events, why)
         return message
+
+    def _describe(self) -> Description:
+        """What is different in the file."""
+        expected = self._job.bundle.expected
+        if expected is None:
+            return Description()
+        return describe(self._excerpt.sounds, expected, self._scorer.spec.front_end)
 
     def _session(self, recording: Recording) -> str:
         """The file's content, and the channel where one was picked: the same sound has the same event ids."""
@@ -160,6 +182,8 @@ class _Listener:
         return recording.sha256() + channel
 
     def _take(self, step: Step) -> None:
+        """Take a step before the pipeline goes on to the next one: the scorer still holds its segment."""
+        self._excerpt.push(step.tick, self._scorer.sounds())
         if self._evidence is not None:
             step = self._evidence.told(step)
         if self._feed is not None:
@@ -176,21 +200,22 @@ class _Listener:
     def _tell(self, event: Event) -> None:
         self.n_events += event.event_type == "start"
         self._job.lines.write(event.to_dict())
-        log.info("%s", describe(event, started_at=self._job.started_at))
+        log.info("%s", in_words(event, before=self._severity, started_at=self._job.started_at))
+        self._severity = event.severity
 
 
-def describe(event: Event, *, started_at: datetime) -> str:
-    """An event in one line for a person, its times counted from the start of the recording."""
+def in_words(event: Event, *, before: Severity | None, started_at: datetime) -> str:
+    """An event in one line for a person, its times counted from the start of the recording.
+
+    `before` is the severity of the event before, if there was one.
+    """
     at, onset = (_clock((moment - started_at).total_seconds()) for moment in (event.ts, event.onset_ts))
+    what = f"{at}  {event.machine}  {headline(event, before=before)}"
     if event.event_type == "end":
-        return (
-            f"{at}  {event.machine}  ANOMALY ended ({event.end_reason}): lasted {event.duration_s:.0f} s, "
-            f"at most {event.peak_ratio:.2f} x the threshold"
-        )
+        return f"{what}: lasted {event.duration_s:.0f} s, at most {event.peak_ratio:.2f} x the threshold"
     if event.event_type == "update" and event.ratio < 1.0:
-        return f"{at}  {event.machine}  ANOMALY quieter: {event.ratio:.2f} x the threshold now; was {event.summary}"
-    what = "STARTED" if event.event_type == "start" else "goes on"
-    return f"{at}  {event.machine}  ANOMALY {what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
+        return f"{what}: {event.ratio:.2f} x the threshold now; was {event.summary}"
+    return f"{what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
 
 
 def _segment_line(step: Step, path: Path, rate_hz: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def collect(config_path: Path | None) -> dict[str, str]:
     redactor = Redactor(_to_hide(config))
     facts: dict[str, Callable[[], Any]] = {
         "versions.json": _versions,
-        "config.json": lambda: {"error": problem} if problem else config.model_dump(mode="json"),
+        "config.json": lambda: {"error": problem} if problem else config.model_dump(mode="json", by_alias=True),
         "environment.json": lambda: sorted(name for name in os.environ if name.startswith("STETHOS_")),
         "devices.json": lambda: [asdict(device) for device in list_devices()],
         "sound-cards.txt": lambda: Path("/proc/asound/cards").read_text(),

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from monitor.core.event import EventType
+from monitor.core.event import EventType, Severity
 from monitor.core.pipeline import State
 
 Entity = dict[str, Any]
 NODE = "Node"  # where a node's own announcement goes; no machine can be called so
 SNOOZE = '{"duration_s": 3600}'
 DIAGNOSTIC = {"entity_category": "diagnostic"}
+# An enum cannot be empty: `none` while the state is normal. Where nobody can say, None makes the sensor unknown.
+_SEVERITY = (
+    "{{ (value_json.severity or 'none') if value_json is defined and value_json.state in ('normal', 'anomaly') else None }}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,16 @@ def _machine_entities(base: str, here: str) -> dict[str, Entity]:
             "json_attributes_template": _pick(("reason", "since")),
             **state,
             **reachable,
+        },
+        "severity": {
+            "platform": "sensor",
+            "name": "Severity",
+            "device_class": "enum",
+            "icon": "mdi:alert",
+            "options": ["none", *get_args(Severity)],
+            "value_template": _SEVERITY,
+            **state,
+            **heard,
         },
         "ratio": {
             "platform": "sensor",

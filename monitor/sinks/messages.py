@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
-from monitor.core.event import EndReason, EventType, RaisedBy
+from monitor.core.event import EndReason, EventType, RaisedBy, Severity
 from monitor.core.pipeline import State
 from monitor.sinks.jsonl import to_json
 
@@ -48,6 +48,9 @@ class StateMessage(Sent):
     reason: str | None
     """Why the state is `unknown`, `starting` or `disabled`, where there is a reason."""
 
+    severity: Severity | None
+    """Of the open anomaly, while the state is `anomaly`."""
+
     acknowledged: bool
     """Somebody knows; until the machine is heard to be normal again."""
 
@@ -56,10 +59,10 @@ class StateMessage(Sent):
 
     snoozed_until: Moment | None
     flooding: bool
-    """More than 10 anomalies began within 10 minutes, and not yet fewer than 5."""
+    """More than 10 alarms began within 10 minutes, and not yet fewer than 5."""
 
     recent_anomalies: Count
-    """How many began within the last 10 minutes."""
+    """Alarms that began within the last 10 minutes: anomalies of the severity that `alarm.from` names, or above."""
 
     score: float | None
     ratio: float | None
@@ -101,6 +104,9 @@ class EventMessage(Sent):
     clock_synced: bool
     node: Slug
     machine: Slug
+    severity: Severity
+    """`warning` or `alarm`; it may rise from one message to the next, and never falls."""
+
     score: float | None
     ratio: float
     threshold: float
@@ -113,7 +119,7 @@ class EventMessage(Sent):
     clip: str | None
     end_reason: EndReason | None
     raised_by: RaisedBy = "segments"
-    """Which rule began it: 12 of 20 segments, or the fast path for gross faults."""
+    """The rule that began it: 12 of 20 segments, the fast path for gross faults, or the slow path."""
     impulses_hz: float | None = None
     """Impulses a second that are not usual; null where there are none, or the bundle cannot tell."""
 

@@ -16,6 +16,7 @@ def test_an_event_is_flat_json_with_milliseconds_in_utc() -> None:
         clock_synced=True,
         node="pi",
         machine="fan",
+        severity="alarm",
         score=2.0,
         ratio=1.25,
         threshold=1.6,
@@ -28,7 +29,7 @@ def test_an_event_is_flat_json_with_milliseconds_in_utc() -> None:
     )
     message = event.to_dict()
     assert list(message) == [
-        *("schema", "event_type", "id", "seq", "ts", "onset_ts", "clock_synced", "node", "machine", "score", "ratio"),
+        *("schema", "event_type", "id", "seq", "ts", "onset_ts", "clock_synced", "node", "machine", "severity", "score", "ratio"),
         *("threshold", "peak_ratio", "duration_s", "rms_dbfs", "bands", "summary", "bundle", "clip", "end_reason", "raised_by"),
         "impulses_hz",
     ]

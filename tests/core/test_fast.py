@@ -29,7 +29,9 @@ def learned() -> Fast:
 FAST = learned()
 
 
-def listening(*, segment_threshold: float | None = None, idle_below_dbfs: float | None = None) -> Pipeline:
+def listening(
+    *, segment_threshold: float | None = None, alarm_threshold: float | None = None, idle_below_dbfs: float | None = None
+) -> Pipeline:
     """A pipeline with the fast path; with a high threshold for segments nothing else ever raises."""
     frames = frames_of(blocks(NORMAL))
     scorer = linear_scorer()
@@ -41,6 +43,7 @@ def listening(*, segment_threshold: float | None = None, idle_below_dbfs: float 
     return Pipeline(
         scorer,
         threshold=segment_threshold or 1.5 * normal,
+        alarm_threshold=alarm_threshold,
         fast_threshold=FAST.threshold_db,
         rule=Rule(),
         expected=Expected(frames.mean(axis=0), np.full(64, 0.5, np.float32)),

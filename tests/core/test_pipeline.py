@@ -29,7 +29,7 @@ def quiet_and_loud(seconds: list[tuple[float, bool]]) -> F32:
 NORMAL = quiet_and_loud([(20, False)])
 
 
-def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None) -> Pipeline:
+def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, alarm_margin: float | None = None) -> Pipeline:
     scorer = linear_scorer(segment_ticks=segment_ticks)
     frames = frames_of(blocks(NORMAL))
     scorer.push_frames(frames)
@@ -38,6 +38,7 @@ def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None) 
     return Pipeline(
         scorer,
         threshold=1.5 * normal,
+        alarm_threshold=None if alarm_margin is None else alarm_margin * normal,
         tick_threshold=None if tick_margin is None else tick_margin * normal,
         rule=Rule(),
         expected=Expected(frames.mean(axis=0), np.full(64, 0.5, np.float32)),

@@ -232,4 +232,4 @@ def test_a_closed_stream_is_nobody_who_listens(closed: int, demo_fault: Path, de
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=lambda: os.close(closed))
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
-    assert ("ANOMALY STARTED" in done.stderr, '"start"' in done.stdout) == (closed == 1, closed == 2)
+    assert ("ALARM STARTED" in done.stderr, '"start"' in done.stdout) == (closed == 1, closed == 2)

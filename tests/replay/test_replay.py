@@ -52,9 +52,9 @@ def test_the_demo_fault_is_one_event_that_starts_and_ends(fault: Ran) -> None:
 def test_a_person_reads_what_happened_on_stderr(fault: Ran) -> None:
     said = [line for line in fault.stderr.splitlines() if "demo-fan" in line]
     assert "normal" in said[0]
-    assert "ANOMALY STARTED" in said[1]
+    assert "ALARM STARTED" in said[1]
     assert "x the threshold" in said[1]
-    assert any("ANOMALY ended (cleared)" in line for line in said)
+    assert any("ALARM ended (cleared)" in line for line in said)
 
 
 def test_on_a_terminal_the_bar_makes_way_for_what_is_said(demo_fault: Path, demo_bundle: Path) -> None:
@@ -70,10 +70,10 @@ def test_on_a_terminal_the_bar_makes_way_for_what_is_said(demo_fault: Path, demo
                     written += piece
     assert run.returncode == 0
     lines = written.decode().split("\r\n")
-    said = [line for line in lines if "  ANOMALY" in line]
+    said = [line for line in lines if "  ALARM" in line]
     assert len(said) == 3
     assert all("fan-bearing.flac:" in line for line in said[:2])  # the bar stood there
-    assert all(re.fullmatch(r"[0-9:]{8}  demo-fan  ANOMALY .*", line.rpartition("\r")[2]) for line in said)
+    assert all(re.fullmatch(r"[0-9:]{8}  demo-fan  ALARM .*", line.rpartition("\r")[2]) for line in said)
 
 
 def test_output_is_identical_on_every_run(fault: Ran, demo_fault: Path, demo_bundle: Path) -> None:

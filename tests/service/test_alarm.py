@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.core.event import Severity
 from monitor.core.pipeline import State
 from monitor.service.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
 from monitor.service.alarms import Alarms
@@ -22,20 +23,28 @@ class History:
     now: float = NOW
     n_events: int = 0
 
-    def hear(self, state: State, *, seconds: int = 1, begins: bool = False) -> str:
+    def hear(self, state: State, *, seconds: int = 1, begins: bool = False, level: Severity = "alarm") -> str:
         """What `anomaly` reads in the end."""
+        severity = level if state == "anomaly" else None
         for second in range(seconds):
             self.now += 1.0
             self.n_events += begins and second == 0
-            self.alarm.hear(state, f"event-{self.n_events}" if begins and second == 0 else None, self.now)
-        return self.alarm.flag(state)
+            event = f"event-{self.n_events}" if begins and second == 0 else None
+            self.alarm.hear(state, severity, event=event, now=self.now)
+        return self.alarm.flag(state, severity)
 
-    def anomaly(self, *, seconds: int = 30) -> str:
-        return self.hear("anomaly", seconds=seconds, begins=True)
+    def anomaly(self, *, seconds: int = 30, level: Severity = "alarm") -> str:
+        return self.hear("anomaly", seconds=seconds, begins=True, level=level)
+
+    def escalate(self) -> str:
+        """The open warning becomes an alarm, which an `update` says."""
+        self.now += 1.0
+        self.alarm.hear("anomaly", "alarm", event=f"event-{self.n_events}", now=self.now)
+        return self.alarm.flag("anomaly", "alarm")
 
 
-def fresh(repeat_s: float | None = REPEAT_S) -> History:
-    return History(Alarm(repeat_s=repeat_s))
+def fresh(repeat_s: float | None = REPEAT_S, *, from_severity: Severity = "alarm") -> History:
+    return History(Alarm(repeat_s=repeat_s, from_severity=from_severity))
 
 
 def test_it_rings_once_and_again_after_the_interval_until_somebody_acknowledges() -> None:
@@ -81,14 +90,14 @@ def test_an_acknowledgement_holds_over_a_restart() -> None:
 
 def test_only_an_anomaly_can_be_acknowledged_and_only_the_one_that_is_meant() -> None:
     history = fresh()
-    assert history.alarm.acknowledge(None) == "there is no anomaly to acknowledge"
+    assert history.alarm.acknowledge(None) == "there is no alarm to acknowledge"
     history.anomaly()
     assert history.alarm.acknowledge("event-0") == "the anomaly must be event-1, got event-0"
     assert not history.alarm.marks.acknowledged
     assert history.alarm.acknowledge("event-1") is None
     assert history.alarm.acknowledge(None) is None  # twice is once
     history.hear("normal")
-    assert history.alarm.acknowledge("event-1") == "there is no anomaly to acknowledge"
+    assert history.alarm.acknowledge("event-1") == "there is no alarm to acknowledge"
 
 
 def test_a_snoozed_machine_reads_off_and_rings_when_the_snooze_ends() -> None:
@@ -208,33 +217,86 @@ def test_a_flood_is_acknowledged_as_one() -> None:
     assert history.alarm.rings == rings
 
 
+def test_a_warning_calls_nobody_until_it_becomes_an_alarm() -> None:
+    history = fresh()
+    history.hear("normal")
+    assert history.anomaly(seconds=4_000, level="warning") == "OFF"
+    assert (history.alarm.rings, history.alarm.marks.recent) == (0, 0)
+    assert history.alarm.acknowledge(None) == "there is no alarm to acknowledge"
+    assert history.escalate() == "ON"
+    assert (history.alarm.rings, history.alarm.marks.recent) == (1, 1)
+    assert history.hear("anomaly", seconds=500) == "ON"
+    history.escalate()  # an update a minute of the same anomaly is no second alarm
+    assert history.alarm.marks.recent == 1
+    assert history.alarm.acknowledge("event-1") is None
+
+
+def test_whoever_wants_to_is_called_by_warnings_and_once_only() -> None:
+    history = fresh(from_severity="warning")
+    assert history.anomaly(level="warning") == "ON"
+    assert history.alarm.acknowledge("event-1") is None
+    assert history.escalate() == "ON"
+    assert (history.alarm.rings, history.alarm.marks.recent) == (1, 1)
+    assert history.alarm.marks.acknowledged
+
+
+def test_a_changed_setting_holds_for_the_anomaly_that_is_open() -> None:
+    history = fresh()
+    assert history.anomaly(level="warning") == "OFF"
+    history.alarm.from_severity = "warning"
+    assert history.hear("anomaly", level="warning") == "ON"
+    assert history.alarm.acknowledge("event-1") is None
+    history.alarm.from_severity = "alarm"
+    assert history.hear("anomaly", level="warning") == "OFF"
+
+
+def test_warnings_make_no_flood_where_they_call_nobody() -> None:
+    history = fresh()
+    for _ in range(FLOOD_ABOVE + 5):
+        history.anomaly(seconds=5, level="warning")
+        assert history.hear("normal", seconds=5) == "OFF"
+    assert history.alarm.marks.recent == 0
+    assert not history.alarm.marks.flooding
+
+
 STATES: list[State] = ["starting", "normal", "anomaly", "idle", "unknown"]
 deeds = st.one_of(
-    st.tuples(st.just("hear"), st.sampled_from(STATES), st.booleans(), st.floats(0.1, 2_000.0)),
+    st.tuples(
+        st.just("hear"),
+        st.sampled_from(STATES),
+        st.sampled_from(["warning", "alarm"]),
+        st.booleans(),
+        st.floats(0.1, 2_000.0),
+    ),
     st.tuples(st.just("ack"), st.sampled_from([None, "event-0", "event-1"])),
     st.tuples(st.just("snooze"), st.integers(0, MAX_SNOOZE_S)),
     st.tuples(st.just("clock"), st.floats(-1e6, 1e6)),
 )
 
 
-@given(st.lists(deeds, max_size=60), st.one_of(st.none(), st.floats(60, 10_000)))
-def test_whatever_happens_the_flag_means_what_is_written(history: list[tuple[object, ...]], repeat_s: float | None) -> None:
-    alarm, now = Alarm(repeat_s=repeat_s), NOW
+@given(st.lists(deeds, max_size=60), st.one_of(st.none(), st.floats(60, 10_000)), st.sampled_from(["warning", "alarm"]))
+def test_whatever_happens_the_flag_means_what_is_written(
+    history: list[tuple[object, ...]], repeat_s: float | None, least: Severity
+) -> None:
+    alarm, now = Alarm(repeat_s=repeat_s, from_severity=least), NOW
     for deed in history:
         before = alarm.marks, alarm.rings
         match deed:
-            case ("hear", state, begins, float(seconds)):
+            case ("hear", state, level, begins, float(seconds)):
                 now += seconds
-                alarm.hear(state, "event-1" if begins and state == "anomaly" else None, now)  # type: ignore[arg-type]
-                flag, marks = alarm.flag(state), alarm.marks  # type: ignore[arg-type]
+                severity, event = (level, "event-1" if begins else None) if state == "anomaly" else (None, None)
+                alarm.hear(state, severity, event=event, now=now)  # type: ignore[arg-type]
+                flag, marks = alarm.flag(state, severity), alarm.marks  # type: ignore[arg-type]
+                calls = severity is not None and (severity == "alarm" or least == "warning")
                 assert (flag == "None") == (state not in ("normal", "anomaly"))
                 assert flag != "ON" or marks.snoozed_until is None
-                assert flag != "ON" or state == "anomaly" or marks.flooding
-                assert flag != "OFF" or state == "normal" or marks.snoozed_until is not None
+                assert flag != "ON" or calls or marks.flooding
+                assert flag != "OFF" or not calls or marks.snoozed_until is not None
                 assert not (marks.acknowledged and state == "normal" and not marks.flooding)
                 assert marks.snoozed_until is None or 0 < marks.snoozed_until - now <= MAX_SNOOZE_S
                 assert marks.flooding <= (marks.recent >= FLOOD_UNTIL_BELOW)
                 assert marks.recent <= FLOOD_ABOVE or marks.flooding
+                assert marks.recent <= before[0].recent + calls
                 assert alarm.rings - before[1] <= (flag == "ON")
             case ("ack", event):
                 refused = alarm.acknowledge(event)  # type: ignore[arg-type]

@@ -53,13 +53,13 @@ class Node:
         return answer
 
     def begin(self) -> None:
-        self.alarms["fan"].hear("anomaly", "event-1", NOW)
+        self.alarms["fan"].hear("anomaly", "alarm", event="event-1", now=NOW)
 
 
 @pytest.mark.parametrize(
     ("name", "payload", "machine", "reason"),
     [
-        ("ack", "{}", "fan", "there is no anomaly to acknowledge"),
+        ("ack", "{}", "fan", "there is no alarm to acknowledge"),
         ("ack", "{}", "saw", "the machine must be one of fan, pump, got saw"),
         ("enable", "{}", "pump", "the machine is disabled in the configuration"),
         ("reboot", "{}", "fan", "the command must be one of ack, snooze, enable, disable, clip, calibrate, got reboot"),
@@ -131,7 +131,7 @@ def test_what_people_did_survives_a_restart() -> None:
     assert later.alarms.kept() == node.alarms.kept() == {"fan": touched}
     later.begin()
     assert later.alarms["fan"].marks == replace(node.alarms["fan"].marks, recent=2)
-    assert later.alarms["fan"].flag("anomaly") == "OFF"
+    assert later.alarms["fan"].flag("anomaly", "alarm") == "OFF"
 
 
 def test_too_many_commands_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:

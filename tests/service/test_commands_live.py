@@ -27,7 +27,7 @@ def service(tmp_path: Path, demo_bundle: Path, demo_normal: Path) -> Iterator[Se
 def test_people_deal_with_an_anomaly(service: Service) -> None:
     service.configure("fan")
     service.daemon.start().ready()
-    assert service.order("ack")["reason"] == "there is no anomaly to acknowledge"
+    assert service.order("ack")["reason"] == "there is no alarm to acknowledge"
     service.until_state(state="anomaly", acknowledged=False)
     assert service.order("ack")["accepted"]
     service.until_state(state="anomaly", acknowledged=True)

@@ -24,6 +24,7 @@ def anomaly(number: int, *, machine: str = "fan", n_updates: int = 1, clock_sync
         clock_synced=clock_synced,
         node="hall-2",
         machine=machine,
+        severity="alarm",
         score=12.5,
         ratio=3.4,
         threshold=3.7,

@@ -144,7 +144,7 @@ def test_the_default_is_the_larger_of_conformal_and_peaks_over_threshold() -> No
 
 def test_an_anomaly_over_normal_sound_ends() -> None:
     found = calibrated(steady(0))
-    rule, counts = Rule(clear_ratio=found.clear_ratio), Counts(raised=True)
+    rule, counts = Rule(clear_ratio=found.clear_ratio), Counts(severity="alarm")
     for score in steady(1, 600):
         counts = decide(rule, counts, score / found.threshold)
     assert not counts.raised
