@@ -54,7 +54,7 @@ def read_statistics(
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
-            for group in _optional(n_bands, sample_rate_hz):
+            for group in _optional(n_bands, sample_rate_hz, features):
                 if not group.keys().isdisjoint(archive.files):
                     shapes |= group
             if set(archive.files) != set(shapes):
@@ -73,7 +73,7 @@ def read_statistics(
             raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
         if key.endswith(_POSITIVE) and not (arrays[key] > 0).all():
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
-    normals = {feature.name: _normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
+    normals = {feature.name: _normal(feature, arrays) for feature in features}
     typical = tuple(float(value) for value in arrays.get("typical", ()))
     expected = Expected(
         arrays["expected_mean_db"],
@@ -99,7 +99,7 @@ def write_statistics(
     for keys, part in known:
         arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
     for name, normal in normals.items():
-        arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
+        arrays |= {f"{name}_{part}": np.asarray(value, np.float32) for part, value in vars(normal).items()}
     if typical:
         arrays["typical"] = np.array(typical, np.float32)
     if response_db is not None:
@@ -121,13 +121,14 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
     return shapes
 
 
-def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, ...]], ...]:
+def _optional(n_bands: int, sample_rate_hz: int, features: Sequence[Feature]) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Groups of arrays that a bundle holds all or none of."""
     return (
         {_RESPONSE: (n_bands,)},
         dict.fromkeys(_LEVELS, (n_bands,)),
         dict.fromkeys(_FRAME_LEVELS, (n_bands,)),
         dict.fromkeys(_ENVELOPE, pooled_shape(sample_rate_hz)),
+        {_noise_key(feature): () for feature in features},  # older bundles hold none
     )
 
 
@@ -135,8 +136,13 @@ def _normal_keys(feature: Feature) -> tuple[str, str, str]:
     return f"{feature.name}_mean", f"{feature.name}_scale", f"{feature.name}_whitening"
 
 
-def _normal(mean: F64, scale: F64, whitening: F64) -> Normal:
-    return Normal(np.atleast_2d(mean), scale, whitening)
+def _noise_key(feature: Feature) -> str:
+    return f"{feature.name}_noise"
+
+
+def _normal(feature: Feature, arrays: Mapping[str, F32]) -> Normal:
+    mean, scale, whitening = (_f64(arrays[key]) for key in _normal_keys(feature))
+    return Normal(np.atleast_2d(mean), scale, whitening, float(arrays.get(_noise_key(feature), 0.0)))
 
 
 def _f64(array: object) -> F64:
