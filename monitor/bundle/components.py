@@ -44,7 +44,8 @@ def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: 
         return Distance(feature, nothing_known(feature.n_values) if statistics is None else statistics.normals[name])
 
     typical = (1.0,) * len(spec.components) if statistics is None or not statistics.typical else statistics.typical
-    return Detector([component(name) for name in spec.components], typical=typical)
+    powers = None if statistics is None else statistics.powers or None
+    return Detector([component(name) for name in spec.components], typical=typical, powers=powers)
 
 
 def _modulation(spec: DetectorSpec, n_bands: int) -> Feature:

@@ -97,7 +97,7 @@ class CalibrationPart(_Part):
     all that passes it is an alarm.
     """
 
-    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "in place", "given"]
+    method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "given"]
     parameters: Mapping[str, Positive] = {}
     threshold: Positive
     file_threshold: Positive
@@ -106,16 +106,20 @@ class CalibrationPart(_Part):
     tick_threshold: Positive | None = None  # of a single tick, for an anomaly's onset; without it `threshold`
     fast_threshold: Positive | None = None  # dB over the statistics' ceiling; without it there is no fast path
     n_segments: NotNegative
+    n_units: NotNegative = 0  # segments that share no sound
     n_blocks: NotNegative = 0  # of time, nearly independent
     n_recordings: NotNegative
     hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     events: NotNegative = 0  # in the replay of the sound that the threshold was set on
     promised_per_week: Positive | None = None  # false events that the method aims at
+    promised_alarms_per_week: Positive | None = None  # of them alarms
     supported_per_week: Positive | None = None  # the smallest rate that so much sound supports without extrapolation
     bound_95_per_week: Positive | None = None  # what that replay bounds the rate by, with 95 % confidence
     idle_below_dbfs: Finite | None = None  # level under which the machine is off, learned from its normal sound
     score_mean: Finite | None = None  # of normal segments' scores: what drift counts from,
     score_std: Positive | None = None  # and its unit, their standard deviation
+    score_spread: Positive | None = None  # standard deviation of normal recordings' log scores, as the thresholds take it
+    drift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # log units by which later sound is expected to score higher
     statement: str = ""  # for people
 
     @model_validator(mode="after")

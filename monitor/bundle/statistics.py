@@ -21,7 +21,7 @@ _FAST = "fast_ceiling_db"
 _LEVELS = ("power_mean_db", "power_spread_db", "power_contrast_spread_db")
 _FRAME_LEVELS = ("level_mean_db", "level_spread_db", "contrast_spread_db")  # of older bundles
 _ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
-_POSITIVE = ("_spread_db", "typical", "_scale")  # how the names of arrays end that must be above 0
+_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # how the names of arrays end that must be above 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Statistics:
     expected: Expected
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
+    powers: tuple[float, ...] = ()  # of the components' ratios to them; empty: 1
     response_db: F32 | None = None
     fast_ceiling_db: F32 | None = None  # (n_bands,), where there is a fast path
 
@@ -54,7 +55,7 @@ def read_statistics(
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
-            for group in _optional(n_bands, sample_rate_hz):
+            for group in _optional(n_bands, sample_rate_hz, features, n_components):
                 if not group.keys().isdisjoint(archive.files):
                     shapes |= group
             if set(archive.files) != set(shapes):
@@ -73,8 +74,8 @@ def read_statistics(
             raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
         if key.endswith(_POSITIVE) and not (arrays[key] > 0).all():
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
-    normals = {feature.name: _normal(*(_f64(arrays[key]) for key in _normal_keys(feature))) for feature in features}
-    typical = tuple(float(value) for value in arrays.get("typical", ()))
+    normals = {feature.name: _normal(feature, arrays) for feature in features}
+    typical, powers = (tuple(float(value) for value in arrays.get(key, ())) for key in ("typical", "powers"))
     expected = Expected(
         arrays["expected_mean_db"],
         arrays["expected_spread_db"],
@@ -82,7 +83,7 @@ def read_statistics(
         EnvelopeSpectra(*(arrays[key] for key in _ENVELOPE)) if _ENVELOPE[0] in arrays else None,
         Levels(*(arrays[key] for key in _FRAME_LEVELS)) if _FRAME_LEVELS[0] in arrays else None,
     )
-    return Statistics(expected, normals, typical, arrays.get(_RESPONSE), arrays.get(_FAST))
+    return Statistics(expected, normals, typical, powers, arrays.get(_RESPONSE), arrays.get(_FAST))
 
 
 def write_statistics(
@@ -90,6 +91,7 @@ def write_statistics(
     *,
     normals: Mapping[str, Normal] = _NONE,
     typical: Sequence[float] = (),
+    powers: Sequence[float] = (),
     response_db: F32 | None = None,
     fast_ceiling_db: F32 | None = None,
 ) -> bytes:
@@ -99,9 +101,11 @@ def write_statistics(
     for keys, part in known:
         arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
     for name, normal in normals.items():
-        arrays |= {f"{name}_{part}": value.astype(np.float32) for part, value in vars(normal).items()}
+        arrays |= {f"{name}_{part}": np.asarray(value, np.float32) for part, value in vars(normal).items()}
     if typical:
         arrays["typical"] = np.array(typical, np.float32)
+    if powers:
+        arrays["powers"] = np.array(powers, np.float32)
     if response_db is not None:
         arrays[_RESPONSE] = response_db
     if fast_ceiling_db is not None:
@@ -121,13 +125,17 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
     return shapes
 
 
-def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, ...]], ...]:
+def _optional(
+    n_bands: int, sample_rate_hz: int, features: Sequence[Feature], n_components: int
+) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Groups of arrays that a bundle holds all or none of."""
     return (
         {_RESPONSE: (n_bands,)},
         dict.fromkeys(_LEVELS, (n_bands,)),
         dict.fromkeys(_FRAME_LEVELS, (n_bands,)),
         dict.fromkeys(_ENVELOPE, pooled_shape(sample_rate_hz)),
+        {"powers": (n_components,)},
+        {_noise_key(feature): () for feature in features},  # older bundles hold none
     )
 
 
@@ -135,8 +143,13 @@ def _normal_keys(feature: Feature) -> tuple[str, str, str]:
     return f"{feature.name}_mean", f"{feature.name}_scale", f"{feature.name}_whitening"
 
 
-def _normal(mean: F64, scale: F64, whitening: F64) -> Normal:
-    return Normal(np.atleast_2d(mean), scale, whitening)
+def _noise_key(feature: Feature) -> str:
+    return f"{feature.name}_noise"
+
+
+def _normal(feature: Feature, arrays: Mapping[str, F32]) -> Normal:
+    mean, scale, whitening = (_f64(arrays[key]) for key in _normal_keys(feature))
+    return Normal(np.atleast_2d(mean), scale, whitening, float(arrays.get(_noise_key(feature), 0.0)))
 
 
 def _f64(array: object) -> F64:

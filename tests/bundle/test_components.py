@@ -17,6 +17,7 @@ from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import read_statistics, write_statistics
 from monitor.core.detector import fit_normal
 from monitor.core.errors import BundleError
+from monitor.core.expected import Expected
 from monitor.core.golden import golden_score
 from monitor.core.scorer import score_stream
 from tests.signals import blocks, even_blocks, hum
@@ -50,6 +51,24 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     edit(folder, lambda manifest: manifest["detector"].update(ALL))
     replace_statistics(folder, content)
     return folder
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_noise_adds_to_a_distance_is_kept_and_older_bundles_hold_none(older: bool) -> None:
+    features = make_features(DetectorSpec.model_validate_json(json.dumps(ALL)), n_bands=64)
+    normals = {one.name: fit_normal(np.zeros((40, one.n_values))) for one in features}
+    zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
+    content = write_statistics(Expected(zeros, ones), normals=normals, typical=[1.0] * 6)
+    if older:
+        with np.load(io.BytesIO(content)) as archive:
+            arrays = {key: array for key, array in archive.items() if not key.endswith("_noise")}
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        content = buffer.getvalue()
+    found = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=6).normals
+    for name, normal in normals.items():
+        assert found[name].noise == (0.0 if older else normal.noise)
+        assert normal.noise > 0.9
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

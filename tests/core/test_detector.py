@@ -118,11 +118,21 @@ def test_a_distance_is_about_one_for_what_it_was_fitted_on_and_more_off_the_band
 def test_a_level_that_may_be_off_widens_that_direction_alone() -> None:
     rows = np.random.default_rng(9).normal(0.0, 0.5, (200, N_BANDS))
     known, loose = fit_normal(rows), fit_normal(rows, level_db=6.0)
-    louder = known.mean + 6.0
-    tilted = known.mean + np.linspace(-6.0, 6.0, N_BANDS)
+    louder = known.mean[0] + 6.0
+    tilted = known.mean[0] + np.linspace(-6.0, 6.0, N_BANDS)
     assert known.distance(louder) > 50
     assert loose.distance(louder) < 1
     assert loose.distance(tilted) == pytest.approx(known.distance(tilted), rel=0.05)
+
+
+def test_a_microphones_noise_may_move_by_a_decibel_however_steady_the_recordings_were() -> None:
+    rows = np.random.default_rng(11).normal(0.0, 0.05, (200, N_BANDS))
+    normal = fit_normal(rows)
+    steady = float(np.median([normal.distance(row) for row in rows]))
+    a_quarter = np.where(np.arange(N_BANDS) < N_BANDS // 4, 1.0, 0.0)  # of the bands hold nothing else
+    assert steady == pytest.approx(1.0, abs=0.05)
+    assert normal.distance(normal.mean[0] + 1.0 * a_quarter) < 2.1
+    assert normal.distance(normal.mean[0] + 3.0 * a_quarter) > 9.0
 
 
 def test_fewer_segments_than_bands_still_give_a_finite_distance() -> None:

@@ -10,8 +10,8 @@ from monitor.core.calibration import ledoit_wolf
 from monitor.core.detector.component import Feature, Observation
 from monitor.core.errors import ConfigError
 
-MIN_SCALE_DB = 0.1
-RIDGE = 1e-4  # of a standardised value's variance: nothing is known more exactly
+NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
+MIN_SCALE_DB = 0.1  # for standardising values that never change
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,32 @@ class Normal:
     """A feature's mean in each normal state (k, p), its standard deviation (p,), dB, and a matrix (p, p) that whitens it.
 
     States share the spread around their means. With C the covariance of standardised values, the matrix W has
-    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z.
+    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z. `noise` is how much
+    the microphone's noise adds to the distance on average.
     """
 
     mean: F64
     scale: F64
     whitening: F64
+    noise: float = 0.0
 
     def distance(self, values: F64) -> float:
-        """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound."""
+        """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound.
+
+        It is the distance to expect of a microphone whose noise has moved: a machine that varies by less than that in
+        its recordings still scores about 1, and the noise at most doubles it.
+        """
         white = ((values - self.mean) / self.scale) @ self.whitening.T
-        return float(np.einsum("kp,kp->k", white, white).min()) / len(values)
+        return float(np.einsum("kp,kp->k", white, white).min()) / len(values) + self.noise
 
 
-def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None) -> Normal:
+def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None, noise_db: float = NOISE_DB) -> Normal:
     """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
 
     `states` (n,), from 0, says which state each is in; without it there is one.
     `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
-    rows show: a microphone's gain or place. It widens the covariance in that one direction.
+    rows show: a microphone's gain or place. It widens the covariance in that one direction. Every value may be off by
+    `noise_db` on its own, whatever the rows show: its square is added to each variance.
     """
     if len(rows) < 2:
         raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
@@ -45,11 +52,14 @@ def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | N
         states = np.zeros(len(rows), np.intp)
     mean = np.array([rows[states == state].mean(axis=0) for state in range(states.max() + 1)])
     off = rows - mean[states]
-    scale = np.maximum(off.std(axis=0), MIN_SCALE_DB)
-    covariance, _ = ledoit_wolf(off / scale)
-    level = level_db / scale
-    covariance += RIDGE * np.eye(len(scale)) + np.outer(level, level)
-    return Normal(*(_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance)))))
+    own = np.maximum(off.std(axis=0), MIN_SCALE_DB)
+    scale = np.hypot(own, noise_db)
+    covariance, _ = ledoit_wolf(off / own)
+    covariance *= np.outer(own / scale, own / scale)
+    covariance += np.diag((noise_db / scale) ** 2) + np.outer(level_db / scale, level_db / scale)
+    mean, scale, whitening = (_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance))))
+    noise = float(_as_stored(np.mean(np.sum((noise_db * whitening / scale) ** 2, axis=0))))
+    return Normal(mean, scale, whitening, noise)
 
 
 def _as_stored(array: F64) -> F64:

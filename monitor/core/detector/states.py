@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.arrays import F64
-from monitor.core.detector.normal import MIN_SCALE_DB
+from monitor.core.detector.normal import NOISE_DB
 
 N_DIRECTIONS = 3  # principal ones, in which states are told apart: in more, too few segments say too little of each
 MIN_SEGMENTS = 8  # in a state
@@ -28,7 +28,7 @@ def find_states(rows: F64, *, max_states: int) -> Labels:
     n = len(rows)
     if max_states == 1 or n < 2 * MIN_SEGMENTS:
         return np.zeros(n, np.intp)
-    standard = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), MIN_SCALE_DB)
+    standard = (rows - rows.mean(axis=0)) / np.hypot(rows.std(axis=0), NOISE_DB)
     found = list(_mixtures(_projected(standard, standard), max_states))
     fold = np.arange(n) % N_FOLDS
     likelihood = np.full((len(found), n), -np.inf)
