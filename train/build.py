@@ -16,27 +16,44 @@ from monitor.bundle.components import make_detector
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, write_bundle
+from monitor.core.arrays import F32
 from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Fitted, fit_statistics
+from monitor.core.detector import Detector, Fitted
 from monitor.core.errors import SourceError
 from monitor.core.fast import Fast, fit_fast
 from monitor.core.golden import golden_score
 from monitor.core.scorer import Scorer
+from monitor.core.thresholds import prior_of
 from train.backup import Backup
 from train.bandwidth import check_rates
 from train.cache import cached_frames
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
-from train.datasets import Dataset, Piece, Split, load_split, pieces, read_dataset, save_split, split_dataset, split_pieces
+from train.cross_fitting import first_and_last, learn_statistics
+from train.datasets import (
+    Clip,
+    Dataset,
+    Piece,
+    RecordingOrder,
+    Split,
+    load_split,
+    of_channel,
+    one_session_note,
+    pieces,
+    read_dataset,
+    recording_order,
+    save_split,
+    split_dataset,
+    split_pieces,
+)
 from train.export import to_tflite
 from train.features import PieceFrames, WindowSet, left_out_s
-from train.fit import fit_network, representative_windows
+from train.fit import Trained, fit_network, representative_windows
 from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
 from train.preflight import check_held_out, check_sound, check_training
 from train.recipe import PLAIN, Recipe
-from train.statistics import measure_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +79,8 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     dropped = backup.prepare(_decides_weights(sound, recipe, choices.seed), resume=choices.resume)
     if dropped is not None:
         print(f"train: {dropped}", file=sys.stderr)
+    if (note := one_session_note(sound.order)) is not None:
+        print(f"train: {note}", file=sys.stderr)
     with backup.told():
         manifest = _write(out, name, sound, recipe, choices, backup=backup)
         backup.remove()
@@ -79,6 +98,8 @@ class _Sound:
     held_out: list[Piece]
     frames: list[PieceFrames]
     watched: list[PieceFrames]
+    clips: list[Clip]  # what is trained on, a clip a piece
+    order: RecordingOrder
 
 
 def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
@@ -103,6 +124,8 @@ def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
         held_out=held_out,
         frames=frames,
         watched=watched,
+        clips=list(of_channel(split.train, choices.channel)),
+        order=recording_order(data, split.train),
     )
 
 
@@ -122,15 +145,20 @@ def _decides_weights(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]
 def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices, *, backup: Backup) -> Manifest:
     """Train, calibrate and write the bundle."""
     training, held_out, frames, watched = sound.training, sound.held_out, sound.frames, sound.watched
-    windows, validation = _windows(frames, recipe), _windows(watched, recipe)
-    trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup)
+    windows = _windows(frames, recipe)
+    trained, error_growth = _train(sound, recipe, windows, seed=choices.seed, backup=backup)
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
-    judged = held_out if recipe.calibration.part == "held_out" else training
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
-    fitted = _statistics(_scorer(model, recipe, blank), blank, training, judged, recipe)
+    if recipe.calibration.part == "cross_fitted":
+        learned = learn_statistics(
+            _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
+        )
+        fitted, normal = learned.fitted, learned.held_out
+    else:
+        judged = held_out if recipe.calibration.part == "held_out" else training
+        fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), judged, n_learned=len(training))
     scorer = _scorer(model, recipe, fitted.detector(blank))
-    normal = score_pieces(scorer, judged)
     all_normal = (windows, _windows(watched[: len(held_out)], recipe))
     fast = _fast(all_normal, recipe) if recipe.calibration.fast_path else None
     found = calibrate(
@@ -139,12 +167,14 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
         segment_ticks=recipe.segment_ticks,
         tick_s=recipe.tick_s,
         method=choices.method,
+        prior=prior_of(recipe.detector.components),
         fast=fast,
     )
     statistics = write_statistics(
         expected_of([*training, *held_out], recipe.scorer_spec),
         normals=fitted.normals,
         typical=fitted.typical,
+        powers=fitted.powers,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     manifest = make_manifest(
@@ -166,6 +196,9 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
                 "left_out_s": left_out_s([*frames, *watched[: len(held_out)]], recipe.front_end),
                 "held_out_mean": float(np.mean(normal.segment_scores)),
                 "held_out_max": float(np.max(normal.segment_scores)),
+                "error_growth": round(error_growth, 4),
+                "order": sound.order.source,
+                "n_sessions": len(sound.order.sessions),
                 "leaks": list(recipe.leaks),
             },
         },
@@ -183,24 +216,36 @@ def _scorer(model: bytes, recipe: Recipe, detector: Detector) -> Scorer:
     return make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=detector)
 
 
-def _statistics(scorer: Scorer, blank: Detector, training: list[Piece], judged: list[Piece], recipe: Recipe) -> Fitted:
-    """What there is to learn beyond the network; nothing where the score is the plain error."""
-    if recipe.detector.components == ("reconstruction",):
-        return Fitted({}, ())
-    parts = (measure_pieces(scorer, part) for part in (training, judged))
-    return fit_statistics(blank, training=next(parts), held_out=next(parts), gain_db=recipe.gain_db, max_states=recipe.max_states)
+def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, backup: Backup) -> tuple[Trained, float]:
+    """The network, trained on everything, and by how much its error grows on sound that it was not trained on.
+
+    Where nothing is held out, a second network learns all but the last part; the error of both on that part tells.
+    """
+    if recipe.calibration.part != "cross_fitted":
+        return fit_network(recipe, windows, _windows(sound.watched, recipe), seed=seed, backup=backup), 1.0
+    runs = [run for piece in sound.frames for run in piece.runs]
+    first, last = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
+    trained = fit_network(recipe, windows, last, seed=seed, backup=backup)
+    if not (len(first) and len(last)):
+        return trained, 1.0
+    without_last = fit_network(recipe, first, last, seed=seed)
+    return trained, max(1.0, without_last.history["val_loss"][-1] / trained.history["val_loss"][-1])
 
 
 def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
     """The fast path from all that was heard: it knows nothing of the network, so that nothing need be held out from it."""
-    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in heard]
+    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in heard if len(windows)]
     return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
 
 
 def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:
     if choices.split is not None:
-        return load_split(choices.split, data)
-    return split_dataset(data, held_out=recipe.training.held_out, seed=choices.seed, by=recipe.training.split_by)
+        given = load_split(choices.split, data)
+        if recipe.calibration.part != "cross_fitted":
+            return given
+        return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
+    share = 0.0 if recipe.calibration.part == "cross_fitted" else recipe.training.held_out
+    return split_dataset(data, held_out=share, seed=choices.seed, by=recipe.training.split_by)
 
 
 def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:
@@ -215,7 +260,10 @@ def _frames(part: list[Piece], recipe: Recipe) -> list[PieceFrames]:
 
 
 def _windows(frames: list[PieceFrames], recipe: Recipe) -> WindowSet:
-    runs = [run for piece in frames for run in piece.runs]
+    return _window_set([run for piece in frames for run in piece.runs], recipe)
+
+
+def _window_set(runs: Sequence[F32], recipe: Recipe) -> WindowSet:
     return WindowSet(runs, n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
 
 

@@ -12,6 +12,7 @@ from monitor.core.detector import Detector, Reconstruction
 from monitor.core.errors import SourceError
 from monitor.core.fast import fit_fast
 from monitor.core.golden import golden_score
+from monitor.core.thresholds import ERROR_PRIOR
 from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
@@ -63,7 +64,15 @@ def import_model(
         held_out = score_pieces(scorer, heard)
         has_fast = recipe.calibration.fast_path
         fast = fit_fast(held_out.frequent, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None
-        found = calibrate(held_out, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=method, fast=fast)
+        found = calibrate(
+            held_out,
+            rule=rule,
+            segment_ticks=recipe.segment_ticks,
+            tick_s=recipe.tick_s,
+            method=method,
+            prior=ERROR_PRIOR,
+            fast=fast,
+        )
         calibration, rule = found.manifest_part(), recipe.rule(clear_ratio=found.clear_ratio)
         statistics = write_statistics(
             expected_of(heard, spec),

@@ -7,7 +7,8 @@ from train.datasets import Clip, Piece
 from train.datasets.survey import Heard, survey
 
 MOST_CLIPPED = 0.1  # of a recording
-_MIN_SEGMENTS = 2  # one alone has no spread
+_MIN_SEGMENTS = 2  # one alone has no spread,
+_MIN_CROSS_FITTED = 3  # and each of them is scored by at least two others
 
 
 def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
@@ -37,7 +38,7 @@ def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_t
 def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
     """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives."""
     found = sum(max(1, int(seconds / tick_s) // segment_ticks) for seconds in _usable_s(pieces, heard) if seconds > 0.0)
-    _check_segments(found, pieces, "{} to train on", segment_ticks * tick_s)
+    _check_segments(found, pieces, "{} to train on", segment_ticks * tick_s, at_least=_MIN_CROSS_FITTED)
 
 
 def _usable_s(pieces: Sequence[Piece], heard: Iterable[Heard]) -> list[float]:
@@ -46,11 +47,13 @@ def _usable_s(pieces: Sequence[Piece], heard: Iterable[Heard]) -> list[float]:
     return [by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces]
 
 
-def _check_segments(found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "") -> None:
-    if found < _MIN_SEGMENTS:
+def _check_segments(
+    found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "", *, at_least: int = _MIN_SEGMENTS
+) -> None:
+    if found < at_least:
         recordings = which.format(f"recording{'s' * (len(pieces) != 1)}")
         raise SourceError(
-            f"{len(pieces)} {recordings} must give at least {_MIN_SEGMENTS} segments of {segment_s:.1f} s{what_for}, "
+            f"{len(pieces)} {recordings} must give at least {at_least} segments of {segment_s:.1f} s{what_for}, "
             f"got {found}: more or longer recordings are needed"
         )
 

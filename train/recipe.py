@@ -79,7 +79,7 @@ class CalibrationPart(_Part):
 
     method: MethodName = "default"
     k: Positive
-    part: Literal["held_out", "training"] = "held_out"
+    part: Literal["held_out", "training", "cross_fitted"] = "held_out"
     fast_path: bool = False
 
     @model_validator(mode="after")

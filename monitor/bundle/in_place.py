@@ -1,6 +1,5 @@
 """What learning and calibrating on the device have in common: how a threshold is set on little sound, and what is written."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
@@ -13,7 +12,6 @@ from monitor.bundle.disturbed import disturbed, without
 from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.bundle.write import MODEL, STATISTICS, amended, file_ref
 from monitor.core.arrays import F64, Bool
-from monitor.core.calibration import mean_sigma_threshold, sustained
 from monitor.core.errors import SourceError
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
@@ -21,9 +19,16 @@ from monitor.core.golden import golden_score
 from monitor.core.retrace import Piece, Trace, cut, mean_frame
 from monitor.core.scorer import ScorerSpec
 from monitor.core.statement import duration
-from monitor.core.thresholds import Calibration, Found, HeldOut, conformal_or_largest, settle
+from monitor.core.thresholds import (
+    WARNINGS_PER_WEEK,
+    Calibration,
+    HeldOut,
+    Thresholds,
+    make_calibration,
+    predicted_thresholds,
+    prior_of,
+)
 
-FALSE_ALARM, SIGMAS = 0.02, 6.0
 N_ALIKE = 5  # other blocks that have to be like one,
 FAR, MIN_SPREAD_DB = 4.0, 0.5  # nearer than so many times what is usual, which is at least so much
 MOST_UNUSABLE = 0.1  # of the ticks
@@ -121,27 +126,30 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
 
-def settle_in_place(
-    held_out: HeldOut, manifest: Manifest, *, at_least: float = 0.0, fast: Fast | None = None, notes: Sequence[str] = ()
+def calibrate_here(
+    held_out: HeldOut,
+    manifest: Manifest,
+    components: Sequence[str],
+    *,
+    at_least: float = 0.0,
+    fast: Fast | None = None,
+    notes: Sequence[str] = (),
 ) -> Calibration:
-    """Thresholds from little sound, on the safe side: above its blocks, mean + 6 sigma, what the rule saw, and `at_least`."""
+    """All thresholds by the method `default`, none below `at_least`, for the score of these components."""
 
-    def threshold_of(evidence: Evidence) -> Found:
-        within, more = conformal_or_largest(evidence.block_peaks, FALSE_ALARM)
-        beyond = mean_sigma_threshold(evidence.scores, k=SIGMAS)
-        rule = evidence.rule
-        seen = [sustained(scores, k=rule.raise_k, n=rule.raise_n).max() for scores in evidence.replayable]
-        return max(at_least, within, beyond, math.nextafter(max(seen, default=0.0), math.inf)), (*notes, *more)
+    def thresholds_of(evidence: Evidence) -> Thresholds:
+        found = predicted_thresholds(held_out, prior=prior_of(components), at_least=at_least)
+        return replace(found, notes=(*notes, *found.notes))
 
-    return settle(
+    return make_calibration(
         held_out,
         rule=manifest.rule,
         segment_ticks=manifest.segment_ticks,
         tick_s=tick_s(manifest.scorer_spec),
-        method="in place",
-        parameters={"false_alarm": FALSE_ALARM, "k": SIGMAS},
-        promised_per_week=1.0,
-        threshold_of=threshold_of,
+        method="default",
+        parameters={},
+        promised_per_week=WARNINGS_PER_WEEK,
+        thresholds_of=thresholds_of,
         fast=fast,
     )
 

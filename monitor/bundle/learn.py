@@ -1,7 +1,7 @@
 """Learn a machine in place: the network of a bundle, statistics and thresholds from this machine's own normal sound."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +11,9 @@ from monitor.bundle.components import make_detector
 from monitor.bundle.in_place import (
     MOST_LEFT_OUT,
     Made,
+    calibrate_here,
     check_sound,
     finish,
-    settle_in_place,
     tick_s,
     without_disturbed,
     without_odd,
@@ -21,14 +21,12 @@ from monitor.bundle.in_place import (
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
-from monitor.core.detector import Detector, Fitted, fit_statistics
-from monitor.core.errors import SourceError
+from monitor.core.detector import CrossFit, Detector, cross_fit, fit_normals
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
-from monitor.core.retrace import Piece, Trace, apart, join, portraits, retrace
+from monitor.core.retrace import Piece, Trace, apart, held_out, portraits, retrace
 from monitor.core.scorer import Scorer
 from monitor.core.statement import duration
-from monitor.core.thresholds import HeldOut
 
 AT_LEAST_S = 300.0
 GAIN_DB = 3.0  # the level may be off by so much in use (standard deviation), as in the recipe `default`
@@ -42,10 +40,9 @@ def default_detector(n_bands: int) -> DetectorSpec:
     """The components of the recipe `default`."""
     return DetectorSpec.model_validate(
         {
-            "components": ("reconstruction", "residual", "spectrum", "modulation", "peaks"),
+            "components": ("reconstruction", "spectrum", "modulation"),
             "fusion": "mean",
             "modulation": {"n_groups": min(16, n_bands), "lags_frames": (1, 2, 4, 8, 16)},
-            "peaks": {"decay": 0.9},
         }
     )
 
@@ -56,7 +53,7 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
     Blocks that sound unlike the rest are left out; SourceError where they are too many, unless `force`. So are lone
     disturbances, a slammed door say: one of them would set the threshold above all faults.
     Every segment is scored by statistics that were fitted without its part of the sound, a recording or a fifth: thresholds
-    and typical numbers rest on those scores. The bundle's own statistics are then fitted on all of it.
+    and typical scores rest on those scores. The bundle's own statistics are then fitted on all of it.
     """
     manifest = base.manifest
     check_sound(streams, manifest.scorer_spec, at_least_s=AT_LEAST_S)
@@ -70,16 +67,24 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         if not more:
             break
         said, judged = [*said, *more], _judge(base, blank, recordings)
-    held_out = join([trace.held_out(tick_s(manifest.scorer_spec)) for _, trace in judged.heard])
+    everything = np.concatenate(judged.sums)
+    known = held_out(
+        [trace for _, trace in judged.heard],
+        segment_ticks=manifest.segment_ticks,
+        tick_s=tick_s(manifest.scorer_spec),
+        n_recordings=len(streams),
+        n_learned=len(everything),
+        drift=judged.fitted.drift,
+    )
     fast = None
     if FAST_TICK_S[0] <= tick_s(manifest.scorer_spec) <= FAST_TICK_S[1]:
-        fast = fit_fast(held_out.frequent, limits_hz=manifest.front_end.band_limits_hz())
-    found = settle_in_place(held_out, manifest, fast=fast)
-    everything = np.concatenate(judged.sums)
+        fast = fit_fast(known.frequent, limits_hz=manifest.front_end.band_limits_hz())
+    found = calibrate_here(known, manifest, spec.components, fast=fast)
     statistics = write_statistics(
-        _expected(recordings, held_out),
-        normals=fit_statistics(blank, training=everything, held_out=everything, gain_db=GAIN_DB).normals,
-        typical=judged.typical,
+        _expected(recordings, np.concatenate([trace.frames for _, trace in judged.heard])),
+        normals=fit_normals(blank, everything, gain_db=GAIN_DB),
+        typical=judged.fitted.typical,
+        powers=judged.fitted.powers,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     return finish(
@@ -90,61 +95,42 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         statistics=statistics,
         calibration=found.manifest_part(),
         clear_ratio=found.clear_ratio,
-        metrics={"held_out_mean": found.score_mean, "held_out_max": float(held_out.segment_scores.max())},
+        metrics={"held_out_mean": found.score_mean, "held_out_max": float(known.segment_scores.max())},
         said=(*said, f"learned from {duration(found.hours)} of sound. {found.statement}"),
     )
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """The detector's sums (n, k) over each fold of the sound, and the fold with its scores by what the others taught."""
+    """The detector's sums (n, k) over each fold of the sound, its statistics, and the fold's scores by the others'."""
 
     sums: list[F64]
-    typical: tuple[float, ...]
+    fitted: CrossFit
     heard: list[tuple[list[Piece], Trace]]
 
 
 def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Piece]]) -> _Judged:
     folds = _folds(recordings)
     sums = [apart(_scorer(base, blank), fold) for fold in folds]
-    apart_from = [np.concatenate(sums[:number] + sums[number + 1 :]) for number in range(len(folds))]
-    fits = [
-        fit_statistics(blank, training=others, held_out=own, gain_db=GAIN_DB)
-        for others, own in zip(apart_from, sums, strict=True)
-    ]
-    typical = _typical(blank, fits, sums)
-    judges = [replace(fit, typical=typical).detector(blank) for fit in fits]
-    heard = [(fold, retrace(_scorer(base, judge), fold)) for judge, fold in zip(judges, folds, strict=True)]
-    return _Judged(sums, typical, heard)
+    kept = [(fold, own) for fold, own in zip(folds, sums, strict=True) if len(own)]
+    fitted = cross_fit(blank, [own for _, own in kept], gain_db=GAIN_DB)
+    judges = [fit.detector(blank) for fit in fitted.without_fold]
+    heard = [(fold, retrace(_scorer(base, judge), fold)) for judge, (fold, _) in zip(judges, kept, strict=True)]
+    return _Judged([own for _, own in kept], fitted, heard)
 
 
-def _expected(recordings: Sequence[Sequence[Piece]], held_out: HeldOut) -> Expected:
+def _expected(recordings: Sequence[Sequence[Piece]], mean_frames: F64) -> Expected:
     """What is expected, by portraits; ticks that were kept without any know neither levels nor envelope spectra."""
     heard = portraits(piece for pieces in recordings for piece in pieces)
     if len(heard) >= MIN_PORTRAITS:
         return fit_expected(heard)
-    spread_db = np.maximum(held_out.mean_frames.std(axis=0), MIN_SPREAD_DB)
-    return Expected(held_out.mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
+    spread_db = np.maximum(mean_frames.std(axis=0), MIN_SPREAD_DB)
+    return Expected(mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
 
 
 def _scorer(base: Bundle, detector: Detector) -> Scorer:
     manifest = base.manifest
     return make_scorer(base.model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
-
-
-def _typical(blank: Detector, fits: Sequence[Fitted], sums: Sequence[F64]) -> tuple[float, ...]:
-    """The median of each component over segments that its statistics do not know."""
-    ones = (1.0,) * len(blank.components)
-    scores = [
-        score
-        for fit, part in zip(fits, sums, strict=True)
-        for one in part
-        if (score := replace(fit, typical=ones).detector(blank).component_scores(one)) is not None
-    ]
-    typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
-    if min(typical) <= 0.0:
-        raise SourceError("the sound must vary as a machine's does, got one that is the same all along")
-    return typical
 
 
 def _folds(recordings: Sequence[Sequence[Piece]]) -> list[list[Piece]]:

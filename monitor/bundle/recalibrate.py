@@ -9,9 +9,9 @@ from monitor.bundle.bundle import Bundle
 from monitor.bundle.in_place import (
     MOST_LEFT_OUT,
     Made,
+    calibrate_here,
     check_sound,
     finish,
-    settle_in_place,
     tick_s,
     without_disturbed,
     without_odd,
@@ -23,7 +23,7 @@ from monitor.core.errors import SourceError
 from monitor.core.expected import Expected, Levels
 from monitor.core.lone import lone, runs
 from monitor.core.response import Difference, compare
-from monitor.core.retrace import Piece, Trace, retrace
+from monitor.core.retrace import Piece, Trace, held_out, retrace
 from monitor.core.statement import duration
 
 AT_LEAST_S = 45.0
@@ -69,8 +69,19 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
             said = [*said, *more]
     kept = trace if force else _below(trace, manifest.calibration.threshold)
     notes = [] if force else ["the threshold is not below that of training"]
-    found = settle_in_place(kept.held_out(tick_s(spec)), manifest, at_least=manifest.calibration.threshold, notes=notes)
-    file_threshold = max(found.file_threshold, manifest.calibration.file_threshold)
+    trained_with = manifest.calibration
+    normal = held_out(
+        [kept],
+        segment_ticks=manifest.segment_ticks,
+        tick_s=tick_s(spec),
+        n_recordings=len(kept.sequences),
+        n_learned=trained_with.n_units or len(kept.scores),
+    )
+    found = calibrate_here(normal, manifest, manifest.detector.components, at_least=trained_with.threshold, notes=notes)
+    not_below = {
+        name: max(level for level in (getattr(found, name), getattr(trained_with, name)) if level is not None)
+        for name in ("alarm_threshold", "file_threshold", "file_alarm_threshold")
+    }
     words = difference.in_words(manifest.front_end.band_limits_hz())
     left_out = int(is_over.sum()) if not force else 0
     n_left_out = f"; {left_out} of {len(is_over)} segments are over the threshold and were left out" if left_out else ""
@@ -84,12 +95,13 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
             _as_heard(trained, response_db),
             normals=known.normals,
             typical=known.typical,
+            powers=known.powers,
             response_db=response_db,
             fast_ceiling_db=known.fast_ceiling_db,
         ),
         calibration={
             **found.manifest_part(),
-            "file_threshold": file_threshold,
+            **not_below,
             "fast_threshold": manifest.calibration.fast_threshold,
         },
         clear_ratio=found.clear_ratio,

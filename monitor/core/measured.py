@@ -51,13 +51,23 @@ class Measured:
 
     def __getitem__(self, part: slice) -> "Measured":
         """A stretch of it, without what the fast path is fitted on."""
-        hours = self.hours * len(self.sums[part]) / max(1, len(self))
-        cut = {"sums": self.sums[part], "levels_dbfs": self.levels_dbfs[part], "starts": self.starts[part]}
-        return replace(self, **cut, hours=hours, frequent=self.frequent[:0])
+        return replace(
+            self,
+            sums=self.sums[part],
+            levels_dbfs=self.levels_dbfs[part],
+            starts=self.starts[part],
+            hours=self.hours * len(self.sums[part]) / max(1, len(self)),
+            frequent=self.frequent[:0],
+        )
 
 
 def held_out_scores(
-    folds: Sequence[tuple[Detector, Sequence[Measured]]], *, segment_ticks: int, n_recordings: int, n_learned: int, drift: float = 0.0
+    folds: Sequence[tuple[Detector, Sequence[Measured]]],
+    *,
+    segment_ticks: int,
+    n_recordings: int,
+    n_learned: int,
+    drift: float = 0.0,
 ) -> HeldOut:
     """Score each fold of recordings, in order of time, by the detector beside it, which does not know that fold."""
     sequences: list[F64] = []

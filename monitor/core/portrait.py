@@ -109,8 +109,8 @@ class Portrayer:
             yield self._tell()
 
     def end(self) -> Iterator[Portrait]:
-        """The stream ends: yield the portrait of one shorter than a segment, if it is half of one."""
-        if not self._has_told and 2 * len(self._sounds) >= self._segment_ticks:
+        """The stream ends: yield the portrait of one shorter than a segment."""
+        if not self._has_told and self._sounds:
             yield self._tell()
         self._sounds, self._has_told = [], False
 

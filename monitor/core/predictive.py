@@ -72,7 +72,8 @@ def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float =
 def student_t_quantile(chance: float, degrees: int) -> float:
     """The value that Student's t with at least 5 degrees of freedom exceeds with this chance.
 
-    It is exact to 0.1 % from 10 degrees on for chances of 1e-4 and more. The expansion in the normal quantile of Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
+    It is exact to 0.1 % from 10 degrees on, for chances of 1e-4 and more. The expansion in the normal quantile of
+    Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
     """
     if not MIN_CHANCE <= chance <= MAX_CHANCE:
         raise ConfigError(f"a chance must be in {MIN_CHANCE:g}..{MAX_CHANCE:g}, got {chance:g}")
@@ -85,4 +86,4 @@ def student_t_quantile(chance: float, degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
+    return float(z + sum(term / degrees**power for power, term in enumerate(terms, 1)))

@@ -38,20 +38,6 @@ class Trace:
     ticks: tuple[tuple[TickScore, ...], ...]
     frequent: F32  # (m, n_bands), dB: what the fast path is fitted on
 
-    def held_out(self, tick_s: float) -> HeldOut:
-        """As normal sound that a threshold is set on."""
-        valid = [tick for piece in self.ticks for tick in piece if tick.tick_score is not None]
-        return HeldOut(
-            segment_scores=self.scores,
-            file_scores=self.file_scores,
-            mean_frames=self.frames,
-            hours=len(valid) * tick_s / 3600,
-            sequences=self.sequences,
-            tick_scores=np.array([tick.tick_score for tick in valid], np.float64),
-            tick_levels_dbfs=np.array([tick.rms_dbfs for tick in valid], np.float64),
-            frequent=self.frequent,
-        )
-
 
 def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
     """Score each piece as a stream of its own."""
@@ -68,17 +54,23 @@ def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
     )
 
 
-def join(parts: Sequence[HeldOut]) -> HeldOut:
-    """All of it, one after another."""
+def held_out(
+    traces: Sequence[Trace], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
+) -> HeldOut:
+    """The traces, in order of time, as normal sound that thresholds are set on."""
+    valid = [tick for trace in traces for piece in trace.ticks for tick in piece if tick.tick_score is not None]
+    sequences = tuple(sequence for trace in traces for sequence in trace.sequences)
     return HeldOut(
-        segment_scores=np.concatenate([part.segment_scores for part in parts]),
-        file_scores=np.concatenate([part.file_scores for part in parts]),
-        mean_frames=np.concatenate([part.mean_frames for part in parts]),
-        hours=sum(part.hours for part in parts),
-        sequences=tuple(sequence for part in parts for sequence in part.sequences),
-        tick_scores=np.concatenate([part.tick_scores for part in parts]),
-        tick_levels_dbfs=np.concatenate([part.tick_levels_dbfs for part in parts]),
-        frequent=np.concatenate([part.frequent for part in parts]),
+        sequences=sequences,
+        unit_scores=np.concatenate((np.empty(0), *(sequence[::segment_ticks] for sequence in sequences))),
+        file_scores=np.concatenate([trace.file_scores for trace in traces]),
+        hours=len(valid) * tick_s / 3600,
+        n_recordings=n_recordings,
+        n_learned=n_learned,
+        drift=drift,
+        tick_scores=np.array([tick.tick_score for tick in valid], np.float64),
+        tick_levels_dbfs=np.array([tick.rms_dbfs for tick in valid], np.float64),
+        frequent=np.concatenate([trace.frequent for trace in traces]),
     )
 
 

@@ -1,7 +1,7 @@
 """From the scores of normal sound to all thresholds of a bundle, and a plain statement of what they promise."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,6 +104,11 @@ class Calibration:
         """What the manifest says of it; `clear_ratio` is part of its rule."""
         part = {key: value for key, value in vars(self).items() if key != "clear_ratio" and value is not None}
         return {**part, "parameters": dict(self.parameters), "hours": round(self.hours, 4)}
+
+
+def prior_of(components: Sequence[str]) -> Prior:
+    """The prior that belongs to a score: a mean of several components, or one component's raw error."""
+    return FUSED_PRIOR if len(components) > 1 else ERROR_PRIOR
 
 
 def predicted_thresholds(held_out: HeldOut, *, prior: Prior, at_least: float = 0.0) -> Thresholds:

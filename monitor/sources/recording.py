@@ -24,6 +24,9 @@ _SLACK_BYTES = 16  # some writers count their padding wrongly
 _NO_PROMISE_BYTES = 0x7FFFFF00
 _UNKNOWN_LENGTH = 1 << 60  # what libsndfile reports for streams that do not say how long they are
 
+START_UP_S, START_UP_STEP_S = 0.25, 0.01  # looked at for the recorder's start-up, in steps
+START_UP_POWER = 1e-3  # of the first second's: 30 dB quieter
+
 
 class Recording:
     """A sound file, mixed to mono (or one channel of it) and resampled to `sample_rate_hz`, in constant memory.
@@ -68,13 +71,14 @@ class Recording:
         return file_sha256(self.path)
 
     def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
-        """Its sound, or that between two of its times, as a stream that begins at sample 0.
+        """Its sound, or that between two of its times, as a stream whose sample 0 is the first of them.
 
-        A file that ends early or holds NaN raises SourceError after the sound before that point.
+        The quiet moment with which many recorders start is left out: the stream then begins that much later. A file that ends early or holds NaN raises SourceError after the sound before that point.
         """
-        start = 0
+        n_left_out = 0 if start_s else self._start_up_samples()
+        start = round(n_left_out * self.sample_rate_hz / self.rate_hz)
         resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
-        for samples in self._chunks(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
+        for samples in self._chunks(max(1, round(block_s * self.rate_hz)), start_s + n_left_out / self.rate_hz, stop_s):
             resampled = resampler.push(samples)
             if len(resampled):
                 yield Block(start, resampled)
@@ -82,6 +86,15 @@ class Recording:
         rest = resampler.push(np.empty(0, np.float32), last=True) if self.rate_hz != self.sample_rate_hz else ()
         if len(rest):
             yield Block(start, np.asarray(rest, np.float32))
+
+    def _start_up_samples(self) -> int:
+        """How many samples at the beginning are far quieter than the first second: the recorder was not ready."""
+        step = max(1, round(START_UP_STEP_S * self.rate_hz))
+        first = next(self._chunks(self.rate_hz, 0.0, 1.0), np.empty(0, np.float32))
+        n_steps = min(round(START_UP_S / START_UP_STEP_S), len(first) // step)
+        power = np.mean(np.square(first[: n_steps * step]).reshape(n_steps, step), axis=1)
+        loud = power >= START_UP_POWER * np.mean(np.square(first)) if n_steps else np.ones(1, bool)
+        return step * int(np.argmax(loud)) if loud.any() else 0
 
     def _chunks(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
         """Mono samples at the file's own rate."""

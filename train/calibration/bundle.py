@@ -9,7 +9,7 @@ from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
 from monitor.core.fast import Fast, fit_fast
 from monitor.core.scorer import ScorerSpec
-from monitor.core.thresholds import Calibration, HeldOut
+from monitor.core.thresholds import Calibration, HeldOut, prior_of
 from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
@@ -37,7 +37,7 @@ def recalibrate(
     else:
         heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
     check_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
-    normal = score_pieces(bundle.scorer(), heard)
+    normal = score_pieces(bundle.scorer(), heard, n_learned=manifest.calibration.n_units or None)
     learned = bundle.statistics
     has_fast = manifest.calibration.fast_threshold is not None
     fast = fit_fast(normal.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
@@ -46,6 +46,7 @@ def recalibrate(
         expected_of(heard, manifest.scorer_spec),
         normals={} if learned is None else learned.normals,
         typical=() if learned is None else learned.typical,
+        powers=() if learned is None else learned.powers,
         response_db=None if learned is None else learned.response_db,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
@@ -72,6 +73,7 @@ def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method, fas
         segment_ticks=manifest.segment_ticks,
         tick_s=tick_s(manifest.scorer_spec),
         method=method,
+        prior=prior_of(manifest.detector.components),
         fast=fast,
     )
 

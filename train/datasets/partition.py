@@ -57,9 +57,9 @@ def split_dataset(
     """Partition recordings, never parts of them, by seed, in each machine, id, section and domain alike.
 
     Anomalies and what the layout calls test are for testing. A data set that has anomalies but no test part gives
-    `test_share` of its normal recordings to the test as well; of what is left, the share `held_out` is held out, of four
-    recordings or more at least two. Where all of it is one recording, its last clips are drawn; if it is one clip (or its
-    channels), it is cut in time.
+    `test_share` of its normal recordings to the test as well. Of what is left, the share `held_out` is held out: none for a
+    share of 0, else of four recordings or more at least two. Where all of it is one recording, its last clips are drawn; if it
+    is one clip (or its channels), it is cut in time.
 
     By `file` every file is drawn alone and from one lot, as published procedures do: parts of a recording may then stand on
     both sides.
@@ -77,13 +77,13 @@ def split_dataset(
     rng: np.random.Generator | None = np.random.default_rng(seed)
     if len(groups) == 1:
         channels = {clip.file_channel for clip in groups[0]}
-        if len(groups[0]) == 1 or len(channels) > 1:
+        if held_out > 0.0 and (len(groups[0]) == 1 or len(channels) > 1):
             return Split(train=groups[0], held_out=groups[0], test=_sorted(dataset, tested, ()), cut=1.0 - held_out)
         groups, rng = [(clip,) for clip in groups[0]], None
     drawn: list[Group] = []
     if tested and all(clip.part != "test" for clip in dataset.clips):
         drawn, groups = _draw(groups, min(len(groups) - 2, max(1, round(test_share * len(groups)))), rng)
-    least = 2 if len(groups) >= _FEW else 1
+    least = 0 if held_out == 0.0 else 2 if len(groups) >= _FEW else 1
     kept_out, train = _draw(groups, min(len(groups) - 1, max(least, round(held_out * len(groups)))), rng)
     return Split(train=_flat(train), held_out=_flat(kept_out), test=_sorted(dataset, tested, _flat(drawn)))
 

@@ -2,7 +2,7 @@
 
 from monitor.core.detector.component import Component, Feature, Observation
 from monitor.core.detector.detector import Detector
-from monitor.core.detector.fit import Fitted, fit_statistics
+from monitor.core.detector.fit import CrossFit, Fitted, cross_fit, fit_normals
 from monitor.core.detector.modulation import Modulation
 from monitor.core.detector.normal import Distance, Normal, fit_normal, nothing_known
 from monitor.core.detector.peaks import Peaks
@@ -12,6 +12,7 @@ from monitor.core.detector.spectrum import Shape, Spectrum
 
 __all__ = [
     "Component",
+    "CrossFit",
     "Detector",
     "Distance",
     "Feature",
@@ -24,7 +25,8 @@ __all__ = [
     "Residual",
     "Shape",
     "Spectrum",
+    "cross_fit",
     "fit_normal",
-    "fit_statistics",
+    "fit_normals",
     "nothing_known",
 ]

@@ -13,6 +13,7 @@ from monitor.core.errors import ConfigError
 
 ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
 MAX_POWER = 4.0
+DRIFT_REACH = 3.0  # the future lies further out than one block of time does from its neighbours
 MIN_SPREAD = 0.01
 
 
@@ -36,8 +37,8 @@ class Fitted:
 class CrossFit:
     """Statistics of all folds but one, for each fold, and what they say of the fold that they do not know.
 
-    `drift` is how much higher, in log units, sound scores when its neighbours in time were not learned: 0 where that
-    cannot be told from chance.
+    `drift` is how much higher, in log units, future sound is expected to score. It follows from how much a block scores
+    when its neighbours in time were not learned, and is 0 where that cannot be told from chance.
     """
 
     without_fold: tuple[Fitted, ...]
@@ -114,5 +115,5 @@ def _power(name: str, scores: F64) -> float:
 
 
 def _certain(rises: F64) -> float:
-    """The mean of rises (n,) less two standard errors; 0 where that is negative."""
-    return max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0
+    """The rise to expect of the future from rises (n,): the mean less two standard errors, several times; 0 if negative."""
+    return DRIFT_REACH * max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0

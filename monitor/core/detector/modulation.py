@@ -58,9 +58,11 @@ class Modulation:
         return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]), dtype=np.float64)
 
     def values(self, sums: F64) -> F64 | None:
-        """Their means in dB, lag after lag."""
+        """Their means in dB, lag after lag; for lags longer than the sound those of the longest that fits."""
         counts = sums[self.n_values :]
-        if not counts.all():
+        n_known = int(np.count_nonzero(counts))  # longer lags have fewer differences
+        if not n_known:
             return None
-        energies = sums[: self.n_values].reshape(len(self.lags), -1) / counts[:, None]
+        energies = sums[: self.n_values].reshape(len(self.lags), -1)[:n_known] / counts[:n_known, None]
+        energies = np.concatenate((energies, np.repeat(energies[-1:], len(self.lags) - n_known, axis=0)))
         return np.asarray(10.0 * np.log10(np.maximum(energies, FLOOR_DB2))).reshape(-1)

@@ -1,0 +1,87 @@
+"""Learn statistics from all normal sound, and score each block of time by statistics that do not know it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from monitor.core.arrays import F32, F64
+from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, fit_normals
+from monitor.core.errors import ConfigError, SourceError
+from monitor.core.measured import Measured, held_out_scores, time_folds
+from monitor.core.scorer import Scorer
+from monitor.core.thresholds import HeldOut
+from train.calibrate import measure_pieces
+from train.datasets import Clip, Piece, RecordingOrder, folds
+from train.recipe import Recipe
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Statistics of all the sound, and the scores of each part of it by statistics that do not know that part."""
+
+    fitted: Fitted
+    held_out: HeldOut
+
+
+def learn_statistics(
+    scorer: Scorer, recipe: Recipe, pieces: Sequence[Piece], clips: Sequence[Clip], order: RecordingOrder, *, error_growth: float
+) -> Learned:
+    """Measure pieces, of these clips, and cross-fit the scorer's blank detector to them in folds of time.
+
+    `error_growth` is by how much the network's error grows on sound that it was not trained on.
+    """
+    measured = [_grown(one, scorer.detector, error_growth) for one in measure_pieces(scorer, pieces)]
+    parts = _in_time(measured, clips, order, n_ticks=recipe.segment_ticks)
+    rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
+    everything = np.concatenate(rows)
+    try:
+        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, max_states=recipe.max_states)
+        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, max_states=recipe.max_states)
+    except ConfigError as error:
+        raise SourceError(f"more or longer recordings are needed: {error}") from error
+    held_out = held_out_scores(
+        [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)],
+        segment_ticks=recipe.segment_ticks,
+        n_recordings=len(measured),
+        n_learned=len(everything),
+        drift=found.drift,
+    )
+    return Learned(Fitted(normals, found.typical, found.powers), held_out)
+
+
+def first_and_last(runs: Sequence[F32], share: float) -> tuple[list[F32], list[F32]]:
+    """Runs of frames (m, n_bands), in order of time, cut so that the last ones hold this share of all frames."""
+    left = round((1.0 - share) * sum(map(len, runs)))
+    first: list[F32] = []
+    last: list[F32] = []
+    for run in runs:
+        first += [run[:left]] if left > 0 else []
+        last += [run[left:]] if left < len(run) else []
+        left = max(0, left - len(run))
+    return first, last
+
+
+def _in_time(measured: Sequence[Measured], clips: Sequence[Clip], order: RecordingOrder, *, n_ticks: int) -> list[list[Measured]]:
+    """Folds of whole recordings, or of whole sessions, where there are enough recordings; else cut in time."""
+    at = {name: number for number, name in enumerate(order.recordings)}
+    ordered = [one for _, _, one in sorted(zip((at[c.recording] for c in clips), range(len(clips)), measured, strict=True))]
+    names = folds(order, n_folds=N_FOLDS)
+    if len(names) < N_FOLDS:
+        return time_folds(ordered, n_folds=N_FOLDS, n_ticks=n_ticks)
+    fold_of = {name: number for number, part in enumerate(names) for name in part}
+    number = sorted(fold_of[clip.recording] for clip in clips)
+    return [[one for one, its in zip(ordered, number, strict=True) if its == fold] for fold in range(len(names))]
+
+
+def _grown(measured: Measured, blank: Detector, growth: float) -> Measured:
+    """With the network's error as it is on sound that it was not trained on."""
+    scale: F64 = np.concatenate(
+        [
+            [growth] + [1.0] * (component.n_sums - 1) if isinstance(component, Reconstruction) else np.ones(component.n_sums)
+            for component in blank.components
+        ]
+    )
+    return replace(measured, sums=measured.sums * scale)
