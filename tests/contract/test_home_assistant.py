@@ -6,17 +6,21 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from monitor.core.event import EventType, Severity
 from monitor.sinks.contract import COMMANDS, TOPICS
 from monitor.sinks.discovery import Announced, machine_device, node_device
+from monitor.sinks.jsonl import to_json
 from tests.broker import say
 from tests.conftest import need
 from tests.service.deaf_fan import BASE, Service, running_service
+from tests.sinks.anomalies import anomaly
 from tests.waiting import wait_until
 
 LONG = bool(os.environ.get("LONG_TESTS"))
@@ -83,9 +87,10 @@ def test_the_dashboard_shows_what_is_announced(root: Path) -> None:
 def test_the_automations_hear_what_is_sent(root: Path) -> None:
     package = yaml.safe_load((root / "configs" / "home-assistant" / "stethos.yaml").read_text())
     said = {f"stethos/+/+/{topic.path.split('/')[-1]}": topic.payload for topic in TOPICS}
+    said["stethos/+/+/event"] = tuple(f"{level} {kind}" for level in get_args(Severity) for kind in get_args(EventType))
     triggers = [trigger for automation in package["automation"] for trigger in automation["triggers"]]
     heard = [trigger for trigger in triggers if trigger["trigger"] == "mqtt"]
-    assert len(heard) == 2
+    assert len(heard) == 3
     for trigger in heard:
         assert trigger["payload"] in said[trigger["topic"]]  # type: ignore[operator]
 
@@ -143,8 +148,10 @@ def test_home_assistant_itself_shows_a_machine_and_deals_with_its_alarm(
         _check_entities(assistant, root)
         wait_until(lambda: len(assistant.ask("states")["notified"]) >= 2)  # fan and pump ring
         titles = {one["title"] for one in assistant.ask("states")["notified"]}
+        assert not any("worth a look" in title for title in titles)
         assert titles >= {"fan sounds unusual", "pump sounds unusual"}
         _deal_with_it(assistant, service)
+        _warn(assistant, service)
         service.configure("fan")
         service.daemon.signal(1)
         assistant.until("binary_sensor.pump_anomaly", None)
@@ -161,6 +168,8 @@ def _check_entities(assistant: Assistant, root: Path) -> None:
     announced = {entity["unique_id"] for message in (fan(), node_device(US)) for entity in message["components"].values()}
     assert announced <= set(seen["unique_ids"].values())
     assert seen["states"]["sensor.fan_state"][0] == "anomaly"
+    assert seen["states"]["sensor.fan_severity"][0] == "alarm"
+    assert seen["states"]["sensor.fan_severity"][1]["options"] == ["none", "warning", "alarm"]
     assert float(seen["states"]["sensor.fan_score_ratio"][0]) >= 1.0
     assert float(seen["states"]["sensor.fan_level"][0]) < 0.0
     assert seen["states"]["binary_sensor.fan_microphone"][0] == "on"
@@ -187,3 +196,24 @@ def _deal_with_it(assistant: Assistant, service: Service) -> None:
     assistant.until("binary_sensor.fan_anomaly", "unavailable")
     assistant.ask("press button.fan_enable")
     assistant.until("binary_sensor.fan_anomaly", "on")
+
+
+def _warn(assistant: Assistant, service: Service) -> None:
+    """Show warnings, as of a machine whose bundle knows two levels, and say so without ringing."""
+    assistant.ask("press button.pump_disable")  # nothing else is said of it meanwhile
+    assistant.until("sensor.pump_state", "disabled")
+    assistant.until("sensor.pump_severity", "unavailable")
+    last = next(message.json for message in reversed(service.watcher.messages) if message.topic == f"{BASE}/fan/state")
+    say(service.broker, f"{BASE}/pump/availability", "online", "--retain")
+    for state, severity, shown in (
+        ("anomaly", "warning", "warning"),
+        ("anomaly", "alarm", "alarm"),
+        ("normal", None, "none"),
+        ("unknown", None, "unknown"),
+    ):
+        say(service.broker, f"{BASE}/pump/state", json.dumps({**last, "state": state, "severity": severity}), "--retain")
+        assistant.until("sensor.pump_severity", shown)
+    start = replace(anomaly(1, machine="pump")[0], node="pi", severity="warning")
+    for event in (start, replace(start, event_type="update", seq=1, severity="alarm")):
+        say(service.broker, f"{BASE}/pump/event", to_json(event.to_dict()))
+    wait_until(lambda: [one for one in assistant.ask("states")["notified"] if one["title"] == "pump is worth a look"])

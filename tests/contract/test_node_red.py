@@ -80,8 +80,8 @@ def test_node_red_itself_lets_an_event_through_once_and_sends_commands(flow: lis
         wait_until(lambda: "fan (hall-2) sounds unusual" in printed.read_text())
         for event in (start, start, end):
             say(broker, f"{BASE}/event", to_json(event.to_dict()))
-        wait_until(lambda: "end, 3.4 x the threshold; cleared" in printed.read_text())
-        assert printed.read_text().count("fan: start, 3.4 x the threshold; run/1: 13 dB more than usual") == 1
+        wait_until(lambda: "alarm end, 3.4 x the threshold; cleared" in printed.read_text())
+        assert printed.read_text().count("fan: alarm start, 3.4 x the threshold; run/1: 13 dB more than usual") == 1
         for button in ("st-ack", "st-snooze"):
             request = urllib.request.Request(f"http://127.0.0.1:{port}/inject/{button}", method="POST")
             assert urllib.request.urlopen(request, timeout=10).status == 200
