@@ -3,15 +3,9 @@
 import sys
 from collections.abc import Collection
 
-import numpy as np
-
+from monitor.core.bandwidth import deaf_bands
 from monitor.core.errors import SourceError
 from monitor.core.frontend import FrontEndSpec
-
-
-def deaf_bands(rate_hz: int, spec: FrontEndSpec) -> int:
-    """How many of the bands lie wholly above half the rate."""
-    return int(np.count_nonzero(spec.band_limits_hz()[:-1] >= rate_hz / 2))
 
 
 def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:

@@ -53,6 +53,7 @@ from train.fit import Trained, fit_network, representative_windows
 from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
 from train.preflight import check_held_out, check_sound, check_training
+from train.rate import at_own_rate
 from train.recipe import PLAIN, Recipe
 
 
@@ -74,6 +75,7 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     name = bundle_name(out)
     check_place(out)
     data = read_dataset(dataset, layout=choices.layout)
+    recipe = at_own_rate(recipe, data, channel=choices.channel)
     sound = _sound(data, recipe, choices)
     backup = Backup(out.parent / f".{name}-training")
     dropped = backup.prepare(_decides_weights(sound, recipe, choices.seed), resume=choices.resume)

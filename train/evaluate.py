@@ -113,6 +113,8 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     scorers = [bundle.scorer()]
     if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
         scorers.append(dataclasses.replace(bundle, model=float_model).scorer())
+    for scorer in scorers:
+        scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
     detector = bundle.detector()
     scores = []
     rates_hz = []
@@ -164,6 +166,8 @@ def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
 
 
 def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detector: Detector) -> ClipScore:
+    for scorer in scorers:
+        scorer.source_rate_hz = recording.rate_hz
     heard = list(_ticks(recording, scorers, blank))
     rate_hz = scorers[0].spec.front_end.sample_rate_hz
     score, *of_float = (scorer.file_score() for scorer in scorers)

@@ -1,6 +1,7 @@
 """A recipe: everything that turns recordings into a bundle, as one validated YAML file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from monitor.bundle.yaml_file import read_mapping
 from monitor.core.decision import Rule
 from monitor.core.errors import ConfigError
 from monitor.core.fast import FAST_TICK_S
-from monitor.core.frontend import FrontEndSpec
+from monitor.core.frontend import FrontEndSpec, LogMelSpec, LogSpectrumSpec
 from monitor.core.scorer import ScorerSpec
 from monitor.core.windows import WindowSpec
 from train.calibration.method import Method, MethodName
@@ -88,16 +89,33 @@ class CalibrationPart(_Part):
         return self
 
 
+TICK_S = 1.024  # about how long a tick is, where a recipe does not say
+MOST_RATE_HZ = 48_000
+_FAST = sorted(2**a * 3**b * 5**c for a in range(1, 21) for b in range(5) for c in range(4))  # lengths with a fast FFT
 PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
 
 
+def _about_a_second(recipe: dict[str, Any]) -> int:
+    """Frames in a tick of about a second, a multiple of the window's hop; any number where there is no front end."""
+    front_end: FrontEndSpec | None = recipe.get("front_end")
+    window: WindowSpec | None = recipe.get("window")
+    if front_end is None or window is None:
+        return 1
+    n_frames = TICK_S * front_end.sample_rate_hz / front_end.hop_length
+    return window.hop_frames * max(1, round(n_frames / window.hop_frames))
+
+
 class Recipe(_Part):
-    """A whole recipe. Seconds here become ticks in the manifest."""
+    """A whole recipe. Seconds here become ticks in the manifest.
+
+    Where `rate` is `recordings`, the front end is written for one rate and `at` gives it the same times at another.
+    """
 
     description: str
+    rate: Literal["fixed", "recordings"] = "fixed"
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
-    tick_frames: TickFrames = 32
+    tick_frames: TickFrames = Field(default_factory=_about_a_second)
     segment_s: Positive
     network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
@@ -128,6 +146,30 @@ class Recipe(_Part):
         elif self.network.predicts == "centre" and (self.window.n_frames % 2 == 0 or self.window.n_frames == 1):
             raise ValueError(f"window.n_frames must be odd to have a centre, and at least 3, got {self.window.n_frames}")
         return self
+
+    def at(self, rate_hz: int) -> "Recipe":
+        """The recipe for recordings of this rate, at most 48 kHz; the same one where its rate is fixed.
+
+        Frames, hops and so the lags between frames last as long as at the rate that the recipe is written for; a frame is
+        rounded to a length with a fast FFT. Bands end where they did, or at half the rate. ConfigError where the rate is
+        too low for that many bands.
+        """
+        rate_hz, written = min(rate_hz, MOST_RATE_HZ), self.front_end
+        if self.rate == "fixed" or rate_hz == written.sample_rate_hz:
+            return self
+        times = rate_hz / written.sample_rate_hz
+        step = 2 * written.n_bins if isinstance(written, LogSpectrumSpec) else 1  # bins must make whole bands
+        n_fft = min((n for n in _FAST if not n % step), key=lambda n: abs(n - times * written.n_fft), default=0)
+        hop_length = round(times * written.hop_length)
+        try:
+            if isinstance(written, LogMelSpec):
+                written = replace(written, fmax_hz=min(written.fmax_hz, rate_hz / 2))
+            front_end = replace(written, sample_rate_hz=rate_hz, n_fft=n_fft, hop_length=hop_length)
+            given = {name: getattr(self, name) for name in self.model_fields_set}
+            return Recipe.model_validate(given | {"front_end": front_end})
+        except (ConfigError, ValidationError) as error:
+            told = one_line(error) if isinstance(error, ValidationError) else error
+            raise ConfigError(f"recordings at {rate_hz} Hz do not suit the recipe: {told}") from error
 
     @property
     def tick_s(self) -> float:

@@ -232,7 +232,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def one_line(error: ValidationError) -> str:
     """The first problem of a pydantic error: key, what is wrong, what was found; and how many more there are."""
-    first, *rest = error.errors(include_url=False)
+    problems = error.errors(include_url=False)
+    first, *rest = [one for one in problems if one["type"] != "default_factory_not_called"] or problems  # a mere consequence
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])

@@ -32,7 +32,7 @@ class Ear:
 
     def __init__(self, front_end: FrontEndSpec, *, tick_frames: int) -> None:
         self.idle_below_dbfs: float | None = None  # below it the machine is off
-        self._hop_length, self._n_fft = front_end.hop_length, front_end.n_fft
+        self._hop_length, self._n_fft, self._rate_hz = front_end.hop_length, front_end.n_fft, front_end.sample_rate_hz
         self._front_end = FrontEnd(front_end, tick_frames=tick_frames)
         self._ticks = Ticks(n_fft=front_end.n_fft, hop_length=front_end.hop_length, tick_frames=tick_frames)
 
@@ -58,6 +58,6 @@ class Ear:
     def _hear(self, tick: Tick) -> TickFrames:
         stop = tick.start + tick.n_frames * self._hop_length
         heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self._n_fft]
-        quality = measure_quality(heard, idle_below_dbfs=self.idle_below_dbfs)
+        quality = measure_quality(heard, sample_rate_hz=self._rate_hz, idle_below_dbfs=self.idle_below_dbfs)
         frames = self._front_end.frames(tick.samples) if quality.reason is None else None
         return TickFrames(tick.start, stop, tick.n_frames, tick.fresh, quality, frames, tick.samples)

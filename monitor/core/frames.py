@@ -31,7 +31,8 @@ def scorable_frames(blocks: Iterable[Block], spec: FrontEndSpec, *, tick_frames:
     front_end = FrontEnd(spec, tick_frames=tick_frames)
     hole = False
     for tick in _ticks(blocks, spec, tick_frames=tick_frames):
-        reason = measure_quality(tick.samples[: (tick.n_frames - 1) * spec.hop_length + spec.n_fft]).reason
+        heard = tick.samples[: (tick.n_frames - 1) * spec.hop_length + spec.n_fft]
+        reason = measure_quality(heard, sample_rate_hz=spec.sample_rate_hz).reason
         fresh, hole = tick.fresh or hole, reason is not None
         if hole:
             yield TickFrames(tick.n_frames, np.empty((0, spec.n_bands), np.float32), fresh, reason)

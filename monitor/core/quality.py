@@ -10,9 +10,7 @@ SILENT_DBFS = -90.0  # below the last bit of a 16-bit converter
 FULL_SCALE = 0.999
 CLIPPED_FRACTION = 0.01
 ZERO_FRACTION = 0.5
-ZERO_RUN_SAMPLES = (
-    160  # exact zeros in a row, 10 ms at 16 kHz: no converter gives them amid sound, a driver does for what is missing
-)
+ZERO_RUN_S = 0.01  # exact zeros in a row: no converter gives them amid sound, a driver does for what is missing
 SMALL_DC = 1e-3
 
 
@@ -28,9 +26,9 @@ class Quality:
     reason: str | None
 
 
-def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Quality:
-    """Measure samples (n,); below `idle_below_dbfs` the machine is off (`idle`), where that level is known."""
-    n = len(samples)
+def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float | None = None) -> Quality:
+    """Measure samples (n,) at this rate; below `idle_below_dbfs` the machine is off (`idle`), where that level is known."""
+    n, hole = len(samples), round(ZERO_RUN_S * sample_rate_hz)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
     dc = float(np.add.reduce(samples)) / n
@@ -44,7 +42,7 @@ def measure_quality(samples: F32, *, idle_below_dbfs: float | None = None) -> Qu
         reason = "silent"
     elif rms_dbfs < SILENT_DBFS:
         reason = "silent" if abs(dc) < SMALL_DC else "flat_line"
-    elif n_zeros >= ZERO_RUN_SAMPLES and _longest_hole(samples) >= ZERO_RUN_SAMPLES:
+    elif n_zeros >= hole and _longest_hole(samples) >= hole:
         reason = "gap"
     elif clipped > CLIPPED_FRACTION:
         reason = "clipped"

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from monitor.core.arrays import F32, F64
+from monitor.core.bandwidth import deaf_bands, is_cut_off
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Observation
 from monitor.core.ear import Ear, TickFrames
@@ -68,6 +69,10 @@ class Scorer:
         front_end = spec.front_end
         self.spec = spec
         self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
+        self.expected_db: F32 | None = None  # mean frame (n_bands,), as heard: sound that ends far below it is not scored
+        self.source_rate_hz: int | None = None  # of the sound before it was resampled: too low a one is not scored
+        self._judged_rate_hz: int | None = None
+        self._is_deaf = False
         self._model = model
         self.detector = detector
         self._response_db = response_db
@@ -151,11 +156,12 @@ class Scorer:
     def take(self, heard: TickFrames) -> TickScore:
         """Score what was heard in the next tick."""
         self._segment.advance(heard.stop)
-        if heard.fresh or heard.frames is None:
+        reason = heard.quality.reason if heard.frames is None else self._out_of_band(heard.frames[: heard.n_frames])
+        if heard.fresh or reason is not None:
             self._windows.reset()
             self._last = []
-        if heard.frames is None:
-            return self._unscored(heard, heard.quality.reason)
+        if heard.frames is None or reason is not None:
+            return self._unscored(heard, reason)
         n_frames = heard.n_frames
         self._last = [*self._last, heard.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
         sums = self._measure(self._corrected(heard.frames), n_frames)
@@ -166,6 +172,18 @@ class Scorer:
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self.detector.score(sums)
         return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
+
+    @property
+    def deaf_bands(self) -> int:
+        """How many bands the source cannot fill, although sound is expected in them."""
+        return 0 if self.source_rate_hz is None else deaf_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
+
+    def _out_of_band(self, frames: F32) -> str | None:
+        """`bandwidth` where sound does not reach as high as it should."""
+        if self.source_rate_hz != self._judged_rate_hz:
+            self._judged_rate_hz, self._is_deaf = self.source_rate_hz, self.deaf_bands > 0
+        cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
+        return "bandwidth" if self._is_deaf or cut_off else None
 
     def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))

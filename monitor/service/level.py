@@ -9,6 +9,7 @@ from monitor.core.arrays import F32
 from monitor.core.quality import Quality, measure_quality
 
 QUIET_DBFS = -70.0  # below it little but the microphone's own noise is left
+_ANY_RATE_HZ = 48_000  # only holes are counted in samples, and they are not told here
 FLOOR_DBFS = -120.0
 
 
@@ -35,7 +36,8 @@ class Level:
 
 def levels(frames: F32) -> list[Level]:
     """The level of each channel of frames (n, n_channels), float32, full scale [-1, 1]."""
-    return [_level(number, measure_quality(np.ascontiguousarray(samples))) for number, samples in enumerate(frames.T, start=1)]
+    measured = [measure_quality(np.ascontiguousarray(samples), sample_rate_hz=_ANY_RATE_HZ) for samples in frames.T]
+    return [_level(number, quality) for number, quality in enumerate(measured, start=1)]
 
 
 def _level(channel: int, quality: Quality) -> Level:

@@ -12,13 +12,24 @@ from monitor.service.spectrogram import Reference
 
 
 def make_scorer(bundle: Bundle, idle: IdleConfig) -> Scorer:
-    """The bundle's scorer, told below which level the machine is off."""
-    return bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
+    """The bundle's scorer, told below which level the machine is off, and how high its sound reaches."""
+    scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
+    scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
+    return scorer
 
 
 def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
     """Below which level the machine is off: the one set, or the one that its bundle has learned, if any."""
     return bundle.manifest.calibration.idle_below_dbfs if idle.below_dbfs == "learned" else idle.below_dbfs
+
+
+def too_low(scorer: Scorer) -> str | None:
+    """Why nothing of a source is scored, for people: its rate cannot carry the bundle's bands. None where it can."""
+    rate_hz, n_deaf = scorer.source_rate_hz, scorer.deaf_bands
+    if rate_hz is None or not n_deaf:
+        return None
+    n_bands = scorer.spec.front_end.n_bands
+    return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_deaf} of the bundle's {n_bands} bands lie"
 
 
 def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity: Identity, timeline: Timeline) -> Pipeline:

@@ -17,7 +17,7 @@ from monitor.core.scorer import Scorer
 from monitor.service.alarm import Alarm
 from monitor.service.evidence import Evidence
 from monitor.service.headline import headline
-from monitor.service.listening import make_drift, make_pipeline
+from monitor.service.listening import make_drift, make_pipeline, too_low
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.service.scene import Scene
 from monitor.sources.microphone import Microphone
@@ -64,6 +64,7 @@ class Machine:
         self.microphone = microphone
         self._outlet = outlet
         self._evidence = evidence
+        self._scorer = scorer
         self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
         self._pipeline = make_pipeline(bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline)
@@ -82,6 +83,7 @@ class Machine:
 
     def listen(self) -> None:
         """Take what has arrived; where nothing can arrive, let time pass."""
+        self._notice_rate()
         for block in self._tap.blocks():
             self._count_gap(block)
             self._evidence.heard(block)
@@ -103,6 +105,15 @@ class Machine:
             self._hears, self._is_deaf, self._deaf_at = False, True, now
             self._take(self._pipeline.deaf(self._tap.now, reason))
         self._feed.available(False)
+
+    def _notice_rate(self) -> None:
+        """Tell the scorer what the device gives: what it cannot carry is not scored."""
+        ring = self.microphone.ring
+        if ring is None or ring.format.rate_hz == self._scorer.source_rate_hz:
+            return
+        self._scorer.source_rate_hz = ring.format.rate_hz
+        if (why := too_low(self._scorer)) is not None:
+            log.warning("%s: microphone %s: %s", self.name, self.made_of.settings.microphone, why)
 
     def stalled_s(self) -> float:
         """How long it has made no progress that it should have made; 0 while it does."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -23,7 +24,7 @@ from monitor.service.alarm import Alarm
 from monitor.service.archive import Archive
 from monitor.service.evidence import Evidence
 from monitor.service.headline import headline
-from monitor.service.listening import make_drift, make_evidence, make_pipeline, make_scorer
+from monitor.service.listening import make_drift, make_evidence, make_pipeline, make_scorer, too_low
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.sinks.jsonl import JsonLines
 from monitor.sources.recording import Recording
@@ -100,6 +101,7 @@ class _Listener:
             alarm = Alarm(from_severity=job.alarm_from)
             self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=threshold, alarm=alarm, drift=drift)
         self._heard = 0
+        self._reasons: Counter[str] = Counter()  # for which ticks were not scored
         self._state = "starting"
         self._severity: Severity | None = None  # of the last event
         self._excerpt = Excerpt()
@@ -112,6 +114,9 @@ class _Listener:
             node=self._job.node, machine=self._job.machine, bundle=self._job.bundle.id, session=self._session(recording)
         )
         self._pipeline = make_pipeline(self._job.bundle, self._scorer, self._job.idle, identity=identity, timeline=self._anchor)
+        self._scorer.source_rate_hz = recording.rate_hz
+        if (why := too_low(self._scorer)) is not None:
+            log.warning("%s: %s", self._path, why)
         blocks = recording.blocks(block_s=0.1 if self._job.real_time else 2.0)
         with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
@@ -144,6 +149,7 @@ class _Listener:
         severity = None if score is None or error else calibration.file_severity(score)
         verdict = "unknown" if score is None or error else "normal" if severity is None else "anomaly"
         found = None if severity is None else self._describe()
+        reason = self._reasons.most_common(1)[0][0] if self._reasons and score is None and error is None else None
         hop_s = self._scorer.spec.front_end.hop_length / self._rate_hz
         scored_s = self._scorer.scored_frames * hop_s if self._pipeline is not None else 0.0
         message = {
@@ -158,11 +164,12 @@ class _Listener:
             "severity": severity,
             "bands": [] if found is None else [asdict(band) for band in found.bands],
             "summary": None if found is None else found.summary,
+            "reason": reason,
             "n_events": self.n_events,
             "error": error,
         }
         if error is None:
-            shown = "no score" if ratio is None else f"{ratio:.2f} x the file threshold"
+            shown = f"no score: {reason or 'too short'}" if ratio is None else f"{ratio:.2f} x the file threshold"
             events = "1 event" if self.n_events == 1 else f"{self.n_events} events"
             what = verdict if severity is None else severity.upper()
             why = "" if found is None else f"; {found.summary}"
@@ -191,6 +198,7 @@ class _Listener:
         if step.state != self._state and step.event is None:
             what = f"{step.ratio:.2f} x the threshold" if step.ratio is not None else step.reason
             log.info("%s  %s  %s: %s", _clock(step.tick.stop / self._rate_hz), self._job.machine, step.state, what)
+        self._reasons.update([] if step.tick.reason is None else [step.tick.reason])
         self._state = step.state
         if step.event is not None:
             self._tell(step.event)

@@ -26,6 +26,6 @@ def test_the_signal_is_the_formula_in_the_documentation() -> None:
 
 
 def test_it_may_be_scored_and_scores_the_same_again() -> None:
-    assert measure_quality(golden_signal(40_000, 56_000)).reason is None
+    assert measure_quality(golden_signal(40_000, 56_000), sample_rate_hz=16_000).reason is None
     scorer = linear_scorer()
     assert golden_score(scorer) == golden_score(scorer)

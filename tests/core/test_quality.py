@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
 
-from monitor.core.quality import measure_quality
+from monitor.core.arrays import F32
+from monitor.core.quality import Quality
+from monitor.core.quality import measure_quality as measure
 from tests.signals import hum, noise
+
+
+def measure_quality(samples: F32, *, sample_rate_hz: int = 16_000) -> Quality:
+    return measure(samples, sample_rate_hz=sample_rate_hz)
 
 
 def test_a_machine_may_be_scored() -> None:
@@ -61,3 +67,12 @@ def test_a_single_full_scale_knock_is_not_clipping() -> None:
     samples = noise(1, 16_000)
     samples[5_000:5_020] = 1.0
     assert measure_quality(samples).reason is None
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
+def test_a_hole_of_ten_milliseconds_is_a_gap_at_any_rate(rate_hz: int) -> None:
+    samples = noise(1, rate_hz)
+    samples[1_000 : 1_000 + rate_hz // 110] = 0.0
+    assert measure_quality(samples, sample_rate_hz=rate_hz).reason is None
+    samples[1_000 : 1_000 + rate_hz // 90] = 0.0
+    assert measure_quality(samples, sample_rate_hz=rate_hz).reason == "gap"

@@ -158,7 +158,7 @@ def test_every_format_gives_the_same_verdict(
         assert got["score"] == pytest.approx(want["score"], rel=tolerance)
 
 
-@pytest.mark.parametrize("rate_hz", [8000, 22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("rate_hz", [22050, 44100, 48000, 96000])
 def test_every_rate_is_resampled(
     rate_hz: int, normal_samples: np.typing.NDArray[np.float64], tmp_path: Path, demo_bundle: Path
 ) -> None:
@@ -241,3 +241,18 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
     record_property("figures", f"peak memory {short:.1f} MB for 2 minutes, {long:.1f} MB for 60")
     assert long < 80.0, f"peak memory {long:.1f} MB"
     assert long - short < 2.0, f"peak memory {short:.1f} -> {long:.1f} MB"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_sound_that_was_recorded_at_8_khz_is_unknown_at_a_bundle_of_16_khz(
+    declared: bool, normal_samples: np.typing.NDArray[np.float64], tmp_path: Path, demo_bundle: Path
+) -> None:
+    low = soxr.resample(normal_samples, 16000, 8000)
+    samples, rate_hz = (low, 8000) if declared else (soxr.resample(low, 8000, 16000), 16000)
+    soundfile.write(tmp_path / "low.wav", samples, rate_hz)
+    ran = monitor("--replay", tmp_path / "low.wav", "--model", demo_bundle, "--scores", "--fail-on-anomaly")
+    (file,) = ran.files
+    assert (ran.status, ran.events, file["verdict"], file["score"], file["reason"]) == (0, [], "unknown", None, "bandwidth")
+    assert ran.segments[-1]["state"] == "unknown"
+    assert {line["reason"] for line in ran.segments[10:]} == {"bandwidth"}
+    assert ("8000 Hz carry nothing above 4 kHz, where 13 of the bundle's 64 bands lie" in ran.stderr) == declared

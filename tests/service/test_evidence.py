@@ -69,7 +69,7 @@ class Told:
         start, _update, end = anomaly(self.number)
         start = replace(start, onset_ts=start.ts - timedelta(seconds=self.onset_ticks * TICK / RATE_HZ))
         event = start if tick == self.start_tick else replace(end, onset_ts=start.onset_ts) if tick == self.end_tick else None
-        score = TickScore(stop - TICK, stop, measure_quality(samples), None, 1.0, 1.0, 10)
+        score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 1.0, 10)
         ratio = 2.0 if self.start_tick <= tick < self.end_tick else 0.5
         return Step(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 

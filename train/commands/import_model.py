@@ -38,6 +38,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from train.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe)
+    if recipe.rate == "recordings":
+        raise UsageError(f"--recipe must have a fixed rate, the one that the model was trained at; {arguments.recipe} has none")
     manifest = import_model(
         arguments.model,
         recipe,

@@ -129,11 +129,12 @@ def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Hear
 
 def _too_little(rates: Counter[int]) -> str:
     """The shipped recipes whose bands reach above what the lowest rate carries."""
-    from train.bandwidth import deaf_bands
+    from monitor.core.bandwidth import deaf_bands
     from train.recipe import RECIPES, load_recipe
 
     lowest = min(rates, default=0)
-    specs = {path.stem: load_recipe(str(path)).front_end for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
+    recipes = {path.stem: load_recipe(str(path)) for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
+    specs = {name: recipe.front_end for name, recipe in recipes.items() if recipe.rate == "fixed"}
     deaf = [f"{name} ({n} of {spec.n_bands} bands)" for name, spec in specs.items() if (n := deaf_bands(lowest, spec))]
     return f"{lowest} Hz carries nothing above {lowest / 2000:g} kHz; too little for {', '.join(deaf)}" if deaf else ""
 

@@ -72,7 +72,7 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
         recording = open_clip(clip, sample_rate_hz=rate_hz, channel=channel)
         digest.update(f"{rate_hz} ".encode())
         for block in recording.blocks(block_s=_BLOCK_S):
-            quality = measure_quality(block.samples)
+            quality = measure_quality(block.samples, sample_rate_hz=rate_hz)
             n = len(block.samples)
             n_samples += n
             if quality.reason is not None:

@@ -1,0 +1,33 @@
+"""The rate to listen at, where a recipe leaves it to the recordings."""
+
+import sys
+from contextlib import suppress
+
+from monitor.core.errors import SourceError
+from train.datasets import Dataset, of_channel, open_clip
+from train.recipe import MOST_RATE_HZ, Recipe
+
+
+def at_own_rate(recipe: Recipe, data: Dataset, *, channel: int | None) -> Recipe:
+    """The recipe at the lowest rate of the normal recordings that may be trained on, and a line on stderr that says so.
+
+    Below the lowest, some recordings would lose what they hold; above it, some would have nothing to tell. SourceError where
+    none can be read, ConfigError where the rate is too low. Only headers are read.
+    """
+    if recipe.rate == "fixed":
+        return recipe
+    rates_hz = []
+    for clip in of_channel([one for one in data.clips if one.label == "normal" and one.part != "test"], channel):
+        with suppress(SourceError):  # told later, with all others that cannot be read
+            rates_hz.append(open_clip(clip, sample_rate_hz=1, channel=channel).rate_hz)
+    if not rates_hz:
+        raise SourceError(f"{data.root}: must hold normal recordings that can be read, got none")
+    found = recipe.at(min(rates_hz))
+    rate_hz, highest = found.front_end.sample_rate_hz, max(rates_hz)
+    why = (
+        "the recordings' rate" if min(rates_hz) == highest == rate_hz else f"the recordings have {min(rates_hz)} to {highest} Hz"
+    )
+    if rate_hz == MOST_RATE_HZ < min(rates_hz):
+        why = f"the recipe's most; the recordings have {min(rates_hz)} Hz and more"
+    print(f"train: listens at {rate_hz} Hz: {why}", file=sys.stderr)
+    return found
