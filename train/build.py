@@ -30,6 +30,7 @@ from train.cache import cached_frames
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
+from train.cross_fitted import CROSS_FITTED, write_cross_fitted
 from train.cross_fitting import first_and_last, learn_statistics
 from train.datasets import (
     Clip,
@@ -152,6 +153,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+    learned = None
     if recipe.calibration.part == "cross_fitted":
         learned = learn_statistics(
             _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
@@ -209,6 +211,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
         "report/training.json": json.dumps({"losses": trained.history}, indent=2).encode(),
         "report/model_float32.tflite": to_tflite(network, representative=None),
         **_split_lists(sound.split, sound.data.root),
+        **({} if learned is None else {CROSS_FITTED: write_cross_fitted(learned.to_keep(sound.data, fast=fast, channel=choices.channel))}),
     }
     write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
     return manifest

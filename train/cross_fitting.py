@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from monitor.core.arrays import F32, F64
 from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, fit_normals
 from monitor.core.errors import ConfigError, SourceError
+from monitor.core.fast import Fast
 from monitor.core.measured import Measured, held_out_scores, time_folds
 from monitor.core.scorer import Scorer
 from monitor.core.thresholds import HeldOut
+from monitor.sources.recording import file_sha256
 from train.calibrate import measure_pieces
-from train.datasets import Clip, Piece, RecordingOrder, folds
+from train.cross_fitted import CrossFitted, Stretch
+from train.datasets import Clip, Dataset, Piece, RecordingOrder, folds
 from train.recipe import Recipe
 
 N_FOLDS = 5
@@ -20,10 +25,28 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class Learned:
-    """Statistics of all the sound, and the scores of each part of it by statistics that do not know that part."""
+    """Statistics of all the sound, and the scores of each part of it by statistics that do not know that part.
+
+    The names of `stretches` are the files' paths.
+    """
 
     fitted: Fitted
     held_out: HeldOut
+    stretches: tuple[Stretch, ...]
+
+    def to_keep(self, dataset: Dataset, *, fast: Fast | None, channel: int | None) -> CrossFitted:
+        """What the bundle's report keeps of it; `channel` is the one that was measured."""
+        sha256 = {name: file_sha256(Path(name)) for name in {one.name for one in self.stretches}}
+        named = (
+            replace(one, name=Path(one.name).relative_to(dataset.root).as_posix(), sha256=sha256[one.name])
+            for one in self.stretches
+        )
+        return CrossFitted(
+            stretches=tuple(named),
+            held_out=replace(self.held_out, frequent=self.held_out.frequent[:0]),
+            fast=fast,
+            channel=channel,
+        )
 
 
 def learn_statistics(
@@ -33,7 +56,10 @@ def learn_statistics(
 
     `error_growth` is by how much the network's error grows on sound that it was not trained on.
     """
-    measured = [_grown(one, scorer.detector, error_growth) for one in measure_pieces(scorer, pieces)]
+    measured = [
+        replace(_grown(one, scorer.detector, error_growth), name=str(clip.path))
+        for one, clip in zip(measure_pieces(scorer, pieces), clips, strict=True)
+    ]
     parts = _in_time(measured, clips, order, n_ticks=recipe.segment_ticks)
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
     everything = np.concatenate(rows)
@@ -42,14 +68,40 @@ def learn_statistics(
         normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, max_states=recipe.max_states)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
+    judged = [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)]
     held_out = held_out_scores(
-        [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)],
+        judged,
         segment_ticks=recipe.segment_ticks,
         n_recordings=len(measured),
         n_learned=len(everything),
         drift=found.drift,
     )
-    return Learned(Fitted(normals, found.typical, found.powers), held_out)
+    stretches = _stretches(judged, n_ticks=recipe.segment_ticks, sample_rate_hz=recipe.front_end.sample_rate_hz)
+    return Learned(Fitted(normals, found.typical, found.powers), held_out, stretches)
+
+
+def _stretches(
+    judged: Sequence[tuple[Detector, Sequence[Measured]]], *, n_ticks: int, sample_rate_hz: int
+) -> tuple[Stretch, ...]:
+    """Each recording, or the part of one in a fold, with its scores by the detector beside that fold."""
+    everything = [(detector, one) for detector, part in judged for one in part if len(one)]
+    begins_s = [one.starts[0] / sample_rate_hz for _, one in everything]
+    found = [_stretch(detector, one, n_ticks, sample_rate_hz) for detector, one in everything]
+    for at, (before, after) in enumerate(pairwise(found)):  # parts of one recording follow each other
+        if before.name == after.name:
+            found[at] = replace(found[at], stop_s=begins_s[at + 1])
+            found[at + 1] = replace(after, start_s=begins_s[at + 1])
+    return tuple(found)
+
+
+def _stretch(detector: Detector, measured: Measured, n_ticks: int, sample_rate_hz: int) -> Stretch:
+    stops = measured.segment_stops(n_ticks)
+    scored = zip(stops, measured.segments(n_ticks), strict=True)
+    segments = [(float(stop / sample_rate_hz), score) for stop, row in scored if (score := detector.score(row)) is not None]
+    whole = detector.score(measured.whole())
+    if whole is not None and n_ticks > len(measured) >= (n_ticks + 1) // 2:
+        segments = [((measured.starts[-1] + measured.step_samples) / sample_rate_hz, whole)]
+    return Stretch(name=measured.name, score=whole, segments=tuple(segments))
 
 
 def first_and_last(runs: Sequence[F32], share: float) -> tuple[list[F32], list[F32]]:

@@ -7,7 +7,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.arrays import F32, F64
+from monitor.core.arrays import F32, F64, Bool
 from monitor.core.calibration import equal_blocks
 from monitor.core.detector import Detector
 from monitor.core.thresholds import HeldOut
@@ -19,7 +19,7 @@ class Measured:
 
     `sums` (n, k) are the detector's, `levels_dbfs` (n,) the ticks' levels, `starts` (n,) the indexes of their first
     samples, `step_samples` apart where nothing is missing. `hours` is how much sound that is. `frequent` (m, n_bands), dB,
-    is what the fast path is fitted on.
+    is what the fast path is fitted on, `name` that of the recording.
     """
 
     sums: F64
@@ -28,6 +28,7 @@ class Measured:
     step_samples: int
     hours: float
     frequent: F32
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.sums)
@@ -37,13 +38,19 @@ class Measured:
         if len(self) < n_ticks:
             return self.sums[:0]
         totals = np.concatenate((np.zeros((1, self.sums.shape[1])), np.cumsum(self.sums, axis=0)))
-        first, last = self.starts[: len(self) - n_ticks + 1], self.starts[n_ticks - 1 :]
-        is_recent = first >= last + self.step_samples - 2 * n_ticks * self.step_samples
-        return np.asarray((totals[n_ticks:] - totals[:-n_ticks])[is_recent])
+        return np.asarray((totals[n_ticks:] - totals[:-n_ticks])[self._are_recent(n_ticks)])
+
+    def segment_stops(self, n_ticks: int) -> NDArray[np.int64]:
+        """One past the last sample of each of these segments, (m,)."""
+        return self.starts[n_ticks - 1 :][self._are_recent(n_ticks)] + self.step_samples
 
     def pieces(self, n_ticks: int) -> F64:
         """The sums (m, k) of segments that share no sound; of a recording shorter than one, of all of it."""
         return self.segments(n_ticks)[::n_ticks] if len(self) >= n_ticks else self.whole()[None][: len(self)]
+
+    def _are_recent(self, n_ticks: int) -> Bool:
+        first, last = self.starts[: max(0, len(self) - n_ticks + 1)], self.starts[n_ticks - 1 :]
+        return np.asarray(first >= last + self.step_samples - 2 * n_ticks * self.step_samples)
 
     def whole(self) -> F64:
         """The sums (k,) over all of it."""
