@@ -22,13 +22,18 @@ def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
 
 def check_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
     """Every recording to learn from, given by its rate, carries some of the bands, else SourceError; a warning if not all."""
+    check_some_bands(rates_hz, spec)
+    warn_of_low_rates(rates_hz, spec)
+
+
+def check_some_bands(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
+    """The same without the warning."""
     deaf = [rate_hz for rate_hz in rates_hz if deaf_bands(rate_hz, spec) == spec.n_bands]
     if deaf:
         raise SourceError(
             f"{len(deaf)} of {len(rates_hz)} recordings carry nothing that the model hears: "
             f"all {spec.n_bands} bands lie above what {max(deaf)} Hz carries ({max(deaf) / 2000:g} kHz)"
         )
-    warn_of_low_rates(rates_hz, spec)
 
 
 def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:

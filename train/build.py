@@ -38,14 +38,12 @@ from train.datasets import (
     Piece,
     RecordingOrder,
     Split,
-    load_split,
     of_channel,
     one_session_note,
     pieces,
     read_dataset,
     recording_order,
     save_split,
-    split_dataset,
     split_pieces,
 )
 from train.export import to_tflite
@@ -53,9 +51,9 @@ from train.features import PieceFrames, WindowSet, left_out_s
 from train.fit import Trained, fit_network, representative_windows
 from train.manifest import detector_part, make_manifest, versions
 from train.networks import device_network
-from train.preflight import check_held_out, check_sound, check_training
+from train.preflight import check_lengths, check_sound, recipe_split
 from train.rate import at_own_rate
-from train.recipe import PLAIN, Recipe
+from train.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +105,11 @@ class _Sound:
 
 def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
     """The data set as it is trained on; SourceError where it cannot be."""
-    split = _split(data, recipe, choices)
+    split = recipe_split(data, recipe, seed=choices.seed, lists=choices.split)
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
     check_rates([one.rate_hz for one in heard], recipe.front_end)
+    check_lengths(split, heard, recipe, channel=choices.channel)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
-    if recipe.calibration.part == "held_out":
-        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
-    if recipe.detector != PLAIN:
-        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     if not len(_windows(frames, recipe)):
         needed = recipe.window.n_frames
@@ -211,7 +206,11 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
         "report/training.json": json.dumps({"losses": trained.history}, indent=2).encode(),
         "report/model_float32.tflite": to_tflite(network, representative=None),
         **_split_lists(sound.split, sound.data.root),
-        **({} if learned is None else {CROSS_FITTED: write_cross_fitted(learned.to_keep(sound.data, fast=fast, channel=choices.channel))}),
+        **(
+            {}
+            if learned is None
+            else {CROSS_FITTED: write_cross_fitted(learned.to_keep(sound.data, fast=fast, channel=choices.channel))}
+        ),
     }
     write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
     return manifest
@@ -241,16 +240,6 @@ def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
     """The fast path from all that was heard: it knows nothing of the network, so that nothing need be held out from it."""
     rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in heard if len(windows)]
     return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
-
-
-def _split(data: Dataset, recipe: Recipe, choices: Choices) -> Split:
-    if choices.split is not None:
-        given = load_split(choices.split, data)
-        if recipe.calibration.part != "cross_fitted":
-            return given
-        return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
-    share = 0.0 if recipe.calibration.part == "cross_fitted" else recipe.training.held_out
-    return split_dataset(data, held_out=share, seed=choices.seed, by=recipe.training.split_by)
 
 
 def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:

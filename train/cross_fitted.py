@@ -2,16 +2,15 @@
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from monitor.core.arrays import F64
 from monitor.core.errors import BundleError
 from monitor.core.fast import Fast
 from monitor.core.thresholds import HeldOut
@@ -55,9 +54,10 @@ class CrossFitted:
         """The names of the training recordings."""
         return frozenset(one.name for one in self.stretches)
 
-    def knows(self, sha256: str) -> bool:
-        """Whether the bundle was trained on a file with these bytes, whatever its name."""
-        return any(one.sha256 == sha256 for one in self.stretches)
+    @property
+    def sha256(self) -> frozenset[str]:
+        """The hashes of their files."""
+        return frozenset(one.sha256 for one in self.stretches)
 
     def stretches_of(self, name: str, sha256: str) -> tuple[Stretch, ...]:
         """The stretches of a file, of two with the same bytes those of the one with this name; none if it is not known."""
@@ -67,7 +67,7 @@ class CrossFitted:
         return tuple(one for one in same if one.name == chosen)
 
     def is_channel(self, clip: Clip, channel: int | None) -> bool:
-        """Whether `channel` of the clip is the sound that was trained on."""
+        """Whether `channel` of a training clip is the sound that was trained on."""
         return clip.file_channel is not None or channel == self.channel
 
 
@@ -111,11 +111,12 @@ def read_cross_fitted(folder: Path) -> CrossFitted | None:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    with ZipFile(path) as members:
+        if (size := sum(member.file_size for member in members.infolist())) > _MAX_BYTES:
+            raise ValueError(f"must hold at most {_MAX_BYTES} bytes, got {size}")
     with np.load(path, allow_pickle=False) as archive:
         if not isinstance(archive, NpzFile):
             raise ValueError("must be an archive of arrays, got a single array")
-        if (size := sum(member.file_size for member in archive.zip.infolist())) > _MAX_BYTES:
-            raise ValueError(f"must hold at most {_MAX_BYTES} bytes, got {size}")
         expected = {*_SPANS, *_SCORES, *_NUMBERS, "sequence_counts", *(_FAST if _FAST[0] in archive.files else ())}
         if differing := expected.symmetric_difference(archive.files):
             raise ValueError(f"must hold {', '.join(sorted(expected))}, got others or not all: {', '.join(sorted(differing))}")
@@ -140,7 +141,7 @@ def _checked(arrays: Mapping[str, np.ndarray]) -> CrossFitted:
     for name in (*_NUMBERS, *_FAST[1:]):
         if name in arrays:
             check(arrays[name].shape == () and arrays[name].dtype.kind == "f", name, "a number")
-            check(math.isfinite(arrays[name]) and arrays[name] >= 0.0, name, "0 or more")
+            check(0.0 <= float(arrays[name]) < math.inf, name, "0 or more")
     counts = arrays["sequence_counts"]
     check(counts.ndim == 1 and counts.dtype.kind in "iu", "sequence_counts", "a list of whole numbers")
     for name, values in (("segment_counts", "segment_scores"), ("sequence_counts", "sequence_scores")):
@@ -179,5 +180,5 @@ def _rebuilt(arrays: Mapping[str, np.ndarray]) -> CrossFitted:
         tick_scores=arrays["tick_scores"],
         tick_levels_dbfs=arrays["tick_levels_dbfs"],
     )
-    fast = Fast(*(arrays[name] for name in _FAST[:1]), float(arrays[_FAST[1]])) if _FAST[0] in arrays else None
+    fast = Fast(arrays["fast_ceiling_db"], float(arrays["fast_threshold_db"])) if "fast_ceiling_db" in arrays else None
     return CrossFitted(stretches=stretches, held_out=held_out, fast=fast, channel=int(numbers["channel"]) or None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +86,10 @@ def _stretches(
     everything = [(detector, one) for detector, part in judged for one in part if len(one)]
     begins_s = [one.starts[0] / sample_rate_hz for _, one in everything]
     found = [_stretch(detector, one, n_ticks, sample_rate_hz) for detector, one in everything]
-    for at, (before, after) in enumerate(pairwise(found)):  # parts of one recording follow each other
-        if before.name == after.name:
-            found[at] = replace(found[at], stop_s=begins_s[at + 1])
-            found[at + 1] = replace(after, start_s=begins_s[at + 1])
+    for at in range(1, len(found)):
+        if found[at - 1].name == found[at].name:  # parts of one recording follow each other
+            found[at - 1] = replace(found[at - 1], stop_s=begins_s[at])
+            found[at] = replace(found[at], start_s=begins_s[at])
     return tuple(found)
 
 

@@ -15,20 +15,24 @@ from monitor.core.arrays import F64, Bool
 from monitor.core.detector import Detector
 from monitor.core.errors import SourceError
 from monitor.core.scorer import Scorer, TickScore
-from monitor.sources.recording import Recording
+from monitor.sources.recording import Recording, file_sha256
 from train.bandwidth import warn_of_low_rates
+from train.cross_fitted import Stretch, read_cross_fitted
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
 from train.datasets.clip import Label
 from train.known_split import known_split
 from train.text import printable
 
 FLOAT_MODEL = "report/model_float32.tflite"
-Role = Literal["training", "held out", "test"]
+Role = Literal["training", "cross-fitted", "held out", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
     """What one clip's sound, or a part of it, gave.
+
+    Held out is what was not trained on, but the threshold was set on it. Of a cross-fitted clip, which was trained on, `score`
+    and `segments` are by statistics that do not know it, as the bundle keeps them; it has no components and no float score.
 
     `segments` holds when (s) each full segment ends, and its score: what a threshold is set on. Of a clip that is shorter
     than one it is the longest part of it that is scored.
@@ -36,7 +40,7 @@ class ClipScore:
 
     clip: Clip
     name: str  # within the data set
-    role: Role  # held out: not trained on, but the threshold was set on it
+    role: Role
     start_s: float = 0.0  # where in the file that begins; above 0 where the part before was trained on
     stop_s: float = math.inf  # and ends; finite where the part after was held out
     duration_s: float | None = None
@@ -44,7 +48,7 @@ class ClipScore:
     components: tuple[float, ...] = ()  # where the score is their mean: each as a multiple of what it typically is
     float_score: float | None = None  # the score on the float32 model, where the bundle has one
     segments: tuple[tuple[float, float], ...] = ()
-    float_segments: tuple[float, ...] = ()  # the same segments' scores on the float32 model
+    float_pairs: tuple[tuple[float, float], ...] = ()  # full segments on the float32 and on the shipped model, else all of it
     problem: str | None = None  # why there is no score
 
 
@@ -68,19 +72,24 @@ class Evaluation:
         return float(self.bundle.manifest.calibration.file_threshold)
 
     @property
+    def alarm_threshold(self) -> float | None:
+        """The score of a whole file from which on it is an alarm; None where there is one level."""
+        return self.bundle.manifest.calibration.file_alarm_threshold
+
+    @property
     def clips(self) -> tuple[Clip, ...]:
         """What was scored, each once: a clip that was cut in time has two scores."""
         return tuple(dict.fromkeys(one.clip for one in self.scores))
 
     @property
     def tested_roles(self) -> frozenset[Role]:
-        """Test clips; held-out ones too where there is no normal test clip; training ones if there are no others."""
+        """Test clips; held-out and cross-fitted ones where there is no normal test clip; training ones if there are no others."""
         scored = [one for one in self.scores if one.score is not None]
         if any(one.role == "test" and one.clip.label == "normal" for one in scored):
             return frozenset(("test",))
         if any(one.role != "training" for one in scored):
-            return frozenset(("test", "held out"))
-        return frozenset(("test", "held out", "training"))
+            return frozenset(("test", "held out", "cross-fitted"))
+        return frozenset(("test", "held out", "cross-fitted", "training"))
 
     @property
     def test(self) -> tuple[ClipScore, ...]:
@@ -101,7 +110,8 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     """Score `dataset` with the bundle in `folder`.
 
     The lists in `split` (else, where it was trained on this data set, those in the bundle) say which clips it was trained
-    on. A clip that cannot be read or scored is kept with its problem; SourceError where that leaves nothing to evaluate.
+    on. A clip whose cross-fitted scores the bundle keeps has these. A clip that cannot be read or scored is kept with its
+    problem; SourceError where that leaves nothing to evaluate.
     """
     bundle = load_bundle(folder)
     data_sha256 = dataset.sha256()
@@ -116,6 +126,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     for scorer in scorers:
         scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
     detector = bundle.detector()
+    kept = read_cross_fitted(folder)
     scores = []
     rates_hz = []
     for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
@@ -125,7 +136,13 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
             recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)
             rates_hz.append(recording.rate_hz)
             parts = [blank]
-            if known is not None and known.cut is not None and clip in known.held_out:
+            stretches = () if kept is None else kept.stretches_of(name, file_sha256(clip.path))
+            if kept is not None and stretches and kept.is_channel(clip, channel):
+                scores += [_cross_fitted(blank, one, recording, scorers, detector) for one in stretches]
+                continue
+            if stretches:
+                parts = [dataclasses.replace(blank, role="training")]
+            elif known is not None and known.cut is not None and clip in known.held_out:
                 at_s = cut_s(recording, known.cut)
                 parts = [dataclasses.replace(blank, role="training", stop_s=at_s), dataclasses.replace(blank, start_s=at_s)]
             scores += [_scored(part, recording, scorers, detector) for part in parts]
@@ -137,7 +154,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         dataset=dataset,
         channel=channel,
         float_model=float_model if len(scorers) > 1 else None,
-        roles_known=known is not None or any(clip.part == "train" for clip in clips),
+        roles_known=known is not None or kept is not None or any(clip.part == "train" for clip in clips),
         data_sha256=data_sha256,
         low_rates=warn_of_low_rates(rates_hz, bundle.manifest.front_end),
         scores=tuple(scores),
@@ -165,6 +182,26 @@ def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
     return roles
 
 
+def _cross_fitted(
+    blank: ClipScore, stretch: Stretch, recording: Recording, scorers: list[Scorer], detector: Detector
+) -> ClipScore:
+    """A training clip, or the part of one in a fold, with the scores that the bundle keeps of it.
+
+    The models' pairs are by the bundle's own statistics, which know the clip: they only serve to compare the models.
+    """
+    part = dataclasses.replace(blank, role="cross-fitted", start_s=stretch.start_s, stop_s=stretch.stop_s)
+    known = _scored(part, recording, scorers, detector)
+    end_s = math.inf if recording.duration_s is None else recording.duration_s
+    return dataclasses.replace(
+        known,
+        score=stretch.score,
+        components=(),
+        float_score=None,
+        segments=tuple((min(stop_s, end_s), score) for stop_s, score in stretch.segments),
+        problem=None if stretch.score is not None else known.problem or "not scored: too short",
+    )
+
+
 def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detector: Detector) -> ClipScore:
     for scorer in scorers:
         scorer.source_rate_hz = recording.rate_hz
@@ -178,6 +215,7 @@ def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detec
     sums = scorers[0].file_sums()
     with_score = [ticks for ticks in heard if ticks[0].score is not None]
     full = [ticks for ticks in with_score if ticks[0].n_ticks == scorers[0].spec.segment_ticks] or with_score[-1:]
+    pairs = [(other.score, tick.score) for tick, *others in full for other in others] or [(one, score) for one in of_float]
     return dataclasses.replace(
         blank,
         duration_s=None if recording.duration_s is None else min(recording.duration_s, blank.stop_s) - blank.start_s,
@@ -185,7 +223,7 @@ def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detec
         components=() if sums is None or len(detector.components) == 1 else detector.component_ratios(sums) or (),
         float_score=of_float[0] if of_float else None,
         segments=tuple((blank.start_s + tick.stop / rate_hz, tick.score) for tick, *_ in full if tick.score is not None),
-        float_segments=tuple(tick.score for _, *others in full for tick in others if tick.score is not None),
+        float_pairs=tuple((one, other) for one, other in pairs if one is not None and other is not None),
         problem=problem,
     )
 

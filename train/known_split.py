@@ -1,9 +1,12 @@
 """Which clips of a data set a bundle was trained on, where that is known."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from monitor.bundle.manifest import Manifest
-from train.datasets import Dataset, Split, load_split
+from monitor.sources.recording import file_sha256
+from train.cross_fitted import CrossFitted
+from train.datasets import Dataset, Piece, Split, listed, load_split
 
 SPLIT = "report/split"
 
@@ -13,3 +16,17 @@ def known_split(folder: Path, manifest: Manifest, dataset: Dataset, *, data_sha2
     if given is None and data_sha256 == manifest.provenance.dataset_sha256 and (folder / SPLIT).is_dir():
         given = folder / SPLIT
     return None if given is None else load_split(given, dataset)
+
+
+def trained_pieces(pieces: Sequence[Piece], dataset: Dataset, folder: Path, kept: CrossFitted | None) -> list[Piece]:
+    """The pieces that the bundle in `folder` was trained on, by the bytes of their files where it knows these.
+
+    Otherwise it is the names in its list. They count only where the data set holds all of them and other sound: another
+    data set often has some of the same names.
+    """
+    if kept is not None:
+        return [piece for piece in pieces if file_sha256(piece.recording.path) in kept.sha256]
+    path = folder / SPLIT / "train.txt"
+    names = listed(path) if path.is_file() else frozenset()
+    found = [piece for piece in pieces if piece.recording.path.relative_to(dataset.root).as_posix() in names]
+    return found if len(found) == len(names) < len(pieces) else []

@@ -1,10 +1,12 @@
 """Before an hour of training: is the sound sound?"""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from monitor.core.errors import SourceError
-from train.datasets import Clip, Piece
+from train.datasets import Clip, Dataset, Piece, Split, load_split, split_dataset, split_pieces
 from train.datasets.survey import Heard, survey
+from train.recipe import PLAIN, Recipe
 
 MOST_CLIPPED = 0.1  # of a recording
 _MIN_SEGMENTS = 2  # one alone has no spread,
@@ -35,10 +37,41 @@ def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_t
     _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
 
 
-def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
-    """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives."""
-    found = sum(max(1, int(seconds / tick_s) // segment_ticks) for seconds in _usable_s(pieces, heard) if seconds > 0.0)
-    _check_segments(found, pieces, "{} to train on", segment_ticks * tick_s, at_least=_MIN_CROSS_FITTED)
+def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], recipe: Recipe) -> None:
+    """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives.
+
+    A recording shorter than a segment counts as one. SourceError names one that is too short to be scored at all.
+    """
+    usable_s = _usable_s(pieces, heard)
+    for piece, seconds in zip(pieces, usable_s, strict=True):
+        if seconds < recipe.shortest_s:
+            path, least = piece.recording.path, recipe.shortest_s
+            raise SourceError(f"{path}: must hold at least {least:.2f} s of sound to train on, got {max(0.0, seconds):.2f} s")
+    found = sum(max(1, int(seconds / recipe.tick_s) // recipe.segment_ticks) for seconds in usable_s)
+    segment_s = recipe.segment_ticks * recipe.tick_s
+    _check_segments(found, pieces, "{} to train on", segment_s, " or shorter recordings", at_least=_MIN_CROSS_FITTED)
+
+
+def check_lengths(split: Split, heard: Iterable[Heard], recipe: Recipe, *, channel: int | None) -> None:
+    """What is trained on and what is held out, of what was heard, is long enough for the recipe; else SourceError."""
+    training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
+    heard = tuple(heard)
+    if recipe.calibration.part == "held_out":
+        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+    if recipe.detector != PLAIN:
+        check_training(training, heard, recipe)
+
+
+def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None) -> Split:
+    """What `train fit` takes for what: by the lists in a folder, or drawn by the seed. Where nothing is held out, none is."""
+    is_all = recipe.calibration.part == "cross_fitted"
+    if lists is None:
+        share = 0.0 if is_all else recipe.training.held_out
+        return split_dataset(data, held_out=share, seed=seed, by=recipe.training.split_by)
+    given = load_split(lists, data)
+    if not is_all:
+        return given
+    return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
 
 
 def _usable_s(pieces: Sequence[Piece], heard: Iterable[Heard]) -> list[float]:

@@ -172,6 +172,12 @@ class Recipe(_Part):
             raise ConfigError(f"recordings at {rate_hz} Hz do not suit the recipe: {told}") from error
 
     @property
+    def shortest_s(self) -> float:
+        """The shortest recording that can be scored, s: one window, and two frames to compare."""
+        spec = self.front_end
+        return (spec.n_fft + (max(self.window.n_frames, 2) - 1) * spec.hop_length) / spec.sample_rate_hz
+
+    @property
     def tick_s(self) -> float:
         """Length of a tick, s."""
         return self.tick_frames * self.front_end.hop_length / self.front_end.sample_rate_hz

@@ -15,7 +15,9 @@ from monitor.core.errors import BundleError, UsageError
 
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
-_OURS = re.compile(r"manifest\.json|model\.tflite|statistics\.npz|report/(training\.json|model_float32\.tflite|cross_fitted\.npz|split/\w+\.txt)")
+_OURS = re.compile(
+    r"manifest\.json|model\.tflite|statistics\.npz|report/(training\.json|model_float32\.tflite|cross_fitted\.npz|split/\w+\.txt)"
+)
 
 
 def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:

@@ -1,29 +1,49 @@
 """Calibrate a bundle anew: the same model, thresholds and statistics from other normal sound."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monitor.bundle import load_bundle
+from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
+from monitor.core.errors import SourceError
 from monitor.core.fast import Fast, fit_fast
 from monitor.core.scorer import ScorerSpec
+from monitor.core.statement import count
 from monitor.core.thresholds import Calibration, HeldOut, prior_of
+from monitor.sources.recording import file_sha256
 from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
-from train.datasets import Dataset, normal_pieces, split_pieces
-from train.known_split import known_split
+from train.cross_fitted import read_cross_fitted
+from train.datasets import Dataset, Piece, Split, normal_pieces, split_pieces
+from train.known_split import known_split, trained_pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalSound:
+    """Normal sound to calibrate on: the pieces, their scores by statistics that do not know them, and the fast path.
+
+    `note` says in a line which sound that is, where the data set holds training recordings.
+    """
+
+    pieces: Sequence[Piece]
+    scores: HeldOut
+    fast: Fast | None
+    note: str | None = None
 
 
 def recalibrate(
     folder: Path, data: Dataset, out: Path, *, method: Method, split: Path | None = None, channel: int | None = None
-) -> Calibration:
-    """Score normal sound on the bundle in `folder` and write the bundle `out`, which may be the same.
+) -> tuple[Calibration, str | None]:
+    """Set the thresholds of the bundle in `folder` on normal sound and write the bundle `out`, which may be the same.
 
-    Where it is known what of `data` was held out (by `split`, or as the bundle was trained on it), that, else all of it.
+    Returns the calibration, and a line that says which sound was used where `data` holds training recordings. The lists in
+    `split`, or the bundle's own if it was trained on this very data set, say what was held out. Nothing held out means that
+    the cross-fitted scores count that the bundle keeps.
     """
     bundle = load_bundle(folder)
     manifest = bundle.manifest
@@ -31,19 +51,12 @@ def recalibrate(
     check_place(out)
     data_sha256 = data.sha256()
     known = known_split(folder, manifest, data, data_sha256=data_sha256, given=split)
-    rate_hz = manifest.front_end.sample_rate_hz
-    if known is None:
-        heard = normal_pieces(data, sample_rate_hz=rate_hz, channel=channel)
-    else:
-        heard = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
-    check_rates([piece.recording.rate_hz for piece in heard], manifest.front_end)
-    normal = score_pieces(bundle.scorer(), heard, n_learned=manifest.calibration.n_units or None)
+    normal = normal_sound(bundle, folder, data, known, channel=channel)
+    fast = normal.fast
     learned = bundle.statistics
-    has_fast = manifest.calibration.fast_threshold is not None
-    fast = fit_fast(normal.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
-    found = calibrate_scores(normal, manifest, method=method, fast=fast)
+    found = calibrate_scores(normal.scores, manifest, method=method, fast=fast)
     statistics = write_statistics(
-        expected_of(heard, manifest.scorer_spec),
+        expected_of(normal.pieces, manifest.scorer_spec),
         normals={} if learned is None else learned.normals,
         typical=() if learned is None else learned.typical,
         powers=() if learned is None else learned.powers,
@@ -62,7 +75,47 @@ def recalibrate(
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     kept = {name: (folder / name).read_bytes() for name in names if is_ours(name) or name == manifest.model.file}
     write_bundle(out, {**kept, STATISTICS: statistics}, new)
-    return found
+    return found, normal.note
+
+
+def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | None, *, channel: int | None) -> NormalSound:
+    """The normal sound of `data` to calibrate on, with its scores: what `known` holds out, without that all of it.
+
+    Recordings that the bundle was trained on never count as other sound. They are left out, or their cross-fitted scores
+    count where there are no others. SourceError where that leaves nothing to calibrate on.
+    """
+    manifest = bundle.manifest
+    rate_hz = manifest.front_end.sample_rate_hz
+    kept = read_cross_fitted(folder)
+    if known is not None and (known.held_out or kept is None):
+        pieces = split_pieces(known, sample_rate_hz=rate_hz, channel=channel)[1]
+    else:
+        pieces = normal_pieces(data, sample_rate_hz=rate_hz, channel=channel)
+    trained_on = trained_pieces(pieces, data, folder, kept) if kept is not None or known is None else []
+    others = [piece for piece in pieces if piece not in set(trained_on)]
+    uses_kept = bool(trained_on) and (not others or (known is not None and not known.held_out))
+    if kept is not None and uses_kept:
+        sha256 = {file_sha256(piece.recording.path) for piece in trained_on}
+        clips = {clip.path: clip for clip in data.clips}
+        is_same = all(kept.is_channel(clips[piece.recording.path], channel) for piece in trained_on)
+        if not (kept.sha256 <= sha256 and is_same):
+            raise SourceError(
+                f"{data.root}: must hold all {count(len(kept.sha256), 'recording')} that the bundle was trained on, in the same "
+                f"channel, or other normal sound; got {len(sha256)} of them"
+            )
+        note = f"used the cross-fitted scores of the {count(len(kept.names), 'recording')} that the bundle was trained on"
+        return NormalSound(pieces=trained_on, scores=kept.held_out, fast=kept.fast, note=note)
+    if not others:
+        raise SourceError(
+            f"{data.root}: nothing of it was held out of training, and the bundle keeps no scores of it: use other normal sound"
+        )
+    check_rates([piece.recording.rate_hz for piece in others], manifest.front_end)
+    n_learned = manifest.calibration.n_units if kept is None else kept.held_out.n_learned
+    scores = score_pieces(bundle.scorer(), others, n_learned=n_learned or None)
+    has_fast = manifest.calibration.fast_threshold is not None
+    fast = fit_fast(scores.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
+    left_out = f"left out {count(len(trained_on), 'recording')} that the bundle was trained on" if trained_on else None
+    return NormalSound(pieces=others, scores=scores, fast=fast, note=left_out)
 
 
 def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method, fast: Fast | None = None) -> Calibration:

@@ -1,6 +1,7 @@
 """`train calibrate`: set a bundle's thresholds anew, on other normal sound or by another method."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from monitor.core.errors import UsageError
@@ -23,8 +24,8 @@ def add(commands: Commands) -> None:
         "calibrate",
         help="set a bundle's thresholds anew on normal sound",
         description="Score the normal sound of DATASET with BUNDLE and write the bundle again with thresholds set on these "
-        "scores; the model stays as it is. Of the data set that it was trained on only the held-out part is used. See "
-        "docs/calibration.md.",
+        "scores; the model stays as it is. Of the data set that it was trained on the held-out part is used, or the scores that "
+        "it keeps of it. See docs/calibration.md.",
     )
     calibrate.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle to calibrate")
     calibrate.add_argument("--on", type=Path, required=True, metavar="DATASET", help="folder of normal recordings")
@@ -61,7 +62,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     out = arguments.out if arguments.out is not None else arguments.bundle
     data = read_dataset(arguments.on, layout=arguments.layout)
-    calibration = recalibrate(arguments.bundle, data, out, method=method, split=arguments.split, channel=arguments.channel)
+    calibration, note = recalibrate(arguments.bundle, data, out, method=method, split=arguments.split, channel=arguments.channel)
+    if note is not None:
+        print(f"train: {note}", file=sys.stderr)
     print(
         f"{calibration.statement}\n"
         f"wrote {out}: threshold {calibration.threshold:.4g}, for whole files {calibration.file_threshold:.4g} "

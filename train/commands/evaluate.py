@@ -33,6 +33,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from train.datasets import read_dataset
     from train.evaluate import evaluate
     from train.report import write_report
+    from train.report.summary import at_alarm_level
     from train.report.write import PAGE, check_out
 
     check_out(arguments.out)
@@ -45,6 +46,8 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"{found}{_count(at.false_positives, 'false alarm')} on {_count(at.n_normal, 'normal clip')}{areas}")
     if at.n_anomaly:
         print(f"at the bundle's threshold {_rates(at)}")
+    if results.at_alarm is not None:
+        print(at_alarm_level(results.at_alarm))
     if results.best is not None:
         print(f"at the best compromise, chosen on test labels, {_rates(results.best)}")
     print(f"wrote {arguments.out / PAGE}")

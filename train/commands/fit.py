@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"left out of training, as the device would leave it out: {seconds_by_reason(left_out)}")
     print(
         f"{calibration.statement}\nwrote {arguments.out}: threshold {calibration.threshold:.4g} ({calibration.method}, "
-        f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min held out)\n"
+        f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min of normal sound)\n"
         f"next: train evaluate {arguments.out} {arguments.dataset} --out reports/{arguments.out.name}\n"
         f"or:   monitor --replay FILE --model {arguments.out}"
     )

@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
-    problems = _problems(dataset, heard, split) or _too_short(dataset, heard, split, arguments.channel)
+    problems = _problems(dataset, heard, split) or _too_short(dataset, heard, arguments.split, arguments.channel)
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
     print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
@@ -171,21 +171,19 @@ def _may_be_drawn(clip: "Clip") -> bool:
     return clip.label == "normal" and clip.part != "test"
 
 
-def _too_short(dataset: "Dataset", heard: Sequence["Heard"], split: "Split | None", channel: int | None) -> list[str]:
-    """Whether too little would be held out or trained on, by the recipe `default` and, without lists, its draw."""
+def _too_short(dataset: "Dataset", heard: Sequence["Heard"], lists: Path | None, channel: int | None) -> list[str]:
+    """What `train fit` with the recipe `default` would refuse before it trains, of recordings that can be read."""
     from monitor.core.errors import SourceError
-    from train.datasets import split_dataset, split_pieces
-    from train.preflight import check_held_out, check_training
+    from train.bandwidth import check_some_bands
+    from train.preflight import check_lengths, recipe_split
     from train.recipe import load_recipe
 
     recipe = load_recipe("default")
-    draw = recipe.training
     try:
-        if split is None:
-            split = split_dataset(dataset, held_out=draw.held_out, seed=draw.seed, by=draw.split_by)
-        training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
-        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
-        check_training(training, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+        split = recipe_split(dataset, recipe, seed=recipe.training.seed, lists=lists)
+        taken = {clip.path for clip in (*split.train, *split.held_out)}
+        check_some_bands([one.rate_hz for one in heard if one.clip.path in taken], recipe.front_end)
+        check_lengths(split, heard, recipe, channel=channel)
     except SourceError as error:
         return [f"by the recipe default, {error}"]
     return []

@@ -2,7 +2,7 @@
 
 from train.datasets.clip import Clip, Dataset
 from train.datasets.layouts import LAYOUTS
-from train.datasets.lists import load_split, save_split
+from train.datasets.lists import listed, load_split, save_split
 from train.datasets.order import RecordingOrder, clip_folds, folds, one_session_note, recording_order
 from train.datasets.partition import Split, split_dataset
 from train.datasets.piece import Piece
@@ -19,6 +19,7 @@ __all__ = [
     "clip_folds",
     "cut_s",
     "folds",
+    "listed",
     "load_split",
     "normal_pieces",
     "of_channel",

@@ -35,6 +35,11 @@ def load_split(folder: Path, dataset: Dataset) -> Split:
     return Split(**lists, cut=_load_cut(folder / CUT))
 
 
+def listed(path: Path) -> frozenset[str]:
+    """The names in one of the lists; SourceError where it cannot be read."""
+    return frozenset(_from_json(line) or line for line in _lines(path))
+
+
 def _load_cut(path: Path) -> float | None:
     if not path.is_file():
         return None
@@ -45,17 +50,20 @@ def _load_cut(path: Path) -> float | None:
 
 
 def _load(path: Path, clips: dict[str, Clip], root: Path) -> tuple[Clip, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise SourceError(f"{path}: must be a list of sound files: {error.strerror}") from error
     found: list[Clip] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         clip = clips.get(line) or clips.get(_from_json(line))
         if clip is None:
             raise SourceError(f"{path}, line {number}: must name a sound file of {root}, got {line!r}")
         found.append(clip)
     return tuple(found)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise SourceError(f"{path}: must be a list of sound files: {error.strerror}") from error
 
 
 def _from_json(line: str) -> str:

@@ -50,9 +50,11 @@ def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
     return render(draw, key="pr", title="Precision-recall curve", reading=reading, size=(5.4, 4.8))
 
 
-def confusion(at: Verdicts, best: Verdicts | None) -> Plate:
-    """What was called what, at the bundle's threshold, and at the best compromise, marked as what it is."""
+def confusion(at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None) -> Plate:
+    """What was called what, at the bundle's threshold or levels, and at the best compromise, marked as what it is."""
     of = {f"the bundle's threshold, {at.threshold:.4g}": at}
+    if at_alarm is not None:
+        of = {f"warning or alarm, from {at.threshold:.4g}": at, f"alarm, from {at_alarm.threshold:.4g}": at_alarm}
     if best is not None:
         of[f"best compromise, {best.threshold:.4g}\n(chosen on test labels)"] = best
 

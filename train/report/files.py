@@ -10,6 +10,7 @@ from typing import Any
 
 from sklearn.metrics import classification_report
 
+from monitor.bundle.manifest import CalibrationPart
 from train.evaluate import ClipScore, Evaluation
 from train.metrics import Verdicts
 from train.report.results import Results
@@ -22,6 +23,7 @@ _FILE_HEAD = (
         "threshold",
         "ratio",
         "verdict",
+        "severity",
         "correct",
         "float_score",
         "n_segments",
@@ -47,7 +49,7 @@ def tables(evaluation: Evaluation, results: Results) -> dict[str, bytes]:
         "files.csv": to_csv(
             (*_FILE_HEAD, *(f"component_{part.name}" for part in results.parts)),
             [
-                (*_file_row(one, evaluation.threshold, segment_threshold), *(one.components or (None,) * len(results.parts)))
+                (*_file_row(one, evaluation.bundle.manifest.calibration), *(one.components or (None,) * len(results.parts)))
                 for one in evaluation.scores
             ],
         ),
@@ -79,11 +81,13 @@ def metrics_json(evaluation: Evaluation, results: Results) -> dict[str, Any]:
             "n_test_normal": results.at.n_normal,
             "n_test_anomaly": results.at.n_anomaly,
             "n_training": len(evaluation.untested("training")),
+            "n_cross_fitted": len({one.clip for one in evaluation.scores if one.role == "cross-fitted"}),
             "n_held_out": len(evaluation.untested("held out")),
             "n_not_scored": sum(one.score is None for one in evaluation.scores),
             "roles_known": evaluation.roles_known,
         },
         "at_threshold": _verdicts(results.at),
+        "at_alarm_threshold": _verdicts(results.at_alarm),
         "best_compromise_chosen_on_test_labels": _verdicts(results.best),
         "best_f1_chosen_on_test_labels": _verdicts(results.best_f1),
         "auc": dataclasses.asdict(results.auc),
@@ -117,7 +121,8 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def _file_row(one: ClipScore, threshold: float, segment_threshold: float) -> Sequence[Any]:
+def _file_row(one: ClipScore, calibration: CalibrationPart) -> Sequence[Any]:
+    threshold, segment_threshold = float(calibration.file_threshold), float(calibration.threshold)
     clip = one.clip
     named = (clip.label, clip.machine, clip.id, clip.section, clip.domain, clip.part)
     stop_s = one.stop_s if math.isfinite(one.stop_s) else None
@@ -126,9 +131,10 @@ def _file_row(one: ClipScore, threshold: float, segment_threshold: float) -> Seq
     over = sum(score >= segment_threshold for score in scores)
     of_segments = (len(scores), over, max(scores, default=None), one.problem)
     if one.score is None:
-        return (*about, None, threshold, None, None, None, None, *of_segments)
+        return (*about, None, threshold, None, None, None, None, None, *of_segments)
     verdict = "anomaly" if one.score >= threshold else "normal"
-    return (*about, one.score, threshold, one.score / threshold, verdict, verdict == clip.label, one.float_score, *of_segments)
+    called = (verdict, calibration.file_severity(one.score), verdict == clip.label)
+    return (*about, one.score, threshold, one.score / threshold, *called, one.float_score, *of_segments)
 
 
 def _by_class(results: Results) -> list[Sequence[Any]]:

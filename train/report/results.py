@@ -27,7 +27,10 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class AgainstFloat:
-    """The float32 model against the shipped one, on the same segments: held-out ones, and for the areas anomalous ones, too."""
+    """The float32 model against the shipped one, on the same segments: held-out ones, and for the areas anomalous ones, too.
+
+    There are no areas where the normal segments were trained on: their scores on either model are too low.
+    """
 
     segments: Role  # of which clips the normal ones are: held out, or where the data set holds none of these, what was tested
     n_normal: int
@@ -63,11 +66,15 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Numbers about the test clips; `at` is at the bundle's threshold, `best` and `best_f1` were chosen on test labels."""
+    """Numbers about the test clips; `best` and `best_f1` were chosen on test labels.
+
+    `at` is at the bundle's threshold, its warning level where it has two.
+    """
 
     anomaly: Bool
     scores: F64
     at: Verdicts
+    at_alarm: Verdicts | None  # at the alarm level; None where there is one level
     swept: tuple[Verdicts, ...]
     best: Verdicts | None
     best_f1: Verdicts | None
@@ -76,6 +83,8 @@ class Results:
     average_precision: Area
     groups: Groups
     segments_over: dict[str, tuple[int, int]]  # label: segments at or over the threshold, all segments
+    segments_over_alarm: dict[str, tuple[int, int]]  # the same at the alarm level; empty where there is one level
+    cross_fitted: bool  # whether the normal clips are training clips with cross-fitted scores
     parts: tuple[Part, ...]  # of a score that is a mean of several
     against_float: AgainstFloat | None
     cost: Cost
@@ -86,11 +95,13 @@ def compute_results(evaluation: Evaluation, *, n_resamples: int, commit: str | N
     """All numbers of a report."""
     anomaly, scores = labels_and_scores(evaluation.test)
     swept = metrics.sweep(anomaly, scores)
+    calibration, alarm = evaluation.bundle.manifest.calibration, evaluation.alarm_threshold
     both = bool(anomaly.any()) and not bool(anomaly.all())
     return Results(
         anomaly=anomaly,
         scores=scores,
         at=metrics.verdicts(anomaly, scores, threshold=evaluation.threshold),
+        at_alarm=None if alarm is None else metrics.verdicts(anomaly, scores, threshold=alarm),
         swept=swept,
         best=metrics.best_compromise(swept) if both else None,
         best_f1=metrics.best_f1(swept) if both else None,
@@ -98,7 +109,11 @@ def compute_results(evaluation: Evaluation, *, n_resamples: int, commit: str | N
         pauc=_area(metrics.partial_auc, anomaly, scores, n_resamples),
         average_precision=_area(metrics.average_precision, anomaly, scores, n_resamples),
         groups=group_metrics(evaluation.test, threshold=evaluation.threshold, n_resamples=n_resamples),
-        segments_over=_segments_over(evaluation),
+        segments_over=_segments_over(evaluation, calibration.threshold),
+        segments_over_alarm={}
+        if calibration.alarm_threshold is None
+        else _segments_over(evaluation, calibration.alarm_threshold),
+        cross_fitted=any(one.role == "cross-fitted" for one in evaluation.test),
         parts=_parts(evaluation),
         against_float=_against_float(evaluation),
         cost=_cost(evaluation),
@@ -125,8 +140,7 @@ def _area(area: metrics.Area, anomaly: Bool, scores: F64, n_resamples: int) -> A
     return Area(area(anomaly, scores), metrics.bootstrap(area, anomaly, scores, n_resamples=n_resamples))
 
 
-def _segments_over(evaluation: Evaluation) -> dict[str, tuple[int, int]]:
-    threshold = float(evaluation.bundle.manifest.calibration.threshold)
+def _segments_over(evaluation: Evaluation, threshold: float) -> dict[str, tuple[int, int]]:
     found = {}
     for label in ("normal", "anomaly"):
         scores = [score for one in evaluation.test if one.clip.label == label for _, score in one.segments]
@@ -160,11 +174,7 @@ def float_pairs(evaluation: Evaluation) -> tuple[Role, dict[Label, F64]]:
 
 def _pairs(clips: Sequence[ClipScore]) -> F64:
     """Of a clip that is too short for a segment, its whole score."""
-    found: list[tuple[float | None, float | None]] = []
-    for one in clips:
-        shipped = [score for _, score in one.segments]
-        found += zip(one.float_segments, shipped, strict=True) if one.float_segments else [(one.float_score, one.score)]
-    return np.array(found, np.float64).reshape(-1, 2)
+    return np.array([pair for one in clips for pair in one.float_pairs], np.float64).reshape(-1, 2)
 
 
 def _against_float(evaluation: Evaluation) -> AgainstFloat | None:
@@ -173,8 +183,11 @@ def _against_float(evaluation: Evaluation) -> AgainstFloat | None:
     role, pairs = float_pairs(evaluation)
     normal, abnormal = pairs["normal"], pairs["anomaly"]
     judged = normal if len(normal) else abnormal
-    anomaly = np.repeat([False, True], (len(normal), len(abnormal)))
-    floating, shipped = np.concatenate((normal, abnormal)).T
+    if not len(judged):
+        return None
+    unknown = normal[:0] if role == "cross-fitted" else normal
+    anomaly = np.repeat([False, True], (len(unknown), len(abnormal)))
+    floating, shipped = np.concatenate((unknown, abnormal)).T
     return AgainstFloat(
         segments=role,
         n_normal=len(normal),

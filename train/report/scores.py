@@ -11,7 +11,19 @@ from monitor.core.arrays import F64
 from train.datasets.clip import Label
 from train.evaluate import ClipScore, Evaluation
 from train.metrics import Verdicts
-from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, QUIET, Plate, draw_threshold, logarithmic, render, row
+from train.report.style import (
+    ANOMALY,
+    COLOURS,
+    NAMES,
+    NORMAL,
+    QUIET,
+    Plate,
+    draw_levels,
+    draw_threshold,
+    logarithmic,
+    render,
+    row,
+)
 
 BAND = 0.1  # of the threshold, to either side
 _BINS = 40
@@ -19,7 +31,7 @@ _WIDE = 5.0  # a larger ratio of scores is drawn on a logarithmic axis
 
 
 def histograms(evaluation: Evaluation, unit: str) -> Plate:
-    """Scores of training, held-out, normal, anomalous and all clips, with the threshold."""
+    """Scores of training, held-out, normal, anomalous and all clips, with the threshold of each level."""
     reading = (
         "The further the orange bars lie to the right of the dashed threshold and the blue ones to its left, the better."
         if evaluation.labelled("anomaly")
@@ -29,7 +41,7 @@ def histograms(evaluation: Evaluation, unit: str) -> Plate:
     return _histograms(
         evaluation,
         lambda one: [one.score or 0.0],
-        evaluation.threshold,
+        (evaluation.threshold, evaluation.alarm_threshold),
         unit,
         "clips",
         key="histograms",
@@ -46,11 +58,11 @@ def segment_histograms(evaluation: Evaluation, unit: str) -> Plate | None:
         "The same for segments, each about as long as a clip, which is what the device decides on once a second: a few "
         "normal ones may lie to the right of the line, as it takes many in a row to raise an alarm."
     )
-    threshold = float(evaluation.bundle.manifest.calibration.threshold)
+    calibration = evaluation.bundle.manifest.calibration
     return _histograms(
         evaluation,
         lambda one: [score for _, score in one.segments],
-        threshold,
+        (float(calibration.threshold), calibration.alarm_threshold),
         unit,
         "segments",
         key="segments",
@@ -62,13 +74,15 @@ def segment_histograms(evaluation: Evaluation, unit: str) -> Plate | None:
 def _histograms(
     evaluation: Evaluation,
     scores_of: Callable[[ClipScore], Sequence[float]],
-    threshold: float,
+    levels: tuple[float, float | None],
     unit: str,
     counted: str,
     **named: str,
 ) -> Plate:
+    threshold, alarm = levels
     clips = {
         "training": evaluation.untested("training"),
+        "cross-fitted": evaluation.untested("cross-fitted"),
         "held out": evaluation.untested("held out"),
         "normal": evaluation.labelled("normal"),
         "anomaly": evaluation.labelled("anomaly"),
@@ -77,7 +91,7 @@ def _histograms(
     of = {name: values for name, values in scores.items() if len(values)}
 
     def draw(figure: Figure) -> None:
-        edges = _edges(np.concatenate(list(of.values())), threshold)
+        edges = _edges(np.concatenate([*of.values(), np.array([alarm or threshold])]), threshold)
         all_axes = row(figure, 2, n_rows=(len(of) + 2) // 2, sharex=True)
         for axes, (name, values) in zip(all_axes, of.items(), strict=False):
             axes.hist(values, list(edges), color=COLOURS[name], alpha=0.8)
@@ -87,7 +101,7 @@ def _histograms(
             together.hist(values, list(edges), color=COLOURS[name], alpha=0.55, label=NAMES[name])
         together.set_title("all")
         for axes in all_axes[: len(of) + 1]:
-            draw_threshold(axes, threshold, vertical=True)
+            draw_levels(axes, threshold, alarm, vertical=True)
             axes.set_ylabel(counted)
             axes.tick_params(labelbottom=True)
             _score_axis(axes, edges, unit)
@@ -111,7 +125,7 @@ def scatter(evaluation: Evaluation, unit: str) -> Plate:
             start += len(scores)
         low, high = (1 - BAND) * evaluation.threshold, (1 + BAND) * evaluation.threshold
         axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label=f"threshold ± {BAND:.0%}")
-        draw_threshold(axes, evaluation.threshold, vertical=False)
+        draw_levels(axes, evaluation.threshold, evaluation.alarm_threshold, vertical=False)
         every = _scores(evaluation.test)
         if every.min() > 0 and every.max() / every.min() > _WIDE:
             logarithmic(axes, vertical=True)
@@ -125,7 +139,7 @@ def scatter(evaluation: Evaluation, unit: str) -> Plate:
     return render(draw, key="scatter", title="Score of every clip", reading=reading)
 
 
-def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, best: Verdicts | None, unit: str) -> Plate:
+def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None, unit: str) -> Plate:
     """False positives and negatives over thresholds; `best` is marked as what it is: chosen on test labels."""
 
     def draw(figure: Figure) -> None:
@@ -136,7 +150,10 @@ def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, best: Verdicts | None,
         if at.n_anomaly:
             false_negatives = [one.false_negatives for one in swept]
             axes.step(thresholds, false_negatives, where="pre", color=ANOMALY, label="false negatives (missed)")
-        draw_threshold(axes, at.threshold, vertical=True, label="the bundle's threshold")
+        if at_alarm is None:
+            draw_threshold(axes, at.threshold, vertical=True, label="the bundle's threshold")
+        else:
+            draw_levels(axes, at.threshold, at_alarm.threshold, vertical=True)
         if best is not None:
             label = f"best compromise {best.threshold:.4g} (chosen on test labels)"
             axes.axvline(best.threshold, color=QUIET, linestyle=":", linewidth=1.6, label=label)

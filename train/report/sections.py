@@ -17,6 +17,7 @@ from train.report.results import Results, score_unit, shipped_model
 from train.report.summary import only_kind, summary
 from train.report.tables import (
     area_table,
+    basis_table,
     file_items,
     float_items,
     group_items,
@@ -27,6 +28,7 @@ from train.report.tables import (
     verdict_table,
 )
 
+_KNOWN_BY_NETWORK = "The network was trained on the normal clips shown here, so it errs less on them than on other normal sound."
 _BAND_CLIPS = 40  # of a kind, spread over all of them
 _BAND_S = 10.0  # of each of them
 
@@ -37,6 +39,7 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
     unit = score_unit(evaluation.bundle.manifest)
     at, labels = results.at, (results.anomaly, results.scores)
     both = results.best is not None
+    named = "the bundle's threshold" if results.at_alarm is None else "the bundle's thresholds"
     return [
         Section("summary", "Summary", summary(evaluation, results)),
         Section("listen", "Listen", _listen(looks)),
@@ -45,15 +48,24 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
         Section(
             "reconstruction",
             "What the model makes of it",
-            [reconstruction.reconstructions(looks), reconstruction.zooms(looks), _bands(evaluation)],
+            [
+                *([Note(_KNOWN_BY_NETWORK)] if results.cross_fitted else []),
+                *(reconstruction.reconstructions(looks), reconstruction.zooms(looks), _bands(evaluation)),
+            ],
         ),
         Section("scores", "Scores", _scores(evaluation, unit)),
         Section(
             "thresholds",
             "Thresholds",
-            [scores.sweep_figure(results.swept, at, results.best, unit), threshold_table(results)],
+            [
+                scores.sweep_figure(results.swept, at, results.at_alarm, results.best, unit),
+                threshold_table(results),
+                basis_table(evaluation),
+            ],
         ),
-        Section("verdicts", "Verdicts at the bundle's threshold", [curves.confusion(at, results.best), verdict_table(results)]),
+        Section(
+            "verdicts", f"Verdicts at {named}", [curves.confusion(at, results.at_alarm, results.best), verdict_table(results)]
+        ),
         Section(
             "areas",
             "Areas under curves",
@@ -91,7 +103,7 @@ def _training(folder: Path) -> list[Item]:
 def _scores(evaluation: Evaluation, unit: str) -> list[Item]:
     of_segments = scores.segment_histograms(evaluation, unit)
     of_clips = [scores.histograms(evaluation, unit), *([of_segments] if of_segments is not None else [])]
-    return [*of_clips, scores.scatter(evaluation, unit), _over_time(evaluation)]
+    return [*of_clips, scores.scatter(evaluation, unit), *_over_time(evaluation)]
 
 
 def _bands(evaluation: Evaluation) -> Item:
@@ -106,12 +118,15 @@ def _bands(evaluation: Evaluation) -> Item:
     return reconstruction.band_error_figure(normal, anomaly, evaluation.bundle.manifest.front_end.band_limits_hz())
 
 
-def _over_time(evaluation: Evaluation) -> Item:
-    """Of the clip with the most segments, an anomalous one if there is one."""
+def _over_time(evaluation: Evaluation) -> list[Item]:
+    """Of the clip with the most segments, an anomalous one if there is one; of a training clip ticks have no honest score."""
     clips = evaluation.labelled("anomaly") or evaluation.labelled("normal")
+    clips = tuple(one for one in clips if one.role != "cross-fitted")
+    if not clips:
+        return []
     longest = max(clips, key=lambda one: (len(one.segments), one == typical(clips)))
     _, model, n_rows = shipped_model(evaluation)
     manifest = evaluation.bundle.manifest
     look = close_look(longest, evaluation, model, n_rows=n_rows)
     at = manifest.calibration
-    return over_time(look, threshold=at.threshold, fast_threshold=at.fast_threshold, unit=score_unit(manifest))
+    return [over_time(look, threshold=at.threshold, fast_threshold=at.fast_threshold, unit=score_unit(manifest))]

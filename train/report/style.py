@@ -11,8 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 NORMAL, ANOMALY, TRAINING, QUIET = "#0072B2", "#D55E00", "#009E73", "#777777"  # told apart by colour-blind eyes, too
-COLOURS = {"normal": NORMAL, "anomaly": ANOMALY, "training": TRAINING, "held out": "#CC79A7"}
-NAMES = {"normal": "normal", "anomaly": "anomalous", "training": "training", "held out": "held out"}
+COLOURS = {"normal": NORMAL, "anomaly": ANOMALY, "training": TRAINING, "held out": "#CC79A7", "cross-fitted": TRAINING}
+NAMES = {
+    "normal": "normal",
+    "anomaly": "anomalous",
+    "training": "training",
+    "held out": "held out",
+    "cross-fitted": "training, cross-fitted",
+}
 _DPI = 110
 _RC: Any = {
     "font.family": "DejaVu Sans",
@@ -69,3 +75,13 @@ def draw_threshold(axes: Axes, threshold: float, *, vertical: bool, label: str =
     """The line from which on a clip is called anomalous."""
     line = axes.axvline if vertical else axes.axhline
     line(threshold, color="black", linestyle="--", linewidth=1.2, label=f"{label} {threshold:.4g}")
+
+
+def draw_levels(axes: Axes, warning: float, alarm: float | None, *, vertical: bool) -> None:
+    """The line of each level; where there is one, that is the threshold."""
+    if alarm is None:
+        draw_threshold(axes, warning, vertical=vertical)
+        return
+    draw_threshold(axes, warning, vertical=vertical, label="warning from")
+    line = axes.axvline if vertical else axes.axhline
+    line(alarm, color="black", linestyle="-.", linewidth=1.2, label=f"alarm from {alarm:.4g}")

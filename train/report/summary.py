@@ -1,5 +1,6 @@
 """What a report says first: the result in two sentences, and what to beware of."""
 
+from monitor.core.statement import count
 from train.evaluate import Evaluation
 from train.metrics import Interval, Verdicts, rate_interval
 from train.report.page import Item, Note, number, percent
@@ -19,9 +20,17 @@ def summary(evaluation: Evaluation, results: Results) -> list[Item]:
         interval = _interval(rate_interval(at.false_positives, at.n_normal), percents=True)
         rate = percent(at.false_alarm_rate)
         said.append(f"Of {at.n_normal} normal clips {at.false_positives} raised a false alarm ({rate}{interval}).")
+    if results.at_alarm is not None:
+        said.append(f"{at_alarm_level(results.at_alarm)}.")
     if results.auc.value is not None:
         said.append(f"AUC {_area(results.auc)}, pAUC {_area(results.pauc)}.")
     return [Note(" ".join(said)), *(Note(text, warning=True) for text in _warnings(evaluation, results))]
+
+
+def at_alarm_level(at: Verdicts) -> str:
+    """What was found, and what falsely, at the alarm level."""
+    found = f"{at.true_positives} of {count(at.n_anomaly, 'anomalous clip')} found, " if at.n_anomaly else ""
+    return f"At the alarm level {at.threshold:.4g}: {found}{count(at.false_positives, 'false alarm')}"
 
 
 def only_kind(at: Verdicts) -> str:
@@ -37,6 +46,11 @@ def _warnings(evaluation: Evaluation, results: Results) -> list[str]:
     unfit = {one.role for one in evaluation.test if one.clip.label == "normal"} - {"test"}
     if "training" in unfit:
         said.append("There is nothing but training clips: the bundle is tested on what it was trained on.")
+    elif "cross-fitted" in unfit:
+        said.append(
+            "The normal clips were trained on, and the thresholds were set on them. Each is scored by statistics without its block "
+            "of time, which is realistic for the same days, loads and speeds; others do not show here."
+        )
     elif unfit:
         said.append("The normal clips are those on which the threshold was set: false alarms are rarer here than they will be.")
     if not evaluation.roles_known:

@@ -3,6 +3,7 @@
 import math
 from itertools import groupby
 
+from monitor.core.statement import count, duration
 from train.evaluate import ClipScore, Evaluation
 from train.features import seconds_by_reason
 from train.metrics import Interval, Verdicts
@@ -12,16 +13,20 @@ from train.report.page import Item, Note, Table, number
 from train.report.results import Results, float_pairs
 
 _SHOWN_FILES = 50
+_KNOWN_PARTS = "Training clips have no components here: by statistics that know these clips they would be too small."
 _FROM = {
     "held out": "held out from training",
     "test": "of the tested clips: none were held out",
     "training": "of training clips: there are no others",
+    "cross-fitted": "of training clips, which both models know alike",
 }
 
 
 def threshold_table(results: Results) -> Item:
-    """The bundle's threshold and those that would have suited the test clips best."""
+    """The bundle's thresholds and those that would have suited the test clips best."""
     rows = [("the bundle's, set on normal sound", results.at)]
+    if results.at_alarm is not None:
+        rows = [("the bundle's for a warning, set on normal sound", results.at), ("the bundle's for an alarm", results.at_alarm)]
     if results.best is not None and results.best_f1 is not None:
         rows += [
             ("best compromise — chosen on test labels", results.best),
@@ -37,21 +42,54 @@ def _counts(at: Verdicts) -> tuple[str, ...]:
 
 
 def verdict_table(results: Results) -> Item:
-    """Shares of right and wrong at the bundle's threshold."""
-    at = results.at
+    """Shares of right and wrong at the bundle's threshold, or at each of its levels."""
+    levels = [results.at] if results.at_alarm is None else [results.at, results.at_alarm]
     rows = [
-        ("precision: share of alarms that are right", number(at.precision)),
-        ("recall: share of anomalous clips found", number(at.recall)),
-        ("accuracy: share of verdicts that are right", number(at.accuracy)),
-        ("F1: harmonic mean of precision and recall", number(at.f1)),
-        ("false alarm rate: share of normal clips that alarm", number(at.false_alarm_rate)),
+        ("precision: share of positive verdicts that are right", *(number(at.precision) for at in levels)),
+        ("recall: share of anomalous clips found", *(number(at.recall) for at in levels)),
+        ("accuracy: share of verdicts that are right", *(number(at.accuracy) for at in levels)),
+        ("F1: harmonic mean of precision and recall", *(number(at.f1) for at in levels)),
+        ("false alarm rate: share of normal clips called anomalous", *(number(at.false_alarm_rate) for at in levels)),
     ]
+    over = [results.segments_over] if results.at_alarm is None else [results.segments_over, results.segments_over_alarm]
     segments = [
-        (f"{name} segments at or over their threshold", f"{n} of {of}")
-        for name, (n, of) in zip(("normal", "anomalous"), results.segments_over.values(), strict=True)
-        if of
+        (f"{name} segments at or over their threshold", *(f"{one[label][0]} of {one[label][1]}" for one in over))
+        for label, name in (("normal", "normal"), ("anomaly", "anomalous"))
+        if over[0][label][1]
     ]
-    return Table(head=("measure", "value"), rows=[*rows, *segments])
+    head = ("measure", "value") if results.at_alarm is None else ("measure", "at the warning level", "at the alarm level")
+    return Table(head=head, rows=[*rows, *segments])
+
+
+def basis_table(evaluation: Evaluation) -> Item:
+    """What the bundle's thresholds are and what they rest on."""
+    calibration = evaluation.bundle.manifest.calibration
+    levels = (
+        ("warning", calibration.threshold, calibration.file_threshold),
+        ("alarm", calibration.alarm_threshold, calibration.file_alarm_threshold),
+    )
+    thresholds = [
+        (f"{level} from", f"segments {segment:.4g}, whole files {file:.4g}")
+        for level, segment, file in levels
+        if segment is not None and file is not None
+    ]
+    if len(thresholds) == 1:
+        thresholds = [("threshold: a single level", thresholds[0][1])]
+    spread = calibration.score_spread
+    rows = [
+        *thresholds,
+        ("method", calibration.method),
+        ("normal sound", f"{count(calibration.n_recordings, 'recording')}, {duration(calibration.hours)}"),
+        *((("segments that share no sound", str(calibration.n_units)),) if calibration.n_units else ()),
+        *((("spread of normal recordings' log scores", f"{spread:.3f}"),) if spread is not None else ()),
+        *(
+            (("later sound is expected to score higher by a factor of", f"{math.exp(calibration.drift):.3f}"),)
+            if calibration.drift
+            else ()
+        ),
+        *((("what to expect", calibration.statement),) if calibration.statement else ()),
+    ]
+    return Table(title="What the thresholds rest on", head=("what", "which"), rows=rows, words=True)
 
 
 def area_table(results: Results) -> Item:
@@ -136,16 +174,16 @@ def float_items(evaluation: Evaluation, results: Results, unit: str) -> list[Ite
 def part_items(results: Results) -> list[Item]:
     """What each component of the score contributes; nothing where the score is one number."""
     if not results.parts:
-        return []
+        return [Note(_KNOWN_PARTS)] if results.cross_fitted else []
     rows = [(part.name, number(part.normal), number(part.anomaly), number(part.auc)) for part in results.parts]
     whole = ("score: their mean", *(_mean(results, anomaly=which) for which in (False, True)), number(results.auc.value))
     said = (
-        "The score is the mean of these components, each as a multiple of what it typically is on held-out normal sound: about "
+        "The score is the mean of these components, each as a multiple of what it typically is on unknown normal sound: about "
         "1 where all is well. The larger a component grows on anomalous clips, the more it contributes to finding them; its AUC "
         "says how well it would tell them by itself. Those of every clip are in files.csv."
     )
     return [
-        Note(said),
+        Note(f"{said} {_KNOWN_PARTS}" if results.cross_fitted else said),
         Table(head=("component", "normal clips, mean", "anomalous clips, mean", "AUC by itself"), rows=[*rows, whole]),
     ]
 
@@ -171,7 +209,7 @@ def file_items(evaluation: Evaluation) -> list[Item]:
             one.clip.label,
             number(one.score),
             number(one.score / evaluation.threshold),
-            _verdict(one, evaluation.threshold),
+            _verdict(one, evaluation),
         )
         if one.score is not None
         else (one.name, one.clip.label, "-", "-", one.problem or "-")
@@ -190,11 +228,13 @@ def _part_of(one: ClipScore) -> str:
     return f" (up to {one.stop_s:g} s)" if math.isfinite(one.stop_s) else ""
 
 
-def _verdict(one: ClipScore, threshold: float) -> str:
-    called = "anomaly" if one.score is not None and one.score >= threshold else "normal"
+def _verdict(one: ClipScore, evaluation: Evaluation) -> str:
+    calibration = evaluation.bundle.manifest.calibration
+    severity = None if one.score is None else calibration.file_severity(one.score)
+    called = "normal" if severity is None else "anomaly" if calibration.file_alarm_threshold is None else severity
     if one.role != "test":
         return f"{called} ({one.role})"
-    return called if called == one.clip.label else f"{called} — wrong"
+    return called if (severity is not None) == (one.clip.label == "anomaly") else f"{called} — wrong"
 
 
 def provenance_table(evaluation: Evaluation, results: Results) -> Item:
@@ -207,8 +247,6 @@ def provenance_table(evaluation: Evaluation, results: Results) -> Item:
         ("recipe", provenance.recipe),
         ("seed", "-" if provenance.seed is None else str(provenance.seed)),
         ("trained on data with SHA-256", provenance.dataset_sha256 or "-"),
-        ("threshold", f"{evaluation.threshold:.6g} ({manifest.calibration.method})"),
-        *((("what the threshold promises", statement),) if (statement := manifest.calibration.statement) else ()),
         ("evaluated data set", f"{dataset.root.resolve().name} ({dataset.layout}, {len(evaluation.clips)} clips)"),
         ("its SHA-256", evaluation.data_sha256),
         ("left out of training", _left_out(provenance.metrics.get("left_out_s"))),
