@@ -49,7 +49,9 @@ def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], recipe: Reci
             raise SourceError(f"{path}: must hold at least {least:.2f} s of sound to train on, got {max(0.0, seconds):.2f} s")
     found = sum(max(1, int(seconds / recipe.tick_s) // recipe.segment_ticks) for seconds in usable_s)
     segment_s = recipe.segment_ticks * recipe.tick_s
-    _check_segments(found, pieces, "{} to train on", segment_s, " or shorter recordings", at_least=_MIN_CROSS_FITTED)
+    _check_segments(
+        found, pieces, "{} to train on", segment_s, " (a shorter recording counts as one)", at_least=_MIN_CROSS_FITTED
+    )
 
 
 def check_lengths(split: Split, heard: Iterable[Heard], recipe: Recipe, *, channel: int | None) -> None:

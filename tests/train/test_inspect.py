@@ -129,13 +129,14 @@ def test_what_should_be_looked_at_is_named(
     [
         ([np.zeros(16_000 * 30, np.float32)], "0.wav: must hold sound to train on, got silence"),
         ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: must not be clipped to train on, got 100% of it clipped"),
-        ([hum(0, 16_000 * 3)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
-        ([hum(0, 16_000 * 20)], "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
+        ([hum(0, 16_000 * 3)], "1 recording to train on must give at least 3 segments of 10.2 s (a shorter recording counts"),
+        ([hum(0, 16_000 * 20)], "1 recording to train on must give at least 3 segments of 10.2 s"),
         (
-            [np.concatenate((hum(0, 16_000 * 47), np.zeros(16_000 * 13, np.float32)))],
-            "1 held-out recording must give at least 2 segments of 10.2 s to set a threshold on, got 0",
+            [np.concatenate((hum(0, 16_000 * 29), np.zeros(16_000 * 13, np.float32)))],
+            "1 recording to train on must give at least 3 segments of 10.2 s (a shorter recording counts as one), got 2",
         ),
-        ([hum(i, 16_000 * 4) for i in range(6)], "2 held-out recordings must give at least 2 segments of 10.2 s to set"),
+        ([hum(i, 16_000 * 4) for i in range(2)], "2 recordings to train on must give at least 3 segments of 10.2 s"),
+        ([hum(i, 2_000) for i in range(4)], "0.wav: must hold at least 0.19 s of sound to train on, got 0.12 s"),
         ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: must hold sound to train on, got silence"),
     ],
 )
@@ -159,16 +160,23 @@ def test_what_is_only_tested_with_may_be_silent(good: Path, capsys: pytest.Captu
     assert fact(capsys.readouterr().out, "silent") == "anomaly/off.wav"
 
 
+@pytest.mark.parametrize(("n", "seconds"), [(3, 0.5), (4, 4.0), (1, 33.0)])
+def test_what_inspect_accepts_however_short_is_trained_on(n: int, seconds: float, tmp_path: Path) -> None:
+    for i in range(n):
+        write(tmp_path / f"set/normal/{i}.wav", hum(i, round(16_000 * seconds)))
+    assert train(["inspect", str(tmp_path / "set")]) == 0
+    assert train(["fit", str(tmp_path / "set"), "--recipe", "default", "--out", str(tmp_path / "out")]) == 0
+
+
 def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Path) -> None:
-    write(good / "normal/short.wav", hum(7, 16_000))
+    """By the recipe default all of it is trained on, what the lists hold out, too."""
     data = read_dataset(good)
     normal = data.labelled("normal")
-    save_split(Split(train=normal[:4], held_out=normal[4:], test=()), tmp_path / "lists", data.root)
-    with pytest.raises(SourceError, match=r"by the recipe default, 1 held-out recording must give at least 2 segments"):
+    save_split(Split(train=normal[:1], held_out=normal[1:2], test=normal[2:]), tmp_path / "lists", data.root)
+    with pytest.raises(SourceError, match=r"by the recipe default, 2 recordings to train on must give at least 3 segments"):
         run(good, "--split", tmp_path / "lists")
-    save_split(Split(train=normal[4:], held_out=normal[:4], test=()), tmp_path / "turned", data.root)
-    with pytest.raises(SourceError, match=r"by the recipe default, 1 recording to train on must give at least 2 segments"):
-        run(good, "--split", tmp_path / "turned")
+    save_split(Split(train=normal[:1], held_out=normal[1:3], test=normal[3:]), tmp_path / "longer", data.root)
+    run(good, "--split", tmp_path / "longer")
 
 
 def test_links_that_lead_nowhere_are_skipped_and_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:

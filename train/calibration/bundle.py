@@ -103,7 +103,7 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
                 f"{data.root}: must hold all {count(len(kept.sha256), 'recording')} that the bundle was trained on, in the same "
                 f"channel, or other normal sound; got {len(sha256)} of them"
             )
-        note = f"used the cross-fitted scores of the {count(len(kept.names), 'recording')} that the bundle was trained on"
+        note = f"used the cross-fitted scores of the bundle's {count(len(kept.names), 'training recording')}"
         return NormalSound(pieces=trained_on, scores=kept.held_out, fast=kept.fast, note=note)
     if not others:
         raise SourceError(
@@ -114,7 +114,7 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
     scores = score_pieces(bundle.scorer(), others, n_learned=n_learned or None)
     has_fast = manifest.calibration.fast_threshold is not None
     fast = fit_fast(scores.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
-    left_out = f"left out {count(len(trained_on), 'recording')} that the bundle was trained on" if trained_on else None
+    left_out = f"left out {count(len(trained_on), 'training recording')} of the bundle" if trained_on else None
     return NormalSound(pieces=others, scores=scores, fast=fast, note=left_out)
 
 

@@ -105,7 +105,7 @@ def _histograms(
             axes.set_ylabel(counted)
             axes.tick_params(labelbottom=True)
             _score_axis(axes, edges, unit)
-        together.legend()
+        together.legend(frameon=True, framealpha=0.85, edgecolor="none")
         for axes in all_axes[len(of) + 1 :]:
             axes.remove()
 
@@ -130,11 +130,11 @@ def scatter(evaluation: Evaluation, unit: str) -> Plate:
         if every.min() > 0 and every.max() / every.min() > _WIDE:
             logarithmic(axes, vertical=True)
         axes.set(xlabel="clip, in the order of their names", ylabel=unit)
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none")
 
     reading = (
-        "Each dot is a clip; blue above the line is a false alarm, orange below it a missed fault, and dots in the grey band "
-        "could fall either way."
+        "Each dot is a clip; blue above the dashed line is a false alarm, orange below it a missed fault, and dots in the grey "
+        "band could fall either way."
     )
     return render(draw, key="scatter", title="Score of every clip", reading=reading)
 

@@ -48,8 +48,8 @@ def _warnings(evaluation: Evaluation, results: Results) -> list[str]:
         said.append("There is nothing but training clips: the bundle is tested on what it was trained on.")
     elif "cross-fitted" in unfit:
         said.append(
-            "The normal clips were trained on, and the thresholds were set on them. Each is scored by statistics without its block "
-            "of time, which is realistic for the same days, loads and speeds; others do not show here."
+            "The normal clips were trained on, and the thresholds were set on them. Each is scored by statistics without its "
+            "block of time, which is realistic for the same days, loads and speeds; others do not show here."
         )
     elif unfit:
         said.append("The normal clips are those on which the threshold was set: false alarms are rarer here than they will be.")
