@@ -27,7 +27,7 @@ from benchmarks.quality import DATA
 from monitor.core.arrays import F64
 from monitor.core.calibration import mean_sigma_threshold
 from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Fitted, cross_fit, fit_normals
+from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
 from monitor.core.evidence import count_events
 from monitor.core.measured import Measured, held_out_scores, scores, time_folds
 from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds, predicted_thresholds
@@ -99,15 +99,17 @@ def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
     unseen = tuple(recording for number, recording in enumerate(one.normal) if number not in set(learned))
     folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
     rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
-    found = cross_fit(blank, rows, gain_db=recipe.gain_db, max_states=recipe.max_states)
+    everything = np.concatenate(rows)
+    states = find_normal_states(blank, everything, max_states=recipe.max_states)
+    found = cross_fit(blank, rows, gain_db=recipe.gain_db, states=states)
     held_out = held_out_scores(
         [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
         segment_ticks=n_ticks,
         n_recordings=len(known),
-        n_learned=sum(map(len, rows)),
+        n_learned=len(everything),
         drift=found.drift,
     )
-    normals = fit_normals(blank, np.concatenate(rows), gain_db=recipe.gain_db, max_states=recipe.max_states)
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, states=states)
     detector = Fitted(normals, found.typical, found.powers).detector(blank)
     return Judged(
         thresholds=predicted_thresholds(held_out, prior=FUSED_PRIOR),
@@ -128,7 +130,7 @@ def _old(
     order = np.random.default_rng(len(known)).permutation(len(known))
     n_out = max(2, round(len(known) / 5))
     whole = np.array([recording.whole() for recording in known])
-    normals = fit_normals(blank, whole[order[n_out:]], gain_db=recipe.gain_db, max_states=recipe.max_states)
+    normals = fit_normals(blank, whole[order[n_out:]], gain_db=recipe.gain_db)
     raw = [Fitted(normals).detector(blank).component_scores(row) for row in whole[order[:n_out]]]
     typical = tuple(float(value) for value in np.median(np.array(raw, np.float64), axis=0))
     detector = Fitted(normals, typical).detector(blank)

@@ -174,4 +174,3 @@ SETS: Mapping[str, Callable[[Listener], list[Set]]] = {
     "compressor": _compressor,
     "made": _made,
 }
-

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, fit_normals
+from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, find_normal_states, fit_normals
 from monitor.core.errors import ConfigError, SourceError
 from monitor.core.measured import Measured, held_out_scores, time_folds
 from monitor.core.scorer import Scorer
@@ -38,8 +38,9 @@ def learn_statistics(
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
     everything = np.concatenate(rows)
     try:
-        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, max_states=recipe.max_states)
-        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, max_states=recipe.max_states)
+        states = find_normal_states(scorer.detector, everything, max_states=recipe.max_states)
+        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, states=states)
+        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, states=states)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
     held_out = held_out_scores(
