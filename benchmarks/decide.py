@@ -37,7 +37,7 @@ from train.recipe import Recipe, load_recipe
 SIZES = (6, 12, 28, 60, 90)
 LEFT_OVER = 5  # normal recordings, at least, to judge
 IDEAL = 0.05
-STREAM_DAYS = 4.0
+STREAM_DAYS = 1.0
 
 
 @dataclass(frozen=True)

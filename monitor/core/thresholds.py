@@ -18,9 +18,9 @@ from monitor.core.statement import statement
 
 WARNING_CHANCE = 0.005  # that a segment of normal sound exceeds the warning level: about one warning a day
 ALARM_CHANCE = 1e-4  # the alarm level: about one alarm a month
-FILE_CHANCE = 0.03  # that a normal recording exceeds the file threshold
+FILE_CHANCE = 0.035  # that a normal recording exceeds the file threshold
 WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # at most, after the rule, where each chance holds
-FUSED_PRIOR = Prior(limit=0.40, per_recording=1.7, weight=20)  # of a mean of distances (benchmarks/decide.py --part spread)
+FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # of a mean of components (benchmarks.decide --part spread)
 ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # of a plain reconstruction error, which varies less
 ENOUGH_RECORDINGS = 12
 MIN_FILES = 10  # with fewer recordings, segments stand in for them

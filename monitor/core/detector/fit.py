@@ -13,7 +13,7 @@ from monitor.core.errors import ConfigError
 
 ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
 MAX_POWER = 4.0
-DRIFT_REACH = 3.0  # the future lies further out than one block of time does from its neighbours
+DRIFT_REACH = 6.0  # the future lies further out than one block of time does from its neighbours
 MIN_SPREAD = 0.01
 
 
