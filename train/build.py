@@ -190,7 +190,14 @@ def _statistics(scorer: Scorer, blank: Detector, training: list[Piece], judged: 
     if recipe.detector.components == ("reconstruction",):
         return Fitted({}, ())
     parts = (measure_pieces(scorer, part) for part in (training, judged))
-    return fit_statistics(blank, training=next(parts), held_out=next(parts), gain_db=recipe.gain_db, max_states=recipe.max_states)
+    return fit_statistics(
+        blank,
+        training=next(parts),
+        held_out=next(parts),
+        gain_db=recipe.gain_db,
+        max_states=recipe.max_states,
+        noise_db=recipe.noise_db,
+    )
 
 
 def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:

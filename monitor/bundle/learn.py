@@ -21,7 +21,7 @@ from monitor.bundle.in_place import (
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
-from monitor.core.detector import Detector, Fitted, fit_statistics
+from monitor.core.detector import Detector, Fitted, fit_statistics, least_spread_db
 from monitor.core.errors import SourceError
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
@@ -78,7 +78,9 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
     everything = np.concatenate(judged.sums)
     statistics = write_statistics(
         _expected(recordings, held_out),
-        normals=fit_statistics(blank, training=everything, held_out=everything, gain_db=GAIN_DB).normals,
+        normals=fit_statistics(
+            blank, training=everything, held_out=everything, gain_db=GAIN_DB, noise_db=_noise_db(base)
+        ).normals,
         typical=judged.typical,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
@@ -109,7 +111,7 @@ def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Piece]])
     sums = [apart(_scorer(base, blank), fold) for fold in folds]
     apart_from = [np.concatenate(sums[:number] + sums[number + 1 :]) for number in range(len(folds))]
     fits = [
-        fit_statistics(blank, training=others, held_out=own, gain_db=GAIN_DB)
+        fit_statistics(blank, training=others, held_out=own, gain_db=GAIN_DB, noise_db=_noise_db(base))
         for others, own in zip(apart_from, sums, strict=True)
     ]
     typical = _typical(blank, fits, sums)
@@ -125,6 +127,11 @@ def _expected(recordings: Sequence[Sequence[Piece]], held_out: HeldOut) -> Expec
         return fit_expected(heard)
     spread_db = np.maximum(held_out.mean_frames.std(axis=0), MIN_SPREAD_DB)
     return Expected(held_out.mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
+
+
+def _noise_db(base: Bundle) -> F64:
+    front_end = base.manifest.front_end
+    return least_spread_db(front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
 
 
 def _scorer(base: Bundle, detector: Detector) -> Scorer:

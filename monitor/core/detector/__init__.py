@@ -4,7 +4,7 @@ from monitor.core.detector.component import Component, Feature, Observation
 from monitor.core.detector.detector import Detector
 from monitor.core.detector.fit import Fitted, fit_statistics
 from monitor.core.detector.modulation import Modulation
-from monitor.core.detector.normal import Distance, Normal, fit_normal, nothing_known
+from monitor.core.detector.normal import Distance, Normal, fit_normal, least_spread_db, nothing_known
 from monitor.core.detector.peaks import Peaks
 from monitor.core.detector.reconstruction import Reconstruction
 from monitor.core.detector.residual import Residual
@@ -26,5 +26,6 @@ __all__ = [
     "Spectrum",
     "fit_normal",
     "fit_statistics",
+    "least_spread_db",
     "nothing_known",
 ]
