@@ -101,7 +101,7 @@ def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
     rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
     everything = np.concatenate(rows)
     states = find_normal_states(blank, everything, max_states=recipe.max_states)
-    found = cross_fit(blank, rows, gain_db=recipe.gain_db, states=states)
+    found = cross_fit(blank, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
     held_out = held_out_scores(
         [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
         segment_ticks=n_ticks,
@@ -109,7 +109,7 @@ def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
         n_learned=len(everything),
         drift=found.drift,
     )
-    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, states=states)
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
     detector = Fitted(normals, found.typical, found.powers).detector(blank)
     return Judged(
         thresholds=predicted_thresholds(held_out, prior=FUSED_PRIOR),
@@ -130,7 +130,7 @@ def _old(
     order = np.random.default_rng(len(known)).permutation(len(known))
     n_out = max(2, round(len(known) / 5))
     whole = np.array([recording.whole() for recording in known])
-    normals = fit_normals(blank, whole[order[n_out:]], gain_db=recipe.gain_db)
+    normals = fit_normals(blank, whole[order[n_out:]], gain_db=recipe.gain_db, noise_db=recipe.noise_db)
     raw = [Fitted(normals).detector(blank).component_scores(row) for row in whole[order[:n_out]]]
     typical = tuple(float(value) for value in np.median(np.array(raw, np.float64), axis=0))
     detector = Fitted(normals, typical).detector(blank)

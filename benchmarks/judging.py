@@ -51,7 +51,14 @@ def judge(recipe: Recipe, model: bytes, *, training: Sequence[F32] = (), held_ou
     if len(blank.components) == 1:
         return Judge(scorer, blank)
     sums = [clip_sums(scorer, clips) for clips in (training, held_out)]
-    fitted = fit_statistics(blank, training=sums[0], held_out=sums[1], gain_db=recipe.gain_db, max_states=recipe.max_states)
+    fitted = fit_statistics(
+        blank,
+        training=sums[0],
+        held_out=sums[1],
+        gain_db=recipe.gain_db,
+        max_states=recipe.max_states,
+        noise_db=recipe.noise_db,
+    )
     return Judge(scorer, fitted.detector(blank))
 
 

@@ -39,8 +39,8 @@ def learn_statistics(
     everything = np.concatenate(rows)
     try:
         states = find_normal_states(scorer.detector, everything, max_states=recipe.max_states)
-        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, states=states)
-        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, states=states)
+        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
     held_out = held_out_scores(

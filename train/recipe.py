@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from monitor.bundle.components import make_features
 from monitor.bundle.manifest import MOST_TICKS, DetectorSpec, TickFrames, check_tick, one_line
 from monitor.bundle.yaml_file import read_mapping
+from monitor.core.arrays import F64
 from monitor.core.decision import Rule
+from monitor.core.detector import least_spread_db
 from monitor.core.errors import ConfigError
 from monitor.core.fast import FAST_TICK_S
 from monitor.core.frontend import FrontEndSpec, LogMelSpec, LogSpectrumSpec
@@ -170,6 +172,11 @@ class Recipe(_Part):
         except (ConfigError, ValidationError) as error:
             told = one_line(error) if isinstance(error, ValidationError) else error
             raise ConfigError(f"recordings at {rate_hz} Hz do not suit the recipe: {told}") from error
+
+    @property
+    def noise_db(self) -> F64:
+        """The least spread (n_bands,), dB, of each band in use."""
+        return least_spread_db(self.front_end.band_limits_hz(), sample_rate_hz=self.front_end.sample_rate_hz)
 
     @property
     def tick_s(self) -> float:

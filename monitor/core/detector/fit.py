@@ -7,7 +7,8 @@ import numpy as np
 
 from monitor.core.arrays import F64, Bool
 from monitor.core.detector.detector import Detector
-from monitor.core.detector.normal import Distance, Normal, fit_normal
+from monitor.core.detector.normal import NOISE_DB, Distance, Normal, fit_normal
+from monitor.core.detector.spectrum import PerBand
 from monitor.core.detector.states import Labels, find_states
 from monitor.core.errors import ConfigError
 
@@ -47,11 +48,18 @@ class CrossFit:
     drift: float = field(default=0.0)
 
 
-def fit_normals(blank: Detector, sums: F64, *, gain_db: float, states: Mapping[str, Labels] | None = None) -> dict[str, Normal]:
+def fit_normals(
+    blank: Detector,
+    sums: F64,
+    *,
+    gain_db: float,
+    noise_db: F64 | None = None,
+    states: Mapping[str, Labels] | None = None,
+) -> dict[str, Normal]:
     """Fit the normal values of every feature to the sums (n, k) of n recordings or segments.
 
-    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show; `states` say in which
-    normal state of a feature, by its name, each of them is (n,).
+    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show, and `noise_db`
+    (n_bands,) the least spread of each band. `states` say in which normal state of a feature, by its name, each is (n,).
     """
     normals = {}
     for number, component in enumerate(blank.components):
@@ -59,7 +67,8 @@ def fit_normals(blank: Detector, sums: F64, *, gain_db: float, states: Mapping[s
             rows, has_values = _values(blank, number, sums)
             labels = None if states is None else np.unique(states[component.name][has_values], return_inverse=True)[1]
             level_db = gain_db if component.feature.carries_level else 0.0
-            normals[component.name] = fit_normal(rows, level_db=level_db, states=labels)
+            least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, PerBand) else noise_db
+            normals[component.name] = fit_normal(rows, level_db=level_db, states=labels, noise_db=least_db)
     return normals
 
 
@@ -83,7 +92,14 @@ def _values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
     return np.array([row for row in found if row is not None]), np.array([row is not None for row in found], bool)
 
 
-def cross_fit(blank: Detector, folds: Sequence[F64], *, gain_db: float, states: Mapping[str, Labels] | None = None) -> CrossFit:
+def cross_fit(
+    blank: Detector,
+    folds: Sequence[F64],
+    *,
+    gain_db: float,
+    noise_db: F64 | None = None,
+    states: Mapping[str, Labels] | None = None,
+) -> CrossFit:
     """Fit to all folds but one, for each fold of sums (n_i, k); folds are contiguous in time and in order.
 
     Distances of sound that the statistics were fitted to are smaller than those of other sound. So each fold is scored by
@@ -95,27 +111,37 @@ def cross_fit(blank: Detector, folds: Sequence[F64], *, gain_db: float, states: 
     everything = np.concatenate(folds)
     ends = np.cumsum([len(fold) for fold in folds])
     blocks = [np.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]
-    fits, scores = _scores_of_unknown(blank, everything, blocks, gain_db=gain_db, states=states)
+
+    def score(parts: Sequence[Labels]) -> tuple[list[dict[str, Normal]], F64]:
+        return _scores_of_unknown(blank, everything, parts, gain_db=gain_db, noise_db=noise_db, states=states)
+
+    fits, scores = score(blocks)
     typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
     if min(typical) <= 0.0:
         raise ConfigError("normal sound must vary to learn how much, got sound that is the same all along")
     powers = tuple(_power(component.name, raw) for component, raw in zip(blank.components, scores.T, strict=True))
     interleaved = [np.arange(len(everything))[number :: len(folds)] for number in range(len(folds))]
-    _, neighbours_known = _scores_of_unknown(blank, everything, interleaved, gain_db=gain_db, states=states)
+    _, neighbours_known = score(interleaved)
     judge = Detector(blank.components, typical=typical, powers=powers)
     rises = np.log([judge.fuse(own) / judge.fuse(other) for own, other in zip(scores, neighbours_known, strict=True)])
     return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, _certain(rises))
 
 
 def _scores_of_unknown(
-    blank: Detector, sums: F64, folds: Sequence[Labels], *, gain_db: float, states: Mapping[str, Labels] | None
+    blank: Detector,
+    sums: F64,
+    folds: Sequence[Labels],
+    *,
+    gain_db: float,
+    noise_db: F64 | None,
+    states: Mapping[str, Labels] | None,
 ) -> tuple[list[dict[str, Normal]], F64]:
     """The fits without each fold, and every row's raw component scores (n, n_components) by the fit that lacks it."""
     fits = []
     scores = np.empty((len(sums), len(blank.components)))
     for fold in folds:
         others = None if states is None else {name: np.delete(labels, fold) for name, labels in states.items()}
-        normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, states=others)
+        normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, noise_db=noise_db, states=others)
         judge = Fitted(normals).detector(blank)
         for row in fold:
             found = judge.component_scores(sums[row])
