@@ -4,15 +4,16 @@ The unit is the median score of 15 minutes of scored sound. Bangs, gaps and paus
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from monitor.core.arrays import F64
-from monitor.core.bands import Band
+from monitor.core.bands import MAX_BANDS, Band
 from monitor.core.errors import ConfigError
+from monitor.core.lone import runs
 
 MINUTES = 15  # of scored sound in a median
 HOURS = 12.0  # of scored sound that are learned,
@@ -25,6 +26,7 @@ WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t wit
 MIN_RATIO = 2.0  # to normal: what is less is not worth a warning
 CLEAR_RATIO = 0.8  # to the limit
 MAX_LEVEL_RATIO = 2.0  # of the level on the spot to that in training
+MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: what an ear just notices, and what is not chance
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
 
@@ -38,6 +40,20 @@ class Reference:
     limit: float
 
 
+@dataclass(frozen=True)
+class SlowState:
+    """What a restart must not lose: at most 63 scores and two numbers a band.
+
+    `medians` are the scores of 15 minutes each that were learned; `shape_sum` and `shape_squares` (n_bands,) the sums of
+    those minutes' levels and of their squares, without what all bands share, dB; `minutes` the scores that are watched.
+    """
+
+    medians: tuple[float, ...] = ()
+    shape_sum: tuple[float, ...] = ()
+    shape_squares: tuple[float, ...] = ()
+    minutes: tuple[float, ...] = ()
+
+
 def fit_reference(medians: Sequence[float]) -> Reference:
     """Learn from scores (n,), the medians of successive 15 minutes; n at least 5.
 
@@ -49,60 +65,76 @@ def fit_reference(medians: Sequence[float]) -> Reference:
         raise ConfigError(f"a reference needs at least {FOLDS} medians, got {len(medians)}")
     logs = np.log(np.maximum(np.asarray(medians, np.float64), SMALLEST))
     normal = float(np.median(logs))
-    variance = float(np.mean(np.concatenate([(fold - np.median(rest)) ** 2 for fold, rest in _folds(logs)])))
+    parts = np.array_split(logs, FOLDS)
+    rests = [np.concatenate(parts[:i] + parts[i + 1 :]) for i in range(FOLDS)]
+    variance = float(np.mean(np.concatenate([(part - np.median(rest)) ** 2 for part, rest in zip(parts, rests, strict=True)])))
     spread = math.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + (FOLDS - 1) * variance) / DEGREES)
     wide = WIDTH * spread * math.sqrt(1.0 + 1.0 / FOLDS)
     return Reference(math.exp(normal), spread, math.exp(normal + max(wide, math.log(MIN_RATIO))))
 
 
-def _folds(logs: F64) -> list[tuple[F64, F64]]:
-    parts = np.array_split(logs, FOLDS)
-    return [(part, np.concatenate(parts[:i] + parts[i + 1 :])) for i, part in enumerate(parts)]
+def shape_of(level_db: F64) -> F64:
+    """A level (n_bands,), dB, without what all bands share: a gain is no place."""
+    return np.asarray(level_db - level_db.mean(), np.float64)
+
+
+def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, ...]:
+    """The runs of bands whose excess (n_bands,), dB, stands out from the median of all, at most five, the largest first.
+
+    `spread_db` (n_bands,) is that of normal sound over 15 minutes, `limits_hz` (n_bands + 1,) the front end's.
+    """
+    beyond = excess_db - np.median(excess_db)
+    least = np.maximum(MIN_BAND_DB, BAND_SPREADS * spread_db)
+    found = [run for sign in (1.0, -1.0) for run in runs(sign * beyond >= least)]
+    bands = [
+        Band(*(round(float(value), 1) for value in (limits_hz[run.start], limits_hz[run.stop], beyond[run].mean())))
+        for run in found
+    ]
+    return tuple(sorted(bands, key=lambda band: -abs(band.excess_db))[:MAX_BANDS])
 
 
 @dataclass(frozen=True)
 class _Minute:
-    """A minute of scored sound: its median score, and where it is from if it was heard since the start."""
+    """A minute of scored sound: its median score, the sample index at which it began, and the shape of its last segment."""
 
     score: float
-    start: int = 0  # sample index of its first tick
-    level_db: F64 | None = None  # (n_bands,), of its last segment; None where it was heard before a restart
+    start: int = 0
+    shape_db: F64 | None = None  # None where the minute was heard before a restart
 
 
 class SlowPath:
     """Learn the machine's own level, then watch the median of the last 15 minutes of scored sound.
 
-    `typical` is the mean score of normal sound in training; None where nobody knows it. `differs` finds the bands of a
-    level (n_bands,), dB, that differ. `state` is what an earlier run has kept: it goes on from there to the minute.
+    `typical` is the mean score of normal sound in training; None where nobody knows it. `limits_hz` (n_bands + 1,) are the
+    front end's. `state` is where an earlier run ended.
     """
 
-    def __init__(
-        self,
-        *,
-        tick_s: float,
-        typical: float | None,
-        differs: Callable[[F64], tuple[Band, ...]],
-        state: Mapping[str, Sequence[float]] | None = None,
-    ) -> None:
+    def __init__(self, *, tick_s: float, typical: float | None, limits_hz: F64, state: SlowState | None = None) -> None:
         self._typical = typical
-        self._differs = differs
+        self._limits_hz = limits_hz
         self._minute_ticks = max(1, round(60.0 / tick_s))
-        self.restart(state or {"medians": (), "minutes": ()})
+        self.restart(state)
 
-    def restart(self, state: Mapping[str, Sequence[float]]) -> None:
-        """Go on from this state; from an empty one, learn the machine's own level anew."""
+    def restart(self, state: SlowState | None = None) -> None:
+        """Go on from a state; without one, learn the machine's own level anew."""
+        n_bands = len(self._limits_hz) - 1
+        state = state or SlowState()
+        if state.medians and not len(state.shape_sum) == len(state.shape_squares) == n_bands:
+            raise ConfigError(f"shape_sum and shape_squares must hold {n_bands} values, got {len(state.shape_sum)}")
         self.raised = False
         self.bands: tuple[Band, ...] = ()  # where the sound differs, as long as it is raised
-        self._medians = list(state["medians"])[:N_BLOCKS]  # of 15 minutes each: what is learned
-        self._minutes = [_Minute(score) for score in state["minutes"]][-MINUTES:]  # or those of the median that is learned
+        self._medians = list(state.medians[:N_BLOCKS])
+        self._shape_sum = np.array(state.shape_sum or np.zeros(n_bands), np.float64)
+        self._shape_squares = np.array(state.shape_squares or np.zeros(n_bands), np.float64)
+        self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
         self._scores: list[float] = []  # of the minute that is not over yet
-        self._start = 0
-        self.reference: Reference | None = None
-        self._settle()
+        self._start = 0  # of that minute
+        self.reference = fit_reference(self._medians) if len(self._medians) == N_BLOCKS else None
 
-    def state(self) -> dict[str, list[float]]:
-        """What a later run goes on from; at most 63 numbers."""
-        return {"medians": list(self._medians), "minutes": [minute.score for minute in self._minutes]}
+    def state(self) -> SlowState:
+        """What a later run goes on from: to the minute while it watches, to 15 minutes while it learns."""
+        minutes = () if self.reference is None else tuple(minute.score for minute in self._minutes)
+        return SlowState(tuple(self._medians), tuple(self._shape_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
 
     @property
     def status(self) -> Status:
@@ -113,8 +145,8 @@ class SlowPath:
         return "learn_again" if is_far else "ready"
 
     @property
-    def missing_hours(self) -> float:
-        """How much more scored sound it has to learn."""
+    def missing_h(self) -> float:
+        """Hours of scored sound that are still to be learned."""
         if self.reference is not None:
             return 0.0
         return HOURS - (len(self._medians) * MINUTES + len(self._minutes)) / 60.0
@@ -138,43 +170,44 @@ class SlowPath:
         assert self.reference is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
-            if minute.level_db is None or minute.score < self.reference.limit:
+            if minute.shape_db is None or minute.score < self.reference.limit:
                 break
             start = minute.start
         return start
 
-    def push(self, score: float, *, start: int, is_normal: bool, level: Callable[[], F64]) -> None:
-        """Take the score of one more segment in, there is one a tick; `start` is the sample index of that tick.
+    def push(self, score: float, *, start: int, is_normal: bool, level_db: Callable[[], F64]) -> bool:
+        """Take the score of one more segment, one a tick; return whether a minute is over and was judged.
 
-        Only `is_normal` ones, below the warning threshold, are learned. `level()` is the segment's, asked for once a minute.
+        Only scores that are `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
+        `level_db()` is the segment's level (n_bands,), dB, asked for once a minute.
         """
         if self.reference is None and not is_normal:
-            return
+            return False
         if not self._scores:
             self._start = start
         self._scores.append(score)
         if len(self._scores) < self._minute_ticks:
-            return
-        median = float(np.median(self._scores))
+            return False
+        minute = _Minute(float(np.median(self._scores)), self._start, shape_of(level_db()))
         self._scores = []
-        if self.reference is None:
-            self._learn(median)
-        else:
-            self._minutes = [*self._minutes, _Minute(median, self._start, level())][-MINUTES:]
+        self._minutes = [*self._minutes, minute][-MINUTES:]
+        if self.reference is not None:
             self._decide()
+            return True
+        if len(self._minutes) == MINUTES:
+            self._learn()
+        return False
 
     def release(self) -> None:
         """The event is over, for whatever reason."""
         self.raised, self.bands = False, ()
 
-    def _learn(self, minute: float) -> None:
-        self._minutes.append(_Minute(minute))
-        if len(self._minutes) == MINUTES:
-            self._medians.append(float(np.median([one.score for one in self._minutes])))
-            self._minutes = []
-            self._settle()
-
-    def _settle(self) -> None:
+    def _learn(self) -> None:
+        shape_db = np.mean([minute.shape_db for minute in self._minutes if minute.shape_db is not None], axis=0)
+        self._shape_sum = self._shape_sum + shape_db
+        self._shape_squares = self._shape_squares + shape_db**2
+        self._medians.append(float(np.median([minute.score for minute in self._minutes])))
+        self._minutes = []
         if len(self._medians) == N_BLOCKS:
             self.reference = fit_reference(self._medians)
 
@@ -182,14 +215,16 @@ class SlowPath:
         ratio = self.ratio
         if ratio is None or self.status != "ready":
             return
-        if self.raised:
-            self.raised = ratio >= CLEAR_RATIO
         found = self._bands() if ratio >= 1.0 else ()
-        self.raised = self.raised or bool(found)
+        self.raised = bool(found) or (self.raised and ratio >= CLEAR_RATIO)
         self.bands = found or (self.bands if self.raised else ())
 
     def _bands(self) -> tuple[Band, ...]:
-        """Where the minutes over the limit differ."""
+        """Where the minutes over the limit differ from what was learned."""
         assert self.reference is not None
-        over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.reference.limit]
-        return self._differs(np.mean(over, axis=0)) if over else ()
+        over = [one.shape_db for one in self._minutes if one.shape_db is not None and one.score >= self.reference.limit]
+        if not over:
+            return ()
+        mean = self._shape_sum / N_BLOCKS
+        spread = np.sqrt(np.maximum(0.0, self._shape_squares / N_BLOCKS - mean**2))
+        return standing_out(np.mean(over, axis=0) - mean, spread, self._limits_hz)
