@@ -163,6 +163,7 @@ class Days:
 
     weeks: float
     warnings: int
+    most_a_week: int  # in any seven days
     limits_passed: int  # with or without a band that says where
     segment_events: int
     status: str
@@ -174,17 +175,20 @@ class Days:
 
 def print_days(recipe: Recipe, warning: float, *, gain_db: float, tilt_db: float, runs: int) -> None:
     """False warnings on made machines."""
-    print(
-        f"| machine, {gain_db:g} dB of gain | normal / typical | limit / normal | spread learned, later | largest median / limit |",
-        end="",
-    )
-    print(" over the limit | warnings a week | segments' events a week |")
+    print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
+    print(" warnings, most in a week | segments' events a week |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name in MACHINES:
         subject, takes = made(name, recipe, warning)
         for run in range(runs):
             days = hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db)
-            print(f"| {name} {run}: {days} |", flush=True)
+            print(f"| {name} {cells(days)} |", flush=True)
+
+
+def cells(days: Days) -> str:
+    """Cells of a table."""
+    learned = f"| {days.normal:.2f} ({days.status}) | {days.limit:.2f} | {days.spread:.2f} | {days.largest:.2f} "
+    return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
 
 
 def made(name: str, recipe: Recipe, warning: float) -> tuple[Subject, Takes]:
@@ -238,7 +242,8 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
     n_minutes = round(HOURS * 60 + days * 1440) + MINUTES
     offsets = zip(wander(n_minutes, gain_db, rng), wander(n_minutes, tilt_db, rng), strict=True)
     slope = np.linspace(-0.5, 0.5, takes.levels_db.shape[1])
-    warnings = passed = events = left = 0
+    raised_at: list[int] = []
+    passed = events = left = 0
     was_over = was_raised = False
     later: list[float] = []
     for minute, (gain, tilt) in enumerate(offsets):
@@ -258,7 +263,8 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
                 slow.push(score, start=minute, is_normal=ratio < 1.0, level_db=level_of)
         if quiet:
             counts = Counts()
-        warnings += slow.raised and not was_raised
+        if slow.raised and not was_raised:
+            raised_at.append(minute)
         over = (slow.ratio or 0.0) >= 1.0
         passed += over and not was_over
         was_over, was_raised = over, slow.raised
@@ -268,7 +274,8 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
     logs = np.log(np.array(later) / slow.reference.normal)
     return Days(
         weeks=days / 7,
-        warnings=warnings,
+        warnings=len(raised_at),
+        most_a_week=max((sum(0 <= other - one < 10080 for other in raised_at) for one in raised_at), default=0),
         limits_passed=passed,
         segment_events=events,
         status=slow.status,
@@ -314,63 +321,66 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
         return
     sounds = {path.stem: resampled(path) for path in sorted(COMPRESSOR.glob("*/*.flac"))}
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
+    scorer = blank_scorer(recipe)
+    clean = [measure(scorer, sound) for sound in healthy]
     print(
-        "| under healthy sound | below it, dB | draws | normal / typical | median / limit | segments find | slow path finds |",
-        end="",
+        "| under healthy sound | below it, dB | draws | normal / typical | median / limit | segments find | slow path finds | by minute |"
     )
-    print(" minutes, at most |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for below_db in (6.0, 12.0):
-        for fault in (*FAULTS, "healthy", "nothing"):
-            other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault]
-            found = [one_draw(recipe, healthy, other, fault, warning, below_db, run) for run in range(runs)]
-            slow, segments = (
-                [m for one in found if (m := getattr(one, key)) is not None] for key in Found.__annotations__ if "minute" in key
-            )
-            ratio, normal = (np.median([getattr(one, key) for one in found]) for key in ("ratio", "normal"))
+    for fault in ("nothing", *FAULTS, "healthy"):
+        other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
+        for below_db in (0.0,) if fault == "nothing" else (6.0, 12.0):
+            mixed = clean if fault == "nothing" else mixtures(scorer, healthy, other, below_db)
             print(
-                f"| {fault} | {below_db:g} | {runs} | {normal:.2f} | {ratio:.2f} | {len(segments) / runs:.0%} | {len(slow) / runs:.0%} | "
-                f"{max(slow, default='-')} |",
+                f"| {fault} | {below_db:g} {in_words([one_draw(recipe, clean, mixed, warning, run) for run in range(runs)])} |",
                 flush=True,
             )
 
 
+def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below_db: float) -> list[Clip]:
+    """Another clip under each healthy one, at random."""
+    rng = np.random.default_rng(round(below_db))
+    return [measure(scorer, mix(sound, other[int(rng.integers(len(other)))], below_db)) for sound in healthy]
+
+
+def in_words(found: Sequence[Found]) -> str:
+    """Cells of a table."""
+    slow = [one.slow_minute for one in found if one.slow_minute is not None]
+    segments = [one for one in found if one.segments_minute is not None]
+    ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
+    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%}"
+    return f"| {len(found)} | {normal:.2f} | {ratio:.2f} | {shares} | {max(slow, default='-')}"
+
+
 def resampled(path: Path) -> F32:
     """A recording at the recipe's rate."""
-    return np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()])
+    return np.asarray(np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()]), np.float32)
 
 
-def one_draw(
-    recipe: Recipe, healthy: Sequence[F32], other: Sequence[F32], fault: str, warning: float, below_db: float, run: int
-) -> Found:
-    """Learn, learn on the spot, mix, watch for 15 minutes after 15 healthy ones."""
+def one_draw(recipe: Recipe, healthy: Sequence[Clip], mixed: Sequence[Clip], warning: float, run: int) -> Found:
+    """Learn from half of the clips, learn on the spot from a quarter, watch the last quarter `mixed` for 15 minutes."""
     rng = np.random.default_rng(run)
-    order = rng.permutation(len(healthy))
-    training, spot, under = order[: len(order) // 2], order[len(order) // 2 : 3 * len(order) // 4], order[3 * len(order) // 4 :]
-    scorer = blank_scorer(recipe)
-    subject = learn(recipe, [measure(scorer, healthy[i]) for i in np.sort(training)], warning)
-    usual = [measure(scorer, healthy[i]) for i in spot]
-    base = [healthy[i] for i in under]
-    if fault == "nothing":
-        mixed = base
-    else:
-        added = base if fault == "healthy" else other
-        mixed = [mix(sound, added[int(rng.integers(len(added)))], below_db) for sound in base for _ in range(2)]
+    training, spot, under = np.split(rng.permutation(len(healthy)), [len(healthy) // 2, 3 * len(healthy) // 4])
+    subject = learn(recipe, joined([healthy[i] for i in np.sort(training)]), warning)
     slow, rule, counts = subject.slow_path(), Rule(), Counts()
-    hours = HOURS + MINUTES / 60 + 0.02
-    for ticks, (score, level_db) in enumerate(stream(subject, usual, hours, rng)):
-        slow.push(score, start=ticks, is_normal=score < subject.warning, level_db=lambda: level_db)
-        counts = decide(rule, counts, score / subject.warning)
+    hours = HOURS + (MINUTES + 1) / 60
+    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in spot], hours, rng)):
+        slow.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
     assert slow.reference is not None, f"{slow.missing_h:g} h are missing"
-    assert not slow.raised and not counts.raised
     slow_minute = segments_minute = None
-    for ticks, (score, level_db) in enumerate(stream(subject, [measure(scorer, one) for one in mixed], MINUTES / 60, rng)):
+    for ticks, (score, level_db) in enumerate(stream(subject, [mixed[i] for i in under], MINUTES / 60, rng)):
         counts = decide(rule, counts, score / subject.warning)
-        slow.push(score, start=ticks, is_normal=False, level_db=lambda: level_db)
+        slow.push(score, start=ticks, is_normal=False, level_db=partial(np.copy, level_db))
         minute = int(np.ceil(ticks * subject.tick_s / 60))
         segments_minute = minute if segments_minute is None and counts.raised else segments_minute
         slow_minute = minute if slow_minute is None and slow.raised else slow_minute
     return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.reference.normal / subject.typical)
+
+
+def joined(clips: Sequence[Clip], n: int = 3) -> list[Clip]:
+    """Segments of so many clips that follow one another."""
+    parts = [clips[i : i + n] for i in range(0, len(clips) - n + 1, n)]
+    return [Clip(np.concatenate([clip.sums for clip in part]), part[0].level_db) for part in parts]
 
 
 def mix(sound: F32, added: F32, below_db: float) -> F32:

@@ -129,6 +129,7 @@ class SlowPath:
         self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
         self._scores: list[float] = []  # of the minute that is not over yet
         self._start = 0  # of that minute
+        self._released_at = 0  # sample index
         self.reference = fit_reference(self._medians) if len(self._medians) == N_BLOCKS else None
 
     def state(self) -> SlowState:
@@ -166,41 +167,40 @@ class SlowPath:
 
     @property
     def onset(self) -> int:
-        """The sample index at which the last minutes over the limit in a row began, as far as they were heard since the start."""
+        """The sample index at which the last minutes over the limit in a row began, since the start and the last event."""
         assert self.reference is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
             if minute.shape_db is None or minute.score < self.reference.limit:
                 break
             start = minute.start
-        return start
+        return max(start, self._released_at)
 
-    def push(self, score: float, *, start: int, is_normal: bool, level_db: Callable[[], F64]) -> bool:
-        """Take the score of one more segment, one a tick; return whether a minute is over and was judged.
+    def push(self, score: float, *, start: int, is_normal: bool, level_db: Callable[[], F64]) -> None:
+        """Take the score of one more segment; there is one a tick.
 
         Only scores that are `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
         `level_db()` is the segment's level (n_bands,), dB, asked for once a minute.
         """
         if self.reference is None and not is_normal:
-            return False
+            return
         if not self._scores:
             self._start = start
         self._scores.append(score)
         if len(self._scores) < self._minute_ticks:
-            return False
+            return
         minute = _Minute(float(np.median(self._scores)), self._start, shape_of(level_db()))
         self._scores = []
         self._minutes = [*self._minutes, minute][-MINUTES:]
         if self.reference is not None:
             self._decide()
-            return True
-        if len(self._minutes) == MINUTES:
+        elif len(self._minutes) == MINUTES:
             self._learn()
-        return False
 
-    def release(self) -> None:
-        """The event is over, for whatever reason."""
+    def release(self, at: int) -> None:
+        """An event ended at this sample index, for whatever reason."""
         self.raised, self.bands = False, ()
+        self._released_at = at
 
     def _learn(self) -> None:
         shape_db = np.mean([minute.shape_db for minute in self._minutes if minute.shape_db is not None], axis=0)
