@@ -9,12 +9,14 @@ days        Four made machines, learned from 40 takes of 10 s, then heard for 10
             learned their level. The scores are those of 60 other takes of 2 minutes with 4 bangs an hour, computed through
             the device's scorer at offsets of -4 to 4 dB of gain and -2 to 2 dB of tilt (from the lowest to the highest band),
             and interpolated in between. A load change is another take: every 5 to 120 minutes, so that 15 minutes mostly lie
-            in one take. The gain is `--gain-db` (1) times a random walk that is pulled back within 2 days, and as much again
-            over the day; the tilt half of that. Days of samples are not computed: a take is played in a circle.
+            in one take. The gain is a random walk of `--gain-db`, pulled back within 2 days, and as much again over the day
+            (a sine's amplitude); the tilt the same of `--tilt-db`. Takes are
+            played in a circle.
 compressor  Faults of ../shared/data/air-compressor mixed under healthy clips: attenuated, never amplified, so that they lie
-            6 or 12 dB below the healthy clip. Each draw learns from 60 healthy clips, learns the level on the spot from 30
-            others and mixes under 30 more; the control mixes healthy clips of those 30. Streams are clips in random order:
-            sums of ticks are additive, so a segment of clips is scored as any other.
+            6 or 12 dB below the healthy clip. Each draw learns from segments of 60 healthy clips in their order, and the level on
+            the spot from the other 60, under which the mixing is done, too: with 30 each, what the two happen to hold differs
+            by a decibel in narrow bands. The control mixes healthy clips. Streams are clips in random order: sums of ticks are
+            additive, so a segment of clips is scored as any other.
 """
 
 import argparse
@@ -323,9 +325,7 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
     scorer = blank_scorer(recipe)
     clean = [measure(scorer, sound) for sound in healthy]
-    print(
-        "| under healthy sound | below it, dB | draws | normal / typical | median / limit | segments find | slow path finds | by minute |"
-    )
+    print("| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | minute |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for fault in ("nothing", *FAULTS, "healthy"):
         other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
@@ -358,17 +358,17 @@ def resampled(path: Path) -> F32:
 
 
 def one_draw(recipe: Recipe, healthy: Sequence[Clip], mixed: Sequence[Clip], warning: float, run: int) -> Found:
-    """Learn from half of the clips, learn on the spot from a quarter, watch the last quarter `mixed` for 15 minutes."""
+    """Learn from half of the clips, learn on the spot from the others, watch those `mixed` for 15 minutes."""
     rng = np.random.default_rng(run)
-    training, spot, under = np.split(rng.permutation(len(healthy)), [len(healthy) // 2, 3 * len(healthy) // 4])
+    training, others = np.split(rng.permutation(len(healthy)), 2)
     subject = learn(recipe, joined([healthy[i] for i in np.sort(training)]), warning)
     slow, rule, counts = subject.slow_path(), Rule(), Counts()
     hours = HOURS + (MINUTES + 1) / 60
-    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in spot], hours, rng)):
+    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], hours, rng)):
         slow.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
     assert slow.reference is not None, f"{slow.missing_h:g} h are missing"
     slow_minute = segments_minute = None
-    for ticks, (score, level_db) in enumerate(stream(subject, [mixed[i] for i in under], MINUTES / 60, rng)):
+    for ticks, (score, level_db) in enumerate(stream(subject, [mixed[i] for i in others], MINUTES / 60, rng)):
         counts = decide(rule, counts, score / subject.warning)
         slow.push(score, start=ticks, is_normal=False, level_db=partial(np.copy, level_db))
         minute = int(np.ceil(ticks * subject.tick_s / 60))
@@ -387,7 +387,7 @@ def mix(sound: F32, added: F32, below_db: float) -> F32:
     """A clip under another: attenuated until it is so much quieter, never amplified."""
     n = min(len(sound), len(added))
     gain = np.sqrt(np.mean(sound[:n] ** 2) / np.mean(added[:n] ** 2)) * 10.0 ** (-below_db / 20.0)
-    return sound[:n] + np.float32(min(1.0, gain)) * added[:n]
+    return np.asarray(sound[:n] + np.float32(min(1.0, gain)) * added[:n], np.float32)
 
 
 def stream(subject: Subject, clips: Sequence[Clip], hours: float, rng: Generator) -> Iterator[tuple[float, F64]]:
