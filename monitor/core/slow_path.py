@@ -26,6 +26,7 @@ WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t wit
 MIN_RATIO = 2.0  # to normal: what is less is not worth a warning
 CLEAR_RATIO = 0.8  # to the limit
 MAX_LEVEL_RATIO = 2.0  # of the level on the spot to that in training
+MAX_GAIN_DB = 3.0  # that a microphone's gain or place may change
 MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: what an ear just notices, and what is not chance
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
@@ -44,12 +45,12 @@ class Reference:
 class SlowState:
     """What a restart must not lose: at most 63 scores and two numbers a band.
 
-    `medians` are the scores of 15 minutes each that were learned; `shape_sum` and `shape_squares` (n_bands,) the sums of
-    those minutes' levels and of their squares, without what all bands share, dB; `minutes` the scores that are watched.
+    `medians` are the scores of 15 minutes each that were learned; `level_sum` (n_bands,) the sum of those minutes' levels,
+    dB; `shape_squares` (n_bands,) that of their squares without what all bands share; `minutes` the scores that are watched.
     """
 
     medians: tuple[float, ...] = ()
-    shape_sum: tuple[float, ...] = ()
+    level_sum: tuple[float, ...] = ()
     shape_squares: tuple[float, ...] = ()
     minutes: tuple[float, ...] = ()
 
@@ -73,33 +74,30 @@ def fit_reference(medians: Sequence[float]) -> Reference:
     return Reference(math.exp(normal), spread, math.exp(normal + max(wide, math.log(MIN_RATIO))))
 
 
-def shape_of(level_db: F64) -> F64:
-    """A level (n_bands,), dB, without what all bands share: a gain is no place."""
-    return np.asarray(level_db - level_db.mean(), np.float64)
-
-
 def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, ...]:
-    """The runs of bands whose excess (n_bands,), dB, stands out from the median of all, at most five, the largest first.
+    """The runs of bands whose excess (n_bands,), dB, is clear, and clear beside the other bands'; at most five.
 
-    `spread_db` (n_bands,) is that of normal sound over 15 minutes, `limits_hz` (n_bands + 1,) the front end's.
+    What all bands share is a gain, up to 3 dB, and says nothing of where. `spread_db` (n_bands,) is that of normal sound
+    without what bands share, `limits_hz` (n_bands + 1,) the front end's. What stands out most comes first.
     """
-    beyond = excess_db - np.median(excess_db)
+    beyond = excess_db - np.clip(np.median(excess_db), -MAX_GAIN_DB, MAX_GAIN_DB)
     least = np.maximum(MIN_BAND_DB, BAND_SPREADS * spread_db)
-    found = [run for sign in (1.0, -1.0) for run in runs(sign * beyond >= least)]
-    bands = [
-        Band(*(round(float(value), 1) for value in (limits_hz[run.start], limits_hz[run.stop], beyond[run].mean())))
+    signs = (1.0, -1.0)
+    found = [run for sign in signs for run in runs((sign * beyond >= least) & (sign * excess_db >= MIN_BAND_DB))]
+    found = sorted(found, key=lambda run: -abs(float(beyond[run].mean())))[:MAX_BANDS]
+    return tuple(
+        Band(*(round(float(value), 1) for value in (limits_hz[run.start], limits_hz[run.stop], excess_db[run].mean())))
         for run in found
-    ]
-    return tuple(sorted(bands, key=lambda band: -abs(band.excess_db))[:MAX_BANDS])
+    )
 
 
 @dataclass(frozen=True)
 class _Minute:
-    """A minute of scored sound: its median score, the sample index at which it began, and the shape of its last segment."""
+    """A minute of scored sound: its median score, the sample index at which it began, and the level of its last segment."""
 
     score: float
     start: int = 0
-    shape_db: F64 | None = None  # None where the minute was heard before a restart
+    level_db: F64 | None = None  # None where the minute was heard before a restart
 
 
 class SlowPath:
@@ -119,12 +117,12 @@ class SlowPath:
         """Go on from a state; without one, learn the machine's own level anew."""
         n_bands = len(self._limits_hz) - 1
         state = state or SlowState()
-        if state.medians and not len(state.shape_sum) == len(state.shape_squares) == n_bands:
-            raise ConfigError(f"shape_sum and shape_squares must hold {n_bands} values, got {len(state.shape_sum)}")
+        if state.medians and not len(state.level_sum) == len(state.shape_squares) == n_bands:
+            raise ConfigError(f"level_sum and shape_squares must hold {n_bands} values, got {len(state.level_sum)}")
         self.raised = False
         self.bands: tuple[Band, ...] = ()  # where the sound differs, as long as it is raised
         self._medians = list(state.medians[:N_BLOCKS])
-        self._shape_sum = np.array(state.shape_sum or np.zeros(n_bands), np.float64)
+        self._level_sum = np.array(state.level_sum or np.zeros(n_bands), np.float64)
         self._shape_squares = np.array(state.shape_squares or np.zeros(n_bands), np.float64)
         self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
         self._scores: list[float] = []  # of the minute that is not over yet
@@ -135,7 +133,7 @@ class SlowPath:
     def state(self) -> SlowState:
         """What a later run goes on from: to the minute while it watches, to 15 minutes while it learns."""
         minutes = () if self.reference is None else tuple(minute.score for minute in self._minutes)
-        return SlowState(tuple(self._medians), tuple(self._shape_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
+        return SlowState(tuple(self._medians), tuple(self._level_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
 
     @property
     def status(self) -> Status:
@@ -171,7 +169,7 @@ class SlowPath:
         assert self.reference is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
-            if minute.shape_db is None or minute.score < self.reference.limit:
+            if minute.level_db is None or minute.score < self.reference.limit:
                 break
             start = minute.start
         return max(start, self._released_at)
@@ -189,7 +187,7 @@ class SlowPath:
         self._scores.append(score)
         if len(self._scores) < self._minute_ticks:
             return
-        minute = _Minute(float(np.median(self._scores)), self._start, shape_of(level_db()))
+        minute = _Minute(float(np.median(self._scores)), self._start, level_db())
         self._scores = []
         self._minutes = [*self._minutes, minute][-MINUTES:]
         if self.reference is not None:
@@ -203,9 +201,9 @@ class SlowPath:
         self._released_at = at
 
     def _learn(self) -> None:
-        shape_db = np.mean([minute.shape_db for minute in self._minutes if minute.shape_db is not None], axis=0)
-        self._shape_sum = self._shape_sum + shape_db
-        self._shape_squares = self._shape_squares + shape_db**2
+        level_db = np.mean([minute.level_db for minute in self._minutes if minute.level_db is not None], axis=0)
+        self._level_sum = self._level_sum + level_db
+        self._shape_squares = self._shape_squares + (level_db - level_db.mean()) ** 2
         self._medians.append(float(np.median([minute.score for minute in self._minutes])))
         self._minutes = []
         if len(self._medians) == N_BLOCKS:
@@ -222,9 +220,9 @@ class SlowPath:
     def _bands(self) -> tuple[Band, ...]:
         """Where the minutes over the limit differ from what was learned."""
         assert self.reference is not None
-        over = [one.shape_db for one in self._minutes if one.shape_db is not None and one.score >= self.reference.limit]
+        over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.reference.limit]
         if not over:
             return ()
-        mean = self._shape_sum / N_BLOCKS
-        spread = np.sqrt(np.maximum(0.0, self._shape_squares / N_BLOCKS - mean**2))
+        mean = self._level_sum / N_BLOCKS
+        spread = np.sqrt(np.maximum(0.0, self._shape_squares / N_BLOCKS - (mean - mean.mean()) ** 2))
         return standing_out(np.mean(over, axis=0) - mean, spread, self._limits_hz)

@@ -41,7 +41,7 @@ class KeptReference(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     medians: Annotated[tuple[Finite, ...], Field(max_length=N_BLOCKS)] = ()
-    shape_sum: Scores = ()
+    level_sum: Scores = ()
     shape_squares: Scores = ()
     minutes: Annotated[tuple[Finite, ...], Field(max_length=MINUTES)] = ()
 

@@ -123,7 +123,7 @@ def _slow_path(slow: SlowPath | None) -> dict[str, Any]:
     if slow is None:
         return dict.fromkeys(("slow_path", "slow_path_missing_h", "slow_path_ratio"))
     ratio = None if slow.ratio is None else round(slow.ratio, 3)
-    return {"slow_path": slow.status, "slow_path_missing_h": round(slow.missing_h, 1), "slow_path_ratio": ratio}
+    return {"slow_path": slow.status, "slow_path_missing_h": round(slow.missing_h, 2), "slow_path_ratio": ratio}
 
 
 def _levels(quality: Quality | None) -> dict[str, Any]:
