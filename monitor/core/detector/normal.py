@@ -12,7 +12,7 @@ from monitor.core.errors import ConfigError
 
 NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
 HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands from there on, where most microphones hear little but themselves
-EDGE_NOISE_DB, EDGE = 6.0, 0.46  # of bands that reach over this share of the rate: resamplers and converters differ there
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that reach over this share of the rate: resamplers and converters differ there
 MIN_SCALE_DB = 0.1  # for standardising values that never change
 
 
