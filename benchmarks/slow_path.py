@@ -37,7 +37,7 @@ from monitor.core.detector import Detector, fit_statistics
 from monitor.core.ear import Ear, TickFrames
 from monitor.core.portrait import level
 from monitor.core.scorer import Scorer
-from monitor.core.slow_path import HOURS, MINUTES, SlowPath
+from monitor.core.slow_path import HOURS, MINUTES, SlowPath, fit_reference
 from monitor.sources.recording import Recording
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
@@ -180,17 +180,63 @@ def print_days(recipe: Recipe, warning: float, *, gain_db: float, tilt_db: float
     print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
     print(" warnings, most in a week | segments' events a week |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name in MACHINES:
-        subject, takes = made(name, recipe, warning)
+    machines = {name: made(name, recipe, warning) for name in MACHINES}
+    for name, (subject, takes) in machines.items():
         for run in range(runs):
             days = hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db)
             print(f"| {name} {cells(days)} |", flush=True)
+    print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
+    print("| machine | gain, tilt, dB | hours | folds, at least 2 x normal | mean + t x deviation | 2 x normal |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, (_, takes) in machines.items():
+        print_hours(takes, name, gain_db=gain_db, tilt_db=tilt_db, runs=10 * runs)
 
 
 def cells(days: Days) -> str:
     """Cells of a table."""
     learned = f"| {days.normal:.2f} ({days.status}) | {days.limit:.2f} | {days.spread:.2f} | {days.largest:.2f} "
     return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
+
+
+def print_hours(takes: Takes, name: str, *, gain_db: float, tilt_db: float, runs: int) -> None:
+    """How often 15-minute medians pass the limit, band or not, by the hours that were learned and by how the limit is set."""
+    medians = np.median(takes.logs, axis=3, keepdims=True)
+    for times in (1.0, 2.0):
+        streams = [
+            list(quarters(medians, np.random.default_rng([run, 8]), gain_db=times * gain_db, tilt_db=times * tilt_db))
+            for run in range(runs)
+        ]
+        for hours in (4, 8, 12, 24):
+            n = hours * 60 // MINUTES
+            limits: dict[str, list[float]] = {"folds": [], "plain": [], "2 x normal": []}
+            passed = dict.fromkeys(limits, 0)
+            for stream_of in streams:
+                learned, later = np.array(stream_of[:n]), np.array(stream_of[n:])
+                plain = 3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)  # Student's t as above, for 31 degrees of freedom, near enough
+                own = {
+                    "folds": np.log(fit_reference(np.exp(learned).tolist()).limit),
+                    "plain": learned.mean() + plain,
+                    "2 x normal": np.median(learned) + np.log(2.0),
+                }
+                for key, limit in own.items():
+                    over = later >= limit
+                    passed[key] += int(np.sum(over[1:] & ~over[:-1]))
+                    limits[key].append(float(np.exp(limit - np.median(learned))))
+            weeks = runs * 100.0 / 7.0
+            row = " | ".join(f"{passed[key] / weeks:.2f} ({np.median(limits[key]):.2f})" for key in limits)
+            print(f"| {name} | {times * gain_db:g}, {times * tilt_db:g} | {hours} | {row} |", flush=True)
+
+
+def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, days: int = 101) -> Iterator[float]:
+    """Log medians of successive 15 minutes."""
+    n_minutes, left, take = days * 1440, 0, 0
+    offsets = zip(wander(n_minutes, gain_db, rng), wander(n_minutes, tilt_db, rng), strict=True)
+    for minute, (gain, tilt) in enumerate(offsets):
+        if left == 0:
+            take, left = int(rng.integers(medians.shape[2])), int(rng.integers(5, 121))
+        left -= 1
+        if minute % MINUTES == MINUTES // 2:
+            yield float(interpolated(medians[:, :, take], gain, tilt)[0])
 
 
 def made(name: str, recipe: Recipe, warning: float) -> tuple[Subject, Takes]:

@@ -16,7 +16,7 @@ from monitor.core.errors import ConfigError
 from monitor.core.lone import runs
 
 MINUTES = 15  # of scored sound in a median
-HOURS = 12.0  # of scored sound that are learned,
+HOURS = 8.0  # of scored sound that are learned,
 N_BLOCKS = round(HOURS * 60 / MINUTES)  # as so many medians that share no sound
 FOLDS = 5  # blocks of time that are compared with the rest
 PRIOR_SPREAD = 0.15  # of 15-minute medians, in log units: what machines have in common,
@@ -43,7 +43,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class SlowState:
-    """What a restart must not lose: at most 63 scores and two numbers a band.
+    """What a restart must not lose: at most 47 scores and two numbers a band.
 
     `medians` are the scores of 15 minutes each that were learned; `level_sum` (n_bands,) the sum of those minutes' levels,
     dB; `shape_squares` (n_bands,) that of their squares without what all bands share; `minutes` the scores that are watched.
