@@ -212,7 +212,9 @@ def print_hours(takes: Takes, name: str, *, gain_db: float, tilt_db: float, runs
             passed = dict.fromkeys(limits, 0)
             for stream_of in streams:
                 learned, later = np.array(stream_of[:n]), np.array(stream_of[n:])
-                plain = 3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)  # Student's t as above, for 31 degrees of freedom, near enough
+                plain = (
+                    3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
+                )  # Student's t as above, for 31 degrees of freedom, near enough
                 own = {
                     "folds": np.log(fit_reference(np.exp(learned).tolist()).limit),
                     "plain": learned.mean() + plain,

@@ -152,7 +152,7 @@ def make_calibration(
     the fast path, where there is one.
     """
     if len(held_out.unit_scores) < 2 or not len(held_out.segment_scores):
-        raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.unit_scores)}")
+        raise ConfigError(f"a threshold needs at least 2 segments that share no sound, got {len(held_out.unit_scores)}")
     evidence = Evidence(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
     found = thresholds_of(evidence)
     threshold, notes = _above_median(found.segment, evidence.scores)
@@ -166,7 +166,7 @@ def make_calibration(
         parameters=parameters,
         threshold=threshold,
         alarm_threshold=None if found.alarm is None else max(threshold, found.alarm),
-        file_threshold=found.file,
+        file_threshold=found.file if has_levels else max(threshold, found.file),
         file_alarm_threshold=None if found.file_alarm is None else max(found.file, found.file_alarm),
         tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
         fast_threshold=None if fast is None else fast.threshold_db,
