@@ -121,8 +121,15 @@ def segment_scores(ticks: F64) -> F64:
 
 def set_thresholds(scores: F64, rule: Rule, method: Method) -> Calibration:
     """Calibrate on one recording's segment scores (n,)."""
-    hours = len(scores) * TICK_S / 3600
-    held_out = HeldOut(scores, np.array([scores.mean()]), np.empty((0, 0)), hours)
+    units = scores[::SEGMENT_TICKS]
+    held_out = HeldOut(
+        sequences=(scores,),
+        unit_scores=units,
+        file_scores=np.array([scores.mean()]),
+        hours=len(scores) * TICK_S / 3600,
+        n_recordings=1,
+        n_learned=len(units),
+    )
     return calibrate(held_out, rule=rule, segment_ticks=SEGMENT_TICKS, tick_s=TICK_S, method=method)
 
 

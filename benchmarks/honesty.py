@@ -2,8 +2,8 @@
 
     python -m benchmarks.honesty [--recipes default,mimii-mel] [--parts demo,cars,rail,fan,pump,valve,gearbox] [--long]
 
-Every bundle is made by `train fit --method default` on recordings of normal sound, a fifth of which sets the threshold, and
-hears others by `monitor --replay`: int8, the device's own pipeline.
+Every bundle is made by `train fit --method default` on recordings of normal sound and hears others by `monitor --replay`: int8,
+the device's own pipeline. A recipe with statistics learns from all of them and cross-fits; of others a fifth sets the threshold.
 
 fan … gearbox  Made machines (`train synth`), recordings of two minutes: half an hour to learn from and half an hour never
                heard before; with --long two hours and eight. Another recording is another flow, state or schedule.
@@ -11,10 +11,11 @@ rail           75 clips of 10 s of a real slide rail (../shared/data), by turns 
 cars           MLPerf Tiny's features of four toy cars (../shared/data), clips of 6.4 s, of each car by turns a fifth.
 demo           The shipped bundle, with the threshold that it has, on the recording of the demo.
 
-A block is 20 segments in a row, or a clip; what is promised of it is conformal: one held-out block in n + 1, but not below
-2 %. Events need recordings longer than the rule's memory. Intervals are exact (Clopper-Pearson, Garwood) and take blocks
-for independent, which those of one recording are not. `kept` and `worse` say that the whole interval lies on one side of
-the promise, `open` that there is too little sound to tell.
+Separate segments share no sound; a clip is one. The warning level, which they are compared with, promises how many of
+them exceed it, and with the rule how many warnings there are a week. Events need recordings longer than the rule's
+memory. Intervals are exact (Clopper-Pearson, Garwood) and take separate segments for independent, which those of one
+recording are not. `kept` and `worse` say that the whole interval lies on one side of the promise, `open` that there is too
+little sound to tell.
 """
 
 import argparse
@@ -29,14 +30,15 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.judging import HELD_OUT_EVERY, train_judges
+from benchmarks.judging import N_FOLDS, Judge, train_judges
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe
 from benchmarks.slide_rail import ROOT, run
 from monitor.bundle.manifest import CalibrationPart, read_manifest
+from monitor.core.arrays import F32, F64
 from monitor.core.decision import Rule
 from monitor.core.evidence import WEEK_HOURS, Evidence
-from monitor.core.statement import significant
-from monitor.core.thresholds import Calibration, HeldOut
+from monitor.core.statement import count, significant
+from monitor.core.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
 from train.calibration.bundle import tick_s
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
@@ -47,7 +49,20 @@ PARTS = ("demo", "cars", "rail", *MACHINES)
 RECORDING_S = 120
 RAIL_TURNS = 3
 AIM = Method()
-HEAD = ("data", "recipe", "set on", "heard", "segments over", "blocks over", "promised", "", "events", "a week", "promised", "")
+HEAD = (
+    "data",
+    "recipe",
+    "set on",
+    "heard",
+    "segments over",
+    "separate ones over",
+    "promised",
+    "",
+    "events",
+    "a week",
+    "promised",
+    "",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +73,7 @@ class Heard:
     hours: float
     events: int
     set_on: str
-    block_promise: float | None
+    segment_promise: float | None
     weekly_promise: float | None
 
     @property
@@ -67,9 +82,10 @@ class Heard:
         return int(np.count_nonzero(self.evidence.scores >= 1.0)), len(self.evidence.scores)
 
     @property
-    def blocks_over(self) -> tuple[int, int]:
-        """Blocks that hold one, of how many."""
-        return int(np.count_nonzero(self.evidence.block_peaks >= 1.0)), len(self.evidence.block_peaks)
+    def separate_over(self) -> tuple[int, int]:
+        """Segments over it, of how many, among those that share no sound."""
+        separate = np.concatenate([ratios[:: self.evidence.segment_ticks] for ratios in self.evidence.sequences])
+        return int(np.count_nonzero(separate >= 1.0)), len(separate)
 
 
 def main() -> None:
@@ -127,15 +143,13 @@ def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
 
 
 def _heard(evidence: Evidence, hours: float, events: int, calibration: Calibration | CalibrationPart) -> Heard:
-    conformal = calibration.method in ("default", "conformal")
-    promise = max(AIM.false_alarm, 1 / (calibration.n_blocks + 1)) if conformal else None
-    set_on = f"{60 * calibration.hours:.1f} min, {calibration.n_blocks} blocks"
+    set_on = f"{60 * calibration.hours:.1f} min, {count(calibration.n_units or 0, 'separate segment')}"
     return Heard(
         evidence=evidence,
         hours=hours,
         events=events,
         set_on=set_on,
-        block_promise=promise,
+        segment_promise=WARNING_CHANCE if calibration.method == "default" else None,
         weekly_promise=calibration.promised_per_week,
     )
 
@@ -187,14 +201,27 @@ def _cars(name: str) -> Heard:
         normal, _ = car_features(car)
         for turn in range(FOLDS):
             learned = [clip for at, clip in enumerate(normal) if at % FOLDS != turn]
-            judge = train_judges(recipe, learned, seed=turn)["int8"]
-            held_out, unheard = (
-                list(judge.scores(clips).values())[-1] for clips in (learned[::HELD_OUT_EVERY], normal[turn::FOLDS])
-            )
+            n_trained = len(learned) - (len(learned) // N_FOLDS if recipe.calibration.part == "held_out" else 0)
+            judge = train_judges(recipe, learned[:n_trained], seed=turn)["int8"]
+            held_out, unheard = (_fused(judge, clips) for clips in (learned[n_trained:], normal[turn::FOLDS]))
+            known = judge.unknown if n_trained == len(learned) else held_out
             clip_h = len(normal[0]) * recipe.tick_s / recipe.tick_frames / 3600
-            known = HeldOut(held_out, held_out, np.empty((0, 0)), len(held_out) * clip_h, tuple(held_out[:, np.newaxis]))
             rule = recipe.rule(clear_ratio=Rule().clear_ratio)
-            found = calibrate(known, rule=rule, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, method=AIM)
+            found = calibrate(
+                HeldOut(
+                    sequences=tuple(known[:, np.newaxis]),
+                    unit_scores=known,
+                    file_scores=known,
+                    hours=len(known) * clip_h,
+                    n_recordings=len(known),
+                    n_learned=n_trained,
+                ),
+                rule=rule,
+                segment_ticks=recipe.segment_ticks,
+                tick_s=recipe.tick_s,
+                method=AIM,
+                prior=prior_of(recipe.detector.components),
+            )
             evidence = Evidence(
                 sequences=tuple(unheard[:, np.newaxis] / found.threshold),
                 rule=rule,
@@ -205,14 +232,19 @@ def _cars(name: str) -> Heard:
     return _together(heard)
 
 
+def _fused(judge: Judge, clips: Sequence[F32]) -> F64:
+    """The scores (n,) of clips: the last column is that of all components."""
+    return list(judge.scores(clips).values())[-1] if clips else np.empty(0)
+
+
 def _row(data: str, recipe: str, heard: Heard) -> str:
-    (over, n), (blocks_over, n_blocks) = heard.over, heard.blocks_over
-    blocks = rate_interval(blocks_over, n_blocks)
-    assert blocks is not None
+    (over, n), (separate_over, n_separate) = heard.over, heard.separate_over
+    separate = rate_interval(separate_over, n_separate)
+    assert separate is not None
     weeks = heard.evidence.replayed_hours / WEEK_HOURS
     cells = [data, recipe, heard.set_on, f"{heard.hours:.2f} h", f"{over / n:.2%} of {n}"]
-    cells += [f"{blocks_over / n_blocks:.1%} of {n_blocks} ({blocks.low:.1%} to {blocks.high:.1%})"]
-    cells += _promise(heard.block_promise, blocks, percents=True)
+    cells += [f"{separate_over / n_separate:.1%} of {n_separate} ({separate.low:.1%} to {separate.high:.1%})"]
+    cells += _promise(heard.segment_promise, separate, percents=True)
     if not weeks:
         return _line([*cells, "-", "-", "-", "-"])
     weekly = poisson_interval(heard.events, weeks)

@@ -10,20 +10,26 @@ import numpy as np
 from monitor.bundle.bundle import make_scorer
 from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, fit_statistics
+from monitor.core.calibration import equal_blocks
+from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
 from monitor.core.scorer import Scorer
 from train.recipe import Recipe
 
 FUSED = "fused"
-HELD_OUT_EVERY = 5  # of the clips to learn from: what a recipe holds out
+N_FOLDS = 5  # contiguous in time, as in `train fit`
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A trained model and its detector."""
+    """A trained model, its detector, and the scores (n,) of the learned clips by statistics that do not know them.
+
+    A detector without statistics has none of these. The network knows all clips; that its error is somewhat larger on
+    others, which `train fit` allows for, is left out.
+    """
 
     scorer: Scorer
     detector: Detector
+    unknown: F64
 
     def scores(self, clips: Sequence[F32]) -> dict[str, F64]:
         """Whole-file scores (n,) of clips (m, n_bands), dB: of each component, and fused where there are several."""
@@ -44,37 +50,54 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
     return np.array(sums, np.float64)
 
 
-def judge(recipe: Recipe, model: bytes, *, training: Sequence[F32] = (), held_out: Sequence[F32] = ()) -> Judge:
-    """A model with the recipe's detector, its statistics fitted on clips."""
+def judge(recipe: Recipe, model: bytes, clips: Sequence[F32] = ()) -> Judge:
+    """A model with the recipe's detector, its statistics fitted on clips in order of time."""
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
     if len(blank.components) == 1:
-        return Judge(scorer, blank)
-    sums = [clip_sums(scorer, clips) for clips in (training, held_out)]
-    fitted = fit_statistics(blank, training=sums[0], held_out=sums[1], gain_db=recipe.gain_db, max_states=recipe.max_states)
-    return Judge(scorer, fitted.detector(blank))
+        return Judge(scorer, blank, np.empty(0))
+    fitted, unknown = fit_in_folds(recipe, blank, in_time(clip_sums(scorer, clips)))
+    return Judge(scorer, fitted.detector(blank), unknown)
+
+
+def in_time(rows: F64) -> list[F64]:
+    """Rows (n, k) in contiguous folds."""
+    return [rows[part] for part in equal_blocks(len(rows), n_blocks=min(N_FOLDS, len(rows)))]
+
+
+def fit_in_folds(recipe: Recipe, blank: Detector, folds: Sequence[F64]) -> tuple[Fitted, F64]:
+    """Statistics of all folds of sums (n_i, k), and the score of every row (n,) by the statistics of the other folds."""
+    everything = np.concatenate(folds)
+    states = find_normal_states(blank, everything, max_states=recipe.max_states)
+    found = cross_fit(blank, folds, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    judges = [fit.detector(blank) for fit in found.without_fold]
+    unknown = np.array([one.score(row) for one, fold in zip(judges, folds, strict=True) for row in fold], np.float64)
+    return Fitted(normals, found.typical, found.powers), unknown
 
 
 def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[str, Judge]:
-    """Train on normal clips, a share of them held out, and return the float32 and the int8 model's judge."""
+    """Train on normal clips, in order of time, and return the float32 and the int8 model's judge.
+
+    Everything is trained on, as in `train fit`; a recipe that stops early watches the last fifth.
+    """
     from train.export import to_tflite
     from train.features import WindowSet
     from train.fit import fit_network, representative_windows
     from train.networks import device_network
 
-    held_out = list(clips[::HELD_OUT_EVERY])
-    training = [clip for i, clip in enumerate(clips) if i % HELD_OUT_EVERY]
     window = recipe.window
-    windows = WindowSet(training, n_frames=window.n_frames, hop_frames=window.hop_frames)
-    watched = held_out if recipe.training.early_stopping is not None else []
-    validation = WindowSet(watched, n_frames=window.n_frames, hop_frames=window.hop_frames)
+    windows, last = (
+        WindowSet(list(part), n_frames=window.n_frames, hop_frames=window.hop_frames)
+        for part in (clips, clips[-max(1, len(clips) // N_FOLDS) :] if recipe.training.early_stopping is not None else ())
+    )
     with contextlib.redirect_stdout(io.StringIO()):
-        network = device_network(fit_network(recipe, windows, validation, seed=seed).model)
+        network = device_network(fit_network(recipe, windows, last, seed=seed).model)
     models = {
         "float": to_tflite(network, representative=None),
         "int8": to_tflite(network, representative=representative_windows(recipe, windows)),
     }
-    return {kind: judge(recipe, content, training=training, held_out=held_out) for kind, content in models.items()}
+    return {kind: judge(recipe, content, clips) for kind, content in models.items()}
 
 
 def auc(normal: F64, anomaly: F64) -> float:

@@ -25,13 +25,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.judging import HELD_OUT_EVERY, auc, train_judges
+from benchmarks.judging import auc, fit_in_folds, in_time, train_judges
 from benchmarks.made_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
 from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
-from monitor.core.detector import Detector, fit_statistics
+from monitor.core.detector import Detector
 from monitor.core.frames import stream_frames
 from monitor.core.scorer import Scorer
 from train.recipe import Recipe, load_recipe
@@ -144,12 +144,10 @@ def learn(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Judge:
     recipe = recipe.model_copy(update={"tick_frames": TICK_FRAMES})
     scorer = train_judges(recipe, clips, seed=seed)["int8"].scorer
     heard = [ticks_of(scorer, clip) for clip in clips]
-    held_out, training = heard[::HELD_OUT_EVERY], [one for i, one in enumerate(heard) if i % HELD_OUT_EVERY]
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     detectors = {}
     for ticks in (ticks for ticks in TICKS if ticks <= len(heard[0])):
-        rows = (np.concatenate([segments(clip, ticks) for clip in part]) for part in (training, held_out))
-        fitted = fit_statistics(blank, training=next(rows), held_out=next(rows), gain_db=recipe.gain_db)
+        fitted, _ = fit_in_folds(recipe, blank, in_time(np.concatenate([segments(clip, ticks) for clip in heard])))
         detectors[ticks] = fitted.detector(blank)
     return Judge(scorer, detectors)
 

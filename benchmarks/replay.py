@@ -24,7 +24,7 @@ import scipy.fft
 import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
-from monitor.bundle import load_bundle
+from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.core.arrays import F32
 from monitor.core.block import Block
@@ -80,15 +80,15 @@ def cpu(work: Callable[[], object]) -> float:
     return (time.process_time() - began) * 60 / MINUTES
 
 
-def run_pipeline(blocks: Iterable[Block]) -> int:
+def run_pipeline(blocks: Iterable[Block], bundle: Bundle = BUNDLE) -> int:
     """What replay does with the sound of a file, the sinks aside."""
     pipeline = Pipeline(
-        BUNDLE.scorer(),
-        threshold=BUNDLE.manifest.calibration.threshold,
+        bundle.scorer(),
+        threshold=bundle.manifest.calibration.threshold,
         rule=Rule(),
-        expected=BUNDLE.expected,
-        identity=Identity(node="bench", machine="fan", bundle=BUNDLE.id, session="0"),
-        anchor=Anchor(utc=EPOCH, sample_rate_hz=16000, synced=False),
+        expected=bundle.expected,
+        identity=Identity(node="bench", machine="fan", bundle=bundle.id, session="0"),
+        anchor=Anchor(utc=EPOCH, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz, synced=False),
     )
     return sum(1 for block in blocks for _ in pipeline.push(block))
 

@@ -43,6 +43,19 @@ def bundle_without_level(demo_bundle: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def bundle_of_two_levels(demo_bundle: Path, tmp_path: Path) -> Path:
+    """The demo's, with alarm thresholds: its fault is a warning at first, at 3.4 x, and an alarm at 6 x the threshold."""
+    folder = tmp_path / "two-levels"
+    shutil.copytree(demo_bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    calibration = manifest["calibration"]
+    calibration["alarm_threshold"] = 6.0 * calibration["threshold"]
+    calibration["file_alarm_threshold"] = 6.0 * calibration["file_threshold"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_fault() -> Path:
     return ROOT / "demo" / "fan-bearing.flac"

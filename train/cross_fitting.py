@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, fit_normals
+from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, find_normal_states, fit_normals
 from monitor.core.errors import ConfigError, SourceError
 from monitor.core.fast import Fast
 from monitor.core.measured import Measured, held_out_scores, time_folds
@@ -63,8 +63,9 @@ def learn_statistics(
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
     everything = np.concatenate(rows)
     try:
-        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, max_states=recipe.max_states)
-        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, max_states=recipe.max_states)
+        states = find_normal_states(scorer.detector, everything, max_states=recipe.max_states)
+        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
     judged = [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)]

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from monitor.bundle.components import make_features
 from monitor.bundle.manifest import MOST_TICKS, DetectorSpec, TickFrames, check_tick, one_line
 from monitor.bundle.yaml_file import read_mapping
+from monitor.core.arrays import F64
 from monitor.core.decision import Rule
+from monitor.core.detector import least_spread_db
 from monitor.core.errors import ConfigError
 from monitor.core.fast import FAST_TICK_S
 from monitor.core.frontend import FrontEndSpec, LogMelSpec, LogSpectrumSpec
@@ -176,6 +178,11 @@ class Recipe(_Part):
         """The shortest recording that can be scored, s: one window, and two frames to compare."""
         spec = self.front_end
         return (spec.n_fft + (max(self.window.n_frames, 2) - 1) * spec.hop_length) / spec.sample_rate_hz
+
+    @property
+    def noise_db(self) -> F64:
+        """The least spread (n_bands,), dB, of each band in use."""
+        return least_spread_db(self.front_end.band_limits_hz(), sample_rate_hz=self.front_end.sample_rate_hz)
 
     @property
     def tick_s(self) -> float:

@@ -21,7 +21,7 @@ from monitor.bundle.in_place import (
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
 from monitor.core.arrays import F64
-from monitor.core.detector import CrossFit, Detector, cross_fit, fit_normals
+from monitor.core.detector import CrossFit, Detector, cross_fit, fit_normals, least_spread_db
 from monitor.core.expected import Expected, fit_expected
 from monitor.core.fast import FAST_TICK_S, fit_fast
 from monitor.core.retrace import Piece, Trace, apart, held_out, portraits, retrace
@@ -82,7 +82,7 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
     found = calibrate_here(known, manifest, spec.components, fast=fast)
     statistics = write_statistics(
         _expected(recordings, np.concatenate([trace.frames for _, trace in judged.heard])),
-        normals=fit_normals(blank, everything, gain_db=GAIN_DB),
+        normals=fit_normals(blank, everything, gain_db=GAIN_DB, noise_db=_noise_db(base)),
         typical=judged.fitted.typical,
         powers=judged.fitted.powers,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
@@ -113,7 +113,7 @@ def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Piece]])
     folds = _folds(recordings)
     sums = [apart(_scorer(base, blank), fold) for fold in folds]
     kept = [(fold, own) for fold, own in zip(folds, sums, strict=True) if len(own)]
-    fitted = cross_fit(blank, [own for _, own in kept], gain_db=GAIN_DB)
+    fitted = cross_fit(blank, [own for _, own in kept], gain_db=GAIN_DB, noise_db=_noise_db(base))
     judges = [fit.detector(blank) for fit in fitted.without_fold]
     heard = [(fold, retrace(_scorer(base, judge), fold)) for judge, (fold, _) in zip(judges, kept, strict=True)]
     return _Judged([own for _, own in kept], fitted, heard)
@@ -126,6 +126,11 @@ def _expected(recordings: Sequence[Sequence[Piece]], mean_frames: F64) -> Expect
         return fit_expected(heard)
     spread_db = np.maximum(mean_frames.std(axis=0), MIN_SPREAD_DB)
     return Expected(mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
+
+
+def _noise_db(base: Bundle) -> F64:
+    front_end = base.manifest.front_end
+    return least_spread_db(front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
 
 
 def _scorer(base: Bundle, detector: Detector) -> Scorer:

@@ -23,7 +23,7 @@ class Description:
 
 def describe(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> Description:
     """Compare one or more ticks, in order of time, with normal sound; tens of milliseconds."""
-    bands = differing_bands(_level(sounds, expected, front_end), expected, front_end.band_limits_hz())
+    bands = differing_bands(comparable_level(sounds, expected, front_end), expected, front_end.band_limits_hz())
     impulses_hz = None
     if expected.envelope is not None:
         rate_hz = front_end.sample_rate_hz
@@ -31,7 +31,7 @@ def describe(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEn
     return Description(bands, impulses_hz, summarise(bands, impulses_hz))
 
 
-def _level(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> F64:
+def comparable_level(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> F64:
     """The level (n_bands,), dB, measured in the same way as the expected one."""
     if expected.levels is not None:
         return level(sounds, front_end)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitor.core.anomaly import Anomaly, Heard, Memory
+from monitor.core.arrays import F64
+from monitor.core.bands import summarise
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide, decide_at_once
 from monitor.core.description import Description, describe
@@ -12,7 +14,9 @@ from monitor.core.errors import ConfigError
 from monitor.core.event import EndReason, Event, EventType, Identity, RaisedBy, Severity, Timeline
 from monitor.core.expected import Expected
 from monitor.core.fast import N_TICKS
+from monitor.core.portrait import level
 from monitor.core.scorer import Scorer, TickScore
+from monitor.core.slow_path import SlowPath
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
 UPDATE_EVERY_S = 60.0  # while an anomaly lasts
@@ -35,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What was decided on last: of segments, of the level of silence, or of the fast path."""
+    """What was decided on last: of segments, of the level of silence, of the fast path, or of the slow path."""
 
     tick: TickScore
     score: float | None
@@ -51,7 +55,8 @@ class Pipeline:
     the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
     theirs, for an anomaly's onset. Segments from `threshold` on are worth a warning, from `alarm_threshold` on an alarm;
     without the latter every anomaly is an alarm. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises
-    an alarm at once. A machine that is off where that is the anomaly is an alarm, too.
+    an alarm at once. A machine that is off where that is the anomaly is an alarm, too. `slow_path` raises a warning, and
+    pauses while an anomaly is open that another path raised.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Pipeline:
         identity: Identity,
         anchor: Timeline,
         idle_is_anomaly: bool = False,
+        slow_path: SlowPath | None = None,
     ) -> None:
         self._scorer = scorer
         if alarm_threshold is not None and alarm_threshold < threshold:
@@ -80,6 +86,7 @@ class Pipeline:
         self._identity = identity
         self._anchor = anchor
         self._idle_is_anomaly = idle_is_anomaly
+        self._slow_path = slow_path
         self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
         self._counts = Counts()
         self._anomaly: Anomaly | None = None
@@ -123,7 +130,7 @@ class Pipeline:
         event = self._lose(tick)
         event = self._hear(tick, ratio) or event
         self._enter(*self._judge(tick, ratio), tick.stop)
-        severity = self._counts.severity if self._state == "anomaly" else None
+        severity = self._severity if self._state == "anomaly" else None
         return Step(tick, ratio, self._state, self._reason, self._since, event, severity)
 
     def _ratio(self, tick: TickScore) -> float | None:
@@ -146,11 +153,11 @@ class Pipeline:
     def _judge(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
         """The state after this tick; a few ticks that may not be scored do not change it."""
         if ratio is not None:
-            if self._counts.raised:
+            if self._severity is not None:
                 return "anomaly", None
             undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
             return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
-        if self._counts.raised and tick.excess_db is not None:  # the fast path hears before a segment can be scored
+        if self._severity is not None and tick.excess_db is not None:  # the fast path hears before a segment can be scored
             return "anomaly", None
         segment_ticks = self._scorer.spec.segment_ticks
         if 2 * len(self._unscored) >= segment_ticks:  # by what most of them say
@@ -188,10 +195,37 @@ class Pipeline:
                 assert self._fast_threshold is not None
                 judged = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio, "fast")
             self._counts = decide_at_once(self._counts)
+        judged = self._watch(tick, ratio) or judged
         if judged is None:
             return None
         self._latest = judged
         return self._tell(judged.by, tick.stop)
+
+    @property
+    def _severity(self) -> Severity | None:
+        """Of the anomaly that is open or to be opened; it never falls."""
+        slow: Severity | None = "warning" if self._slow_path is not None and self._slow_path.raised else None
+        severity = self._counts.severity or slow
+        return "alarm" if severity and self._anomaly is not None and self._anomaly.severity == "alarm" else severity
+
+    def _watch(self, tick: TickScore, ratio: float | None) -> _Judged | None:
+        """Let the slow path take the segment's score; return its judgement where nothing else holds the anomaly open."""
+        slow = self._slow_path
+        if slow is None or tick.score is None or ratio is None or (self._counts.raised and not slow.raised):
+            return None
+        was_raised = slow.raised
+        slow.push(tick.score, start=tick.start, is_normal=ratio < 1.0, level_db=self._level_db)
+        if self._counts.raised or not (was_raised or slow.raised):
+            return None
+        assert slow.reference is not None and slow.median is not None
+        slow_ratio = slow.median / slow.reference.limit
+        if self._anomaly is not None and slow.raised:
+            self._anomaly.last_stop = tick.stop
+            self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
+        return _Judged(tick, slow.median, slow.reference.limit, slow_ratio, "slow")
+
+    def _level_db(self) -> F64:
+        return level(self._scorer.sounds(), self._scorer.spec.front_end)
 
     @property
     def _is_alarm(self) -> bool:
@@ -206,11 +240,11 @@ class Pipeline:
 
     def _tell(self, by: RaisedBy, stop: int) -> Event | None:
         """The event that the decision just taken calls for."""
-        severity, anomaly = self._counts.severity, self._anomaly
+        severity, anomaly = self._severity, self._anomaly
         if severity is None:
             return None if anomaly is None else self._end(stop, "cleared")
         if anomaly is None:
-            self._anomaly = self._memory.gross(N_TICKS) if by == "fast" else self._memory.anomaly(severity)
+            self._anomaly = self._open(severity, by)
             return self._event(self._anomaly, "start", stop)
         is_due = stop - anomaly.said_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz
         if not is_due and severity == anomaly.severity:
@@ -218,12 +252,23 @@ class Pipeline:
         anomaly.severity = severity
         return self._event(anomaly, "update", stop)
 
+    def _open(self, severity: Severity, by: RaisedBy) -> Anomaly:
+        if by == "fast":
+            return self._memory.gross(N_TICKS)
+        if by == "segments":
+            return self._memory.anomaly(severity)
+        assert self._slow_path is not None and self._latest is not None
+        stop, ratio = self._latest.tick.stop, self._latest.ratio
+        return Anomaly(self._slow_path.onset, last_stop=stop, peak_ratio=ratio, severity=severity, raised_by="slow")
+
     def _end(self, stop: int, reason: EndReason) -> Event:
         assert self._anomaly is not None
         event = self._event(self._anomaly, "end", stop, reason)
         self._anomaly = None
         self._counts = Counts()
         self._memory.clear()
+        if self._slow_path is not None:
+            self._slow_path.release(stop)
         return event
 
     def _event(self, anomaly: Anomaly, kind: EventType, stop: int, reason: EndReason | None = None) -> Event:
@@ -266,6 +311,9 @@ class Pipeline:
         if judged.tick.reason == "idle":
             heard, least = judged.tick.rms_dbfs, self._scorer.idle_below_dbfs
             return Description(summary=f"the machine is not heard: {heard:.0f} dBFS, expected at least {least:.0f}")
+        if judged.by == "slow":
+            bands = () if self._slow_path is None else self._slow_path.bands
+            return Description(bands=bands, summary=summarise(bands))
         if self._expected is None:
             return Description()
         last = N_TICKS if judged.by == "fast" else None  # a segment holds more of what was before

@@ -21,7 +21,7 @@ def statement(
     if promised_alarms is not None:
         said.append(
             f"expect a false warning about once a day at most, a false alarm about once a month at most, and a false verdict "
-            f"on {file_chance or 0.0:.0%} of normal recordings"
+            f"on {significant(100 * (file_chance or 0.0))} % of normal recordings"
         )
     elif promised is not None:
         said.append(f"the method aims at {per_week(promised)} false events at most")

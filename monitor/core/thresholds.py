@@ -18,9 +18,9 @@ from monitor.core.statement import statement
 
 WARNING_CHANCE = 0.005  # that a segment of normal sound exceeds the warning level: about one warning a day
 ALARM_CHANCE = 1e-4  # the alarm level: about one alarm a month
-FILE_CHANCE = 0.03  # that a normal recording exceeds the file threshold
+FILE_CHANCE = 0.035  # that a normal recording exceeds the file threshold
 WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # at most, after the rule, where each chance holds
-FUSED_PRIOR = Prior(limit=0.40, per_recording=1.7, weight=20)  # of a mean of distances (benchmarks/decide.py --part spread)
+FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # of a mean of components (benchmarks.decide --part spread)
 ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # of a plain reconstruction error, which varies less
 ENOUGH_RECORDINGS = 12
 MIN_FILES = 10  # with fewer recordings, segments stand in for them
@@ -152,7 +152,7 @@ def make_calibration(
     the fast path, where there is one.
     """
     if len(held_out.unit_scores) < 2 or not len(held_out.segment_scores):
-        raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.unit_scores)}")
+        raise ConfigError(f"a threshold needs at least 2 segments that share no sound, got {len(held_out.unit_scores)}")
     evidence = Evidence(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
     found = thresholds_of(evidence)
     threshold, notes = _above_median(found.segment, evidence.scores)
@@ -166,7 +166,7 @@ def make_calibration(
         parameters=parameters,
         threshold=threshold,
         alarm_threshold=None if found.alarm is None else max(threshold, found.alarm),
-        file_threshold=found.file,
+        file_threshold=found.file if has_levels else max(threshold, found.file),
         file_alarm_threshold=None if found.file_alarm is None else max(found.file, found.file_alarm),
         tick_threshold=_tick_threshold(held_out.tick_scores, threshold),
         fast_threshold=None if fast is None else fast.threshold_db,

@@ -24,7 +24,7 @@ from monitor.service.control import NAME, ControlError, ControlServer, Reply
 from monitor.service.errands import Errands
 from monitor.service.health import Health, versions
 from monitor.service.held import describe, lend
-from monitor.service.kept import Keepsake, Kept
+from monitor.service.kept import Keepsake, Kept, KeptSlowPaths
 from monitor.service.notify import Notifier
 from monitor.service.supervisor import Supervisor
 from monitor.sinks.clips import ClipStore
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 HOOKS = "MONITOR_TEST_HOOKS"
 POLL_S = 0.1
 HEALTH_EVERY_S = 60.0
+SLOW_PATHS_EVERY_S = 3600.0  # what is learned on the spot is written down
 READY_WITHIN_S = 1.5  # a microphone that has neither sound nor a fault to tell by then is not waited for
 FLUSH_S = 2.5  # to deliver what is left when stopped,
 KEEP_S = 0.5  # to write down what people did,
@@ -59,7 +60,13 @@ class Daemon:
         self._lock = _be_the_only_one(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
-        self._keepsake = Keepsake(self._config.state_dir / "kept.json")
+        self._keepsake = Keepsake(
+            self._config.state_dir / "kept.json", Kept(), what="acknowledgements, snoozes, floods and disabled machines"
+        )
+        self._slow_paths = Keepsake(
+            self._config.state_dir / "slow_paths.json", KeptSlowPaths(), what="the normal levels learned on the spot"
+        )
+        self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._alarms = Alarms(self._keepsake.found.alarms)
         self._commands = Commands(self._act, self._answer)
         self._calibrator = Calibrator(config_path, environment, self._calibrated)
@@ -75,7 +82,9 @@ class Daemon:
         self._announcer = Announcer(self._courier, left=self._keepsake.found.topics)
         self._errands = Errands("clips")
         self._archive = self._make_archive()
-        self._supervisor = Supervisor(self._courier, self._alarms, self._archive, node=self._config.node)
+        self._supervisor = Supervisor(
+            self._courier, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.found.machines
+        )
         self._arrange(bundles)
         self._courier.start()
         self._control = ControlServer(
@@ -137,6 +146,8 @@ class Daemon:
         self._clock.look(self._courier.clock_corrected)
         self._announcer.look(time.monotonic())
         self._keep()
+        if time.monotonic() >= self._slow_paths_at:
+            self._keep_slow_paths()
         stalled = self._supervisor.stalled()
         if stalled is None:
             self._notifier.send("WATCHDOG=1")
@@ -218,6 +229,12 @@ class Daemon:
         self._must_be_configured(machine)
         if not command.undo and machine not in self._supervisor.machines:
             raise Refused("the machine is disabled")
+        if command.reference:
+            if command.undo or command.force:
+                raise Refused("reference must be given without undo and force")
+            self._supervisor.machines[machine].slow_path.restart()
+            self._keep_slow_paths()
+            return
         self._calibrator.start(machine, command)
 
     def _must_be_configured(self, machine: str) -> None:
@@ -236,6 +253,10 @@ class Daemon:
 
     def _keep(self) -> None:
         self._keepsake.keep(Kept(alarms=self._alarms.kept(), topics=self._announcer.topics))
+
+    def _keep_slow_paths(self) -> None:
+        self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
+        self._slow_paths.keep(KeptSlowPaths(machines=self._supervisor.slow_paths()))
 
     def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
@@ -266,11 +287,13 @@ class Daemon:
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
+        self._keep_slow_paths()
         self._supervisor.stop()
         self._keep()
         self._errands.close(CLIPS_S)
         left = self._courier.stop(FLUSH_S)
         self._keepsake.close(KEEP_S)
+        self._slow_paths.close(KEEP_S)
         log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")
 
 

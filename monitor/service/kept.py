@@ -4,13 +4,19 @@ import logging
 import math
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from monitor.core.slow_path import MINUTES, N_BLOCKS, SlowState
 from monitor.sinks.whole_file import write_whole
 
 log = logging.getLogger(__name__)
+Content = TypeVar("Content", bound=BaseModel)
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+ANY_CONDITION = "any"
 RETRY_S = 60.0  # after the disk did not take it
 
 
@@ -26,6 +32,47 @@ class KeptAlarm(BaseModel):
     disabled: bool = False
 
 
+Scores = Annotated[tuple[Finite, ...], Field(max_length=1024)]
+
+
+class KeptReference(BaseModel):
+    """What a slow path has learned under one condition (`monitor.core.slow_path.SlowState`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    medians: Annotated[tuple[Finite, ...], Field(max_length=N_BLOCKS)] = ()
+    level_sum: Scores = ()
+    shape_squares: Scores = ()
+    minutes: Annotated[tuple[Finite, ...], Field(max_length=MINUTES)] = ()
+
+
+class KeptSlowPath(BaseModel):
+    """One machine's, which belongs to the bundle with this id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bundle: str
+    conditions: Annotated[dict[str, KeptReference], Field(max_length=64)]  # today one, whatever the condition
+
+    @classmethod
+    def of(cls, bundle_id: str, state: SlowState) -> "KeptSlowPath":
+        """The state as it is written."""
+        return cls(bundle=bundle_id, conditions={ANY_CONDITION: KeptReference(**asdict(state))})
+
+    def state(self, bundle_id: str) -> SlowState | None:
+        """Where a slow path goes on; None where another bundle scores now."""
+        one = self.conditions.get(ANY_CONDITION)
+        return None if one is None or self.bundle != bundle_id else SlowState(**one.model_dump())
+
+
+class KeptSlowPaths(BaseModel):
+    """The whole file, by machine."""
+
+    model_config = ConfigDict(frozen=True)
+
+    machines: dict[str, KeptSlowPath] = {}
+
+
 class Kept(BaseModel):
     """The whole file. Keys of a later version are passed over."""
 
@@ -35,20 +82,23 @@ class Kept(BaseModel):
     topics: frozenset[str] = frozenset()  # retained ones
 
 
-class Keepsake:
+class Keepsake(Generic[Content]):
     """A small file, written whole and only on change, by a thread that lives as long as there is something to write.
 
     What the disk did not take is tried again with the next change, after a minute, and in the end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, empty: Content, *, what: str) -> None:
+        """`empty` stands for a file that is missing or cannot be read; `what` is lost then, for the log."""
         self._path = path
+        self._empty = empty
+        self._what = what
         self._lock = threading.Lock()
         self._latest = self.found = self._read()
         self._thread: threading.Thread | None = None  # while it has something to write
         self._again_at = math.inf  # monotonic, s; finite where the disk did not take the latest
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: Content) -> None:
         """Write it if it is new; returns at once."""
         with self._lock:
             if kept == self._latest and time.monotonic() < self._again_at:
@@ -70,16 +120,14 @@ class Keepsake:
             self._thread = threading.Thread(target=self._write_all, name="kept", daemon=True)
             self._thread.start()
 
-    def _read(self) -> Kept:
+    def _read(self) -> Content:
         try:
-            return Kept.model_validate_json(self._path.read_bytes())
+            return type(self._empty).model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
-            return Kept()
+            return self._empty
         except (OSError, ValidationError) as error:
-            log.error(
-                "%s cannot be read, acknowledgements, snoozes, floods and disabled machines are forgotten: %s", self._path, error
-            )
-            return Kept()
+            log.error("%s cannot be read, %s are forgotten: %s", self._path, self._what, error)
+            return self._empty
 
     def _write_all(self) -> None:
         written = None

@@ -6,6 +6,7 @@ from monitor.core.drift import Drift
 from monitor.core.event import Identity, Timeline
 from monitor.core.pipeline import Pipeline
 from monitor.core.scorer import Scorer
+from monitor.core.slow_path import SlowPath, SlowState
 from monitor.service.archive import Archive
 from monitor.service.evidence import Evidence
 from monitor.service.spectrogram import Reference
@@ -32,8 +33,16 @@ def too_low(scorer: Scorer) -> str | None:
     return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_deaf} of the bundle's {n_bands} bands lie"
 
 
-def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity: Identity, timeline: Timeline) -> Pipeline:
-    """The pipeline around that scorer."""
+def make_pipeline(
+    bundle: Bundle,
+    scorer: Scorer,
+    idle: IdleConfig,
+    *,
+    identity: Identity,
+    timeline: Timeline,
+    slow_path: SlowPath | None = None,
+) -> Pipeline:
+    """The pipeline around that scorer. Only a machine that is listened to for days has a slow path, a recording has none."""
     return Pipeline(
         scorer,
         threshold=bundle.manifest.calibration.threshold,
@@ -45,7 +54,16 @@ def make_pipeline(bundle: Bundle, scorer: Scorer, idle: IdleConfig, *, identity:
         identity=identity,
         anchor=timeline,
         idle_is_anomaly=idle.means == "anomaly",
+        slow_path=slow_path,
     )
+
+
+def make_slow_path(bundle: Bundle, scorer: Scorer, state: SlowState | None) -> SlowPath:
+    """The slow path, from where an earlier run with the same bundle ended."""
+    limits_hz = scorer.spec.front_end.band_limits_hz()
+    if state is not None and len(state.level_sum) != len(limits_hz) - 1:
+        state = None
+    return SlowPath(tick_s=scorer.tick_s, typical=bundle.manifest.calibration.score_mean, limits_hz=limits_hz, state=state)
 
 
 def make_drift(bundle: Bundle, scorer: Scorer) -> Drift | None:

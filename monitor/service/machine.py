@@ -14,10 +14,11 @@ from monitor.core.errors import ScoreError
 from monitor.core.event import EndReason, Event, Identity, Severity
 from monitor.core.pipeline import Step
 from monitor.core.scorer import Scorer
+from monitor.core.slow_path import SlowState
 from monitor.service.alarm import Alarm
 from monitor.service.evidence import Evidence
 from monitor.service.headline import headline
-from monitor.service.listening import make_drift, make_pipeline, too_low
+from monitor.service.listening import make_drift, make_pipeline, make_slow_path, too_low
 from monitor.service.machine_feed import MachineFeed, Outlet
 from monitor.service.scene import Scene
 from monitor.sources.microphone import Microphone
@@ -56,6 +57,7 @@ class Machine:
         node: str,
         alarm: Alarm,
         evidence: Evidence,
+        slow_state: SlowState | None = None,
     ) -> None:
         settings = made_of.settings
         self.name = name
@@ -67,9 +69,14 @@ class Machine:
         self._scorer = scorer
         self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
-        self._pipeline = make_pipeline(bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline)
+        self.slow_path = make_slow_path(bundle, scorer, slow_state)
+        self._slow_status = self.slow_path.status
+        self._log_slow_path()
+        self._pipeline = make_pipeline(
+            bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline, slow_path=self.slow_path
+        )
         threshold, drift = bundle.manifest.calibration.threshold, make_drift(bundle, scorer)
-        self._feed = MachineFeed(outlet, machine=name, threshold=threshold, alarm=alarm, drift=drift)
+        self._feed = MachineFeed(outlet, machine=name, threshold=threshold, alarm=alarm, drift=drift, slow_path=self.slow_path)
         self._feed.silent("starting", None, datetime.now(timezone.utc))  # in place of what an earlier run has left retained
         self._feed.available(False)
         self._deaf_at = self._progress_at = self._heard_at = time.monotonic()
@@ -165,6 +172,8 @@ class Machine:
             "microphone": self.made_of.settings.microphone,
             "trouble": detail,
             "gap_s": round(self.gap_s, 3),
+            "slow_path": self.slow_path.status,
+            "slow_path_missing_h": round(self.slow_path.missing_h, 2),
         }
 
     def _deaf_because(self) -> str | None:
@@ -181,12 +190,31 @@ class Machine:
             log.info("%s: %s (%s)", self.name, step.state, why)
         if step.event is not None:
             self._say(step.event)
+        if self.slow_path.status != self._slow_status:
+            self._slow_status = self.slow_path.status
+            self._log_slow_path()
         self._feed.step(step, self._tap.timeline)
         self.last = step
 
     def _say(self, event: Event) -> None:
         what, self._severity = headline(event, before=self._severity), event.severity
         log.warning("%s: %s: %.2f x the threshold; %s (event %s)", self.name, what, event.ratio, event.summary, event.id)
+
+    def _log_slow_path(self) -> None:
+        """Log what has become of the slow path."""
+        slow = self.slow_path
+        if slow.reference is None:
+            log.info("%s: slow path: learning the normal level for %.1f h", self.name, slow.missing_h)
+        elif slow.status == "ready":
+            normal, limit = slow.reference.normal, slow.reference.limit
+            log.info("%s: slow path: ready, normal score %.3g, warning from a 15-minute median of %.3g", self.name, normal, limit)
+        else:
+            log.warning(
+                "%s: slow path: off, the normal score here is %.3g, over twice the %.3g of training; run monitor learn",
+                self.name,
+                slow.reference.normal,
+                self.bundle.manifest.calibration.score_mean,
+            )
 
     def _count_gap(self, block: Block) -> None:
         self.gap_s += (block.start - self._heard_until) / self._tap.timeline.sample_rate_hz

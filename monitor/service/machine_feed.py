@@ -8,6 +8,7 @@ from monitor.core.drift import Drift
 from monitor.core.event import Event, Severity, Timeline, rfc3339
 from monitor.core.pipeline import State, Step
 from monitor.core.quality import Quality
+from monitor.core.slow_path import SlowPath
 from monitor.service.alarm import Alarm, Flag, Marks
 from monitor.sinks.jsonl import to_json
 from monitor.sinks.messages import StateMessage
@@ -38,12 +39,14 @@ class MachineFeed:
         threshold: float | None,
         alarm: Alarm | None = None,
         drift: Drift | None = None,
+        slow_path: SlowPath | None = None,
     ) -> None:
         self._outlet = outlet
         self._machine = machine
         self._threshold = threshold
         self._alarm = alarm or Alarm()
         self._drift = drift
+        self._slow_path = slow_path
         self._state: tuple[State, str | None, Severity | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
@@ -103,6 +106,7 @@ class MachineFeed:
             threshold=None if self._threshold is None else round(self._threshold, 6),
             **_levels(quality),
             drift=None if self._drift is None or self._drift.value is None else round(self._drift.value, 2),
+            **_slow_path(self._slow_path),
             since=rfc3339(since),
         )
         self._outlet.present(f"{self._machine}/state", message.text)
@@ -113,6 +117,13 @@ class MachineFeed:
         if anomaly != self._anomaly:
             self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
             self._anomaly = anomaly
+
+
+def _slow_path(slow: SlowPath | None) -> dict[str, Any]:
+    if slow is None:
+        return dict.fromkeys(("slow_path", "slow_path_missing_h", "slow_path_ratio"))
+    ratio = None if slow.ratio is None else round(slow.ratio, 3)
+    return {"slow_path": slow.status, "slow_path_missing_h": round(slow.missing_h, 2), "slow_path_ratio": ratio}
 
 
 def _levels(quality: Quality | None) -> dict[str, Any]:

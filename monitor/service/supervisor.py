@@ -10,6 +10,7 @@ from monitor.bundle import Bundle
 from monitor.config import Config, MachineConfig
 from monitor.service.alarms import Alarms
 from monitor.service.archive import Archive
+from monitor.service.kept import KeptSlowPath
 from monitor.service.listening import make_evidence, make_scorer
 from monitor.service.machine import Listened, Machine
 from monitor.service.machine_feed import MachineFeed, Outlet
@@ -22,11 +23,15 @@ Key = tuple[str, int | None, int]  # what opens a microphone: selector, rate ins
 class Supervisor:
     """The machines of this node and their microphones. All calls come from one thread."""
 
-    def __init__(self, outlet: Outlet, alarms: Alarms, archive: Archive, *, node: str) -> None:
+    def __init__(
+        self, outlet: Outlet, alarms: Alarms, archive: Archive, *, node: str, slow_paths: Mapping[str, KeptSlowPath]
+    ) -> None:
+        """`slow_paths` are those of an earlier run."""
         self._outlet = outlet
         self._alarms = alarms
         self._archive = archive
         self._node = node
+        self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
         self._disabled: dict[str, str] = {}  # by whom each machine is that nobody listens to, as it was said
         self._microphones: dict[Key, Microphone] = {}
         self.machines: dict[str, Machine] = {}
@@ -43,7 +48,10 @@ class Supervisor:
         scorers = {name: make_scorer(bundles[name], machines[name].idle) for name in changed}  # may fail, before anything stops
         for name in [*self.machines]:
             if name not in wanted or name in changed:
-                self.machines.pop(name).stop("reloaded" if name in wanted else "disabled")
+                machine = self.machines.pop(name)
+                machine.stop("reloaded" if name in wanted else "disabled")
+                self._slow_paths[name] = KeptSlowPath.of(machine.bundle.id, machine.slow_path.state())
+        self._slow_paths = {name: one for name, one in self._slow_paths.items() if name in config.machines}
         for key in set(self._microphones) - set(keys.values()):
             self._microphones.pop(key).close()
         for name in changed:
@@ -57,6 +65,7 @@ class Supervisor:
                 node=self._node,
                 alarm=self._alarms[name],
                 evidence=make_evidence(bundles[name], self._archive, config.clips),
+                slow_state=self._slow_paths[name].state(bundles[name].id) if name in self._slow_paths else None,
             )
         self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 
@@ -66,6 +75,11 @@ class Supervisor:
             microphone.poll()
         for machine in self.machines.values():
             machine.listen()
+
+    def slow_paths(self) -> dict[str, KeptSlowPath]:
+        """What a restart must not forget."""
+        now = {name: KeptSlowPath.of(one.bundle.id, one.slow_path.state()) for name, one in self.machines.items()}
+        return {**self._slow_paths, **now}
 
     def stop(self) -> None:
         """End what is open, and every child process."""

@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 from monitor.config.fields import Slug
 from monitor.core.event import EndReason, EventType, RaisedBy, Severity
 from monitor.core.pipeline import State
+from monitor.core.slow_path import Status as SlowStatus
 from monitor.sinks.jsonl import to_json
 
 MAX_SNOOZE_S = 86_400
@@ -79,6 +80,16 @@ class StateMessage(Sent):
     drift: float | None
     """How far normal sound has moved from what the threshold was set on: the mean over about a day, in standard deviations
     of normal segments' scores. Nothing acts on it."""
+
+    slow_path: SlowStatus | None
+    """`learning` the machine's normal level on the spot, `ready`, or `learn_again`: that level is more than twice the one of
+    training, so the slow path is off until the machine is learned again. null where nobody listens, and in a replay."""
+
+    slow_path_missing_h: float | None
+    """Hours of scored sound that the slow path still has to learn."""
+
+    slow_path_ratio: float | None
+    """The median score of the last 15 minutes / the limit of the slow path; null until it is ready and has heard so much."""
 
     since: Moment
 
@@ -232,6 +243,9 @@ class Calibrate(Command):
 
     undo: bool = False
     """Take back the last calibration, or what was learned where there is none, instead."""
+
+    reference: bool = False
+    """Have the slow path learn the machine's normal level anew instead; the bundle is not changed."""
 
 
 class Snooze(Command):

@@ -73,8 +73,8 @@ class Recording:
     def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
         """Its sound, or that between two of its times, as a stream whose sample 0 is the first of them.
 
-        The quiet moment with which many recorders start is left out: the stream then begins that much later. A file that
-        ends early or holds NaN raises SourceError after the sound before that point.
+        The quiet moment with which many recorders start is left out: the stream then begins that much later. A file that ends
+        early or holds NaN raises SourceError after the sound before that point.
         """
         n_left_out = 0 if start_s else self._start_up_samples()
         start = round(n_left_out * self.sample_rate_hz / self.rate_hz)

@@ -17,9 +17,9 @@ FRONT_END = LogMelSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=
 TICK = 32 * 512
 
 
-def frames_of(parts: list[Block]) -> F32:
-    """All whole frames (m, 64) of a stream of blocks."""
-    return np.concatenate(list(stream_frames(parts, FRONT_END, tick_frames=32)))
+def frames_of(parts: list[Block], front_end: LogMelSpec = FRONT_END) -> F32:
+    """All whole frames (m, n_mels) of a stream of blocks."""
+    return np.concatenate(list(stream_frames(parts, front_end, tick_frames=32)))
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,19 @@ class LinearModel:
         return np.asarray(self.centre + (windows - self.centre) @ self.mix)
 
 
-def linear_scorer(*, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1) -> Scorer:
+def linear_scorer(
+    *, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1, front_end: LogMelSpec = FRONT_END
+) -> Scorer:
     """Scores how far sound is from `hum`."""
     rng = np.random.default_rng(3)
-    width = n_frames * FRONT_END.n_bands
-    centre = np.tile(frames_of([Block(0, hum(0, 64_000))]).mean(axis=0), n_frames).astype(np.float32)
+    width = n_frames * front_end.n_bands
+    centre = np.tile(frames_of([Block(0, hum(0, 4 * front_end.sample_rate_hz))], front_end).mean(axis=0), n_frames).astype(
+        np.float32
+    )
     mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
     frames = tuple(range(n_frames))
     spec = ScorerSpec(
-        front_end=FRONT_END,
+        front_end=front_end,
         window=WindowSpec(n_frames=n_frames, hop_frames=hop_frames),
         tick_frames=32,
         segment_ticks=segment_ticks,

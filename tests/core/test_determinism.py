@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from monitor.bundle import load_bundle
 from monitor.core.block import Block
+from monitor.core.frontend import LogMelSpec
 from monitor.core.scorer import score_stream
 from tests.core.linear import frames_of, linear_scorer
 from tests.signals import blocks, even_blocks, hum
@@ -51,3 +52,20 @@ def test_a_reset_scorer_scores_as_a_new_one() -> None:
     scorer = linear_scorer()
     score_stream(scorer, [Block(0, hum(1, 100_000))])
     assert score_stream(scorer, blocks(SIGNAL)) == score_stream(linear_scorer(), blocks(SIGNAL))
+
+
+WIDE = {
+    44_100: LogMelSpec(sample_rate_hz=44_100, n_fft=4096, hop_length=1411, n_mels=128, fmax_hz=20_000.0),
+    48_000: LogMelSpec(sample_rate_hz=48_000, n_fft=4500, hop_length=1536, n_mels=128, fmax_hz=20_000.0),
+}
+WIDE_SIGNAL = hum(7, 12 * 48_000, rate_hz=48_000)
+
+
+@pytest.mark.parametrize("rate_hz", WIDE)
+@settings(max_examples=10)
+@given(cuts=st.lists(st.integers(0, len(WIDE_SIGNAL)), max_size=60))
+def test_random_cuts_give_the_same_frames_and_scores_at_the_rates_of_wide(rate_hz: int, cuts: list[int]) -> None:
+    front_end = WIDE[rate_hz]
+    assert frames_of(blocks(WIDE_SIGNAL, cuts), front_end).tobytes() == frames_of(blocks(WIDE_SIGNAL), front_end).tobytes()
+    scorer = linear_scorer(front_end=front_end)
+    assert score_stream(scorer, blocks(WIDE_SIGNAL, cuts)) == score_stream(scorer, blocks(WIDE_SIGNAL))

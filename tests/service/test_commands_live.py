@@ -50,7 +50,7 @@ def test_people_deal_with_an_anomaly(service: Service) -> None:
 
     service.until(lambda: len(ends()) == 2, "the end of the event")
     assert ends() == ["shutdown", "disabled"]
-    assert " end (disabled): " in service.daemon.log
+    assert ": ALARM ended (disabled): " in service.daemon.log
     say(service.broker, f"{BASE}/fan/set/enable", "{}", "--retain")  # is carried out once,
     service.until(lambda: service.states()[-1]["state"] != "disabled", "listening again")
     assert service.order("disable")["accepted"]

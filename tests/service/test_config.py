@@ -47,6 +47,8 @@ def load(folder: Path, text: str) -> Config:
         ("mqtt: {reconnect_max_s: 0}", "mqtt.reconnect_max_s must be in 0.1..3600, got 0"),
         ("mqtt: {outbox_messages: 9}", "mqtt.outbox_messages must be in 10..1000000, got 9"),
         ("mqtt: {outbox_mb: .nan}", "mqtt.outbox_mb must be a number, got .nan"),
+        ("alarm: {from: maybe}", "alarm.from must be 'warning' or 'alarm', got maybe"),
+        ("alarm: {from_: alarm}", "alarm.from_ is no setting, did you mean from?"),
         ("machines: fan", "machines must be a section of keys, got fan"),
         ("machines: {fan: }", "machines.fan must be a section of keys, got nothing"),
         ("machines: {fan: {}}", "machines.fan.bundle must be set"),
@@ -239,3 +241,9 @@ def test_directories_are_systemds_then_the_persons_own(tmp_path: Path) -> None:
     assert load_config(None, {"XDG_STATE_HOME": "/home/p/s"}).state_dir == Path("/home/p/s/stethos")
     given = load_config(write(tmp_path, "state_dir: /a\nruntime_dir: /b\n"), {"STATE_DIRECTORY": "/x", "RUNTIME_DIRECTORY": "/x"})
     assert (given.state_dir, given.runtime_dir) == (Path("/a"), Path("/b"))
+
+
+def test_the_severity_from_which_it_rings_is_set_by_file_or_environment(tmp_path: Path) -> None:
+    assert load(tmp_path, "node: a").alarm.from_ == "alarm"
+    assert load(tmp_path, "alarm: {from: warning}").alarm.from_ == "warning"
+    assert load_config(None, {"STETHOS_ALARM__FROM": "warning"}).alarm.from_ == "warning"

@@ -60,6 +60,45 @@ def test_state_anomaly_and_status_follow_the_machine(broker: Broker, demo_fault:
     }
 
 
+def test_a_warning_becomes_an_alarm_and_only_then_is_the_anomaly_on(
+    broker: Broker, demo_fault: Path, bundle_of_two_levels: Path
+) -> None:
+    with Subscriber(broker) as subscriber:
+        publish(broker, "--replay", demo_fault, "--model", bundle_of_two_levels)
+    events = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/event")]
+    kinds = [(event["event_type"], event["seq"], event["severity"]) for event in events]
+    assert kinds == [("start", 0, "warning"), ("update", 1, "alarm"), ("end", 2, "alarm")]
+    states = [json.loads(payload) for payload in subscriber.on("stethos/replay/demo-fan/state")]
+    seen = [(state["state"], state["severity"]) for state in states]
+    assert list(dict.fromkeys(seen)) == [
+        ("starting", None),
+        ("normal", None),
+        ("anomaly", "warning"),
+        ("anomaly", "alarm"),
+        ("unknown", None),
+    ]
+    assert [state["recent_anomalies"] for state in states if state["severity"] == "warning"].count(0) >= 1
+    assert subscriber.on("stethos/replay/demo-fan/anomaly") == ["None", "OFF", "ON", "OFF", "None"]
+    order = [message.payload for message in subscriber.messages]
+    on, escalated = order.index("ON"), next(i for i, text in enumerate(order) if '"update"' in text)
+    assert abs(on - escalated) == 1
+
+
+def test_whoever_wants_to_is_called_by_warnings(
+    broker: Broker, demo_fault: Path, bundle_of_two_levels: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "monitor.yaml"
+    machines = {"fan": {"bundle": str(bundle_of_two_levels)}}
+    settings = {"mqtt": {"port": broker.port}, "alarm": {"from": "warning"}, "machines": machines}
+    config.write_text(json.dumps(settings))
+    with Subscriber(broker) as subscriber:
+        assert monitor("--replay", demo_fault, "--config", config, "--publish").status == 0
+    assert subscriber.on("stethos/replay/fan/anomaly") == ["None", "OFF", "ON", "OFF", "None"]
+    order = [message.payload for message in subscriber.messages]
+    start = next(i for i, text in enumerate(order) if '"start"' in text)
+    assert abs(order.index("ON") - start) == 1
+
+
 def test_the_order_on_the_wire_is_the_order_of_the_sound(broker: Broker, demo_fault: Path, demo_bundle: Path) -> None:
     with Subscriber(broker) as subscriber:
         publish(broker, "--replay", demo_fault, "--model", demo_bundle)

@@ -176,7 +176,8 @@ def test_two_machines_share_a_device_by_its_channels(tmp_path: Path, normal: Pat
         assert len(psutil.Process(running.daemon.pid).children()) == 1
         wait_until(running.listener.events, within_s=20.0, what="the event, which goes by way of the disk")
         assert {event["machine"] for event in running.listener.events()} == {"worn"}
-        assert running.status("well")["state"] == "normal"
+        assert {running.status("well")[key] for key in ("state", "severity")} == {"normal", None}
+        assert [running.status("worn")[key] for key in ("state", "severity")] == ["anomaly", "alarm"]
 
 
 def test_a_microphone_that_comes_back_under_another_index_is_found_by_its_name(

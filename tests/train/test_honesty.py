@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -13,23 +14,26 @@ from train.metrics import Interval
 ROOT = Path(__file__).parents[2]
 
 
-def test_segments_blocks_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: Path) -> None:
+def test_segments_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: Path) -> None:
     heard = listen(demo_bundle, [ROOT / "demo/fan-bearing.flac"])
-    assert (heard.events, heard.weekly_promise, heard.block_promise) == (1, None, None)
+    assert (heard.events, heard.weekly_promise, heard.segment_promise) == (1, None, None)
     assert heard.hours == pytest.approx(140 / 3600, rel=0.01)
     n_over, n = heard.over
     assert n == 140 // 1.024 + 1 - 9
     assert 40 < n_over < n
-    assert heard.blocks_over[1] == 6
+    separate = heard.evidence.scores[::10]
+    assert heard.separate_over == (np.count_nonzero(separate >= 1.0), 13)
+    assert 4 <= heard.separate_over[0] <= 9
 
 
-def test_a_conformal_threshold_promises_by_its_blocks(demo_bundle: Path, tmp_path: Path) -> None:
+def test_the_default_promises_by_its_warning_level_and_another_method_nothing(demo_bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_bundle, tmp_path / "fan")
     manifest = json.loads((tmp_path / "fan/manifest.json").read_text())
-    manifest["calibration"] |= {"method": "default", "n_blocks": 9, "promised_per_week": 1.0}
-    (tmp_path / "fan/manifest.json").write_text(json.dumps(manifest))
-    heard = listen(tmp_path / "fan", [ROOT / "demo/fan-normal.flac"])
-    assert (heard.block_promise, heard.weekly_promise, heard.over) == (0.1, 1.0, (0, 11))
+    for method, promise in (("default", 0.005), ("percentile", None)):
+        manifest["calibration"] |= {"method": method, "promised_per_week": 7.0}
+        (tmp_path / "fan/manifest.json").write_text(json.dumps(manifest))
+        heard = listen(tmp_path / "fan", [ROOT / "demo/fan-normal.flac"])
+        assert (heard.segment_promise, heard.weekly_promise, heard.over) == (promise, 7.0, (0, 11))
 
 
 def test_a_rates_interval_is_exact() -> None:

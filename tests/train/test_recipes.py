@@ -36,8 +36,8 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_six_recipes_are_there() -> None:
-    assert NAMES == ["conv", "dcase", "default", "idnn", "mimii-mel", "toyadmos-fft"]
+def test_the_seven_recipes_are_there() -> None:
+    assert NAMES == ["conv", "dcase", "default", "idnn", "mimii-mel", "toyadmos-fft", "wide"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +98,7 @@ def detector(**modulation: object) -> dict[str, object]:
         ("idnn", {"window": {"n_frames": 4}}, "window.n_frames must be odd to have a centre, and at least 3, got 4"),
         ("idnn", {"window": {"n_frames": 1}}, "window.n_frames must be odd to have a centre, and at least 3, got 1"),
         ("conv", {"window": {"n_frames": 30}}, "window.n_frames must be a multiple of 8 for 3 filters, got 30"),
-        ("conv", {"window": {"hop_frames": 5}}, "window.hop_frames must divide tick_frames (32), got 5"),
+        ("conv", {"tick_frames": 32, "window": {"hop_frames": 5}}, "window.hop_frames must divide tick_frames (32), got 5"),
         ("default", {"max_states": 5}, "max_states: Input should be less than or equal to 4, got 5"),
         ("conv", {"network": {"hidden": [3]}}, "network.conv.hidden: Extra inputs are not permitted"),
         ("default", {"detector": detector(n_groups=200)}, "detector.modulation.n_groups must be in 1..128, got 200"),

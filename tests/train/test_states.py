@@ -8,7 +8,17 @@ import pytest
 from sklearn.mixture import GaussianMixture
 
 from monitor.core.arrays import F64
-from monitor.core.detector import Detector, Distance, Observation, Reconstruction, Spectrum, fit_statistics, nothing_known
+from monitor.core.detector import (
+    Detector,
+    Distance,
+    Fitted,
+    Observation,
+    Reconstruction,
+    Spectrum,
+    cross_fit,
+    fit_normals,
+    nothing_known,
+)
 from monitor.core.detector.states import find_states
 
 N_BANDS = 32
@@ -88,7 +98,9 @@ def test_a_fault_between_two_states_is_found_only_with_both_known() -> None:
 
     def missed(max_states: int) -> float:
         """Share of the faulty ones no higher than the highest normal one."""
-        fitted = fit_statistics(blank, training=sums(rows[:90]), held_out=sums(rows[90:]), gain_db=0.0, max_states=max_states)
+        found = cross_fit(blank, np.array_split(sums(rows), 5), gain_db=0.0, max_states=max_states)
+        normals = fit_normals(blank, sums(rows), gain_db=0.0, max_states=max_states)
+        fitted = Fitted(normals, found.typical, found.powers)
         detector = fitted.detector(blank)
         assert len(fitted.normals["spectrum"].mean) == max_states
         top = max(detector.score(one) or 0.0 for one in normal)

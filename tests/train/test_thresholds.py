@@ -1,6 +1,7 @@
 """Thresholds from normal scores: what each method gives, and that none of them promises what the sound cannot bear."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,9 +26,16 @@ HOUR = 3516  # segments
 
 
 def held_out(*sequences: F64, files: F64 | None = None) -> HeldOut:
-    scores = np.concatenate(sequences)
-    means = np.array([sequence.mean() for sequence in sequences]) if files is None else files
-    return HeldOut(scores, means, np.empty((0, 0)), len(scores) * 1.024 / 3600, sequences)
+    n = sum(map(len, sequences))
+    units = np.concatenate([sequence[::10] for sequence in sequences])
+    return HeldOut(
+        sequences=sequences,
+        unit_scores=units,
+        file_scores=np.array([sequence.mean() for sequence in sequences]) if files is None else files,
+        hours=n * 1.024 / 3600,
+        n_recordings=len(sequences),
+        n_learned=len(units),
+    )
 
 
 def calibrated(*sequences: F64, method: Method | None = None, files: F64 | None = None) -> Calibration:
@@ -135,11 +143,15 @@ def test_one_bang_in_the_calibration_sound_does_not_make_the_default_deaf() -> N
     assert calibrated(segment_scores(ticks), method=Method(name="conformal", false_alarm=0.006)).threshold > 2 * quiet
 
 
-def test_the_default_is_the_larger_of_conformal_and_peaks_over_threshold() -> None:
+@pytest.mark.parametrize(("chance", "level"), [(0.005, "threshold"), (1e-4, "alarm_threshold")])
+def test_the_levels_of_the_default_are_predictive_quantiles_of_segments_that_share_no_sound(chance: float, level: str) -> None:
     for seed in range(5):
-        scores = steady(seed)
-        parts = [calibrated(scores, method=Method(name=name)).threshold for name in ("conformal", "pot")]
-        assert calibrated(scores).threshold == max(parts)
+        logs = np.log(steady(seed)[::10])
+        n = len(logs)
+        prior = 0.4 + 1.7 / n
+        spread = math.sqrt((20 * prior**2 + (n - 1) * logs.var(ddof=1)) / (19 + n))
+        expected = math.exp(logs.mean() + stats.t.isf(chance, 19 + n) * spread * math.sqrt(1 + 1 / n))
+        assert getattr(calibrated(steady(seed)), level) == pytest.approx(expected, rel=1e-3)
 
 
 def test_an_anomaly_over_normal_sound_ends() -> None:
@@ -151,12 +163,10 @@ def test_an_anomaly_over_normal_sound_ends() -> None:
 
 
 HARD: dict[str, tuple[F64, ...]] = {
-    "two scores": (np.array([1.0, 2.0]),),
+    "eleven scores": (np.linspace(1.0, 2.0, 11),),
     "two recordings of one score": (np.array([1.0]), np.array([1.5])),
     "all equal": (np.full(500, 3.0),),
-    "all zero": (np.zeros(500),),
     "two values": (np.tile([1.0, 2.0], 300),),
-    "below zero": (default_rng(0).standard_normal(1000) - 3.0,),
     "heavy tail": (default_rng(1).pareto(0.5, 3000) + 1.0,),
     "tiny": (1e-12 * (1.0 + default_rng(2).random(1000)),),
     "huge": (1e12 * (1.0 + default_rng(2).random(1000)),),
@@ -166,14 +176,46 @@ HARD: dict[str, tuple[F64, ...]] = {
 }
 
 
+NOT_POSITIVE: dict[str, tuple[F64, ...]] = {
+    "all zero": (np.zeros(500),),
+    "below zero": (default_rng(0).standard_normal(1000) - 3.0,),
+}
+ONE_LEVEL = tuple(name for name in METHODS if name != "default")
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("sequences", HARD.values(), ids=HARD.keys())
 def test_whatever_the_scores_there_is_a_threshold(name: MethodName, sequences: tuple[F64, ...]) -> None:
     found = calibrated(*sequences, method=Method(name=name))
-    assert 0.0 < found.threshold <= found.file_threshold < math.inf
+    assert 0.0 < found.threshold < math.inf
     assert 0.9 <= found.clear_ratio < 1.0
     assert "nan" not in found.statement
     assert found.threshold > np.median(np.concatenate(sequences))
+    if name == "default":
+        assert found.alarm_threshold is not None
+        assert found.file_alarm_threshold is not None
+        assert found.threshold < found.alarm_threshold < math.inf or found.threshold == 1e-9
+        assert 0.0 < found.file_threshold < found.file_alarm_threshold < math.inf
+        assert found.file_threshold > np.median(np.concatenate(sequences))
+    else:
+        assert found.threshold <= found.file_threshold < math.inf
+        assert found.alarm_threshold is None
+        assert found.file_alarm_threshold is None
+
+
+@pytest.mark.parametrize("sequences", NOT_POSITIVE.values(), ids=NOT_POSITIVE.keys())
+def test_scores_without_a_logarithm_are_refused_by_the_default_alone(sequences: tuple[F64, ...]) -> None:
+    with pytest.raises(ConfigError, match="scores must be above 0 to take logarithms"):
+        calibrated(*sequences)
+    for name in ONE_LEVEL:
+        found = calibrated(*sequences, method=Method(name=name))
+        assert max(0.0, float(np.median(sequences[0]))) < found.threshold <= found.file_threshold < math.inf
+
+
+@given(st.lists(st.floats(0.01, 100.0), min_size=11, max_size=60), st.sampled_from(METHODS))
+def test_a_recording_like_most_is_no_anomaly(scores: list[float], name: MethodName) -> None:
+    found = calibrated(np.array(scores), files=np.full(12, np.median(scores)), method=Method(name=name))
+    assert found.file_threshold > np.median(scores)
 
 
 def test_equal_scores_never_raise_and_an_anomaly_over_them_clears() -> None:
@@ -182,14 +224,15 @@ def test_equal_scores_never_raise_and_an_anomaly_over_them_clears() -> None:
     assert 3.0 / found.threshold < found.clear_ratio
 
 
-def test_one_score_is_refused() -> None:
-    with pytest.raises(ConfigError, match="a threshold needs at least 2 segment scores, got 1"):
-        calibrated(np.array([1.0]))
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_scores_of_one_segments_sound_are_refused(n: int) -> None:
+    with pytest.raises(ConfigError, match="a threshold needs at least 2 segments that share no sound, got 1"):
+        calibrated(np.linspace(1.0, 2.0, n))
 
 
 def test_methods_that_cannot_be_fitted_say_what_was_done_instead() -> None:
-    assert "so mean + 6 sigma is used" in calibrated(np.array([1.0, 2.0]), method=Method(name="pot")).statement
-    assert "A gamma distribution cannot be fitted" in calibrated(np.full(9, 3.0), method=Method(name="gamma")).statement
+    assert "so mean + 6 sigma is used" in calibrated(np.linspace(1.0, 2.0, 11), method=Method(name="pot")).statement
+    assert "A gamma distribution cannot be fitted" in calibrated(np.full(19, 3.0), method=Method(name="gamma")).statement
     assert "needs 99 blocks, so the largest score of the 5 counts" in (
         calibrated(steady(0, 100), method=Method(name="conformal", false_alarm=0.01)).statement
     )
@@ -199,12 +242,15 @@ def test_one_bang_in_ten_minutes_does_not_make_it_deaf() -> None:
     """A fifth of an hour is what sets the threshold on an hour of recordings."""
     banged = steady(0, 600)
     banged[300:310] += 20.0
-    found = calibrated(banged)
-    assert found.threshold < 1.1 * calibrated(steady(0, 600)).threshold
-    assert "1 lone disturbance, too short for the rule, did not count for that" in found.statement
+    found, calm = calibrated(banged), calibrated(steady(0, 600))
+    assert found.threshold < 1.1 * calm.threshold
+    assert "1 lone disturbance, too short for the rule, was left out" in found.statement
     assert found.events == 0
+    assert "left out" not in calm.statement
     banged[300:312] += 20.0  # long enough to raise: not to be explained away
-    assert calibrated(banged).threshold > 20.0
+    longer = calibrated(banged)
+    assert longer.threshold > 1.2 * calm.threshold
+    assert "left out" not in longer.statement
 
 
 def test_nor_does_a_bang_where_there_is_little_to_extrapolate_from() -> None:
@@ -215,21 +261,33 @@ def test_nor_does_a_bang_where_there_is_little_to_extrapolate_from() -> None:
         assert calibrated(*calm[:-1], banged).threshold < 1.2 * calibrated(*calm).threshold
 
 
-def test_an_hour_of_sound_cannot_support_a_weeks_promise_and_that_is_said() -> None:
+def test_an_hour_of_sound_proves_little_and_that_is_said_beside_what_is_expected() -> None:
     found = calibrated(steady(0))
-    assert (found.events, found.promised_per_week) == (0, 1.0)
+    assert (found.events, found.promised_per_week, found.promised_alarms_per_week) == (0, 7.0, 0.25)
     assert found.bound_95_per_week == pytest.approx(-math.log(0.05) * 168 / (HOUR * 1.024 / 3600))
     assert found.supported_per_week == pytest.approx(168 * 3600 / (HOUR / 175 * 1.024) / 176)
     assert found.statement == (
-        "Replaying 1 h of normal sound (175 independent blocks) gave no false events, which shows no more than that there "
-        "are fewer than 71.9 a day (95 % sure); the aim of at most 1 a week is extrapolated: to support it takes 503 h of "
-        "normal sound without a false event."
+        "The thresholds rest on 1 recording, 1 h of normal sound (352 separate segments). Expect a false warning about once a "
+        "day at most, a false alarm about once a month at most, and a false verdict on 3% of normal recordings. Replaying "
+        "them raised no false events, which proves only that there are fewer than 71.9 a day (95 % confidence)."
     )
 
 
-def test_enough_sound_supports_the_promise() -> None:
-    found = calibrated(steady(0), method=Method(events_per_week=600.0))
-    assert "the aim of at most 85.7 a day is supported" in found.statement
+def test_a_method_with_one_level_says_what_it_aims_at() -> None:
+    found = calibrated(steady(0), method=Method(name="pot", events_per_week=600.0))
+    assert "The method aims at 85.7 a day false events at most." in found.statement
+    assert found.promised_alarms_per_week is None
+
+
+def test_few_recordings_and_drift_are_said() -> None:
+    few = calibrated(*(steady(seed, 20) for seed in range(5)))
+    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only gross faults are found" in few.statement
+    normal = held_out(steady(0))
+    drifting = calibrate(replace(normal, drift=0.2), rule=RULE, segment_ticks=10, tick_s=1.024)
+    assert "Later sound differs from earlier sound, so the thresholds allow for scores 1.22 times as high" in drifting.statement
+    steady_one = calibrate(normal, rule=RULE, segment_ticks=10, tick_s=1.024)
+    assert drifting.threshold == pytest.approx(math.exp(0.2) * steady_one.threshold)
+    assert drifting.drift == 0.2
 
 
 def test_events_in_the_replay_are_counted_and_bound_the_rate() -> None:
@@ -243,7 +301,7 @@ def test_recordings_too_short_for_the_rule_show_no_rate() -> None:
     found = calibrated(*(np.array([score]) for score in default_rng(3).gamma(9, 1, 40)))
     assert found.bound_95_per_week is None
     assert (found.n_blocks, found.n_recordings) == (40, 40)
-    assert "too short for the rule to be replayed shows no rate" in found.statement
+    assert "The recordings are too short to replay the rule, so no rate of false events is proven." in found.statement
 
 
 @pytest.mark.parametrize("events", [0, 1, 7])
@@ -251,19 +309,34 @@ def test_the_poisson_bound_is_exact(events: int) -> None:
     assert stats.poisson.cdf(events, poisson_bound(events)) == pytest.approx(0.05, rel=1e-9)
 
 
-def test_many_files_raise_the_file_threshold_but_never_lower_it() -> None:
+@pytest.mark.parametrize("name", ONE_LEVEL)
+def test_many_files_raise_the_file_threshold_of_a_method_with_one_level_but_never_lower_it(name: MethodName) -> None:
     scores = [steady(i, 50) for i in range(20)]
-    low, high = (calibrated(*scores, files=np.full(20, value)) for value in (0.1, 9.0))
+    low, high = (calibrated(*scores, files=np.full(20, value), method=Method(name=name)) for value in (0.1, 90.0))
     assert low.file_threshold == low.threshold
-    assert high.file_threshold == math.nextafter(9.0, math.inf)
+    assert high.file_threshold >= (90.0 if name != "gamma" else high.threshold)
+
+
+def test_ten_files_set_the_file_thresholds_of_the_default_and_nine_leave_them_to_the_segments() -> None:
+    scores = [steady(i, 50) for i in range(20)]
+    by_segments, by_files = (calibrated(*scores, files=np.full(n, 9.0)) for n in (9, 10))
+    assert by_segments.file_threshold < by_segments.threshold
+    assert by_segments.file_alarm_threshold == by_segments.alarm_threshold
+    assert 9.0 < by_files.file_threshold < (by_files.file_alarm_threshold or 0.0)
+    assert by_files.threshold == by_segments.threshold
 
 
 def test_the_manifest_gets_everything_but_the_clear_ratio() -> None:
     part = calibrated(steady(0)).manifest_part()
-    assert part["parameters"] == {"false_alarm": 0.02, "events_per_week": 1.0}
+    assert part["parameters"] == {}
+    assert part["threshold"] < part["alarm_threshold"]
+    assert part["file_threshold"] < part["file_alarm_threshold"]
     assert "clear_ratio" not in part
-    short = calibrated(np.array([1.0, 2.0]), method=Method(name="mean+k*sigma"))
-    assert {"promised_per_week", "bound_95_per_week"}.isdisjoint(short.manifest_part())
+    assert calibrated(steady(0), method=Method(name="pot")).manifest_part()["parameters"] == {"events_per_week": 1.0}
+    short = calibrated(np.linspace(1.0, 2.0, 11), method=Method(name="mean+k*sigma"))
+    assert {"promised_per_week", "promised_alarms_per_week", "bound_95_per_week", "alarm_threshold"}.isdisjoint(
+        short.manifest_part()
+    )
 
 
 def test_the_old_way_of_one_sequence_still_works() -> None:

@@ -1,13 +1,18 @@
 """The methods: from the scores of normal sound to thresholds."""
 
 import math
+from dataclasses import replace
+
+import numpy as np
 
 from monitor.core.arrays import F64
 from monitor.core.calibration import conformal_needs, conformal_threshold, mean_sigma_threshold, percentile_threshold
 from monitor.core.decision import Rule
 from monitor.core.evidence import Evidence
 from monitor.core.fast import Fast
+from monitor.core.lone import lone, usual_limit
 from monitor.core.predictive import Prior
+from monitor.core.statement import count
 from monitor.core.thresholds import (
     FUSED_PRIOR,
     MIN_FILES,
@@ -43,9 +48,11 @@ def calibrate(
 
     def thresholds_of(evidence: Evidence) -> Thresholds:
         if chosen.name == "default":
-            return predicted_thresholds(held_out, prior=prior)
+            calm, notes = _without_lone(held_out, evidence)
+            found = predicted_thresholds(calm, prior=prior)
+            return replace(found, notes=(*found.notes, *notes))
         segment, notes = _threshold(evidence, chosen)
-        return Thresholds(segment=segment, file=max(segment, _file_threshold(held_out.file_scores, chosen, segment)), notes=notes)
+        return Thresholds(segment=segment, file=_file_threshold(held_out.file_scores, chosen, segment), notes=notes)
 
     return make_calibration(
         held_out,
@@ -58,6 +65,17 @@ def calibrate(
         thresholds_of=thresholds_of,
         fast=fast,
     )
+
+
+def _without_lone(held_out: HeldOut, evidence: Evidence) -> tuple[HeldOut, tuple[str, ...]]:
+    """The segments that share no sound without lone disturbances, and a note: one bang would make the detector deaf."""
+    limit, rule = usual_limit(evidence.scores, evidence.rule), evidence.rule
+    bangs = [lone(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
+    if not any(bangs):
+        return held_out, ()
+    kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(evidence.sequences, bangs, strict=True)]
+    note = f"{count(sum(map(len, bangs)), 'lone disturbance')}, too short for the rule, was left out"
+    return replace(held_out, unit_scores=np.concatenate([one[:: evidence.segment_ticks] for one in kept])), (note,)
 
 
 def _threshold(evidence: Evidence, method: Method) -> Found:

@@ -2,9 +2,9 @@
 
 from monitor.core.detector.component import Component, Feature, Observation
 from monitor.core.detector.detector import Detector
-from monitor.core.detector.fit import CrossFit, Fitted, cross_fit, fit_normals
+from monitor.core.detector.fit import CrossFit, Fitted, cross_fit, find_normal_states, fit_normals
 from monitor.core.detector.modulation import Modulation
-from monitor.core.detector.normal import Distance, Normal, fit_normal, nothing_known
+from monitor.core.detector.normal import Distance, Normal, fit_normal, least_spread_db, nothing_known
 from monitor.core.detector.peaks import Peaks
 from monitor.core.detector.reconstruction import Reconstruction
 from monitor.core.detector.residual import Residual
@@ -26,7 +26,9 @@ __all__ = [
     "Shape",
     "Spectrum",
     "cross_fit",
+    "find_normal_states",
     "fit_normal",
     "fit_normals",
+    "least_spread_db",
     "nothing_known",
 ]

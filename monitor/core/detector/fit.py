@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.core.arrays import F64, Bool
 from monitor.core.detector.detector import Detector
-from monitor.core.detector.normal import Distance, Normal, fit_normal
-from monitor.core.detector.states import find_states
+from monitor.core.detector.normal import NOISE_DB, Distance, Normal, fit_normal
+from monitor.core.detector.spectrum import PerBand
+from monitor.core.detector.states import Labels, find_states
 from monitor.core.errors import ConfigError
 
 ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
 MAX_POWER = 4.0
-DRIFT_REACH = 3.0  # the future lies further out than one block of time does from its neighbours
+DRIFT_REACH = 6.0  # the future lies further out than one block of time does from its neighbours
 MIN_SPREAD = 0.01
 
 
@@ -47,55 +48,100 @@ class CrossFit:
     drift: float = field(default=0.0)
 
 
-def fit_normals(blank: Detector, sums: F64, *, gain_db: float, max_states: int = 1) -> dict[str, Normal]:
+def fit_normals(
+    blank: Detector,
+    sums: F64,
+    *,
+    gain_db: float,
+    noise_db: F64 | None = None,
+    states: Mapping[str, Labels] | None = None,
+) -> dict[str, Normal]:
     """Fit the normal values of every feature to the sums (n, k) of n recordings or segments.
 
-    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show; `max_states` how many
-    normal states a feature may have.
+    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show, and `noise_db`
+    (n_bands,) the least spread of each band. `states` say in which normal state of a feature, by its name, each is (n,).
     """
     normals = {}
     for number, component in enumerate(blank.components):
         if isinstance(component, Distance):
-            feature = component.feature
-            found = [feature.values(blank.parts(row)[number]) for row in sums]
-            rows = np.array([row for row in found if row is not None])
-            level_db = gain_db if feature.carries_level else 0.0
-            states = find_states(rows, max_states=max_states) if len(rows) else None
-            normals[component.name] = fit_normal(rows, level_db=level_db, states=states)
+            rows, has_values = _values(blank, number, sums)
+            labels = None if states is None else np.unique(states[component.name][has_values], return_inverse=True)[1]
+            level_db = gain_db if component.feature.carries_level else 0.0
+            least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, PerBand) else noise_db
+            normals[component.name] = fit_normal(rows, level_db=level_db, states=labels, noise_db=least_db)
     return normals
 
 
-def cross_fit(blank: Detector, folds: Sequence[F64], *, gain_db: float, max_states: int = 1) -> CrossFit:
+def find_normal_states(blank: Detector, sums: F64, *, max_states: int) -> dict[str, Labels]:
+    """In which normal state, at most so many, each of the sums (n, k) is, by feature; -1 for those without values."""
+    found = {}
+    for number, component in enumerate(blank.components):
+        if isinstance(component, Distance):
+            rows, has_values = _values(blank, number, sums)
+            labels = np.full(len(sums), -1, np.intp)
+            labels[has_values] = find_states(rows, max_states=max_states) if len(rows) else ()
+            found[component.name] = labels
+    return found
+
+
+def _values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
+    """A feature's vectors (m, p) of those sums (n, k) that have one, and which have (n,)."""
+    component = blank.components[number]
+    assert isinstance(component, Distance)
+    found = [component.feature.values(blank.parts(row)[number]) for row in sums]
+    return np.array([row for row in found if row is not None]), np.array([row is not None for row in found], bool)
+
+
+def cross_fit(
+    blank: Detector,
+    folds: Sequence[F64],
+    *,
+    gain_db: float,
+    noise_db: F64 | None = None,
+    states: Mapping[str, Labels] | None = None,
+) -> CrossFit:
     """Fit to all folds but one, for each fold of sums (n_i, k); folds are contiguous in time and in order.
 
     Distances of sound that the statistics were fitted to are smaller than those of other sound. So each fold is scored by
-    statistics that do not know it: the medians of those scores are the components' typical scores.
+    statistics that do not know it: the medians of those scores are the components' typical scores. `states` are those of
+    all folds, as `find_normal_states` gives them.
     """
     if len(folds) < 2:
         raise ConfigError(f"cross-fitting needs at least 2 folds, got {len(folds)}")
     everything = np.concatenate(folds)
     ends = np.cumsum([len(fold) for fold in folds])
     blocks = [np.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]
-    fits, scores = _scores_of_unknown(blank, everything, blocks, gain_db=gain_db, max_states=max_states)
+
+    def score(parts: Sequence[Labels]) -> tuple[list[dict[str, Normal]], F64]:
+        return _scores_of_unknown(blank, everything, parts, gain_db=gain_db, noise_db=noise_db, states=states)
+
+    fits, scores = score(blocks)
     typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
     if min(typical) <= 0.0:
         raise ConfigError("normal sound must vary to learn how much, got sound that is the same all along")
     powers = tuple(_power(component.name, raw) for component, raw in zip(blank.components, scores.T, strict=True))
     interleaved = [np.arange(len(everything))[number :: len(folds)] for number in range(len(folds))]
-    _, neighbours_known = _scores_of_unknown(blank, everything, interleaved, gain_db=gain_db, max_states=max_states)
+    _, neighbours_known = score(interleaved)
     judge = Detector(blank.components, typical=typical, powers=powers)
     rises = np.log([judge.fuse(own) / judge.fuse(other) for own, other in zip(scores, neighbours_known, strict=True)])
     return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, _certain(rises))
 
 
 def _scores_of_unknown(
-    blank: Detector, sums: F64, folds: Sequence[np.ndarray], *, gain_db: float, max_states: int
+    blank: Detector,
+    sums: F64,
+    folds: Sequence[Labels],
+    *,
+    gain_db: float,
+    noise_db: F64 | None,
+    states: Mapping[str, Labels] | None,
 ) -> tuple[list[dict[str, Normal]], F64]:
     """The fits without each fold, and every row's raw component scores (n, n_components) by the fit that lacks it."""
     fits = []
     scores = np.empty((len(sums), len(blank.components)))
     for fold in folds:
-        normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, max_states=max_states)
+        others = None if states is None else {name: np.delete(labels, fold) for name, labels in states.items()}
+        normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, noise_db=noise_db, states=others)
         judge = Fitted(normals).detector(blank)
         for row in fold:
             found = judge.component_scores(sums[row])

@@ -11,6 +11,8 @@ from monitor.core.detector.component import Feature, Observation
 from monitor.core.errors import ConfigError
 
 NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
+HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands from there on, where most microphones hear little but themselves
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that reach over this share of the rate: resamplers and converters differ there
 MIN_SCALE_DB = 0.1  # for standardising values that never change
 
 
@@ -38,13 +40,15 @@ class Normal:
         return float(np.einsum("kp,kp->k", white, white).min()) / len(values) + self.noise
 
 
-def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None, noise_db: float = NOISE_DB) -> Normal:
+def fit_normal(
+    rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None, noise_db: F64 | float = NOISE_DB
+) -> Normal:
     """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
 
     `states` (n,), from 0, says which state each is in; without it there is one.
     `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
     rows show: a microphone's gain or place. It widens the covariance in that one direction. Every value may be off by
-    `noise_db` on its own, whatever the rows show: its square is added to each variance.
+    `noise_db` (p,) on its own, whatever the rows show: its square is added to each variance.
     """
     if len(rows) < 2:
         raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
@@ -60,6 +64,12 @@ def fit_normal(rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | N
     mean, scale, whitening = (_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance))))
     noise = float(_as_stored(np.mean(np.sum((noise_db * whitening / scale) ** 2, axis=0))))
     return Normal(mean, scale, whitening, noise)
+
+
+def least_spread_db(limits_hz: F64, *, sample_rate_hz: int) -> F64:
+    """The least spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
+    spread = np.where(limits_hz[:-1] < HIGH_HZ, NOISE_DB, HIGH_NOISE_DB)
+    return np.where(limits_hz[1:] > EDGE * sample_rate_hz, EDGE_NOISE_DB, spread)
 
 
 def _as_stored(array: F64) -> F64:

@@ -1,0 +1,238 @@
+"""How often normal recordings are called faulty and faults are found, under each rule for the threshold.
+
+    python -m benchmarks.decide [--sets cars,rail,bldc,compressor,made] [--draws 20] [--part verdicts,streams,spread]
+
+Every draw learns n normal recordings as `monitor learn` does (a network from another machine; statistics cross-fitted in
+five blocks of time) and judges normal recordings that it did not learn, and faults. `random` draws any n of a set, `in a
+row` n neighbours of a set whose order of time is known.
+
+verdicts   Of files: false verdicts on normal recordings (mean over draws), faults found (mean, and the draw that 5 % of all
+           are worse than), beside what an ideal threshold with 5 % false verdicts would find (it knows the recordings that
+           are judged), the rule of version 0.1.0 (a fifth held out at random), and the write-ups' (mean + 2 sigma of the
+           plain error of what was learned). `share` is found / found by the ideal one.
+streams    Of segments: normal recordings that were not learned, drawn at random one after the other, as one stream of so
+           many days; warnings and alarms that the rule raises, against what was promised.
+spread     The standard deviation of the log scores of unseen normal recordings, and the prior (limit + per / n) fitted to it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.decide_data import SETS, Set, sets
+from benchmarks.quality import DATA
+from monitor.core.arrays import F64
+from monitor.core.calibration import mean_sigma_threshold
+from monitor.core.decision import Rule
+from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.core.evidence import count_events
+from monitor.core.measured import Measured, held_out_scores, scores, time_folds
+from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds, predicted_thresholds
+from train.calibration.thresholds import conformal_or_largest
+from train.recipe import Recipe, load_recipe
+
+SIZES = (6, 12, 28, 60, 90)
+LEFT_OVER = 5  # normal recordings, at least, to judge
+IDEAL = 0.05
+STREAM_DAYS = 1.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One draw: the thresholds it learned, and the scores of normal recordings that it did not learn, and of faults."""
+
+    thresholds: Thresholds
+    held_out: HeldOut
+    normal: F64
+    anomaly: F64
+    old: tuple[float, F64, F64]  # threshold, normal and anomalous scores under the rule of version 0.1.0
+    plain: tuple[float, F64, F64]  # the same under the write-ups'
+    detector: Detector
+    unseen: tuple[Measured, ...]
+
+
+def main() -> None:
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--part", default="verdicts,streams,spread")
+    arguments = parser.parse_args()
+    names, parts = arguments.sets.split(","), arguments.part.split(",")
+    if unknown := (set(names) - set(SETS)) | (set(parts) - {"verdicts", "streams", "spread"}):
+        parser.error(f"must be of {', '.join(SETS)} and verdicts, streams, spread, got {', '.join(sorted(unknown))}")
+    if set(names) - {"made"} and not DATA.is_dir():
+        sys.exit("../shared/data is not there: all but --sets made needs the real recordings beside the project")
+    recipe = load_recipe("default")
+    cells = [
+        (one, n, mode, [judge(one, learned, recipe) for learned in draws(one, n, mode, arguments.draws)])
+        for one in sets(names)
+        for n in SIZES
+        if len(one.normal) >= n + min(LEFT_OVER, len(one.normal) // 4)
+        for mode in (("random", "in a row") if one.in_order else ("random",))
+    ]
+    if "verdicts" in parts:
+        print_verdicts(cells)
+    if "streams" in parts:
+        print_streams(cells, recipe)
+    if "spread" in parts:
+        print_spread(cells)
+
+
+def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
+    """Indexes of the recordings to learn, in order."""
+    total = len(one.normal)
+    if mode == "in a row":
+        yield from (np.arange(start, start + n) for start in np.unique(np.linspace(0, total - n, min(n_draws, 10)).astype(int)))
+        return
+    for seed in range(n_draws):
+        yield np.sort(np.random.default_rng([seed, n]).permutation(total)[:n])
+
+
+def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
+    """Learn these recordings as the device does, and judge the others."""
+    blank, n_ticks = _blank(recipe), recipe.segment_ticks
+    known = [one.normal[number] for number in learned]
+    unseen = tuple(recording for number, recording in enumerate(one.normal) if number not in set(learned))
+    folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
+    rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
+    everything = np.concatenate(rows)
+    states = find_normal_states(blank, everything, max_states=recipe.max_states)
+    found = cross_fit(blank, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    held_out = held_out_scores(
+        [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
+        segment_ticks=n_ticks,
+        n_recordings=len(known),
+        n_learned=len(everything),
+        drift=found.drift,
+    )
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    detector = Fitted(normals, found.typical, found.powers).detector(blank)
+    return Judged(
+        thresholds=predicted_thresholds(held_out, prior=FUSED_PRIOR),
+        held_out=held_out,
+        normal=scores(detector, [recording.whole() for recording in unseen]),
+        anomaly=scores(detector, [recording.whole() for recording in one.anomaly]),
+        old=_old(blank, known, unseen, one.anomaly, recipe),
+        plain=_plain(blank, known, unseen, one.anomaly),
+        detector=detector,
+        unseen=unseen,
+    )
+
+
+def _old(
+    blank: Detector, known: Sequence[Measured], unseen: Sequence[Measured], anomaly: Sequence[Measured], recipe: Recipe
+) -> tuple[float, F64, F64]:
+    """Version 0.1.0: a fifth held out at random; the conformal threshold of its files, or mean + 6 sigma of few of them."""
+    order = np.random.default_rng(len(known)).permutation(len(known))
+    n_out = max(2, round(len(known) / 5))
+    whole = np.array([recording.whole() for recording in known])
+    normals = fit_normals(blank, whole[order[n_out:]], gain_db=recipe.gain_db, noise_db=recipe.noise_db)
+    raw = [Fitted(normals).detector(blank).component_scores(row) for row in whole[order[:n_out]]]
+    typical = tuple(float(value) for value in np.median(np.array(raw, np.float64), axis=0))
+    detector = Fitted(normals, typical).detector(blank)
+    out = scores(detector, whole[order[:n_out]])
+    threshold = max(mean_sigma_threshold(out, k=6.0), conformal_or_largest(out, 0.02)[0])
+    if n_out >= 10:
+        threshold = conformal_or_largest(out, 0.02)[0]
+    judged, faulty = (scores(detector, [one.whole() for one in part]) for part in (unseen, anomaly))
+    return threshold, judged, faulty
+
+
+def _plain(
+    blank: Detector, known: Sequence[Measured], unseen: Sequence[Measured], anomaly: Sequence[Measured]
+) -> tuple[float, F64, F64]:
+    """The write-ups: mean + 2 sigma of the reconstruction error of what was learned."""
+    error = Detector([blank.components[0]])
+
+    def errors(recordings: Sequence[Measured]) -> F64:
+        return scores(error, [blank.parts(recording.whole())[0] for recording in recordings])
+
+    return mean_sigma_threshold(errors(known), k=2.0), errors(unseen), errors(anomaly)
+
+
+def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+    """False verdicts and faults found, by set, size and mode."""
+    print(_row("set", "n", "drawn", "ideal", "false", "found (worst 5 %)", "share", "as alarm", "0.1.0", "mean + 2 sigma"))
+    print("|" + "---|" * 10)
+    for one, n, mode, judged in cells:
+        ideal = np.mean([np.mean(j.anomaly > np.quantile(j.normal, 1.0 - IDEAL)) for j in judged])
+        false, found = _rates(judged, lambda j: (j.thresholds.file, j.normal, j.anomaly))
+        alarms, found_alarms = _rates(judged, lambda j: (j.thresholds.file_alarm or np.inf, j.normal, j.anomaly))
+        old, plain = (_rates(judged, rule) for rule in (lambda j: j.old, lambda j: j.plain))
+        print(
+            _row(
+                *(one.name, n, mode, f"{ideal:.2f}", f"{np.mean(false):.1%}"),
+                f"{np.mean(found):.2f} ({np.quantile(found, 0.05):.2f})",
+                f"{np.mean(found) / ideal:.2f}" if ideal else "-",
+                f"{np.mean(alarms):.1%} / {np.mean(found_alarms):.2f}",
+                *(f"{np.mean(wrong):.1%} / {np.mean(right):.2f}" for wrong, right in (old, plain)),
+            ),
+            flush=True,
+        )
+
+
+def _rates(judged: Sequence[Judged], rule: Callable[[Judged], tuple[float, F64, F64]]) -> tuple[list[float], list[float]]:
+    """Shares of normal recordings and of faults at or over the rule's threshold, a draw each."""
+    found = [rule(one) for one in judged]
+    return [float(np.mean(n >= t)) for t, n, _ in found], [float(np.mean(a >= t)) for t, _, a in found]
+
+
+def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: Recipe) -> None:
+    """Warnings a day and alarms a month in streams of unseen normal sound, against what was promised."""
+    print(
+        "\n" + _row("set", "n", "drawn", "days", "warnings a day", "promised", "alarms a month", "promised") + "\n|" + "---|" * 8
+    )
+    rule = recipe.rule(clear_ratio=Rule().clear_ratio)
+    for one, n, mode, judged in cells:
+        ticks_a_day = 86_400 / recipe.tick_s
+        n_ticks = round(STREAM_DAYS * ticks_a_day / len(judged))
+        warnings = alarms = total = 0.0
+        for number, draw in enumerate(judged):
+            stream = _stream(draw.unseen, n_ticks, seed=number)
+            found = scores(draw.detector, stream.segments(recipe.segment_ticks))
+            warnings += count_events(found / draw.thresholds.segment, rule)
+            alarms += count_events(found / (draw.thresholds.alarm or np.inf), rule)
+            total += len(stream) / ticks_a_day
+        cells_ = (f"{total:.1f}", f"{warnings / total:.2f}", f"{WARNINGS_PER_WEEK / 7:.2g}")
+        print(_row(one.name, n, mode, *cells_, f"{30 * alarms / total:.1f}", f"{30 * ALARMS_PER_WEEK / 7:.2g}"), flush=True)
+
+
+def _stream(recordings: Sequence[Measured], n_ticks: int, *, seed: int) -> Measured:
+    """So many ticks of recordings drawn at random, one after the other."""
+    rng = np.random.default_rng(seed)
+    sums = np.concatenate([recordings[int(rng.integers(len(recordings)))].sums for _ in range(n_ticks)][:n_ticks])[:n_ticks]
+    step = recordings[0].step_samples
+    return replace(recordings[0], sums=sums, levels_dbfs=np.zeros(len(sums)), starts=np.arange(len(sums)) * step)
+
+
+def print_spread(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+    """The spread of unseen normal recordings' log scores, and the prior that fits it best."""
+    print("\n" + _row("set", "n", "unseen", "cross-fitted", "prior") + "\n|" + "---|" * 5)
+    found = []
+    for one, n, mode, judged in cells:
+        if mode == "random":
+            unseen = float(np.mean([np.log(draw.normal).std() for draw in judged]))
+            known = float(np.mean([np.log(draw.held_out.file_scores).std(ddof=1) for draw in judged]))
+            found.append((n, unseen))
+            print(_row(one.name, n, f"{unseen:.2f}", f"{known:.2f}", f"{FUSED_PRIOR.spread(n):.2f}"), flush=True)
+    sizes, spreads = np.array(found).T
+    limit, per = np.linalg.lstsq(np.stack((np.ones(len(sizes)), 1.0 / sizes), axis=1), spreads, rcond=None)[0]
+    print(f"\nleast squares: {limit:.2f} + {per:.2f} / n; in use: {FUSED_PRIOR.limit:g} + {FUSED_PRIOR.per_recording:g} / n")
+
+
+def _blank(recipe: Recipe) -> Detector:
+    from monitor.bundle.components import make_detector
+
+    return make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+if __name__ == "__main__":
+    main()

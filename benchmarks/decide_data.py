@@ -1,0 +1,176 @@
+"""The recordings that `benchmarks.decide` judges thresholds on, measured as the device measures them.
+
+Every set is measured with one network, trained on a made fan, as `monitor learn` does: it knows none of the recordings, so
+that what is learned from a draw of them is honest about the rest.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.quality import CARS, DATA, car_features
+from monitor.bundle.bundle import make_scorer
+from monitor.bundle.components import make_detector
+from monitor.core.arrays import F32, F64
+from monitor.core.block import Block
+from monitor.core.frames import stream_frames
+from monitor.core.measured import Measured
+from monitor.core.scorer import Scorer
+from monitor.sources.recording import Recording
+from train.recipe import Recipe, load_recipe
+from train.synth import MACHINES, Growth, Machine, Scene
+
+MADE_SEVERITY_DB = {  # at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more
+    ("fan", "bearing"): -25.0,
+    ("pump", "bearing"): -18.0,
+    ("valve", "leak"): -43.0,
+    ("gearbox", "rattle"): -20.0,
+}
+N_MADE, MADE_S = 120, 10.0
+DILUTED_DB = 6.0
+
+
+@dataclass(frozen=True)
+class Set:
+    """Normal recordings, in the order in which they were made where that is known, and anomalous ones."""
+
+    name: str
+    normal: tuple[Measured, ...]
+    anomaly: tuple[Measured, ...]
+    in_order: bool  # whether the order is that of time
+
+
+def sets(names: Sequence[str]) -> list[Set]:
+    """The sets of these names, of `SETS`."""
+    recipe = load_recipe("default")
+    listener = Listener(recipe)
+    return [found for name in names for found in SETS[name](listener)]
+
+
+class Listener:
+    """Turn frames and sound into measured recordings, by a network trained on a made fan."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+        self.scorer: Scorer = make_scorer(_network(recipe), spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
+
+    def frames(self, sound: F32) -> F32:
+        """Frames of samples at the recipe's rate."""
+        front_end = self.recipe.front_end
+        return np.concatenate(list(stream_frames([Block(0, sound)], front_end, tick_frames=self.recipe.tick_frames)))
+
+    def measured(self, frames: F32) -> Measured:
+        """A recording's frames (m, n_bands), dB, as the sums of its ticks."""
+        scorer, n = self.scorer, self.recipe.tick_frames
+        step = n * self.recipe.front_end.hop_length
+        scorer.reset()
+        sums: list[F64] = []
+        before: F64 = np.zeros(1)
+        for at in range(0, len(frames), n):
+            scorer.push_frames(frames[at : at + n])
+            total = scorer.file_sums()
+            if total is not None:
+                sums.append(total - before)
+                before = total
+        hours = len(frames) * step / n / self.recipe.front_end.sample_rate_hz / 3600
+        none = np.empty((0, frames.shape[1]), np.float32)
+        return Measured(np.array(sums), np.zeros(len(sums)), np.arange(len(sums)) * step, step, hours, none)
+
+
+def samples(path: Path, rate_hz: int) -> F32:
+    """A file's samples at this rate."""
+    return np.concatenate([block.samples for block in Recording(path, sample_rate_hz=rate_hz).blocks()])
+
+
+def under(fault: F32, healthy: F32, level_db: float) -> F32:
+    """A fault under healthy sound, so many dB quieter; it is attenuated only, as amplifying would lift its noise floor."""
+    n = min(len(fault), len(healthy))
+    fault, healthy = fault[:n], healthy[:n]
+    wanted = 10.0 ** (-level_db / 20.0) * float(np.sqrt(np.mean(healthy**2) / np.mean(fault**2)))
+    return np.asarray(healthy + np.float32(min(1.0, wanted)) * fault, np.float32)
+
+
+def _cars(listener: Listener) -> list[Set]:
+    found = []
+    for car in CARS:
+        normal, anomaly = (tuple(map(listener.measured, clips)) for clips in car_features(car))
+        found.append(Set(f"toy car {car}", normal, anomaly, in_order=False))
+    return found
+
+
+def _folder(listener: Listener, name: str) -> dict[str, list[F32]]:
+    rate_hz = listener.recipe.front_end.sample_rate_hz
+    parts = ("normal", "anomaly")
+    return {part: [samples(path, rate_hz) for path in sorted((DATA / name / part).iterdir())] for part in parts}
+
+
+def _rail(listener: Listener) -> list[Set]:
+    return [_plain(listener, "slide rail", _folder(listener, "slide-rail-id00"), in_order=False)]
+
+
+def _bldc(listener: Listener) -> list[Set]:
+    return [_plain(listener, "BLDC motor", _folder(listener, "bldc-motor"), in_order=False)]
+
+
+def _compressor(listener: Listener) -> list[Set]:
+    """As recorded, and each fault 6 dB under one of the last 20 healthy recordings, which are in no draw."""
+    sounds = _folder(listener, "air-compressor")
+    hosts, rest = sounds["normal"][-20:], sounds["normal"][:-20]
+    mixed = [under(fault, hosts[number % len(hosts)], DILUTED_DB) for number, fault in enumerate(sounds["anomaly"])]
+    diluted = _plain(listener, f"compressor, faults {DILUTED_DB:g} dB under", {"normal": rest, "anomaly": mixed}, in_order=True)
+    return [_plain(listener, "compressor", sounds, in_order=True), diluted]
+
+
+def _made(listener: Listener) -> list[Set]:
+    found = []
+    for (name, fault), severity_db in MADE_SEVERITY_DB.items():
+        machine = MACHINES[name](100)
+        takes = range(5000, 5000 + 40)
+        times = np.float32(10.0 ** (severity_db / 20.0))
+        faulty = [
+            clean + times * (_sound(machine, take, fault) - clean) for take in takes for clean in (_sound(machine, take, None),)
+        ]
+        sounds = {"normal": [_sound(machine, take, None) for take in range(N_MADE)], "anomaly": faulty}
+        found.append(_plain(listener, f"made {name}, {fault}", sounds, in_order=False))
+    return found
+
+
+def _plain(listener: Listener, name: str, sounds: Mapping[str, Sequence[F32]], *, in_order: bool) -> Set:
+    normal, anomaly = (tuple(listener.measured(listener.frames(one)) for one in sounds[part]) for part in ("normal", "anomaly"))
+    return Set(name, normal, anomaly, in_order)
+
+
+def _sound(machine: Machine, take: int, fault: str | None) -> F32:
+    return np.concatenate(list(Scene(machine=machine, take=take, fault=fault, growth=Growth()).chunks(MADE_S)))
+
+
+def _network(recipe: Recipe) -> bytes:
+    """The recipe's network, int8, trained on a made fan that no set holds."""
+    from train.export import to_tflite
+    from train.features import WindowSet
+    from train.fit import fit_network, representative_windows
+    from train.networks import device_network
+
+    fan = MACHINES["fan"](7)
+    front_end = recipe.front_end
+    clips = [_sound(fan, take, None) for take in range(12)]
+    runs = [np.concatenate(list(stream_frames([Block(0, one)], front_end, tick_frames=recipe.tick_frames))) for one in clips]
+    windows = WindowSet(runs, n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
+    quick = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 10})})
+    with contextlib.redirect_stdout(io.StringIO()):
+        trained = fit_network(quick, windows, WindowSet([], n_frames=recipe.window.n_frames), seed=0)
+    return to_tflite(device_network(trained.model), representative=representative_windows(recipe, windows))
+
+
+SETS: Mapping[str, Callable[[Listener], list[Set]]] = {
+    "cars": _cars,
+    "rail": _rail,
+    "bldc": _bldc,
+    "compressor": _compressor,
+    "made": _made,
+}

@@ -1,0 +1,461 @@
+"""The slow path: false warnings over 100 days, and faults under healthy sound that segments miss.
+
+    python -m benchmarks.slow_path [--parts days,compressor] [--components spectrum,modulation] [--warning 2.5]
+
+The detector is the recipe `default` with these components; with `reconstruction` or `residual` among them a network is
+trained. A segment warns at `--warning` times what is typical of held-out sound, 12 of 20 raise.
+
+days        Four made machines, learned from 40 takes of 10 s, then heard for 100 days after the day on which the slow path
+            learned their level. The scores are those of 60 other takes of 2 minutes with 4 bangs an hour, computed through
+            the device's scorer at offsets of -4 to 4 dB of gain and -2 to 2 dB of tilt (from the lowest to the highest band),
+            and interpolated in between. A load change is another take: every 5 to 120 minutes, so that 15 minutes mostly lie
+            in one take. The gain is a random walk of `--gain-db`, pulled back within 2 days, and as much again over the day
+            (a sine's amplitude); the tilt the same of `--tilt-db`. Takes are
+            played in a circle.
+compressor  Faults of ../shared/data/air-compressor mixed under healthy clips: attenuated, never amplified, so that they lie
+            6 or 12 dB below the healthy clip. Each draw learns from segments of 60 healthy clips in their order, and the level on
+            the spot from the other 60, under which the mixing is done, too: with 30 each, what the two happen to hold differs
+            by a decibel in narrow bands. The control mixes healthy clips. Streams are clips in random order: sums of ticks are
+            additive, so a segment of clips is scored as any other.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from monitor.bundle.components import make_detector
+from monitor.core.arrays import F32, F64
+from monitor.core.block import Block
+from monitor.core.decision import Counts, Rule, decide
+from monitor.core.detector import Detector, fit_statistics
+from monitor.core.ear import Ear, TickFrames
+from monitor.core.portrait import level
+from monitor.core.scorer import Scorer
+from monitor.core.slow_path import HOURS, MINUTES, SlowPath, fit_reference
+from monitor.sources.recording import Recording
+from train.recipe import Recipe, load_recipe
+from train.synth import MACHINES, Growth, Scene
+
+RATE_HZ = 16000
+COMPRESSOR = Path(__file__).parents[2] / "shared" / "data" / "air-compressor"
+FAULTS = ("bearing", "flywheel", "liv")  # the last: leaking inlet valve
+GAINS_DB, TILTS_DB = (-4.0, -2.0, 0.0, 2.0, 4.0), (-2.0, 0.0, 2.0)
+N_TAKES, TAKE_S = 40, 120.0
+SILENT_S = 1.0  # a take begins in a silent room, which is no sound of the machine
+WEEK_H = 168.0
+
+
+class Same:
+    """A network that predicts what it sees: components that need none are scored without."""
+
+    def predict(self, windows: F32) -> F32:
+        """The windows themselves."""
+        return windows
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A detector that has learned, and the mean score of its held-out sound."""
+
+    detector: Detector
+    limits_hz: F64
+    typical: float
+    tick_s: float
+    warning: float  # score at which a segment warns
+
+    def slow_path(self) -> SlowPath:
+        """A fresh one for it."""
+        return SlowPath(tick_s=self.tick_s, typical=self.typical, limits_hz=self.limits_hz)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip's sums tick by tick (n, k), and its level (n_bands,), dB, in sharp bands."""
+
+    sums: F64
+    level_db: F64
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="days,compressor")
+    parser.add_argument("--components", default="spectrum,modulation")
+    parser.add_argument("--warning", type=float, default=2.5, help="times the typical score (default: %(default)s)")
+    parser.add_argument("--gain-db", type=float, default=1.0, help="standard deviation (default: %(default)s)")
+    parser.add_argument("--tilt-db", type=float, default=0.25, help="standard deviation (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="of 100 days, or draws of clips (default: %(default)s)")
+    arguments = parser.parse_args()
+    recipe = recipe_of(arguments.components.split(","))
+    if "days" in arguments.parts.split(","):
+        print_days(recipe, arguments.warning, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
+    if "compressor" in arguments.parts.split(","):
+        print_compressor(recipe, arguments.warning, runs=arguments.runs)
+
+
+def recipe_of(components: Sequence[str]) -> Recipe:
+    """The recipe `default` with these components."""
+    recipe = load_recipe("default")
+    detector = recipe.detector.model_dump() | {"components": tuple(components), "fusion": "mean" if components[1:] else "none"}
+    detector |= {name: None for name in ("modulation", "peaks") if name not in components}
+    return recipe.model_copy(update={"detector": type(recipe.detector).model_validate(detector)})
+
+
+def blank_scorer(recipe: Recipe) -> Scorer:
+    """A scorer that measures."""
+    return Scorer(recipe.scorer_spec, Same(), blank_detector(recipe))
+
+
+def blank_detector(recipe: Recipe) -> Detector:
+    """A detector that has learned nothing."""
+    return make_detector(recipe.detector, error="mse", n_bands=recipe.front_end.n_bands, statistics=None)
+
+
+def learn(recipe: Recipe, clips: Sequence[Clip], warning: float) -> Subject:
+    """Learn from clips, every fifth held out."""
+    training = np.array([clip.sums.sum(axis=0) for i, clip in enumerate(clips) if i % 5])
+    held_out = np.array([clip.sums.sum(axis=0) for clip in clips[::5]])
+    blank = blank_detector(recipe)
+    fitted = fit_statistics(blank, training=training, held_out=held_out, gain_db=recipe.gain_db, max_states=recipe.max_states)
+    detector = fitted.detector(blank)
+    typical = float(np.mean([score_of(detector, sums) for sums in held_out]))
+    limits_hz = recipe.front_end.band_limits_hz()
+    return Subject(detector, limits_hz, typical, recipe.tick_s, warning * typical)
+
+
+def measure(scorer: Scorer, sound: F32) -> Clip:
+    """A clip as a stream of its own."""
+    scorer.reset()
+    sums: list[F64] = []
+    for tick in (*scorer.push(Block(0, sound)), *scorer.flush()):
+        if tick.reason is None:
+            whole = scorer.file_sums()
+            assert whole is not None
+            sums.append(whole - sum(sums))
+    return Clip(np.array(sums), level(scorer.sounds(), scorer.spec.front_end))
+
+
+def score_of(detector: Detector, sums: F64) -> float:
+    """The score of summed ticks."""
+    score = detector.score(sums)
+    assert score is not None
+    return score
+
+
+# ---- days
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Log scores (n_gains, n_tilts, n_takes, n_ticks) of takes at offsets, and their levels (n_takes, n_bands), dB."""
+
+    logs: F64
+    levels_db: F64
+
+
+@dataclass(frozen=True)
+class Days:
+    """What 100 days led to."""
+
+    weeks: float
+    warnings: int
+    most_a_week: int  # in any seven days
+    limits_passed: int  # with or without a band that says where
+    segment_events: int
+    status: str
+    normal: float  # as a multiple of the typical score
+    limit: float  # the same
+    spread: float  # of later 15-minute medians around the learned level, log units
+    largest: float  # of these to the limit
+
+
+def print_days(recipe: Recipe, warning: float, *, gain_db: float, tilt_db: float, runs: int) -> None:
+    """False warnings on made machines."""
+    print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
+    print(" warnings, most in a week | segments' events a week |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    machines = {name: made(name, recipe, warning) for name in MACHINES}
+    for name, (subject, takes) in machines.items():
+        for run in range(runs):
+            days = hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db)
+            print(f"| {name} {cells(days)} |", flush=True)
+    print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
+    print("| machine | gain, tilt, dB | hours | folds, at least 2 x normal | mean + t x deviation | 2 x normal |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, (_, takes) in machines.items():
+        print_hours(takes, name, gain_db=gain_db, tilt_db=tilt_db, runs=10 * runs)
+
+
+def cells(days: Days) -> str:
+    """Cells of a table."""
+    learned = f"| {days.normal:.2f} ({days.status}) | {days.limit:.2f} | {days.spread:.2f} | {days.largest:.2f} "
+    return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
+
+
+def print_hours(takes: Takes, name: str, *, gain_db: float, tilt_db: float, runs: int) -> None:
+    """How often 15-minute medians pass the limit, band or not, by the hours that were learned and by how the limit is set."""
+    medians = np.median(takes.logs, axis=3, keepdims=True)
+    for times in (1.0, 2.0):
+        streams = [
+            list(quarters(medians, np.random.default_rng([run, 8]), gain_db=times * gain_db, tilt_db=times * tilt_db))
+            for run in range(runs)
+        ]
+        for hours in (4, 8, 12, 24):
+            n = hours * 60 // MINUTES
+            limits: dict[str, list[float]] = {"folds": [], "plain": [], "2 x normal": []}
+            passed = dict.fromkeys(limits, 0)
+            for stream_of in streams:
+                learned, later = np.array(stream_of[:n]), np.array(stream_of[n:])
+                plain = (
+                    3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
+                )  # Student's t as above, for 31 degrees of freedom, near enough
+                own = {
+                    "folds": np.log(fit_reference(np.exp(learned).tolist()).limit),
+                    "plain": learned.mean() + plain,
+                    "2 x normal": np.median(learned) + np.log(2.0),
+                }
+                for key, limit in own.items():
+                    over = later >= limit
+                    passed[key] += int(np.sum(over[1:] & ~over[:-1]))
+                    limits[key].append(float(np.exp(limit - np.median(learned))))
+            weeks = runs * 100.0 / 7.0
+            row = " | ".join(f"{passed[key] / weeks:.2f} ({np.median(limits[key]):.2f})" for key in limits)
+            print(f"| {name} | {times * gain_db:g}, {times * tilt_db:g} | {hours} | {row} |", flush=True)
+
+
+def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, days: int = 101) -> Iterator[float]:
+    """Log medians of successive 15 minutes."""
+    n_minutes, left, take = days * 1440, 0, 0
+    offsets = zip(wander(n_minutes, gain_db, rng), wander(n_minutes, tilt_db, rng), strict=True)
+    for minute, (gain, tilt) in enumerate(offsets):
+        if left == 0:
+            take, left = int(rng.integers(medians.shape[2])), int(rng.integers(5, 121))
+        left -= 1
+        if minute % MINUTES == MINUTES // 2:
+            yield float(interpolated(medians[:, :, take], gain, tilt)[0])
+
+
+def made(name: str, recipe: Recipe, warning: float) -> tuple[Subject, Takes]:
+    """A made machine that was learned, and other takes of it."""
+    machine = MACHINES[name](101)
+
+    def sound(take: int, seconds: float, bangs_per_hour: float = 0.0) -> F32:
+        scene = Scene(machine=machine, take=take, growth=Growth(), bangs_per_hour=bangs_per_hour)
+        return np.concatenate(list(scene.chunks(SILENT_S + seconds)))[round(SILENT_S * RATE_HZ) :]
+
+    scorer = blank_scorer(recipe)
+    subject = learn(recipe, [measure(scorer, sound(take, 10.0)) for take in range(40)], warning)
+    scorer = Scorer(recipe.scorer_spec, Same(), subject.detector)
+    takes = [offset_scores(scorer, recipe, sound(1000 + take, TAKE_S, 4.0)) for take in range(N_TAKES)]
+    return subject, Takes(np.stack([logs for logs, _ in takes], axis=2), np.array([level for _, level in takes]))
+
+
+def offset_scores(scorer: Scorer, recipe: Recipe, sound: F32) -> tuple[F64, F64]:
+    """Log scores (n_gains, n_tilts, n_ticks) of full segments at each offset, and the mean level (n_bands,), dB, without."""
+    ear = Ear(recipe.front_end, tick_frames=recipe.tick_frames)
+    ticks = [replace(tick, samples=np.zeros_like(tick.samples)) for tick in ear.push(Block(0, sound))]
+    scorer.reset()
+    levels = [
+        level(scorer.sounds(), recipe.front_end)
+        for i, _ in enumerate(scorer.push(Block(0, sound)), 1)
+        if i % recipe.segment_ticks == 0
+    ]
+    logs = [[list(_logs(scorer, ticks, gain + tilt * ramp(recipe))) for tilt in TILTS_DB] for gain in GAINS_DB]
+    return np.array(logs), np.mean(levels, axis=0)
+
+
+def _logs(scorer: Scorer, ticks: Sequence[TickFrames], offset_db: F64) -> Iterator[float]:
+    scorer.reset()
+    for tick in ticks:
+        assert tick.frames is not None
+        scored = scorer.take(replace(tick, frames=tick.frames + offset_db.astype(np.float32)))
+        if scored.score is not None and scored.n_ticks == scorer.spec.segment_ticks:
+            yield float(np.log(scored.score))
+
+
+def ramp(recipe: Recipe) -> F64:
+    """From -0.5 in the lowest band to 0.5 in the highest."""
+    return np.linspace(-0.5, 0.5, recipe.front_end.n_bands)
+
+
+def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float, tilt_db: float, days: float = 100.0) -> Days:
+    """Learn, then watch for so many days."""
+    slow, rule, counts = subject.slow_path(), Rule(), Counts()
+    n_takes, n_ticks = takes.logs.shape[2:]
+    ticks_a_minute = round(60.0 / subject.tick_s)
+    n_minutes = round(HOURS * 60 + days * 1440) + MINUTES
+    offsets = zip(wander(n_minutes, gain_db, rng), wander(n_minutes, tilt_db, rng), strict=True)
+    slope = np.linspace(-0.5, 0.5, takes.levels_db.shape[1])
+    raised_at: list[int] = []
+    passed = events = left = 0
+    was_over = was_raised = False
+    later: list[float] = []
+    for minute, (gain, tilt) in enumerate(offsets):
+        if left == 0:
+            take, at, left = int(rng.integers(n_takes)), int(rng.integers(n_ticks)), int(rng.integers(5, 121))
+        left -= 1
+        scores = np.exp(interpolated(takes.logs[:, :, take, (at + np.arange(ticks_a_minute)) % n_ticks], gain, tilt))
+        at += ticks_a_minute
+        level_of = partial(np.add, takes.levels_db[take], gain + tilt * slope)
+        ratios = scores / subject.warning
+        quiet = not counts.raised and ratios.max() < 1.0
+        for score, ratio in zip(scores.tolist(), ratios.tolist(), strict=True):
+            if not quiet:
+                before, counts = counts.raised, decide(rule, counts, ratio)
+                events += counts.raised and not before
+            if not counts.raised or slow.raised:
+                slow.push(score, start=minute, is_normal=ratio < 1.0, level_db=level_of)
+        if quiet:
+            counts = Counts()
+        if slow.raised and not was_raised:
+            raised_at.append(minute)
+        over = (slow.ratio or 0.0) >= 1.0
+        passed += over and not was_over
+        was_over, was_raised = over, slow.raised
+        if slow.median is not None and minute % MINUTES == 0:
+            later.append(slow.median)
+    assert slow.reference is not None
+    logs = np.log(np.array(later) / slow.reference.normal)
+    return Days(
+        weeks=days / 7,
+        warnings=len(raised_at),
+        most_a_week=max((sum(0 <= other - one < 10080 for other in raised_at) for one in raised_at), default=0),
+        limits_passed=passed,
+        segment_events=events,
+        status=slow.status,
+        normal=slow.reference.normal / subject.typical,
+        limit=slow.reference.limit / slow.reference.normal,
+        spread=float(np.sqrt(np.mean(logs**2))),
+        largest=float(np.exp(logs.max()) * slow.reference.normal / slow.reference.limit),
+    )
+
+
+def interpolated(logs: F64, gain: float, tilt: float) -> F64:
+    """Log scores (n,) at an offset from those (n_gains, n_tilts, n) around it."""
+    for grid, value in ((GAINS_DB, gain), (TILTS_DB, tilt)):
+        at = float(np.clip(np.interp(value, grid, range(len(grid))), 0, len(grid) - 1 - 1e-9))
+        logs = logs[int(at)] + (at - int(at)) * (logs[int(at) + 1] - logs[int(at)])
+    return logs
+
+
+def wander(n_minutes: int, spread_db: float, rng: Generator) -> Iterator[float]:
+    """A random walk pulled back within 2 days, and a day's cycle, both of this spread, minute by minute."""
+    keep = np.exp(-1.0 / (2 * 1440))
+    value, phase = float(spread_db * rng.standard_normal()), rng.uniform(0.0, 2 * np.pi)
+    steps = spread_db * np.sqrt(1.0 - keep**2) * rng.standard_normal(n_minutes)
+    for minute, step in enumerate(steps):
+        value = keep * value + step
+        yield float(value + spread_db * np.sin(2 * np.pi * minute / 1440 + phase))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a stream of 15 minutes led to: the minute of the warning, and that of the segments' event; None: not found."""
+
+    slow_minute: int | None
+    segments_minute: int | None
+    ratio: float  # of the last median to the limit
+    normal: float  # of the learned level to the typical score
+
+
+def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
+    """Faults under healthy sound."""
+    if not COMPRESSOR.is_dir():
+        print(f"{COMPRESSOR} is not there: no faults to mix")
+        return
+    sounds = {path.stem: resampled(path) for path in sorted(COMPRESSOR.glob("*/*.flac"))}
+    healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
+    scorer = blank_scorer(recipe)
+    clean = [measure(scorer, sound) for sound in healthy]
+    print("| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | minute |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for fault in ("nothing", *FAULTS, "healthy"):
+        other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
+        for below_db in (0.0,) if fault == "nothing" else (6.0, 12.0):
+            mixed = clean if fault == "nothing" else mixtures(scorer, healthy, other, below_db)
+            print(
+                f"| {fault} | {below_db:g} {in_words([one_draw(recipe, clean, mixed, warning, run) for run in range(runs)])} |",
+                flush=True,
+            )
+
+
+def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below_db: float) -> list[Clip]:
+    """Another clip under each healthy one, at random."""
+    rng = np.random.default_rng(round(below_db))
+    return [measure(scorer, mix(sound, other[int(rng.integers(len(other)))], below_db)) for sound in healthy]
+
+
+def in_words(found: Sequence[Found]) -> str:
+    """Cells of a table."""
+    slow = [one.slow_minute for one in found if one.slow_minute is not None]
+    segments = [one for one in found if one.segments_minute is not None]
+    ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
+    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%}"
+    return f"| {len(found)} | {normal:.2f} | {ratio:.2f} | {shares} | {max(slow, default='-')}"
+
+
+def resampled(path: Path) -> F32:
+    """A recording at the recipe's rate."""
+    return np.asarray(np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()]), np.float32)
+
+
+def one_draw(recipe: Recipe, healthy: Sequence[Clip], mixed: Sequence[Clip], warning: float, run: int) -> Found:
+    """Learn from half of the clips, learn on the spot from the others, watch those `mixed` for 15 minutes."""
+    rng = np.random.default_rng(run)
+    training, others = np.split(rng.permutation(len(healthy)), 2)
+    subject = learn(recipe, joined([healthy[i] for i in np.sort(training)]), warning)
+    slow, rule, counts = subject.slow_path(), Rule(), Counts()
+    hours = HOURS + (MINUTES + 1) / 60
+    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], hours, rng)):
+        slow.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
+    assert slow.reference is not None, f"{slow.missing_h:g} h are missing"
+    slow_minute = segments_minute = None
+    for ticks, (score, level_db) in enumerate(stream(subject, [mixed[i] for i in others], MINUTES / 60, rng)):
+        counts = decide(rule, counts, score / subject.warning)
+        slow.push(score, start=ticks, is_normal=False, level_db=partial(np.copy, level_db))
+        minute = int(np.ceil(ticks * subject.tick_s / 60))
+        segments_minute = minute if segments_minute is None and counts.raised else segments_minute
+        slow_minute = minute if slow_minute is None and slow.raised else slow_minute
+    return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.reference.normal / subject.typical)
+
+
+def joined(clips: Sequence[Clip], n: int = 3) -> list[Clip]:
+    """Segments of so many clips that follow one another."""
+    parts = [clips[i : i + n] for i in range(0, len(clips) - n + 1, n)]
+    return [Clip(np.concatenate([clip.sums for clip in part]), part[0].level_db) for part in parts]
+
+
+def mix(sound: F32, added: F32, below_db: float) -> F32:
+    """A clip under another: attenuated until it is so much quieter, never amplified."""
+    n = min(len(sound), len(added))
+    gain = np.sqrt(np.mean(sound[:n] ** 2) / np.mean(added[:n] ** 2)) * 10.0 ** (-below_db / 20.0)
+    return np.asarray(sound[:n] + np.float32(min(1.0, gain)) * added[:n], np.float32)
+
+
+def stream(subject: Subject, clips: Sequence[Clip], hours: float, rng: Generator) -> Iterator[tuple[float, F64]]:
+    """Scores of the segments of clips in random order, one a tick, and the level (n_bands,), dB, of the clips in each."""
+    n_ticks = round(hours * 3600 / subject.tick_s)
+    segment: list[F64] = []
+    levels: list[F64] = []
+    done = 0
+    while done < n_ticks:
+        clip = clips[int(rng.integers(len(clips)))]
+        levels = [*levels, clip.level_db][-4:]
+        mean_db = 10.0 * np.log10(np.mean(10.0 ** (np.array(levels) / 10.0), axis=0))
+        for sums in clip.sums:
+            segment = [*segment, sums][-10:]
+            if len(segment) == 10:
+                yield score_of(subject.detector, np.sum(segment, axis=0)), mean_db
+                done += 1
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    main()
+    print(f"\n{time.monotonic() - began:.0f} s")
