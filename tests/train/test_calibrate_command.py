@@ -108,7 +108,7 @@ def test_without_out_the_bundle_itself_is_replaced_and_a_fault_is_still_found(
     [
         (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma goes with the method mean\+k\*sigma, got pot"),
         (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile goes with the method percentile, got mean\+k"),
-        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method default or pot, got gamma"),
+        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method pot, got gamma"),
         (("--layout", "zip"), UsageError, "--layout must be one of mimii, toyadmos, dcase2020, dcase2021, plain, got 'zip'"),
         (("--out", "Bad Name"), UsageError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
     ],
@@ -140,22 +140,11 @@ def test_a_number_out_of_range_is_a_matter_of_usage(
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: argument {option}: {message}")
 
 
+@pytest.mark.parametrize("rarest", [("--false-alarm", "1e-9"), ("--per-week", "0.001")])
 def test_the_rarest_false_alarm_and_event_are_told_in_a_readable_statement(
-    demo_bundle: Path, normal_set: Path, tmp_path: Path
+    rarest: tuple[str, str], demo_bundle: Path, normal_set: Path, tmp_path: Path
 ) -> None:
-    run(
-        demo_bundle,
-        "--on",
-        normal_set,
-        "--method",
-        "default",
-        "--false-alarm",
-        "1e-9",
-        "--per-week",
-        "0.001",
-        "--out",
-        tmp_path / "rare",
-    )
+    run(demo_bundle, "--on", normal_set, *rarest, "--out", tmp_path / "rare")
     assert max(len(word) for word in calibration(tmp_path / "rare")["statement"].split()) < 16
 
 

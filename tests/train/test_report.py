@@ -341,12 +341,15 @@ def test_a_single_recording_is_tested_on_the_part_that_was_held_out(demo_bundle:
 
 
 def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--recordings", "2", "--seconds", "11", "--sample-rate", "8000", "--format", "wav"]
-    assert train(["synth", str(tmp_path / "set"), *options]) == 0
+    """What is heard at 8 kHz cannot be scored by a model that listens up to 8 kHz."""
+    options = ["--recordings", "2", "--seconds", "11", "--format", "wav"]
+    assert train(["synth", str(tmp_path / "set"), *options, "--sample-rate", "8000"]) == 0
+    assert train(["synth", str(tmp_path / "set"), *options, "--take", "50"]) == 0
     capsys.readouterr()
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
-    said = "2 of 2 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie"
+    said = "2 of 4 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie"
     assert capsys.readouterr().err.splitlines() == [f"train: warning: {said}"]
+    assert [one.problem for one in found.scores] == [*["not scored: bandwidth"] * 2, None, None]
     write_report(found, tmp_path / "report", n_resamples=10)
     assert said in Page(tmp_path / "report/index.html").text
 
