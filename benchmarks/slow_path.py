@@ -29,11 +29,12 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks.judging import fit_in_folds, in_time
 from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide
-from monitor.core.detector import Detector, fit_statistics
+from monitor.core.detector import Detector
 from monitor.core.ear import Ear, TickFrames
 from monitor.core.portrait import level
 from monitor.core.scorer import Scorer
@@ -118,13 +119,12 @@ def blank_detector(recipe: Recipe) -> Detector:
 
 
 def learn(recipe: Recipe, clips: Sequence[Clip], warning: float) -> Subject:
-    """Learn from clips, every fifth held out."""
-    training = np.array([clip.sums.sum(axis=0) for i, clip in enumerate(clips) if i % 5])
-    held_out = np.array([clip.sums.sum(axis=0) for clip in clips[::5]])
+    """Learn from clips; what is typical is the mean of their cross-fitted scores."""
+    rows = np.array([clip.sums.sum(axis=0) for clip in clips])
     blank = blank_detector(recipe)
-    fitted = fit_statistics(blank, training=training, held_out=held_out, gain_db=recipe.gain_db, max_states=recipe.max_states)
+    fitted, unknown = fit_in_folds(recipe, blank, in_time(rows))
     detector = fitted.detector(blank)
-    typical = float(np.mean([score_of(detector, sums) for sums in held_out]))
+    typical = float(np.mean(unknown))
     limits_hz = recipe.front_end.band_limits_hz()
     return Subject(detector, limits_hz, typical, recipe.tick_s, warning * typical)
 

@@ -22,7 +22,7 @@ def test_segments_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: 
     assert n == 140 // 1.024 + 1 - 9
     assert 40 < n_over < n
     separate = heard.evidence.scores[::10]
-    assert heard.separate_over == (np.count_nonzero(separate >= 1.0), 13)
+    assert heard.separate_over == (int(np.count_nonzero(separate >= 1.0)), 13)
     assert 4 <= heard.separate_over[0] <= 9
 
 

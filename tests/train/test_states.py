@@ -16,6 +16,7 @@ from monitor.core.detector import (
     Reconstruction,
     Spectrum,
     cross_fit,
+    find_normal_states,
     fit_normals,
     nothing_known,
 )
@@ -98,8 +99,9 @@ def test_a_fault_between_two_states_is_found_only_with_both_known() -> None:
 
     def missed(max_states: int) -> float:
         """Share of the faulty ones no higher than the highest normal one."""
-        found = cross_fit(blank, np.array_split(sums(rows), 5), gain_db=0.0, max_states=max_states)
-        normals = fit_normals(blank, sums(rows), gain_db=0.0, max_states=max_states)
+        states = find_normal_states(blank, sums(rows), max_states=max_states)
+        found = cross_fit(blank, np.array_split(sums(rows), 5), gain_db=0.0, states=states)
+        normals = fit_normals(blank, sums(rows), gain_db=0.0, states=states)
         fitted = Fitted(normals, found.typical, found.powers)
         detector = fitted.detector(blank)
         assert len(fitted.normals["spectrum"].mean) == max_states
