@@ -29,7 +29,7 @@ from monitor.core.calibration import mean_sigma_threshold
 from monitor.core.decision import Rule
 from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
 from monitor.core.evidence import count_events
-from monitor.core.measured import Measured, held_out_scores, scores, time_folds
+from monitor.core.measured import RecordingSums, held_out_scores, scores, time_folds
 from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds, predicted_thresholds
 from train.calibration.thresholds import conformal_or_largest
 from train.recipe import Recipe, load_recipe
@@ -51,7 +51,7 @@ class Judged:
     old: tuple[float, F64, F64]  # threshold, normal and anomalous scores under the rule of version 0.1.0
     plain: tuple[float, F64, F64]  # the same under the write-ups'
     detector: Detector
-    unseen: tuple[Measured, ...]
+    unseen: tuple[RecordingSums, ...]
 
 
 def main() -> None:
@@ -124,7 +124,11 @@ def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
 
 
 def _old(
-    blank: Detector, known: Sequence[Measured], unseen: Sequence[Measured], anomaly: Sequence[Measured], recipe: Recipe
+    blank: Detector,
+    known: Sequence[RecordingSums],
+    unseen: Sequence[RecordingSums],
+    anomaly: Sequence[RecordingSums],
+    recipe: Recipe,
 ) -> tuple[float, F64, F64]:
     """Version 0.1.0: a fifth held out at random; the conformal threshold of its files, or mean + 6 sigma of few of them."""
     order = np.random.default_rng(len(known)).permutation(len(known))
@@ -143,12 +147,12 @@ def _old(
 
 
 def _plain(
-    blank: Detector, known: Sequence[Measured], unseen: Sequence[Measured], anomaly: Sequence[Measured]
+    blank: Detector, known: Sequence[RecordingSums], unseen: Sequence[RecordingSums], anomaly: Sequence[RecordingSums]
 ) -> tuple[float, F64, F64]:
     """The write-ups: mean + 2 sigma of the reconstruction error of what was learned."""
     error = Detector([blank.components[0]])
 
-    def errors(recordings: Sequence[Measured]) -> F64:
+    def errors(recordings: Sequence[RecordingSums]) -> F64:
         return scores(error, [blank.parts(recording.whole())[0] for recording in recordings])
 
     return mean_sigma_threshold(errors(known), k=2.0), errors(unseen), errors(anomaly)
@@ -201,7 +205,7 @@ def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: R
         print(_row(one.name, n, mode, *cells_, f"{30 * alarms / total:.1f}", f"{30 * ALARMS_PER_WEEK / 7:.2g}"), flush=True)
 
 
-def _stream(recordings: Sequence[Measured], n_ticks: int, *, seed: int) -> Measured:
+def _stream(recordings: Sequence[RecordingSums], n_ticks: int, *, seed: int) -> RecordingSums:
     """So many ticks of recordings drawn at random, one after the other."""
     rng = np.random.default_rng(seed)
     sums = np.concatenate([recordings[int(rng.integers(len(recordings)))].sums for _ in range(n_ticks)][:n_ticks])[:n_ticks]

@@ -18,7 +18,7 @@ from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.frames import stream_frames
-from monitor.core.measured import Measured
+from monitor.core.measured import RecordingSums
 from monitor.core.scorer import Scorer
 from monitor.sources.recording import Recording
 from train.recipe import Recipe, load_recipe
@@ -39,8 +39,8 @@ class Set:
     """Normal recordings, in the order in which they were made where that is known, and anomalous ones."""
 
     name: str
-    normal: tuple[Measured, ...]
-    anomaly: tuple[Measured, ...]
+    normal: tuple[RecordingSums, ...]
+    anomaly: tuple[RecordingSums, ...]
     in_order: bool  # whether the order is that of time
 
 
@@ -64,7 +64,7 @@ class Listener:
         front_end = self.recipe.front_end
         return np.concatenate(list(stream_frames([Block(0, sound)], front_end, tick_frames=self.recipe.tick_frames)))
 
-    def measured(self, frames: F32) -> Measured:
+    def measured(self, frames: F32) -> RecordingSums:
         """A recording's frames (m, n_bands), dB, as the sums of its ticks."""
         scorer, n = self.scorer, self.recipe.tick_frames
         step = n * self.recipe.front_end.hop_length
@@ -79,7 +79,7 @@ class Listener:
                 before = total
         hours = len(frames) * step / n / self.recipe.front_end.sample_rate_hz / 3600
         none = np.empty((0, frames.shape[1]), np.float32)
-        return Measured(np.array(sums), np.zeros(len(sums)), np.arange(len(sums)) * step, step, hours, none)
+        return RecordingSums(np.array(sums), np.zeros(len(sums)), np.arange(len(sums)) * step, step, hours, none)
 
 
 def samples(path: Path, rate_hz: int) -> F32:

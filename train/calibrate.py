@@ -9,14 +9,14 @@ from tqdm import tqdm
 from monitor.core.ear import Ear
 from monitor.core.errors import SourceError
 from monitor.core.expected import Expected, fit_expected
-from monitor.core.measured import Measured, held_out_scores
+from monitor.core.measured import RecordingSums, held_out_scores
 from monitor.core.portrait import Portrait, Portrayer
 from monitor.core.scorer import Scorer, ScorerSpec, TickScore
 from monitor.core.thresholds import HeldOut
 from train.datasets import Piece
 
 
-def measure_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> list[Measured]:
+def measure_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> list[RecordingSums]:
     """Every piece, tick by tick; SourceError names one that holds nothing to score."""
     return [_measure(scorer, piece) for piece in tqdm(pieces, desc="measure", unit="file", disable=None, leave=False)]
 
@@ -54,7 +54,7 @@ def stream_ticks(scorer: Scorer, piece: Piece) -> Iterator[TickScore]:
     yield from scorer.flush()
 
 
-def _measure(scorer: Scorer, piece: Piece) -> Measured:
+def _measure(scorer: Scorer, piece: Piece) -> RecordingSums:
     front_end = scorer.spec.front_end
     ticks, sums, frequent = [], [], []
     for tick in stream_ticks(scorer, piece):
@@ -65,7 +65,7 @@ def _measure(scorer: Scorer, piece: Piece) -> Measured:
             frequent += [] if frame is None else [frame]
     if not ticks:
         raise SourceError(f"{piece.recording.path}: must hold sound that can be scored, got none")
-    return Measured(
+    return RecordingSums(
         sums=np.array(sums),
         levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),
         starts=np.array([tick.start for tick in ticks], np.int64),

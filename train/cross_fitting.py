@@ -10,7 +10,7 @@ from monitor.core.arrays import F32, F64
 from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, find_normal_states, fit_normals
 from monitor.core.errors import ConfigError, SourceError
 from monitor.core.fast import Fast
-from monitor.core.measured import Measured, held_out_scores, time_folds
+from monitor.core.measured import RecordingSums, held_out_scores, time_folds
 from monitor.core.scorer import Scorer
 from monitor.core.thresholds import HeldOut
 from monitor.sources.recording import file_sha256
@@ -81,7 +81,7 @@ def learn_statistics(
 
 
 def _stretches(
-    judged: Sequence[tuple[Detector, Sequence[Measured]]], *, n_ticks: int, sample_rate_hz: int
+    judged: Sequence[tuple[Detector, Sequence[RecordingSums]]], *, n_ticks: int, sample_rate_hz: int
 ) -> tuple[Stretch, ...]:
     """Each recording, or the part of one in a fold, with its scores by the detector beside that fold."""
     everything = [(detector, one) for detector, part in judged for one in part if len(one)]
@@ -94,7 +94,7 @@ def _stretches(
     return tuple(found)
 
 
-def _stretch(detector: Detector, measured: Measured, n_ticks: int, sample_rate_hz: int) -> Stretch:
+def _stretch(detector: Detector, measured: RecordingSums, n_ticks: int, sample_rate_hz: int) -> Stretch:
     stops = measured.segment_stops(n_ticks)
     scored = zip(stops, measured.segments(n_ticks), strict=True)
     segments = [(float(stop / sample_rate_hz), score) for stop, row in scored if (score := detector.score(row)) is not None]
@@ -116,7 +116,9 @@ def first_and_last(runs: Sequence[F32], share: float) -> tuple[list[F32], list[F
     return first, last
 
 
-def _in_time(measured: Sequence[Measured], clips: Sequence[Clip], order: RecordingOrder, *, n_ticks: int) -> list[list[Measured]]:
+def _in_time(
+    measured: Sequence[RecordingSums], clips: Sequence[Clip], order: RecordingOrder, *, n_ticks: int
+) -> list[list[RecordingSums]]:
     """Folds of whole recordings, or of whole sessions, where there are enough recordings; else cut in time."""
     at = {name: number for number, name in enumerate(order.recordings)}
     ordered = [one for _, _, one in sorted(zip((at[c.recording] for c in clips), range(len(clips)), measured, strict=True))]
@@ -128,7 +130,7 @@ def _in_time(measured: Sequence[Measured], clips: Sequence[Clip], order: Recordi
     return [[one for one, its in zip(ordered, number, strict=True) if its == fold] for fold in range(len(names))]
 
 
-def _grown(measured: Measured, blank: Detector, growth: float) -> Measured:
+def _grown(measured: RecordingSums, blank: Detector, growth: float) -> RecordingSums:
     """With the network's error as it is on sound that it was not trained on."""
     scale: F64 = np.concatenate(
         [

@@ -14,7 +14,7 @@ from monitor.core.thresholds import HeldOut
 
 
 @dataclass(frozen=True)
-class Measured:
+class RecordingSums:
     """The valid ticks of one recording, or of a stretch of one, in order of time.
 
     `sums` (n, k) are the detector's, `levels_dbfs` (n,) the ticks' levels, `starts` (n,) the indexes of their first
@@ -56,7 +56,7 @@ class Measured:
         """The sums (k,) over all of it."""
         return np.asarray(self.sums.sum(axis=0))
 
-    def __getitem__(self, part: slice) -> "Measured":
+    def __getitem__(self, part: slice) -> "RecordingSums":
         """A stretch of it, without what the fast path is fitted on."""
         return replace(
             self,
@@ -69,7 +69,7 @@ class Measured:
 
 
 def held_out_scores(
-    folds: Sequence[tuple[Detector, Sequence[Measured]]],
+    folds: Sequence[tuple[Detector, Sequence[RecordingSums]]],
     *,
     segment_ticks: int,
     n_recordings: int,
@@ -103,7 +103,7 @@ def held_out_scores(
     )
 
 
-def joined(recordings: Iterable[Measured], n_ticks: int) -> Iterator[F64]:
+def joined(recordings: Iterable[RecordingSums], n_ticks: int) -> Iterator[F64]:
     """The sums (k,) of segments joined from recordings shorter than one that follow each other.
 
     A seam holds no sound of its own: no window and no frame spans two recordings. What is left over at the end is dropped,
@@ -126,7 +126,7 @@ def scores(detector: Detector, sums: Iterable[F64]) -> F64:
     return np.array([score for row in sums if (score := detector.score(row)) is not None], np.float64)
 
 
-def time_folds(recordings: Sequence[Measured], *, n_folds: int, n_ticks: int) -> list[list[Measured]]:
+def time_folds(recordings: Sequence[RecordingSums], *, n_folds: int, n_ticks: int) -> list[list[RecordingSums]]:
     """Recordings in `n_folds` contiguous folds: whole recordings where there are enough of them, else cut between segments.
 
     There are fewer folds where there are fewer segments.

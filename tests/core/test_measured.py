@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monitor.core.arrays import F64
 from monitor.core.block import Block
 from monitor.core.detector import Detector, Reconstruction
-from monitor.core.measured import Measured, held_out_scores, joined, time_folds
+from monitor.core.measured import RecordingSums, held_out_scores, joined, time_folds
 from monitor.core.scorer import Scorer
 from tests.core.linear import TICK, linear_scorer
 from tests.signals import hum
@@ -19,7 +19,7 @@ from tests.signals import hum
 SCORER = linear_scorer(segment_ticks=4)
 
 
-def measure(blocks: Sequence[Block], scorer: Scorer = SCORER) -> tuple[Measured, F64, F64]:
+def measure(blocks: Sequence[Block], scorer: Scorer = SCORER) -> tuple[RecordingSums, F64, F64]:
     """A stream of blocks; beside it the sums (n, k) and scores (n,) of its full segments, as the device forms them."""
     scorer.reset()
     ticks, sums, full, scores = [], [], [], []
@@ -31,7 +31,7 @@ def measure(blocks: Sequence[Block], scorer: Scorer = SCORER) -> tuple[Measured,
         if tick.n_ticks == scorer.spec.segment_ticks:
             full.append(scorer.segment_sums())
             scores.append(tick.score)
-    measured = Measured(
+    measured = RecordingSums(
         sums=np.array(sums).reshape(len(sums), 2),
         levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),
         starts=np.array([tick.start for tick in ticks], np.int64),
@@ -42,15 +42,15 @@ def measure(blocks: Sequence[Block], scorer: Scorer = SCORER) -> tuple[Measured,
     return measured, np.array(full).reshape(len(full), 2), np.array(scores, np.float64)
 
 
-def recording(n_ticks: int, *, seed: int = 0, extra_samples: int = 512) -> Measured:
+def recording(n_ticks: int, *, seed: int = 0, extra_samples: int = 512) -> RecordingSums:
     return measure([Block(0, hum(seed, n_ticks * TICK + extra_samples))])[0]
 
 
-def counted(*lengths: int) -> list[Measured]:
+def counted(*lengths: int) -> list[RecordingSums]:
     """Recordings of so many ticks whose sums number all ticks from 0."""
     stops = list(accumulate(lengths, initial=0))
     return [
-        Measured(
+        RecordingSums(
             sums=np.arange(start, start + n, dtype=np.float64)[:, None],
             levels_dbfs=np.zeros(n),
             starts=TICK * np.arange(n),
@@ -62,7 +62,7 @@ def counted(*lengths: int) -> list[Measured]:
     ]
 
 
-def numbers(fold: Sequence[Measured]) -> list[float]:
+def numbers(fold: Sequence[RecordingSums]) -> list[float]:
     return [float(value) for one in fold for value in one.sums[:, 0]]
 
 
