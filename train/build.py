@@ -108,7 +108,8 @@ def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
     split = recipe_split(data, recipe, seed=choices.seed, lists=choices.split)
     heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
     check_rates([one.rate_hz for one in heard], recipe.front_end)
-    check_lengths(split, heard, recipe, channel=choices.channel)
+    is_predicted = choices.method.name == "default"
+    check_lengths(split, heard, recipe, channel=choices.channel, is_predicted=is_predicted)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
     frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     if not len(_windows(frames, recipe)):

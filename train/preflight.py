@@ -27,11 +27,17 @@ def problems_of(heard: Iterable[Heard]) -> list[str]:
     return [problem for one in heard if (problem := _problem(one)) is not None]
 
 
-def check_held_out(pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float) -> None:
-    """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives."""
+def check_held_out(
+    pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
+) -> None:
+    """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives.
+
+    To predict one (`is_predicted`) takes segments that share no sound.
+    """
+    two = 2 * segment_ticks if is_predicted else segment_ticks + 1
 
     def segments(ticks: float) -> int:
-        return 0 if 2 * ticks < segment_ticks else 1 if ticks < segment_ticks + 1 else 2
+        return 0 if 2 * ticks < segment_ticks else 1 if ticks < two else 2
 
     found = sum(segments(seconds / tick_s) for seconds in _usable_s(pieces, heard))
     _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
@@ -54,12 +60,14 @@ def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], recipe: Reci
     )
 
 
-def check_lengths(split: Split, heard: Iterable[Heard], recipe: Recipe, *, channel: int | None) -> None:
+def check_lengths(
+    split: Split, heard: Iterable[Heard], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
+) -> None:
     """What is trained on and what is held out, of what was heard, is long enough for the recipe; else SourceError."""
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
     heard = tuple(heard)
     if recipe.calibration.part == "held_out":
-        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s)
+        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, is_predicted=is_predicted)
     if recipe.detector != PLAIN:
         check_training(training, heard, recipe)
 

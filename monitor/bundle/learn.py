@@ -72,7 +72,7 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
         [trace for _, trace in judged.heard],
         segment_ticks=manifest.segment_ticks,
         tick_s=tick_s(manifest.scorer_spec),
-        n_recordings=len(streams),
+        n_recordings=sum(map(bool, recordings)),
         n_learned=len(everything),
         drift=judged.fitted.drift,
     )

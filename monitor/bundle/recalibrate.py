@@ -42,7 +42,7 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
     manifest, known = base.manifest, base.statistics
     if known is None:
         raise SourceError("the bundle must know the spectrum of normal sound, got one without statistics")
-    spec = manifest.scorer_spec
+    spec, n_recordings = manifest.scorer_spec, len(streams)
     check_sound(streams, spec, at_least_s=AT_LEAST_S)
     trained = known.expected if known.response_db is None else _as_heard(known.expected, -known.response_db)
     mean_db = trained.mean_db.astype(np.float64)
@@ -74,7 +74,7 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
         [kept],
         segment_ticks=manifest.segment_ticks,
         tick_s=tick_s(spec),
-        n_recordings=len(kept.sequences),
+        n_recordings=n_recordings,
         n_learned=trained_with.n_units or len(kept.scores),
     )
     found = calibrate_here(normal, manifest, manifest.detector.components, at_least=trained_with.threshold, notes=notes)

@@ -116,6 +116,8 @@ def predicted_thresholds(held_out: HeldOut, *, prior: Prior, at_least: float = 0
 
     No level is set below `at_least`.
     """
+    if len(held_out.unit_scores) < 2:
+        raise ConfigError(f"a predicted threshold needs at least 2 segments that share no sound, got {len(held_out.unit_scores)}")
     segments = fit_score_model(held_out.unit_scores, n_learned=held_out.n_learned, prior=prior, drift=held_out.drift)
     files = segments
     if len(held_out.file_scores) >= MIN_FILES:
@@ -151,8 +153,8 @@ def make_calibration(
     `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. `fast` is
     the fast path, where there is one.
     """
-    if len(held_out.unit_scores) < 2 or not len(held_out.segment_scores):
-        raise ConfigError(f"a threshold needs at least 2 segments that share no sound, got {len(held_out.unit_scores)}")
+    if len(held_out.segment_scores) < 2:
+        raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
     evidence = Evidence(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
     found = thresholds_of(evidence)
     threshold, notes = _above_median(found.segment, evidence.scores)

@@ -55,13 +55,13 @@ def test_a_smaller_chance_is_a_higher_threshold(scores: list[float]) -> None:
 
 
 def test_more_recordings_of_the_same_spread_lower_the_threshold() -> None:
-    """Scores that have the same mean and variance of their logarithms, whatever their number."""
+    """Scores that have the same mean and variance of their logarithms, those of the prior's limit, whatever their number."""
     found = []
     for n in (6, 12, 28, 60, 120, 1000):
         logs = stats.norm.ppf((np.arange(n) + 0.5) / n)
-        found.append(fitted(np.exp(0.4 * (logs - logs.mean()) / logs.std(ddof=1))).threshold(0.005))
+        found.append(fitted(np.exp(FUSED_PRIOR.limit * (logs - logs.mean()) / logs.std(ddof=1))).threshold(0.005))
     assert all(few > many for few, many in pairwise(found))
-    assert found[-1] == pytest.approx(math.exp(0.4 * stats.norm.isf(0.005)), rel=0.02)  # known, in the limit
+    assert found[-1] == pytest.approx(math.exp(FUSED_PRIOR.limit * stats.norm.isf(0.005)), rel=0.02)  # known, in the limit
 
 
 def test_the_spread_goes_from_the_priors_to_the_scores_own() -> None:

@@ -212,7 +212,7 @@ def test_a_pump_is_learned_with_the_shipped_fans_network(bench: Bench, record_pr
     first, later = np.split(pump, [60 * minutes * RATE_HZ])
     said = bench.run("learn", "--yes", "--from", bench.sound(first))
     assert "learned from " in said
-    assert "no false events, which shows no more than that there are fewer than" in said
+    assert "no false events, which proves only that there are fewer than" in said
     bundle = bench.used()
     assert bundle.model == load_bundle(bench.bundle).model
     assert bundle.manifest.detector.components == default_detector(64).components

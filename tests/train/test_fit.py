@@ -253,15 +253,15 @@ def test_a_training_that_diverges_stops_at_once(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wild.yaml"]
 
 
-def test_one_segment_to_train_on_is_too_little_for_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_segments_to_train_on_are_too_few_for_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(3):
         assert train(["synth", str(tmp_path / f"set/normal/{i}.wav"), "--seconds", "12", "--take", str(i)]) == 0
-    for part, some in (("train", [0]), ("held_out", [1, 2]), ("test", [])):
+    for part, some in (("train", [0]), ("held_out", [1]), ("test", [2])):
         (tmp_path / f"{part}.txt").write_text("".join(f"normal/{i}.wav\n" for i in some))
     options = ["--recipe", "default", "--out", str(tmp_path / "out"), "--split", str(tmp_path)]
     assert train(["fit", str(tmp_path / "set"), *options]) == 1
     told, error = capsys.readouterr()
-    assert "1 recording to train on must give at least 2 segments of 10.2 s, got 1" in error
+    assert "2 recordings to train on must give at least 3 segments of 10.2 s (a shorter recording counts as one), got 2" in error
     assert "Epoch" not in told
 
 
@@ -278,7 +278,8 @@ def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     out, error = capsys.readouterr()
     assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
     (line,) = (line for line in out.splitlines() if line.startswith("left out of training, as the device would leave it out: "))
-    assert "6 s silent" in line
+    assert "5 s silent" in line
+    assert "2 s gap" in line  # ticks with an end of the silence in them
     left_out = read_manifest(tmp_path / "out").provenance.metrics["left_out_s"]
     assert isinstance(left_out, dict)
-    assert left_out["silent"] == pytest.approx(6 * 1.024)  # whole ticks
+    assert left_out["silent"] == pytest.approx(5 * 1.024)  # whole ticks

@@ -63,14 +63,14 @@ def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
     command = ["fit", str(tmp_path / "set"), "--recipe", str(quick("default", tmp_path)), "--out", str(tmp_path / "six")]
     assert train(command) == 0
     found = load_bundle(tmp_path / "six").manifest.calibration
-    assert (found.n_recordings, found.n_blocks, found.bound_95_per_week) == (2, 2, None)
+    assert (found.n_recordings, found.n_units, found.bound_95_per_week) == (6, 6, None)
     told = capsys.readouterr().out
-    assert "too short for the rule to be replayed shows no rate of false events" in told
-    assert "a chance of 0.02 a block needs 49 blocks, so the largest score of the 2 counts" in told.lower()
-    for clip in sorted((tmp_path / "set/normal").glob("*"))[:3]:
+    assert "The recordings are too short to replay the rule, so no rate of false events is proven." in told
+    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only gross faults are found" in told
+    for clip in sorted((tmp_path / "set/normal").glob("*"))[:4]:
         clip.unlink()
     assert train(command) == 1
-    assert "must give at least 2 segments of 10.2 s to set a threshold on, got 1" in capsys.readouterr().err
+    assert "2 recordings to train on must give at least 3 segments of 10.2 s" in capsys.readouterr().err
 
 
 def test_idnn_never_sees_the_frame_that_it_predicts(sounds: Path, tmp_path: Path) -> None:
