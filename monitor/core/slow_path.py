@@ -103,8 +103,8 @@ class _Minute:
 class SlowPath:
     """Learn the machine's own level, then watch the median of the last 15 minutes of scored sound.
 
-    Its level is measured every `segment_ticks`. `typical` is the mean score of normal sound in training; None where nobody knows it. `limits_hz` (n_bands + 1,) are the
-    front end's. `state` is where an earlier run ended.
+    A level is measured once in `segment_ticks`. `typical` is the mean score of normal sound in training; None where nobody
+    knows it. `limits_hz` (n_bands + 1,) are the front end's. `state` is where an earlier run ended.
     """
 
     def __init__(
