@@ -373,8 +373,10 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
     scorer = blank_scorer(recipe)
     clean = [measure(scorer, sound) for sound in healthy]
-    print("| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | minute |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | of what segments miss | minute |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     mixed = {("nothing", 0.0): clean}
     for fault in (*FAULTS, "healthy"):
         other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
@@ -398,7 +400,9 @@ def in_words(found: Sequence[Found]) -> str:
     slow = [one.slow_minute for one in found if one.slow_minute is not None]
     segments = [one for one in found if one.segments_minute is not None]
     ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
-    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%}"
+    missed = [one.slow_minute for one in found if one.segments_minute is None]
+    of_missed = f"{len(missed) - missed.count(None)} of {len(missed)}"
+    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%} | {of_missed}"
     return f"| {len(found)} | {normal:.2f} | {ratio:.2f} | {shares} | {max(slow, default='-')}"
 
 
