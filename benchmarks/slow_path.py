@@ -374,7 +374,8 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
     scorer = blank_scorer(recipe)
     clean = [measure(scorer, sound) for sound in healthy]
     print(
-        "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | of what segments miss | minute |"
+        "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path "
+        "| of what segments miss | minute |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     mixed = {("nothing", 0.0): clean}
