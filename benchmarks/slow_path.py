@@ -38,7 +38,7 @@ from monitor.core.detector import Detector
 from monitor.core.ear import Ear, TickFrames
 from monitor.core.portrait import level
 from monitor.core.scorer import Scorer
-from monitor.core.slow_path import HOURS, MINUTES, SlowPath, fit_reference
+from monitor.core.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_reference
 from monitor.sources.recording import Recording
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
@@ -70,9 +70,9 @@ class Subject:
     tick_s: float
     warning: float  # score at which a segment warns
 
-    def slow_path(self) -> SlowPath:
-        """A fresh one for it."""
-        return SlowPath(tick_s=self.tick_s, typical=self.typical, limits_hz=self.limits_hz)
+    def slow_path(self, state: SlowState | None = None) -> SlowPath:
+        """A fresh one for it, or one that has learned."""
+        return SlowPath(tick_s=self.tick_s, segment_ticks=10, typical=self.typical, limits_hz=self.limits_hz, state=state)
 
 
 @dataclass(frozen=True)
@@ -373,16 +373,20 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
     scorer = blank_scorer(recipe)
     clean = [measure(scorer, sound) for sound in healthy]
-    print("| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | minute |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for fault in ("nothing", *FAULTS, "healthy"):
+    print(
+        "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path | of what segments miss | minute |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    mixed = {("nothing", 0.0): clean}
+    for fault in (*FAULTS, "healthy"):
         other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
-        for below_db in (0.0,) if fault == "nothing" else (6.0, 12.0):
-            mixed = clean if fault == "nothing" else mixtures(scorer, healthy, other, below_db)
-            print(
-                f"| {fault} | {below_db:g} {in_words([one_draw(recipe, clean, mixed, warning, run) for run in range(runs)])} |",
-                flush=True,
-            )
+        mixed |= {(fault, below_db): mixtures(scorer, healthy, other, below_db) for below_db in (6.0, 12.0)}
+    found: dict[tuple[str, float], list[Found]] = {key: [] for key in mixed}
+    for run in range(runs):
+        for key, one in one_draw(recipe, mixed, warning, run).items():
+            found[key].append(one)
+    for (fault, below_db), draws in found.items():
+        print(f"| {fault} | {below_db:g} {in_words(draws)} |")
 
 
 def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below_db: float) -> list[Clip]:
@@ -396,7 +400,9 @@ def in_words(found: Sequence[Found]) -> str:
     slow = [one.slow_minute for one in found if one.slow_minute is not None]
     segments = [one for one in found if one.segments_minute is not None]
     ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
-    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%}"
+    missed = [one.slow_minute for one in found if one.segments_minute is None]
+    of_missed = f"{len(missed) - missed.count(None)} of {len(missed)}"
+    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%} | {of_missed}"
     return f"| {len(found)} | {normal:.2f} | {ratio:.2f} | {shares} | {max(slow, default='-')}"
 
 
@@ -405,23 +411,32 @@ def resampled(path: Path) -> F32:
     return np.asarray(np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()]), np.float32)
 
 
-def one_draw(recipe: Recipe, healthy: Sequence[Clip], mixed: Sequence[Clip], warning: float, run: int) -> Found:
-    """Learn from half of the clips, learn on the spot from the others, watch those `mixed` for 15 minutes."""
+def one_draw(
+    recipe: Recipe, mixed: dict[tuple[str, float], list[Clip]], warning: float, run: int
+) -> dict[tuple[str, float], Found]:
+    """Learn from half of the healthy clips, learn on the spot from the others, watch the mixtures of those for 15 minutes."""
     rng = np.random.default_rng(run)
+    healthy = mixed["nothing", 0.0]
     training, others = np.split(rng.permutation(len(healthy)), 2)
     subject = learn(recipe, joined([healthy[i] for i in np.sort(training)]), warning)
-    slow, rule, counts = subject.slow_path(), Rule(), Counts()
-    hours = HOURS + (MINUTES + 1) / 60
-    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], hours, rng)):
-        slow.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
-    assert slow.reference is not None, f"{slow.missing_h:g} h are missing"
+    learned = subject.slow_path()
+    for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], HOURS + (MINUTES + 1) / 60, rng)):
+        learned.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
+    assert learned.reference is not None, f"{learned.missing_h:g} h are missing"
+    return {key: watch(subject, learned.state(), [clips[i] for i in others], rng) for key, clips in mixed.items()}
+
+
+def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Generator) -> Found:
+    """Watch a stream of clips for 15 minutes, after 15 minutes of normal sound."""
+    slow, rule, counts = subject.slow_path(state), Rule(), Counts()
     slow_minute = segments_minute = None
-    for ticks, (score, level_db) in enumerate(stream(subject, [mixed[i] for i in others], MINUTES / 60, rng)):
+    for ticks, (score, level_db) in enumerate(stream(subject, clips, MINUTES / 60, rng)):
         counts = decide(rule, counts, score / subject.warning)
         slow.push(score, start=ticks, is_normal=False, level_db=partial(np.copy, level_db))
         minute = int(np.ceil(ticks * subject.tick_s / 60))
         segments_minute = minute if segments_minute is None and counts.raised else segments_minute
         slow_minute = minute if slow_minute is None and slow.raised else slow_minute
+    assert slow.reference is not None
     return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.reference.normal / subject.typical)
 
 

@@ -93,7 +93,7 @@ def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, 
 
 @dataclass(frozen=True)
 class _Minute:
-    """A minute of scored sound: its median score, the sample index at which it began, and the level of its last segment."""
+    """A minute of scored sound: its median score, the sample index at which it began, and its mean level."""
 
     score: float
     start: int = 0
@@ -103,14 +103,17 @@ class _Minute:
 class SlowPath:
     """Learn the machine's own level, then watch the median of the last 15 minutes of scored sound.
 
-    `typical` is the mean score of normal sound in training; None where nobody knows it. `limits_hz` (n_bands + 1,) are the
-    front end's. `state` is where an earlier run ended.
+    The level of the sound is measured every `segment_ticks`. `typical` is the mean score of normal sound in training; None
+    where nobody knows it. `limits_hz` (n_bands + 1,) are the front end's. `state` is where an earlier run ended.
     """
 
-    def __init__(self, *, tick_s: float, typical: float | None, limits_hz: F64, state: SlowState | None = None) -> None:
+    def __init__(
+        self, *, tick_s: float, segment_ticks: int, typical: float | None, limits_hz: F64, state: SlowState | None = None
+    ) -> None:
         self._typical = typical
         self._limits_hz = limits_hz
         self._minute_ticks = max(1, round(60.0 / tick_s))
+        self._segment_ticks = min(segment_ticks, self._minute_ticks)
         self.restart(state)
 
     def restart(self, state: SlowState | None = None) -> None:
@@ -125,7 +128,8 @@ class SlowPath:
         self._level_sum = np.array(state.level_sum or np.zeros(n_bands), np.float64)
         self._shape_squares = np.array(state.shape_squares or np.zeros(n_bands), np.float64)
         self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
-        self._scores: list[float] = []  # of the minute that is not over yet
+        self._scores: list[float] = []  # of the minute that is not over yet,
+        self._levels_db: list[F64] = []  # and of its segments that share no sound
         self._start = 0  # of that minute
         self._released_at = 0  # sample index
         self.reference = fit_reference(self._medians) if len(self._medians) == N_BLOCKS else None
@@ -178,17 +182,19 @@ class SlowPath:
         """Take the score of one more segment; there is one a tick.
 
         Only scores that are `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
-        `level_db()` is the segment's level (n_bands,), dB, asked for once a minute.
+        `level_db()` is the segment's level (n_bands,), dB, asked for once a segment.
         """
         if self.reference is None and not is_normal:
             return
         if not self._scores:
             self._start = start
         self._scores.append(score)
+        if len(self._scores) % self._segment_ticks == 0:
+            self._levels_db.append(level_db())
         if len(self._scores) < self._minute_ticks:
             return
-        minute = _Minute(float(np.median(self._scores)), self._start, level_db())
-        self._scores = []
+        minute = _Minute(float(np.median(self._scores)), self._start, np.mean(self._levels_db, axis=0))
+        self._scores, self._levels_db = [], []
         self._minutes = [*self._minutes, minute][-MINUTES:]
         if self.reference is not None:
             self._decide()

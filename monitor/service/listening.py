@@ -63,7 +63,13 @@ def make_slow_path(bundle: Bundle, scorer: Scorer, state: SlowState | None) -> S
     limits_hz = scorer.spec.front_end.band_limits_hz()
     if state is not None and len(state.level_sum) != len(limits_hz) - 1:
         state = None
-    return SlowPath(tick_s=scorer.tick_s, typical=bundle.manifest.calibration.score_mean, limits_hz=limits_hz, state=state)
+    return SlowPath(
+        tick_s=scorer.tick_s,
+        segment_ticks=scorer.spec.segment_ticks,
+        typical=bundle.manifest.calibration.score_mean,
+        limits_hz=limits_hz,
+        state=state,
+    )
 
 
 def make_drift(bundle: Bundle, scorer: Scorer) -> Drift | None:

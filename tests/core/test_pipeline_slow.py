@@ -34,7 +34,7 @@ def pipeline() -> tuple[Pipeline, SlowPath]:
     squares = N_BLOCKS * (level_db - level_db.mean()) ** 2
     sums = (tuple((N_BLOCKS * level_db).tolist()), tuple(squares.tolist()))
     state = SlowState((normal,) * N_BLOCKS, *sums, (normal,) * MINUTES)
-    slow = SlowPath(tick_s=6.0, typical=normal, limits_hz=FRONT_END.band_limits_hz(), state=state)
+    slow = SlowPath(tick_s=6.0, segment_ticks=10, typical=normal, limits_hz=FRONT_END.band_limits_hz(), state=state)
     found = Pipeline(
         scorer,
         threshold=100.0 * normal,

@@ -29,7 +29,7 @@ POSITIVE = st.floats(0.01, 100.0)
 
 def slow_path(state: SlowState | None = None, *, typical: float | None = 1.0) -> SlowPath:
     """One tick is a minute."""
-    return SlowPath(tick_s=60.0, typical=typical, limits_hz=LIMITS_HZ, state=state)
+    return SlowPath(tick_s=60.0, segment_ticks=10, typical=typical, limits_hz=LIMITS_HZ, state=state)
 
 
 def hear(slow: SlowPath, scores: list[float], level_db: F64 = LEVEL_DB, *, is_normal: bool = True) -> list[bool]:
