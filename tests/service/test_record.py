@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,11 +199,12 @@ def play(rig: VirtualMicrophone, folder: Path, *, level: float, seconds: float =
 
 
 def told(dataset: Path) -> None:
-    """`train inspect` as its command runs it; a few seconds are too little to train on."""
+    """`train inspect` as its command runs it; two clips of a few seconds are too little to train on, three are not."""
     parser = argparse.ArgumentParser()
     inspect.add(parser.add_subparsers())
     arguments = parser.parse_args(["inspect", str(dataset)])
-    with pytest.raises(SourceError, match="must give at least 2 segments"):
+    enough = len(list(dataset.rglob("*.flac"))) >= 3
+    with nullcontext() if enough else pytest.raises(SourceError, match="must give at least 3 segments"):
         arguments.run(arguments)
 
 

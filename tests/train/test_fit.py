@@ -180,7 +180,7 @@ def test_bad_recipes_name_their_key(
 def test_an_unknown_recipe_lists_the_shipped_ones(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["fit", str(dataset), "--recipe", "magic", "--out", str(tmp_path / "out")]) == 78
     assert (
-        "recipe must be one of conv, dcase, default, idnn, mimii-mel, toyadmos-fft, or a readable file, got 'magic'"
+        "recipe must be one of conv, dcase, default, idnn, mimii-mel, toyadmos-fft, wide, or a readable file, got 'magic'"
         in capsys.readouterr().err
     )
 
