@@ -178,7 +178,7 @@ def test_an_anomaly_that_lasts_is_one_event_whatever_fails_meanwhile(rig: Rig, t
     rig.wait_for("fan/availability", "online", since=0.0, within_s=20.0)
     rig.broker.kill()
     rig.microphone.play(faulty)
-    wait_until(lambda: " start: " in rig.daemon.log, within_s=60.0, what="an event without a broker")
+    wait_until(lambda: " STARTED: " in rig.daemon.log, within_s=60.0, what="an event without a broker")
     rig.broker.start()
     wait_until(rig.listener.events, within_s=20.0, what="the event after the broker's return")
     for how in ("killed", "frozen"):
