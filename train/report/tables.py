@@ -26,7 +26,7 @@ def threshold_table(results: Results) -> Item:
     """The bundle's thresholds and those that would have suited the test clips best."""
     rows = [("the bundle's, set on normal sound", results.at)]
     if results.at_alarm is not None:
-        rows = [("the bundle's for a warning, set on normal sound", results.at), ("the bundle's for an alarm", results.at_alarm)]
+        rows = [("the bundle's warning level", results.at), ("the bundle's alarm level", results.at_alarm)]
     if results.best is not None and results.best_f1 is not None:
         rows += [
             ("best compromise — chosen on test labels", results.best),
