@@ -61,7 +61,7 @@ def make_pipeline(
 def make_slow_path(bundle: Bundle, scorer: Scorer, state: SlowState | None) -> SlowPath:
     """The slow path, from where an earlier run with the same bundle ended."""
     limits_hz = scorer.spec.front_end.band_limits_hz()
-    if state is not None and len(state.level_sum) != len(limits_hz) - 1:
+    if state is not None and not len(state.level_sum) == len(state.shape_squares) == len(limits_hz) - 1:
         state = None
     return SlowPath(
         tick_s=scorer.tick_s,
