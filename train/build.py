@@ -31,7 +31,7 @@ from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 from train.cross_fitted import CROSS_FITTED, write_cross_fitted
-from train.cross_fitting import first_and_last, learn_statistics
+from train.cross_fitting import first_and_last, learn_statistics, time_order
 from train.datasets import (
     Clip,
     Dataset,
@@ -228,7 +228,7 @@ def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, back
     """
     if recipe.calibration.part != "cross_fitted":
         return fit_network(recipe, windows, _windows(sound.watched, recipe), seed=seed, backup=backup), 1.0
-    runs = [run for piece in sound.frames for run in piece.runs]
+    runs = [run for at in time_order(sound.clips, sound.order) for run in sound.frames[at].runs]
     first, last = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
     trained = fit_network(recipe, windows, last, seed=seed, backup=backup)
     if not (len(first) and len(last)):

@@ -59,7 +59,7 @@ def learn_statistics(
         replace(_grown(one, scorer.detector, error_growth), name=str(clip.path))
         for one, clip in zip(measure_pieces(scorer, pieces), clips, strict=True)
     ]
-    parts = _in_time(measured, clips, order, n_ticks=recipe.segment_ticks)
+    parts = in_folds(measured, clips, order, n_ticks=recipe.segment_ticks)
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
     everything = np.concatenate(rows)
     try:
@@ -104,6 +104,12 @@ def _stretch(detector: Detector, measured: RecordingSums, n_ticks: int, sample_r
     return Stretch(name=measured.name, score=whole, segments=tuple(segments))
 
 
+def time_order(clips: Sequence[Clip], order: RecordingOrder) -> list[int]:
+    """Which clip comes first, which next, in order of time; the clips of one recording as they are."""
+    number = {name: at for at, name in enumerate(order.recordings)}
+    return sorted(range(len(clips)), key=lambda at: number[clips[at].recording])
+
+
 def first_and_last(runs: Sequence[F32], share: float) -> tuple[list[F32], list[F32]]:
     """Runs of frames (m, n_bands), in order of time, cut so that the last ones hold this share of all frames."""
     left = round((1.0 - share) * sum(map(len, runs)))
@@ -116,18 +122,15 @@ def first_and_last(runs: Sequence[F32], share: float) -> tuple[list[F32], list[F
     return first, last
 
 
-def _in_time(
+def in_folds(
     measured: Sequence[RecordingSums], clips: Sequence[Clip], order: RecordingOrder, *, n_ticks: int
 ) -> list[list[RecordingSums]]:
     """Folds of whole recordings, or of whole sessions, where there are enough recordings; else cut in time."""
-    at = {name: number for number, name in enumerate(order.recordings)}
-    ordered = [one for _, _, one in sorted(zip((at[c.recording] for c in clips), range(len(clips)), measured, strict=True))]
+    ordered = time_order(clips, order)
     names = folds(order, n_folds=N_FOLDS)
     if len(names) < N_FOLDS:
-        return time_folds(ordered, n_folds=N_FOLDS, n_ticks=n_ticks)
-    fold_of = {name: number for number, part in enumerate(names) for name in part}
-    number = sorted(fold_of[clip.recording] for clip in clips)
-    return [[one for one, its in zip(ordered, number, strict=True) if its == fold] for fold in range(len(names))]
+        return time_folds([measured[at] for at in ordered], n_folds=N_FOLDS, n_ticks=n_ticks)
+    return [[measured[at] for at in ordered if clips[at].recording in fold] for fold in map(set, names)]
 
 
 def _grown(measured: RecordingSums, blank: Detector, growth: float) -> RecordingSums:
