@@ -130,6 +130,9 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
         check_tick(self.tick_frames, self.window, self.detector)
+        if self.detector != PLAIN and self.calibration.part != "cross_fitted":
+            components = ", ".join(self.detector.components)
+            raise ValueError(f"calibration.part must be cross_fitted for components {components}, got {self.calibration.part}")
         try:
             make_features(self.detector, n_bands=self.front_end.n_bands)
         except ConfigError as error:

@@ -112,6 +112,11 @@ def detector(**modulation: object) -> dict[str, object]:
             {"detector": detector(lags_frames=[40])},
             "detector.modulation.lags_frames must be below tick_frames (32), got 40",
         ),
+        (
+            "default",
+            {"calibration": {"part": "held_out"}},
+            "calibration.part must be cross_fitted for components reconstruction, spectrum, modulation, got held_out",
+        ),
         ("mimii-mel", {"tick_frames": 1100}, "tick_frames: Input should be less than or equal to 1024, got 1100"),
         ("mimii-mel", {"segment_s": 2000.0}, "segment_s must be at most 1024 ticks, 1048.58 s, got 2000"),
         ("mimii-mel", {"calibration": {"k": 200.0}}, "calibration: k must be above 0 and at most 100, got 200"),
