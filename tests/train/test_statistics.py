@@ -79,6 +79,15 @@ def test_one_component_needs_no_scale() -> None:
     assert np.median(scores(fitted, rows)) == pytest.approx(1.0, abs=0.5)
 
 
+def test_one_component_is_cross_fitted_by_its_raw_score() -> None:
+    alone = Detector([Distance(Shape(N_BANDS), nothing_known(N_BANDS))])
+    rows = np.array([blank().parts(one)[2] for one in segments(0, 30)])
+    found = cross_fit(alone, np.array_split(rows, 5), gain_db=0.0)
+    assert (found.typical, found.powers) == ((), ())
+    judge = found.without_fold[0].detector(alone)
+    assert judge.score(rows[0]) == judge.component_scores(rows[0])[0]  # type: ignore[index]
+
+
 def cross_fitted(folds: Sequence[F64]) -> list[F64]:
     """The scores of each fold by the statistics of the others."""
     found = cross_fit(blank(), folds, gain_db=0.0)

@@ -1,7 +1,7 @@
 """Fit the detector's statistics to normal sound, and to all of it but one fold after the other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class CrossFit:
     without_fold: tuple[Fitted, ...]
     typical: tuple[float, ...]
     powers: tuple[float, ...]
-    drift: float = field(default=0.0)
+    drift: float
 
 
 def fit_normals(
@@ -124,7 +124,10 @@ def cross_fit(
     _, neighbours_known = score(interleaved)
     judge = Detector(blank.components, typical=typical, powers=powers)
     rises = np.log([judge.fuse(own) / judge.fuse(other) for own, other in zip(scores, neighbours_known, strict=True)])
-    return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, _certain(rises))
+    drift = _certain(rises)
+    if len(blank.components) == 1:  # its raw score is the score
+        typical, powers = (), ()
+    return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, drift)
 
 
 def _scores_of_unknown(
