@@ -76,26 +76,30 @@ class Recording:
         The quiet moment with which many recorders start is left out: the stream then begins that much later. A file that ends
         early or holds NaN raises SourceError after the sound before that point.
         """
-        n_left_out = 0 if start_s else self._start_up_samples()
-        start = round(n_left_out * self.sample_rate_hz / self.rate_hz)
-        resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
-        for samples in self._chunks(max(1, round(block_s * self.rate_hz)), start_s + n_left_out / self.rate_hz, stop_s):
-            resampled = resampler.push(samples)
-            if len(resampled):
-                yield Block(start, resampled)
-            start += len(resampled)
-        rest = resampler.push(np.empty(0, np.float32), last=True) if self.rate_hz != self.sample_rate_hz else ()
-        if len(rest):
-            yield Block(start, np.asarray(rest, np.float32))
+        first = 0 if start_s else round(self._start_up_s() * self.sample_rate_hz)
+        start = 0
+        for samples in self._resampled(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
+            kept = samples[max(0, first - start) :]
+            if len(kept):
+                yield Block(max(first, start), kept)
+            start += len(samples)
 
-    def _start_up_samples(self) -> int:
-        """How many samples at the beginning are far quieter than the first second: the recorder was not ready."""
+    def _resampled(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
+        """Mono samples at the wanted rate, of `n` samples of the file at a time."""
+        resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
+        for samples in self._chunks(n, start_s, stop_s):
+            yield resampler.push(samples)
+        if self.rate_hz != self.sample_rate_hz:
+            yield resampler.push(np.empty(0, np.float32), last=True)
+
+    def _start_up_s(self) -> float:
+        """How long the beginning is far quieter than the first second: the recorder was not ready."""
         step = max(1, round(START_UP_STEP_S * self.rate_hz))
         first = next(self._chunks(self.rate_hz, 0.0, 1.0), np.empty(0, np.float32))
         n_steps = min(round(START_UP_S / START_UP_STEP_S), len(first) // step)
         power = np.mean(np.square(first[: n_steps * step]).reshape(n_steps, step), axis=1)
         loud = power >= START_UP_POWER * np.mean(np.square(first)) if n_steps else np.ones(1, bool)
-        return step * int(np.argmax(loud)) if loud.any() else 0
+        return START_UP_STEP_S * int(np.argmax(loud)) if loud.any() else 0.0
 
     def _chunks(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
         """Mono samples at the file's own rate."""
