@@ -29,8 +29,8 @@ def test_every_event_names_a_clip_that_is_there_with_its_picture(ran: Ran, folde
 
 def test_the_clip_is_a_piece_of_the_recording(ran: Ran, folder: Path, demo_fault: Path) -> None:
     onset = ran.events[0]["onset_ts"]
-    assert onset == "1970-01-01T00:00:32.768Z"
-    begin = round((32.768 - 5) * 16_000)
+    assert onset == "1970-01-01T00:00:32.798Z"  # 32 ticks after a start-up of 30 ms
+    begin = round((32.798 - 5) * 16_000)
     recording, _ = soundfile.read(demo_fault, dtype="int16")
     clip, rate_hz = soundfile.read(folder / ran.events[0]["clip"], dtype="int16")
     assert rate_hz == 16_000
