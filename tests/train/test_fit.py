@@ -278,8 +278,8 @@ def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     out, error = capsys.readouterr()
     assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
     (line,) = (line for line in out.splitlines() if line.startswith("left out of training, as the device would leave it out: "))
-    assert "5 s silent" in line
-    assert "2 s gap" in line  # ticks with an end of the silence in them
+    assert "6 s silent" in line
+    assert "1 s gap" in line  # the tick with less than half of it silent
     left_out = read_manifest(tmp_path / "out").provenance.metrics["left_out_s"]
     assert isinstance(left_out, dict)
-    assert left_out["silent"] == pytest.approx(5 * 1.024)  # whole ticks
+    assert left_out["silent"] == pytest.approx(6 * 1.024)  # ticks that are silent for more than half
