@@ -22,15 +22,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.decide_data import SETS, Set, sets
+from benchmarks.decide_data import SETS, Set, learn, sets
 from benchmarks.quality import DATA
 from monitor.core.arrays import F64
 from monitor.core.calibration import mean_sigma_threshold
 from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.core.detector import Detector, Fitted, fit_normals
 from monitor.core.evidence import count_events
-from monitor.core.measured import RecordingSums, held_out_scores, scores, time_folds
-from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds, predicted_thresholds
+from monitor.core.measured import RecordingSums, scores
+from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds
 from train.calibration.thresholds import conformal_or_largest
 from train.recipe import Recipe, load_recipe
 
@@ -94,31 +94,18 @@ def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
 
 def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
     """Learn these recordings as the device does, and judge the others."""
-    blank, n_ticks = _blank(recipe), recipe.segment_ticks
+    blank = _blank(recipe)
     known = [one.normal[number] for number in learned]
     unseen = tuple(recording for number, recording in enumerate(one.normal) if number not in set(learned))
-    folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
-    rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
-    everything = np.concatenate(rows)
-    states = find_normal_states(blank, everything, max_states=recipe.max_states)
-    found = cross_fit(blank, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-    held_out = held_out_scores(
-        [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
-        segment_ticks=n_ticks,
-        n_recordings=len(known),
-        n_learned=len(everything),
-        drift=found.drift,
-    )
-    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-    detector = Fitted(normals, found.typical, found.powers).detector(blank)
+    found = learn(blank, known, recipe)
     return Judged(
-        thresholds=predicted_thresholds(held_out, prior=FUSED_PRIOR),
-        held_out=held_out,
-        normal=scores(detector, [recording.whole() for recording in unseen]),
-        anomaly=scores(detector, [recording.whole() for recording in one.anomaly]),
+        thresholds=found.thresholds,
+        held_out=found.held_out,
+        normal=scores(found.detector, [recording.whole() for recording in unseen]),
+        anomaly=scores(found.detector, [recording.whole() for recording in one.anomaly]),
         old=_old(blank, known, unseen, one.anomaly, recipe),
         plain=_plain(blank, known, unseen, one.anomaly),
-        detector=detector,
+        detector=found.detector,
         unseen=unseen,
     )
 

@@ -17,9 +17,11 @@ from monitor.bundle.bundle import make_scorer
 from monitor.bundle.components import make_detector
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
+from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
 from monitor.core.frames import stream_frames
-from monitor.core.measured import RecordingSums
+from monitor.core.measured import RecordingSums, held_out_scores, time_folds
 from monitor.core.scorer import Scorer
+from monitor.core.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
 from monitor.sources.recording import Recording
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
@@ -67,7 +69,6 @@ class Listener:
     def measured(self, frames: F32) -> RecordingSums:
         """A recording's frames (m, n_bands), dB, as the sums of its ticks."""
         scorer, n = self.scorer, self.recipe.tick_frames
-        step = n * self.recipe.front_end.hop_length
         scorer.reset()
         sums: list[F64] = []
         before: F64 = np.zeros(1)
@@ -77,9 +78,43 @@ class Listener:
             if total is not None:
                 sums.append(total - before)
                 before = total
-        hours = len(frames) * step / n / self.recipe.front_end.sample_rate_hz / 3600
-        none = np.empty((0, frames.shape[1]), np.float32)
-        return RecordingSums(np.array(sums), np.zeros(len(sums)), np.arange(len(sums)) * step, step, hours, none)
+        return self.recording(np.array(sums))
+
+    def recording(self, sums: F64) -> RecordingSums:
+        """The sums (n, k) of successive ticks as a recording."""
+        recipe = self.recipe
+        step = recipe.tick_frames * recipe.front_end.hop_length
+        none = np.empty((0, recipe.front_end.n_bands), np.float32)
+        return RecordingSums(sums, np.zeros(len(sums)), np.arange(len(sums)) * step, step, len(sums) * recipe.tick_s / 3600, none)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the device makes of normal recordings: statistics, cross-fitted scores, and thresholds from these."""
+
+    detector: Detector
+    held_out: HeldOut
+    thresholds: Thresholds
+
+
+def learn(blank: Detector, known: Sequence[RecordingSums], recipe: Recipe) -> Learned:
+    """Learn recordings, in order of time, as `monitor learn` does; `blank` is the recipe's detector without statistics."""
+    n_ticks = recipe.segment_ticks
+    folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
+    rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
+    everything = np.concatenate(rows)
+    states = find_normal_states(blank, everything, max_states=recipe.max_states)
+    found = cross_fit(blank, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    held_out = held_out_scores(
+        [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
+        segment_ticks=n_ticks,
+        n_recordings=len(known),
+        n_learned=len(everything),
+        drift=found.drift,
+    )
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    detector = Fitted(normals, found.typical, found.powers).detector(blank)
+    return Learned(detector, held_out, predicted_thresholds(held_out, prior=FUSED_PRIOR))
 
 
 def samples(path: Path, rate_hz: int) -> F32:

@@ -1,9 +1,9 @@
 """The slow path: false warnings over 100 days, and faults under healthy sound that segments miss.
 
-    python -m benchmarks.slow_path [--parts days,compressor] [--components spectrum,modulation] [--warning 2.5]
+    python -m benchmarks.slow_path [--parts days,hours,compressor]
 
-The detector is the recipe `default` with these components; with `reconstruction` or `residual` among them a network is
-trained. A segment warns at `--warning` times what is typical of held-out sound, 12 of 20 raise.
+The recipe is `default`, learned as `monitor learn` does: the network was trained on another machine. Segments warn from the
+warning level that the procedure of docs/calibration.md sets, 12 of 20 raise.
 
 days        Four made machines, learned from 40 takes of 10 s, then heard for 100 days after the day on which the slow path
             learned their level. The scores are those of 60 other takes of 2 minutes with 4 bangs an hour, computed through
@@ -12,6 +12,7 @@ days        Four made machines, learned from 40 takes of 10 s, then heard for 10
             in one take. The gain is a random walk of `--gain-db`, pulled back within 2 days, and as much again over the day
             (a sine's amplitude); the tilt the same of `--tilt-db`. Takes are
             played in a circle.
+hours       On the same machines, how often the median passes the limit by the hours learned and by how the limit is set.
 compressor  Faults of ../shared/data/air-compressor mixed under healthy clips: attenuated, never amplified, so that they lie
             6 or 12 dB below the healthy clip. Each draw learns from segments of 60 healthy clips in their order, and the level on
             the spot from the other 60, under which the mixing is done, too: with 30 each, what the two happen to hold differs
@@ -21,7 +22,7 @@ compressor  Faults of ../shared/data/air-compressor mixed under healthy clips: a
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,13 +30,13 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.judging import fit_in_folds, in_time
-from monitor.bundle.components import make_detector
+from benchmarks.decide_data import Listener, learn
 from monitor.core.arrays import F32, F64
 from monitor.core.block import Block
 from monitor.core.decision import Counts, Rule, decide
 from monitor.core.detector import Detector
 from monitor.core.ear import Ear, TickFrames
+from monitor.core.measured import RecordingSums
 from monitor.core.portrait import level
 from monitor.core.scorer import Scorer
 from monitor.core.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_reference
@@ -50,14 +51,6 @@ GAINS_DB, TILTS_DB = (-4.0, -2.0, 0.0, 2.0, 4.0), (-2.0, 0.0, 2.0)
 N_TAKES, TAKE_S = 40, 120.0
 SILENT_S = 1.0  # a take begins in a silent room, which is no sound of the machine
 WEEK_H = 168.0
-
-
-class Same:
-    """A network that predicts what it sees: components that need none are scored without."""
-
-    def predict(self, windows: F32) -> F32:
-        """The windows themselves."""
-        return windows
 
 
 @dataclass(frozen=True)
@@ -87,46 +80,28 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="days,compressor")
-    parser.add_argument("--components", default="spectrum,modulation")
-    parser.add_argument("--warning", type=float, default=2.5, help="times the typical score (default: %(default)s)")
     parser.add_argument("--gain-db", type=float, default=1.0, help="standard deviation (default: %(default)s)")
     parser.add_argument("--tilt-db", type=float, default=0.25, help="standard deviation (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of 100 days, or draws of clips (default: %(default)s)")
     arguments = parser.parse_args()
-    recipe = recipe_of(arguments.components.split(","))
-    if "days" in arguments.parts.split(","):
-        print_days(recipe, arguments.warning, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
-    if "compressor" in arguments.parts.split(","):
-        print_compressor(recipe, arguments.warning, runs=arguments.runs)
+    listener, parts = Listener(load_recipe("default")), arguments.parts.split(",")
+    if "days" in parts or "hours" in parts:
+        machines = {name: made(name, listener) for name in MACHINES}
+        if "days" in parts:
+            print_days(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
+        if "hours" in parts:
+            print_hours(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=10 * arguments.runs)
+    if "compressor" in parts:
+        print_compressor(listener, runs=arguments.runs)
 
 
-def recipe_of(components: Sequence[str]) -> Recipe:
-    """The recipe `default` with these components."""
-    recipe = load_recipe("default")
-    detector = recipe.detector.model_dump() | {"components": tuple(components), "fusion": "mean" if components[1:] else "none"}
-    detector |= {name: None for name in ("modulation", "peaks") if name not in components}
-    return recipe.model_copy(update={"detector": type(recipe.detector).model_validate(detector)})
-
-
-def blank_scorer(recipe: Recipe) -> Scorer:
-    """A scorer that measures."""
-    return Scorer(recipe.scorer_spec, Same(), blank_detector(recipe))
-
-
-def blank_detector(recipe: Recipe) -> Detector:
-    """A detector that has learned nothing."""
-    return make_detector(recipe.detector, error="mse", n_bands=recipe.front_end.n_bands, statistics=None)
-
-
-def learn(recipe: Recipe, clips: Sequence[Clip], warning: float) -> Subject:
-    """Learn from clips; what is typical is the mean of their cross-fitted scores."""
-    rows = np.array([clip.sums.sum(axis=0) for clip in clips])
-    blank = blank_detector(recipe)
-    fitted, unknown = fit_in_folds(recipe, blank, in_time(rows))
-    detector = fitted.detector(blank)
-    typical = float(np.mean(unknown))
+def subject_of(listener: Listener, known: Sequence[RecordingSums]) -> Subject:
+    """Learn from recordings in order of time; what is typical is the mean of their cross-fitted scores."""
+    recipe = listener.recipe
+    learned = learn(listener.scorer.detector, known, recipe)
+    typical = float(learned.held_out.segment_scores.mean())
     limits_hz = recipe.front_end.band_limits_hz()
-    return Subject(detector, limits_hz, typical, recipe.tick_s, warning * typical)
+    return Subject(learned.detector, limits_hz, typical, recipe.tick_s, learned.thresholds.segment)
 
 
 def measure(scorer: Scorer, sound: F32) -> Clip:
@@ -175,21 +150,15 @@ class Days:
     largest: float  # of these to the limit
 
 
-def print_days(recipe: Recipe, warning: float, *, gain_db: float, tilt_db: float, runs: int) -> None:
+def print_days(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
     """False warnings on made machines."""
     print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
     print(" warnings, most in a week | segments' events a week |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    machines = {name: made(name, recipe, warning) for name in MACHINES}
     for name, (subject, takes) in machines.items():
         for run in range(runs):
             days = hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db)
             print(f"| {name} {cells(days)} |", flush=True)
-    print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
-    print("| machine | gain, tilt, dB | hours | folds, at least 2 x normal | mean + t x deviation | 2 x normal |")
-    print("|---|---:|---:|---:|---:|---:|")
-    for name, (_, takes) in machines.items():
-        print_hours(takes, name, gain_db=gain_db, tilt_db=tilt_db, runs=10 * runs)
 
 
 def cells(days: Days) -> str:
@@ -198,8 +167,17 @@ def cells(days: Days) -> str:
     return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
 
 
-def print_hours(takes: Takes, name: str, *, gain_db: float, tilt_db: float, runs: int) -> None:
+def print_hours(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
     """How often 15-minute medians pass the limit, band or not, by the hours that were learned and by how the limit is set."""
+    print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
+    print("| machine | gain, tilt, dB | hours | folds | mean + t x deviation | 2 x normal |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, (_, takes) in machines.items():
+        print_hours_of(name, takes, gain_db=gain_db, tilt_db=tilt_db, runs=runs)
+
+
+def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, runs: int) -> None:
+    """The rows of one machine."""
     medians = np.median(takes.logs, axis=3, keepdims=True)
     for times in (1.0, 2.0):
         streams = [
@@ -241,7 +219,7 @@ def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, da
             yield float(interpolated(medians[:, :, take], gain, tilt)[0])
 
 
-def made(name: str, recipe: Recipe, warning: float) -> tuple[Subject, Takes]:
+def made(name: str, listener: Listener) -> tuple[Subject, Takes]:
     """A made machine that was learned, and other takes of it."""
     machine = MACHINES[name](101)
 
@@ -249,10 +227,10 @@ def made(name: str, recipe: Recipe, warning: float) -> tuple[Subject, Takes]:
         scene = Scene(machine=machine, take=take, growth=Growth(), bangs_per_hour=bangs_per_hour)
         return np.concatenate(list(scene.chunks(SILENT_S + seconds)))[round(SILENT_S * RATE_HZ) :]
 
-    scorer = blank_scorer(recipe)
-    subject = learn(recipe, [measure(scorer, sound(take, 10.0)) for take in range(40)], warning)
-    scorer = Scorer(recipe.scorer_spec, Same(), subject.detector)
-    takes = [offset_scores(scorer, recipe, sound(1000 + take, TAKE_S, 4.0)) for take in range(N_TAKES)]
+    subject = subject_of(listener, [listener.measured(listener.frames(sound(take, 10.0))) for take in range(40)])
+    blank, listener.scorer.detector = listener.scorer.detector, subject.detector
+    takes = [offset_scores(listener.scorer, listener.recipe, sound(1000 + take, TAKE_S, 4.0)) for take in range(N_TAKES)]
+    listener.scorer.detector = blank
     return subject, Takes(np.stack([logs for logs, _ in takes], axis=2), np.array([level for _, level in takes]))
 
 
@@ -364,14 +342,14 @@ class Found:
     normal: float  # of the learned level to the typical score
 
 
-def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
+def print_compressor(listener: Listener, *, runs: int) -> None:
     """Faults under healthy sound."""
     if not COMPRESSOR.is_dir():
         print(f"{COMPRESSOR} is not there: no faults to mix")
         return
     sounds = {path.stem: resampled(path) for path in sorted(COMPRESSOR.glob("*/*.flac"))}
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
-    scorer = blank_scorer(recipe)
+    scorer = listener.scorer
     clean = [measure(scorer, sound) for sound in healthy]
     print(
         "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path "
@@ -384,7 +362,7 @@ def print_compressor(recipe: Recipe, warning: float, *, runs: int) -> None:
         mixed |= {(fault, below_db): mixtures(scorer, healthy, other, below_db) for below_db in (6.0, 12.0)}
     found: dict[tuple[str, float], list[Found]] = {key: [] for key in mixed}
     for run in range(runs):
-        for key, one in one_draw(recipe, mixed, warning, run).items():
+        for key, one in one_draw(listener, mixed, run).items():
             found[key].append(one)
     for (fault, below_db), draws in found.items():
         print(f"| {fault} | {below_db:g} {in_words(draws)} |")
@@ -412,14 +390,13 @@ def resampled(path: Path) -> F32:
     return np.asarray(np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()]), np.float32)
 
 
-def one_draw(
-    recipe: Recipe, mixed: dict[tuple[str, float], list[Clip]], warning: float, run: int
-) -> dict[tuple[str, float], Found]:
+def one_draw(listener: Listener, mixed: dict[tuple[str, float], list[Clip]], run: int) -> dict[tuple[str, float], Found]:
     """Learn from half of the healthy clips, learn on the spot from the others, watch the mixtures of those for 15 minutes."""
     rng = np.random.default_rng(run)
     healthy = mixed["nothing", 0.0]
     training, others = np.split(rng.permutation(len(healthy)), 2)
-    subject = learn(recipe, joined([healthy[i] for i in np.sort(training)]), warning)
+    heard = np.concatenate([healthy[i].sums for i in np.sort(training)])
+    subject = subject_of(listener, [listener.recording(heard)])
     learned = subject.slow_path()
     for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], HOURS + (MINUTES + 1) / 60, rng)):
         learned.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
@@ -439,12 +416,6 @@ def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Genera
         slow_minute = minute if slow_minute is None and slow.raised else slow_minute
     assert slow.reference is not None
     return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.reference.normal / subject.typical)
-
-
-def joined(clips: Sequence[Clip], n: int = 3) -> list[Clip]:
-    """Segments of so many clips that follow one another."""
-    parts = [clips[i : i + n] for i in range(0, len(clips) - n + 1, n)]
-    return [Clip(np.concatenate([clip.sums for clip in part]), part[0].level_db) for part in parts]
 
 
 def mix(sound: F32, added: F32, below_db: float) -> F32:

@@ -19,12 +19,11 @@ MINUTES = 15  # of scored sound in a median
 HOURS = 8.0  # of scored sound that are learned,
 N_BLOCKS = round(HOURS * 60 / MINUTES)  # as so many medians that share no sound
 FOLDS = 5  # blocks of time that are compared with the rest
-PRIOR_SPREAD = 0.15  # of 15-minute medians, in log units: what machines have in common,
+PRIOR_SPREAD = 0.05  # of 15-minute medians, in log units: what machines have in common,
 PRIOR_WEIGHT = 10  # and how many medians that counts for
 DEGREES = PRIOR_WEIGHT + FOLDS - 1  # of freedom: folds are independent, neighbouring medians are not
 WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t with DEGREES of freedom
-MIN_RATIO = 2.0  # to normal: what is less is not worth a warning
-CLEAR_RATIO = 0.8  # to the limit
+MIN_RATIO = 1.2  # to normal: what is less is not worth a warning
 MAX_LEVEL_RATIO = 2.0  # of the level on the spot to that in training
 MAX_GAIN_DB = 3.0  # that a microphone's gain or place may change
 MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: what an ear just notices, and what is not chance
@@ -39,6 +38,11 @@ class Reference:
     normal: float
     spread: float
     limit: float
+
+    @property
+    def clear_ratio(self) -> float:
+        """The ratio to the limit below which a warning ends: half way to the normal level, in log units."""
+        return math.sqrt(self.normal / self.limit)
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,8 @@ class SlowPath:
         if ratio is None or self.status != "ready":
             return
         found = self._bands() if ratio >= 1.0 else ()
-        self.raised = bool(found) or (self.raised and ratio >= CLEAR_RATIO)
+        assert self.reference is not None
+        self.raised = bool(found) or (self.raised and ratio >= self.reference.clear_ratio)
         self.bands = found or (self.bands if self.raised else ())
 
     def _bands(self) -> tuple[Band, ...]:

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from monitor.core.arrays import F64
 from monitor.core.errors import ConfigError
 from monitor.core.slow_path import (
-    CLEAR_RATIO,
     DEGREES,
     FOLDS,
     HOURS,
@@ -54,7 +53,7 @@ def test_the_width_is_that_of_students_t() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(POSITIVE, min_size=FOLDS, max_size=N_BLOCKS))
-def test_the_limit_is_never_below_twice_normal(medians: list[float]) -> None:
+def test_the_limit_is_never_below_a_fifth_more_than_normal(medians: list[float]) -> None:
     reference = fit_reference(medians)
     assert reference.limit >= MIN_RATIO * reference.normal * (1 - 1e-9)
     assert reference.normal == pytest.approx(np.exp(np.median(np.log(medians))))
@@ -73,8 +72,8 @@ def test_changes_from_hour_to_hour_widen_the_limit_more_than_those_from_minute_t
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(0.1, 1.99), min_size=MINUTES, max_size=60))
-def test_it_never_raises_below_twice_normal_whatever_the_bands_do(scores: list[float]) -> None:
+@given(st.lists(st.floats(0.1, 0.99 * MIN_RATIO), min_size=MINUTES, max_size=60))
+def test_it_never_raises_below_a_fifth_more_than_normal_whatever_the_bands_do(scores: list[float]) -> None:
     assert not any(hear(watching(), scores, FAULT_DB, is_normal=False))
 
 
@@ -93,7 +92,7 @@ def test_a_rise_that_is_nowhere_is_no_warning() -> None:
     slow = watching()
     hear(slow, [1.0] * MINUTES)
     assert not any(hear(slow, [3.0] * 30, LEVEL_DB + 3.0, is_normal=False))  # only louder
-    assert slow.ratio == pytest.approx(1.5)
+    assert slow.ratio is not None and slow.ratio > 1.0
 
 
 @settings(deadline=None, max_examples=50)
@@ -104,11 +103,13 @@ def test_bangs_in_less_than_half_of_the_minutes_do_not_raise(bangs: list[float])
     assert not any(hear(slow, bangs, FAULT_DB, is_normal=False) + hear(slow, [1.0] * MINUTES, FAULT_DB))
 
 
-def test_it_clears_only_well_below_the_limit() -> None:
+def test_it_clears_only_half_way_back_to_normal() -> None:
     slow = watching()
     hear(slow, [3.0] * MINUTES, FAULT_DB, is_normal=False)
-    assert all(hear(slow, [MIN_RATIO * (CLEAR_RATIO + 0.05)] * 30))
-    assert hear(slow, [MIN_RATIO * (CLEAR_RATIO - 0.05)] * 30)[-1] is False
+    assert slow.reference is not None
+    half_way = np.sqrt(slow.reference.normal * slow.reference.limit)
+    assert all(hear(slow, [1.01 * half_way] * 30))
+    assert hear(slow, [0.99 * half_way] * 30)[-1] is False
     assert slow.bands == ()
 
 
