@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 
 RATE_HZ = 16000
 HUM_HZ, N_HARMONICS = 237.0, 12

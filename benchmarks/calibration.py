@@ -14,10 +14,10 @@ import numpy as np
 from numpy.random import Generator
 from scipy import stats
 
-from monitor.core.arrays import F64, Bool
-from monitor.core.calibration import conformal_rank, conformal_threshold
-from monitor.core.decision import Rule
-from monitor.core.thresholds import Calibration, HeldOut
+from monitor.arrays import F64, Bool
+from monitor.events.decision import Rule
+from monitor.learning.methods import conformal_rank, conformal_threshold
+from monitor.learning.thresholds import Calibration, HeldOut
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
 
@@ -134,7 +134,7 @@ def set_thresholds(scores: F64, rule: Rule, method: Method) -> Calibration:
 
 
 def raises(ratios: F64, rule: Rule) -> list[int]:
-    """Where in ratios (n,) the rule raises: `monitor.core.decision.decide`, an event at a time instead of a segment."""
+    """Where in ratios (n,) the rule raises: `monitor.events.decision.decide`, an event at a time instead of a segment."""
     over = np.concatenate(([0], np.cumsum(ratios >= 1.0)))
     hits = np.flatnonzero(in_last(ratios >= 1.0, rule.raise_n) >= rule.raise_k)
     clears = np.flatnonzero(in_last(ratios < rule.clear_ratio, rule.clear_m) == rule.clear_m)

@@ -24,11 +24,11 @@ import soundfile
 
 from benchmarks.ear import RATE_HZ, Ear
 from monitor.bundle.manifest import read_manifest
-from monitor.service.control import NAME, ask
-from monitor.service.held import borrow
+from monitor.daemon.control import NAME, ask
+from monitor.daemon.shared_microphone import borrow
 from tests.broker import PERSISTENT, running_broker
+from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import Rack, virtual_microphones
-from tests.service.daemon_process import DaemonProcess
 from tests.subscriber import Message, Subscriber
 from tests.waiting import wait_until
 

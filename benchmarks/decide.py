@@ -24,13 +24,14 @@ import numpy as np
 
 from benchmarks.decide_data import SETS, Set, learn, sets
 from benchmarks.quality import DATA
-from monitor.core.arrays import F64
-from monitor.core.calibration import mean_sigma_threshold
-from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Fitted, fit_normals
-from monitor.core.evidence import count_events
-from monitor.core.measured import RecordingSums, scores
-from monitor.core.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds
+from monitor.arrays import F64
+from monitor.events.decision import Rule
+from monitor.learning.false_alarms import count_events
+from monitor.learning.fit import Fitted, fit_normals
+from monitor.learning.measured import RecordingSums, scores
+from monitor.learning.methods import mean_sigma_threshold
+from monitor.learning.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds
+from monitor.scoring.components import Detector
 from train.calibration.thresholds import conformal_or_largest
 from train.recipe import Recipe, load_recipe
 
@@ -216,7 +217,7 @@ def print_spread(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
 
 
 def _blank(recipe: Recipe) -> Detector:
-    from monitor.bundle.components import make_detector
+    from monitor.bundle.detector import make_detector
 
     return make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
 

@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality import CARS, DATA, car_features
-from monitor.bundle.bundle import make_scorer
-from monitor.bundle.components import make_detector
-from monitor.core.arrays import F32, F64
-from monitor.core.block import Block
-from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
-from monitor.core.frames import stream_frames
-from monitor.core.measured import RecordingSums, held_out_scores, time_folds
-from monitor.core.scorer import Scorer
-from monitor.core.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
-from monitor.sources.recording import Recording
+from monitor.arrays import F32, F64
+from monitor.audio.recording import Recording
+from monitor.block import Block
+from monitor.bundle.detector import make_detector
+from monitor.bundle.load import make_scorer
+from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
+from monitor.learning.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
+from monitor.scoring.components import Detector
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.scorer import Scorer
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from monitor.core.arrays import F64
-from monitor.sources.ring import Reader, Ring
+from monitor.arrays import F64
+from monitor.audio.ring import Reader, Ring
 from tests.rig import VirtualMicrophone
 
 RATE_HZ = 16000

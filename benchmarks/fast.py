@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from monitor.core.arrays import F32
-from monitor.core.block import Block
-from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Reconstruction
-from monitor.core.event import Anchor, Identity
-from monitor.core.fast import Fast, excess_db, fit_fast, frequent_frames, lasting_frame
-from monitor.core.frames import stream_frames
-from monitor.core.pipeline import Pipeline, Step
-from monitor.core.scorer import Scorer
-from monitor.sources.recording import Recording
+from monitor.arrays import F32
+from monitor.audio.recording import Recording
+from monitor.block import Block
+from monitor.events.decision import Rule
+from monitor.events.event import Anchor, Identity
+from monitor.events.pipeline import Pipeline, Step
+from monitor.scoring.components import Detector, Reconstruction
+from monitor.scoring.fast_path import Fast, excess_db, fit_fast, frequent_frames, lasting_frame
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.scorer import Scorer
 from train.recipe import load_recipe
 from train.synth import MACHINES, Growth, Scene
 

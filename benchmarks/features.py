@@ -28,8 +28,8 @@ import numpy as np
 import soundfile
 import yaml
 
-from monitor.core.arrays import F32
-from monitor.core.frontend import LogMelSpec
+from monitor.arrays import F32
+from monitor.scoring.front_end import LogMelSpec
 from train.cache import cached_frames
 from train.datasets import Piece, pieces, read_dataset
 from train.features import WindowSet, piece_frames

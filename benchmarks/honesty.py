@@ -33,12 +33,12 @@ from scipy import stats
 from benchmarks.judging import N_FOLDS, Judge, train_judges
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe
 from benchmarks.slide_rail import ROOT, run
+from monitor.arrays import F32, F64
 from monitor.bundle.manifest import CalibrationPart, read_manifest
-from monitor.core.arrays import F32, F64
-from monitor.core.decision import Rule
-from monitor.core.evidence import WEEK_HOURS, Evidence
-from monitor.core.statement import count, significant
-from monitor.core.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
+from monitor.events.decision import Rule
+from monitor.learning.false_alarms import WEEK_HOURS, Evidence
+from monitor.learning.report_text import count, significant
+from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
 from train.calibration.bundle import tick_s
 from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
@@ -122,7 +122,7 @@ def main() -> None:
 def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
     """What the device's pipeline makes of recordings."""
     manifest = read_manifest(bundle)
-    lines = run("monitor.cli", "--replay", *recordings, "--model", bundle, "--scores").splitlines()
+    lines = run("monitor.cli.main", "--replay", *recordings, "--model", bundle, "--scores").splitlines()
     ratios: dict[str, list[tuple[int, float]]] = {}
     seconds, events = 0.0, 0
     for line in map(json.loads, lines):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.bundle.bundle import make_scorer
-from monitor.bundle.components import make_detector
-from monitor.core.arrays import F32, F64
-from monitor.core.calibration import equal_blocks
-from monitor.core.detector import Detector, Fitted, cross_fit, find_normal_states, fit_normals
-from monitor.core.scorer import Scorer
+from monitor.arrays import F32, F64
+from monitor.bundle.detector import make_detector
+from monitor.bundle.load import make_scorer
+from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.methods import equal_blocks
+from monitor.scoring.components import Detector
+from monitor.scoring.scorer import Scorer
 from train.recipe import Recipe
 
 FUSED = "fused"

@@ -28,12 +28,12 @@ import numpy as np
 from benchmarks.judging import auc, fit_in_folds, in_time, train_judges
 from benchmarks.made_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
-from monitor.bundle.components import make_detector
-from monitor.core.arrays import F32, F64
-from monitor.core.block import Block
-from monitor.core.detector import Detector
-from monitor.core.frames import stream_frames
-from monitor.core.scorer import Scorer
+from monitor.arrays import F32, F64
+from monitor.block import Block
+from monitor.bundle.detector import make_detector
+from monitor.scoring.components import Detector
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.scorer import Scorer
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 

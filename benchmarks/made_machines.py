@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.judging import auc, train_judges
-from monitor.core.arrays import F32
-from monitor.core.block import Block
-from monitor.core.frames import stream_frames
+from monitor.arrays import F32
+from monitor.block import Block
+from monitor.scoring.frames import stream_frames
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.sinks.keeper import Keeper
-from monitor.sinks.outbox import Limits
-from tests.sinks.anomalies import anomaly
+from monitor.mqtt.keeper import Keeper
+from monitor.mqtt.outbox import Limits
+from tests.mqtt.anomalies import anomaly
 
 PAUSE_S = 0.05  # between an event and the next, on average
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from benchmarks.judging import aucs, judge, train_judges
 from benchmarks.made_machines import FAULTS_OF, MadeJob, MadeResult, run_made
-from monitor.core.arrays import F32, F64
+from monitor.arrays import F32, F64
 from train.recipe import Recipe, load_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -85,8 +85,8 @@ def car_features(car: str) -> tuple[list[F32], list[F32]]:
 
 def slide_rail_features(recipe: Recipe) -> tuple[list[F32], list[F32]]:
     """Normal and anomalous clips as frames of the recipe's own front end."""
-    from monitor.core.frames import stream_frames
-    from monitor.sources.recording import Recording
+    from monitor.audio.recording import Recording
+    from monitor.scoring.frames import stream_frames
 
     def frames(path: Path) -> F32:
         blocks = Recording(path, sample_rate_hz=recipe.front_end.sample_rate_hz).blocks()

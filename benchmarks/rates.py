@@ -25,13 +25,13 @@ import psutil
 import soxr
 
 from benchmarks.judging import auc
+from monitor.arrays import F32, F64
+from monitor.audio.recording import Recording
+from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.core.arrays import F32, F64
-from monitor.core.block import Block
-from monitor.core.detector import Modulation, Observation, Spectrum, fit_normal
-from monitor.core.detector.normal import NOISE_DB
-from monitor.core.frames import stream_frames
-from monitor.sources.recording import Recording
+from monitor.scoring.components import Modulation, Observation, Spectrum, fit_normal
+from monitor.scoring.components.normal import NOISE_DB
+from monitor.scoring.frames import stream_frames
 from train.recipe import Recipe, load_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -24,15 +24,15 @@ import scipy.fft
 import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
+from monitor.arrays import F32
+from monitor.audio.recording import Recording
+from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.core.arrays import F32
-from monitor.core.block import Block
-from monitor.core.decision import Rule
-from monitor.core.event import Anchor, Identity
-from monitor.core.pipeline import Pipeline
-from monitor.service.replay import EPOCH
-from monitor.sources.recording import Recording
+from monitor.cli.replay import EPOCH
+from monitor.events.decision import Rule
+from monitor.events.event import Anchor, Identity
+from monitor.events.pipeline import Pipeline
 from train.networks import Layer, plain_network
 from train.synth import Fan, Scene
 
@@ -134,7 +134,7 @@ def peak_memory_mb(samples: F32, minutes: int, folder: Path) -> float:
     with soundfile.SoundFile(path, "w", 16000, 1, "PCM_16") as file:
         for _ in range(minutes // MINUTES):
             file.write(samples)
-    code = "import sys; from monitor.cli import main; main(sys.argv[1:]); print(*open('/proc/self/status'), file=sys.stderr)"
+    code = "import sys; from monitor.cli.main import main; main(sys.argv[1:]); print(*open('/proc/self/status'), file=sys.stderr)"
     command = [sys.executable, "-c", code, "--replay", str(path), "--model", "models/demo-fan"]
     status = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stderr
     return int(status.split("VmHWM:")[1].split()[0]) / 1024

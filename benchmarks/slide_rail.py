@@ -31,7 +31,7 @@ def main() -> None:
             shutil.copy(clip, dataset / "normal")
         bundle = Path(folder) / "slide-rail"
         run("train.cli", "fit", dataset, "--recipe", "mimii-mel", "--out", bundle)
-        lines = run("monitor.cli", "--replay", *normal[1::2], *anomalous, "--model", bundle).splitlines()
+        lines = run("monitor.cli.main", "--replay", *normal[1::2], *anomalous, "--model", bundle).splitlines()
     files = [json.loads(line) for line in lines if '"type": "file"' in line]
     held_out = np.array([file["score"] for file in files[: len(normal[1::2])]])
     print("| clip | score | ratio | verdict | percentile among held-out normal |\n|---|---:|---:|---|---:|")

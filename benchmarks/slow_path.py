@@ -31,16 +31,16 @@ import numpy as np
 from numpy.random import Generator
 
 from benchmarks.decide_data import Listener, learn
-from monitor.core.arrays import F32, F64
-from monitor.core.block import Block
-from monitor.core.decision import Counts, Rule, decide
-from monitor.core.detector import Detector
-from monitor.core.ear import Ear, TickFrames
-from monitor.core.measured import RecordingSums
-from monitor.core.portrait import level
-from monitor.core.scorer import Scorer
-from monitor.core.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_reference
-from monitor.sources.recording import Recording
+from monitor.arrays import F32, F64
+from monitor.audio.recording import Recording
+from monitor.block import Block
+from monitor.events.decision import Counts, Rule, decide
+from monitor.events.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_reference
+from monitor.explain.profile import level
+from monitor.learning.measured import RecordingSums
+from monitor.scoring.components import Detector
+from monitor.scoring.features import Ear, TickFrames
+from monitor.scoring.scorer import Scorer
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
 

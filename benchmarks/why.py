@@ -32,19 +32,20 @@ import soundfile
 
 from benchmarks.added import KINDS, RATE_HZ, Case, Normal, added, hum, hum_levels_db, missing_harmonic, power_db
 from benchmarks.slide_rail import DATA, ROOT
+from monitor.arrays import F64
+from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.bundle.bundle import Bundle
-from monitor.core.arrays import F64
-from monitor.core.bands import Band
-from monitor.core.block import Block
-from monitor.core.description import describe
-from monitor.core.ear import Ear
-from monitor.core.event import Anchor, Event, Identity
-from monitor.core.expected import Expected, fit_expected
-from monitor.core.mel import hz_to_mel
-from monitor.core.pipeline import Pipeline
-from monitor.core.portrait import Portrait, Portrayer, tick_sound
-from monitor.core.scorer import ScorerSpec
+from monitor.bundle.load import Bundle
+from monitor.events.event import Anchor, Event, Identity
+from monitor.events.pipeline import Pipeline
+from monitor.explain.bands import Band
+from monitor.explain.describe import describe
+from monitor.explain.profile import Portrait, Portrayer
+from monitor.explain.reference import Expected, fit_expected
+from monitor.scoring.features import Ear
+from monitor.scoring.mel import hz_to_mel
+from monitor.scoring.scorer import ScorerSpec
+from monitor.scoring.tick_sound import tick_sound
 from train.synth import MACHINES, Growth, Scene
 
 N_CASES = 60

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from monitor.core.arrays import F32
-from monitor.core.block import Block
+from monitor.arrays import F32
+from monitor.block import Block
 
 
 def noise(seed: int, n: int, *, level: float = 0.05) -> F32:

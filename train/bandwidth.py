@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Collection
 
-from monitor.core.bandwidth import deaf_bands
-from monitor.core.errors import SourceError
-from monitor.core.frontend import FrontEndSpec
+from monitor.errors import SourceError
+from monitor.scoring.bandwidth import deaf_bands
+from monitor.scoring.front_end import FrontEndSpec
 
 
 def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:

@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from monitor.bundle.bundle import make_scorer
-from monitor.bundle.components import make_detector
+from monitor.arrays import F32
+from monitor.bundle.detector import make_detector
+from monitor.bundle.load import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, write_bundle
-from monitor.core.arrays import F32
-from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Fitted
-from monitor.core.errors import SourceError
-from monitor.core.fast import Fast, fit_fast
-from monitor.core.golden import golden_score
-from monitor.core.scorer import Scorer
-from monitor.core.thresholds import prior_of
+from monitor.errors import SourceError
+from monitor.events.decision import Rule
+from monitor.learning.fit import Fitted
+from monitor.learning.thresholds import prior_of
+from monitor.scoring.components import Detector
+from monitor.scoring.fast_path import Fast, fit_fast
+from monitor.scoring.golden import golden_score
+from monitor.scoring.scorer import Scorer
 from train.backup import Backup
 from train.bandwidth import check_rates
 from train.cache import cached_frames

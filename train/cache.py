@@ -23,8 +23,8 @@ import soundfile
 import soxr
 
 import monitor
-from monitor.core.frontend import FrontEndSpec
-from monitor.sources.recording import file_sha256
+from monitor.audio.recording import file_sha256
+from monitor.scoring.front_end import FrontEndSpec
 from train.datasets import Piece
 from train.datasets.parallel import in_parallel, n_cores
 from train.features import PieceFrames, stream_piece

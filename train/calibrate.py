@@ -6,13 +6,13 @@ from itertools import chain
 import numpy as np
 from tqdm import tqdm
 
-from monitor.core.ear import Ear
-from monitor.core.errors import SourceError
-from monitor.core.expected import Expected, fit_expected
-from monitor.core.measured import RecordingSums, held_out_scores
-from monitor.core.portrait import Portrait, Portrayer
-from monitor.core.scorer import Scorer, ScorerSpec, TickScore
-from monitor.core.thresholds import HeldOut
+from monitor.errors import SourceError
+from monitor.explain.profile import Portrait, Portrayer
+from monitor.explain.reference import Expected, fit_expected
+from monitor.learning.measured import RecordingSums, held_out_scores
+from monitor.learning.thresholds import HeldOut
+from monitor.scoring.features import Ear
+from monitor.scoring.scorer import Scorer, ScorerSpec, TickScore
 from train.datasets import Piece
 
 

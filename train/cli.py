@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from monitor import __version__
-from monitor.core.errors import StethosError
+from monitor.errors import StethosError
 from train.commands import calibrate, evaluate, fit, import_model, inspect, report, synth
 from train.text import printable
 

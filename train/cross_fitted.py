@@ -11,9 +11,9 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from monitor.core.errors import BundleError
-from monitor.core.fast import Fast
-from monitor.core.thresholds import HeldOut
+from monitor.errors import BundleError
+from monitor.learning.thresholds import HeldOut
+from monitor.scoring.fast_path import Fast
 from train.datasets import Clip
 
 CROSS_FITTED = "report/cross_fitted.npz"

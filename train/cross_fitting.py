@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, Fitted, Reconstruction, cross_fit, find_normal_states, fit_normals
-from monitor.core.errors import ConfigError, SourceError
-from monitor.core.fast import Fast
-from monitor.core.measured import RecordingSums, held_out_scores, time_folds
-from monitor.core.scorer import Scorer
-from monitor.core.thresholds import HeldOut
-from monitor.sources.recording import file_sha256
+from monitor.arrays import F32, F64
+from monitor.audio.recording import file_sha256
+from monitor.errors import ConfigError, SourceError
+from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
+from monitor.learning.thresholds import HeldOut
+from monitor.scoring.components import Detector, Reconstruction
+from monitor.scoring.fast_path import Fast
+from monitor.scoring.scorer import Scorer
 from train.calibrate import measure_pieces
 from train.cross_fitted import CrossFitted, Stretch
 from train.datasets import Clip, Dataset, Piece, RecordingOrder, folds

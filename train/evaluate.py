@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from monitor.arrays import F64, Bool
+from monitor.audio.recording import Recording, file_sha256
 from monitor.bundle import Bundle, load_bundle
-from monitor.core.arrays import F64, Bool
-from monitor.core.detector import Detector
-from monitor.core.errors import SourceError
-from monitor.core.scorer import Scorer, TickScore
-from monitor.sources.recording import Recording, file_sha256
+from monitor.errors import SourceError
+from monitor.scoring.components import Detector
+from monitor.scoring.scorer import Scorer, TickScore
 from train.bandwidth import warn_of_low_rates
 from train.cross_fitted import Stretch, read_cross_fitted
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip

@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from tempfile import TemporaryFile
 from typing import Any
 
-from monitor.core.arrays import F32
+from monitor.arrays import F32
 
 
 def to_tflite(network: Any, *, representative: F32 | None) -> bytes:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.arrays import F32, F64
-from monitor.core.errors import ConfigError, SourceError
-from monitor.core.fast import frequent_frames
-from monitor.core.frames import TickFrames, scorable_frames
-from monitor.core.frontend import FrontEndSpec
+from monitor.arrays import F32, F64
+from monitor.errors import ConfigError, SourceError
+from monitor.scoring.fast_path import frequent_frames
+from monitor.scoring.frames import TickFrames, scorable_frames
+from monitor.scoring.front_end import FrontEndSpec
 from train.datasets import Piece
 
 MIN_DEVIATION_DB = 0.1
@@ -133,7 +133,7 @@ class WindowSet:
         return mean, np.maximum(np.sqrt(squares / n), MIN_DEVIATION_DB)
 
     def frequent_frames(self, *, tick_frames: int) -> F32:
-        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.core.fast.frequent_frames`)."""
+        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.scoring.fast_path.frequent_frames`)."""
         rows = []
         for frames in self._runs:
             for first in range(0, len(frames), _TICKS * tick_frames):

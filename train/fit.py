@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.arrays import F32
-from monitor.core.errors import SourceError, StethosError
-from monitor.core.windows import frame_columns
+from monitor.arrays import F32
+from monitor.errors import SourceError, StethosError
+from monitor.scoring.windows import frame_columns
 from train.backup import Backup, Progress
 from train.features import WindowSet
 from train.networks import BandStatistics, build_network

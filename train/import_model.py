@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.bundle.bundle import make_scorer
+from monitor.bundle.load import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import MODEL, STATISTICS, bundle_name, write_bundle
-from monitor.core.decision import Rule
-from monitor.core.detector import Detector, Reconstruction
-from monitor.core.errors import SourceError
-from monitor.core.fast import fit_fast
-from monitor.core.golden import golden_score
-from monitor.core.thresholds import ERROR_PRIOR
+from monitor.errors import SourceError
+from monitor.events.decision import Rule
+from monitor.learning.thresholds import ERROR_PRIOR
+from monitor.scoring.components import Detector, Reconstruction
+from monitor.scoring.fast_path import fit_fast
+from monitor.scoring.golden import golden_score
 from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method

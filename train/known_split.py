@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from monitor.audio.recording import file_sha256
 from monitor.bundle.manifest import Manifest
-from monitor.sources.recording import file_sha256
 from train.cross_fitted import CrossFitted
 from train.datasets import Dataset, Piece, Split, listed, load_split
 

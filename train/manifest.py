@@ -9,8 +9,8 @@ from typing import Any
 from monitor import __version__
 from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.bundle.write import MODEL, STATISTICS, file_ref
-from monitor.core.decision import Rule
-from monitor.core.scorer import ScorerSpec
+from monitor.events.decision import Rule
+from monitor.scoring.scorer import ScorerSpec
 
 
 def make_manifest(

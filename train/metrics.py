@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-from monitor.core.arrays import F64, Bool
+from monitor.arrays import F64, Bool
 
 MAX_FPR = 0.1  # of the partial AUC, as in DCASE
 CONFIDENCE = 0.95

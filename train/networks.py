@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monitor.core.arrays import F32, F64
+from monitor.arrays import F32, F64
 from train.recipe import ConvNetwork, DenseNetwork, Recipe
 
 

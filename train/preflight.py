@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets import Clip, Dataset, Piece, Split, load_split, split_dataset, split_pieces
 from train.datasets.survey import Heard, survey
 from train.recipe import PLAIN, Recipe

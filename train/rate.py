@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets import Dataset, of_channel, open_clip
 from train.recipe import MOST_RATE_HZ, Recipe
 

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitor.bundle.components import make_features
+from monitor.arrays import F64
+from monitor.bundle.detector import make_features
 from monitor.bundle.manifest import MOST_TICKS, DetectorSpec, TickFrames, check_tick, one_line
-from monitor.bundle.yaml_file import read_mapping
-from monitor.core.arrays import F64
-from monitor.core.decision import Rule
-from monitor.core.detector import least_spread_db
-from monitor.core.errors import ConfigError
-from monitor.core.fast import FAST_TICK_S
-from monitor.core.frontend import FrontEndSpec, LogMelSpec, LogSpectrumSpec
-from monitor.core.scorer import ScorerSpec
-from monitor.core.windows import WindowSpec
+from monitor.config.yaml_file import read_mapping
+from monitor.errors import ConfigError
+from monitor.events.decision import Rule
+from monitor.scoring.components import least_spread_db
+from monitor.scoring.fast_path import FAST_TICK_S
+from monitor.scoring.front_end import FrontEndSpec, LogMelSpec, LogSpectrumSpec
+from monitor.scoring.scorer import ScorerSpec
+from monitor.scoring.windows import WindowSpec
 from train.calibration.method import Method, MethodName
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from monitor.arrays import F32
 from monitor.bundle.quantisation import Quantisation
-from monitor.core.arrays import F32
-from monitor.core.errors import BundleError
+from monitor.errors import BundleError
 
 try:
     # Only there when somebody asked for it (32-bit ARM, or the extra); it was built for NumPy 1.

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
 
-from monitor.core.decision import Rule
-from monitor.core.errors import BundleError
-from monitor.core.event import Severity
-from monitor.core.frontend import FrontEndSpec
-from monitor.core.scorer import ScorerSpec
-from monitor.core.windows import WindowSpec
+from monitor.errors import BundleError
+from monitor.events.decision import Rule
+from monitor.events.event import Severity
+from monitor.scoring.front_end import FrontEndSpec
+from monitor.scoring.scorer import ScorerSpec
+from monitor.scoring.windows import WindowSpec
 
 MANIFEST = "manifest.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

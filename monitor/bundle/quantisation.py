@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.core.arrays import F32, I8
+from monitor.arrays import F32, I8
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from monitor.core.arrays import F32, F64
-from monitor.core.detector import Feature, Normal
-from monitor.core.envelope import pooled_shape
-from monitor.core.errors import BundleError
-from monitor.core.expected import EnvelopeSpectra, Expected, Levels
+from monitor.arrays import F32, F64
+from monitor.errors import BundleError
+from monitor.explain.envelope import pooled_shape
+from monitor.explain.reference import EnvelopeSpectra, Expected, Levels
+from monitor.scoring.components import Feature, Normal
 
 _NONE: Mapping[str, Normal] = MappingProxyType({})
 _RESPONSE = "response_db"

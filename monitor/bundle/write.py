@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from monitor.bundle.bundle import load_bundle, sha256
+from monitor.bundle.load import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
-from monitor.bundle.replace import replacing
-from monitor.core.errors import BundleError, UsageError
+from monitor.errors import BundleError, UsageError
+from monitor.files import atomic_replace_dir
 
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
@@ -26,7 +26,7 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
     A failure or an interruption leaves what was there before; files of others in an older bundle stay.
     """
     check_place(out)
-    with replacing(out, ours=is_ours) as aside:
+    with atomic_replace_dir(out, is_ours=is_ours) as aside:
         for name, content in {**files, MANIFEST: manifest_json(manifest)}.items():
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from monitor.bundle.yaml_file import read_as_written
-from monitor.config.problems import Location, problems
+from monitor.config.messages import Location, problems
 from monitor.config.settings import Config
-from monitor.core.errors import ConfigError
+from monitor.config.yaml_file import read_as_written
+from monitor.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "STETHOS_"
 

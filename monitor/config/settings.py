@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, Section, Slug, left_out
 from monitor.config.mqtt import MqttConfig, Prefix
-from monitor.core.event import Severity
+from monitor.events.event import Severity
 
 SELECTOR = r"^(default|name:.+|usb:[0-9a-f]{4}:[0-9a-f]{4}(:.+)?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
 SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:BUS-PORT[.PORT…] or index:N"

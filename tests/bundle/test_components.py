@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from monitor.bundle import load_bundle
-from monitor.bundle.bundle import make_scorer, sha256
-from monitor.bundle.components import make_detector, make_features
+from monitor.bundle.detector import make_detector, make_features
+from monitor.bundle.load import make_scorer, sha256
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import read_statistics, write_statistics
-from monitor.core.detector import fit_normal
-from monitor.core.errors import BundleError
-from monitor.core.expected import Expected
-from monitor.core.golden import golden_score
-from monitor.core.scorer import score_stream
+from monitor.errors import BundleError
+from monitor.explain.reference import Expected
+from monitor.scoring.components import fit_normal
+from monitor.scoring.golden import golden_score
+from monitor.scoring.scorer import score_stream
 from tests.signals import blocks, even_blocks, hum
 
 ALL: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 from monitor.bundle import load_bundle
 from monitor.bundle.interpreter import RUNTIME, TFLiteModel
 from monitor.bundle.quantisation import Quantisation
-from monitor.core.errors import BundleError
+from monitor.errors import BundleError
 from tests.signals import noise
 
 

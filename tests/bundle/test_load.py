@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.bundle.bundle import sha256
+from monitor.bundle.load import sha256
 from monitor.bundle.statistics import read_statistics, write_statistics
 from monitor.bundle.write import amended, file_ref, write_bundle
-from monitor.core.block import Block
-from monitor.core.errors import BundleError
-from monitor.core.expected import Expected
-from monitor.core.golden import golden_score
-from monitor.core.scorer import score_stream
+from monitor.errors import BundleError
+from monitor.explain.reference import Expected
+from monitor.scoring.golden import golden_score
+from monitor.scoring.scorer import score_stream
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from monitor.sinks.contract import TOPICS
-from monitor.sinks.messages import EventMessage
+from monitor.mqtt.contract import TOPICS
+from monitor.mqtt.messages import EventMessage
 from tests.contract.wire import check, contract
-from tests.sinks.anomalies import anomaly
+from tests.mqtt.anomalies import anomaly
 
 EXAMPLE = re.compile(r"^`(stethos/[^`]+)`, QoS (\d), (not )?retained\n\n```(?:json)?\n(.*?)\n```", re.MULTILINE | re.DOTALL)
 
@@ -24,9 +24,9 @@ def page(root: Path) -> str:
 
 
 def test_the_schema_is_what_the_models_say(root: Path) -> None:
-    made = subprocess.run([sys.executable, "-m", "monitor.sinks.contract"], capture_output=True, text=True, check=True).stdout
+    made = subprocess.run([sys.executable, "-m", "monitor.mqtt.contract"], capture_output=True, text=True, check=True).stdout
     kept = (root / "docs" / "mqtt.schema.json").read_text()
-    assert kept == made, "make it anew: python -m monitor.sinks.contract >docs/mqtt.schema.json"
+    assert kept == made, "make it anew: python -m monitor.mqtt.contract >docs/mqtt.schema.json"
     Draft202012Validator.check_schema(contract())
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.sinks.jsonl import to_json
+from monitor.json_lines import to_json
 from tests.broker import Broker, running_broker, say, tell
-from tests.sinks.anomalies import anomaly
+from tests.mqtt.anomalies import anomaly
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 

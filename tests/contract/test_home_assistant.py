@@ -13,14 +13,14 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from monitor.core.event import EventType, Severity
-from monitor.sinks.contract import COMMANDS, TOPICS
-from monitor.sinks.discovery import Announced, machine_device, node_device
-from monitor.sinks.jsonl import to_json
+from monitor.events.event import EventType, Severity
+from monitor.json_lines import to_json
+from monitor.mqtt.contract import COMMANDS, TOPICS
+from monitor.mqtt.discovery import Announced, machine_device, node_device
 from tests.broker import say
 from tests.conftest import need
-from tests.service.deaf_fan import BASE, Service, running_service
-from tests.sinks.anomalies import anomaly
+from tests.daemon.deaf_fan import BASE, Service, running_service
+from tests.mqtt.anomalies import anomaly
 from tests.waiting import wait_until
 
 LONG = bool(os.environ.get("LONG_TESTS"))

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from monitor.sinks.contract import COMMANDS
-from monitor.sinks.jsonl import to_json
+from monitor.json_lines import to_json
+from monitor.mqtt.contract import COMMANDS
 from tests.broker import Broker, free_port, running_broker, say
 from tests.conftest import need
 from tests.contract.wire import contract
-from tests.sinks.anomalies import anomaly
+from tests.mqtt.anomalies import anomaly
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 

@@ -6,19 +6,19 @@ from numpy.random import default_rng
 from scipy import stats
 from sklearn.covariance import LedoitWolf
 
-from monitor.core.calibration import (
+from monitor.errors import ConfigError
+from monitor.events.decision import Counts, Rule, decide
+from monitor.learning.methods import (
     block_maxima,
     blocks,
     conformal_needs,
     conformal_rank,
     conformal_threshold,
-    ledoit_wolf,
     mean_sigma_threshold,
     percentile_threshold,
     sustained,
 )
-from monitor.core.decision import Counts, Rule, decide
-from monitor.core.errors import ConfigError
+from monitor.scoring.components.normal import ledoit_wolf
 
 SCORES = st.lists(st.sampled_from([0.5, 0.9, 1.0, 1.1, 2.0, 3.0]), max_size=60)
 

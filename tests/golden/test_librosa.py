@@ -6,11 +6,11 @@ import librosa
 import numpy as np
 import pytest
 
-from monitor.core.arrays import F32, F64
-from monitor.core.block import Block
-from monitor.core.frames import stream_frames
-from monitor.core.frontend import LogMelSpec
-from monitor.core.mel import mel_filters
+from monitor.arrays import F32, F64
+from monitor.block import Block
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.mel import mel_filters
 
 TOLERANCE_DB = 1e-4
 

@@ -8,9 +8,9 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
+from monitor.arrays import F32
 from monitor.bundle import load_bundle
-from monitor.core.arrays import F32
-from monitor.core.frontend import LogMelSpec
+from monitor.scoring.front_end import LogMelSpec
 from tests.golden.test_librosa import our_frames
 from tests.replay.command import monitor
 from train.cli import main as train

@@ -40,7 +40,7 @@ class Ran:
 
 def monitor(*arguments: str | Path, python: str = sys.executable, environment: dict[str, str] | None = None) -> Ran:
     done = subprocess.run(
-        [python, "-m", "monitor.cli", *map(str, arguments)],
+        [python, "-m", "monitor.cli.main", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,

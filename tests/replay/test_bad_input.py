@@ -208,7 +208,7 @@ def test_a_refused_bundle_exits_with_78(tmp_path: Path, demo_bundle: Path, demo_
 
 def test_a_full_disk_behind_stdout_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_normal), "--model", str(demo_bundle)]
+        command = [sys.executable, "-m", "monitor.cli.main", "--replay", str(demo_normal), "--model", str(demo_bundle)]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert "monitor: error: output: No space left on device" in done.stderr
@@ -219,7 +219,7 @@ def test_a_full_disk_behind_stdout_is_one_line(demo_normal: Path, demo_bundle: P
 def test_a_reader_that_leaves_is_no_failure(demo_fault: Path, demo_bundle: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle), "--scores"]
+    command = [sys.executable, "-m", "monitor.cli.main", "--replay", str(demo_fault), "--model", str(demo_bundle), "--scores"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     os.close(write)
     assert done.returncode == 0
@@ -228,7 +228,16 @@ def test_a_reader_that_leaves_is_no_failure(demo_fault: Path, demo_bundle: Path)
 
 @pytest.mark.parametrize("closed", [1, 2])
 def test_a_closed_stream_is_nobody_who_listens(closed: int, demo_fault: Path, demo_bundle: Path) -> None:
-    command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle), "--fail-on-anomaly"]
+    command = [
+        sys.executable,
+        "-m",
+        "monitor.cli.main",
+        "--replay",
+        str(demo_fault),
+        "--model",
+        str(demo_bundle),
+        "--fail-on-anomaly",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=lambda: os.close(closed))
     assert done.returncode == 3
     assert "Traceback" not in done.stderr

@@ -61,7 +61,7 @@ def test_on_a_terminal_the_bar_makes_way_for_what_is_said(demo_fault: Path, demo
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     with os.fdopen(ours, "rb", buffering=0) as screen:
-        command = [sys.executable, "-m", "monitor.cli", "--replay", str(demo_fault), "--model", str(demo_bundle)]
+        command = [sys.executable, "-m", "monitor.cli.main", "--replay", str(demo_fault), "--model", str(demo_bundle)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as run:
             os.close(theirs)
             written = b""
@@ -227,7 +227,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
             for minute in range(minutes):
                 file.write(noise(minute, 60 * 16000))
         code = (  # VmHWM, not ru_maxrss: that counts what the parent held when it forked
-            "import sys; from monitor.cli import main; status = main(sys.argv[1:]); "
+            "import sys; from monitor.cli.main import main; status = main(sys.argv[1:]); "
             "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr); sys.exit(status)"
         )
         run = subprocess.run(

@@ -22,10 +22,10 @@ from types import SimpleNamespace
 import numpy as np
 import soundfile
 
-from monitor.service.daemon import run_daemon
-from monitor.sources.capture import Request
-from monitor.sources.devices import Device
-from monitor.sources.ring import Ring, RingFormat
+from monitor.audio.capture import Request
+from monitor.audio.devices import Device
+from monitor.audio.ring import Ring, RingFormat
+from monitor.daemon.daemon import run_daemon
 
 RATE_HZ = 16000
 SLOT_S = 0.05  # what a device delivers at once
@@ -157,8 +157,8 @@ def soak(arguments: Sequence[str]) -> int:
     config, sounds, hours = arguments
     made = MadeTime(Devices(Path(sounds)), float(hours) * 3600 + 5.0, time.time())
     print(json.dumps({"began_utc_s": made.began_utc_s}), flush=True)
-    replaced: dict[str, dict[str, object]] = {"monitor.sources.microphone": {"CaptureProcess": made.capture}}
-    replaced["monitor.service.daemon"] = {"asyncio": SimpleNamespace(**{**vars(asyncio), "sleep": made.sleep})}
+    replaced: dict[str, dict[str, object]] = {"monitor.audio.microphone": {"CaptureProcess": made.capture}}
+    replaced["monitor.daemon.daemon"] = {"asyncio": SimpleNamespace(**{**vars(asyncio), "sleep": made.sleep})}
     for name in list(sys.modules):
         if name.startswith(("monitor.service.", "monitor.sources.")) and hasattr(sys.modules[name], "time"):
             replaced.setdefault(name, {})["time"] = made

@@ -15,8 +15,8 @@ import soundfile
 from PIL import Image
 
 from tests.broker import Broker, running_broker, say
+from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import virtual_microphone
-from tests.service.daemon_process import DaemonProcess
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from tests.broker import PERSISTENT, Broker, running_broker
+from tests.daemon.daemon_process import DaemonProcess
 from tests.replay.command import monitor
 from tests.rig import VirtualMicrophone, virtual_microphone
-from tests.service.daemon_process import DaemonProcess
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 

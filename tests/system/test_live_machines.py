@@ -14,10 +14,10 @@ import psutil
 import pytest
 import soundfile
 
-from monitor.service.control import NAME, ask
+from monitor.daemon.control import NAME, ask
 from tests.broker import PERSISTENT, running_broker
+from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import virtual_microphone, virtual_microphones
-from tests.service.daemon_process import DaemonProcess
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 

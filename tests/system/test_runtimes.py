@@ -16,9 +16,9 @@ import numpy, soundfile
 from pathlib import Path
 from monitor.bundle import load_bundle
 from monitor.bundle.interpreter import RUNTIME
-from monitor.core.block import Block
-from monitor.core.frames import stream_frames
-from monitor.core.frontend import LogMelSpec
+from monitor.block import Block
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.front_end import LogMelSpec
 digest = hashlib.sha256()
 samples = soundfile.read("demo/fan-bearing.flac", dtype="float32")[0]
 for n_mels, n_fft, log in ((64, 1024, "max"), (64, 2048, "max"), (128, 2048, "add"), (128, 4096, "max"), (40, 512, "max")):

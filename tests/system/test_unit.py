@@ -39,7 +39,7 @@ def container() -> Iterator[Container]:
         container.put(ROOT / "configs" / "monitor.yaml", "/etc/stethos/monitor.yaml")
         container.put(ROOT / "models" / "demo-fan", "/etc/stethos/models/demo-fan")
         container.put(Path(__file__).with_name("sandbox_probe.py"), "/usr/local/lib/sandbox_probe.py")
-        container.put(ROOT / "tests" / "sinks" / "anomalies.py", "/usr/local/lib/anomalies.py")
+        container.put(ROOT / "tests" / "mqtt" / "anomalies.py", "/usr/local/lib/anomalies.py")
         container.check("mkdir -m 777 /srv/anybody; mknod -m 600 /dev/mem-probe c 1 1; chmod 644 /dev/mem-probe")
         container.check("mkdir -p /dev/snd; mknod /dev/snd/probe c 116 24; chgrp audio /dev/snd/probe; chmod 660 /dev/snd/probe")
         yield container
@@ -257,7 +257,7 @@ def test_after_a_kill_it_is_back_with_what_it_had_stored(unit: Unit) -> None:
     store = (
         "import sys; sys.path.append('/usr/local/lib')\n"
         "from pathlib import Path; from anomalies import anomaly; from monitor.config import MqttConfig\n"
-        "from monitor.sinks.courier import Courier\n"
+        "from monitor.mqtt.courier import Courier\n"
         f"courier = Courier(MqttConfig(), node='workshop', state_dir=Path('{STATE}')); courier.start()\n"
         "[courier.event(event) for event in anomaly(1)[:2]]\n"
         "assert courier.stop(10) == 2"

@@ -12,7 +12,7 @@ import soundfile
 
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
-from monitor.core.errors import SourceError, UsageError
+from monitor.errors import SourceError, UsageError
 from tests.replay.command import monitor
 from train.calibrate import score_pieces
 from train.cli import main as train

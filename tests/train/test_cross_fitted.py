@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from monitor.bundle import load_bundle
-from monitor.core.errors import BundleError
+from monitor.errors import BundleError
 from train.calibrate import score_pieces
 from train.calibration.method import METHODS
 from train.cli import main as train

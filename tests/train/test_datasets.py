@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.errors import SourceError, UsageError
+from monitor.errors import SourceError, UsageError
 from tests.signals import noise
 from train.cli import main as train
 from train.datasets import (

@@ -9,7 +9,7 @@ import soundfile
 
 from monitor.bundle import load_bundle
 from monitor.bundle.write import STATISTICS, amended, file_ref, manifest_json
-from monitor.core.errors import BundleError, ConfigError
+from monitor.errors import BundleError, ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
 from train.cli import main as train

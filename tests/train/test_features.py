@@ -16,14 +16,14 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.arrays import F32, F64
-from monitor.core.detector import Detector, Observation
-from monitor.core.errors import ConfigError, SourceError
-from monitor.core.fast import frequent_frames
-from monitor.core.frontend import LogMelSpec
-from monitor.core.scorer import Scorer, ScorerSpec, score_stream
-from monitor.core.windows import Windows, WindowSpec
-from monitor.sources.recording import Recording
+from monitor.arrays import F32, F64
+from monitor.audio.recording import Recording
+from monitor.errors import ConfigError, SourceError
+from monitor.scoring.components import Detector, Observation
+from monitor.scoring.fast_path import frequent_frames
+from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.scorer import Scorer, ScorerSpec, score_stream
+from monitor.scoring.windows import Windows, WindowSpec
 from tests.signals import hum
 from train.cache import cached_frames, default_folder
 from train.datasets import Piece

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.core.measured import RecordingSums
+from monitor.learning.measured import RecordingSums
 from train.cross_fitting import in_folds, time_order
 from train.datasets import Clip, RecordingOrder, folds
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from monitor.core.arrays import F32
-from monitor.core.errors import SourceError
+from monitor.arrays import F32
+from monitor.errors import SourceError
 from tests.signals import hum
 from train.cli import main as train
 from train.commands import inspect

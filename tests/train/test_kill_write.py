@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from monitor.bundle import load_bundle, replace
+from monitor import files as replace
+from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from monitor.bundle.write import amended, write_bundle
 

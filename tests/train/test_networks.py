@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from monitor.arrays import F32
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.core.arrays import F32
-from monitor.core.frontend import LogMelSpec
-from monitor.core.windows import WindowSpec
+from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.windows import WindowSpec
 from train.export import held_back, to_tflite
 from train.networks import BandStatistics, build_network, device_network, fold, plain_network
 from train.recipe import DenseNetwork, Recipe, load_recipe

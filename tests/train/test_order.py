@@ -11,9 +11,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.arrays import F32
-from monitor.core.errors import SourceError
-from monitor.service.session import Session, Take
+from monitor.arrays import F32
+from monitor.cli.recording_session import Session, Take
+from monitor.errors import SourceError
 from tests.signals import hum
 from train.cli import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order

@@ -9,9 +9,9 @@ import soundfile
 import soxr
 import yaml
 
+from monitor.arrays import F32
 from monitor.bundle import load_bundle
-from monitor.core.arrays import F32
-from monitor.core.errors import ConfigError
+from monitor.errors import ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
 from train.cli import main as train

@@ -18,10 +18,10 @@ import pytest
 import soundfile
 
 from monitor import __version__
+from monitor.audio.recording import Recording
 from monitor.bundle import load_bundle
-from monitor.core.errors import SourceError, UsageError
-from monitor.core.scorer import score_stream
-from monitor.sources.recording import Recording
+from monitor.errors import SourceError, UsageError
+from monitor.scoring.scorer import score_stream
 from train.cli import main as train
 from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip

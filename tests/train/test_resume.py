@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from monitor.core.arrays import F32
-from monitor.core.frontend import LogMelSpec
-from monitor.core.windows import WindowSpec
+from monitor.arrays import F32
+from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.windows import WindowSpec
 from train.backup import Backup
 from train.features import WindowSet
 from train.fit import Trained, fit_network

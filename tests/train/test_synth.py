@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from scipy import signal
 
-from monitor.core.arrays import F32, F64
+from monitor.arrays import F32, F64
 from train.cli import main as train
 from train.synth import FAULTS, MACHINES, Fan, Gearbox, Growth, Pump, Scene, Valve
 

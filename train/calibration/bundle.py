@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from monitor.audio.recording import file_sha256
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
-from monitor.core.errors import SourceError
-from monitor.core.fast import Fast, fit_fast
-from monitor.core.scorer import ScorerSpec
-from monitor.core.statement import count
-from monitor.core.thresholds import Calibration, HeldOut, prior_of
-from monitor.sources.recording import file_sha256
+from monitor.errors import SourceError
+from monitor.learning.report_text import count
+from monitor.learning.thresholds import Calibration, HeldOut, prior_of
+from monitor.scoring.fast_path import Fast, fit_fast
+from monitor.scoring.scorer import ScorerSpec
 from train.bandwidth import check_rates
 from train.calibrate import expected_of, score_pieces
 from train.calibration.method import Method

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from monitor.core.errors import ConfigError
-from monitor.core.thresholds import WARNINGS_PER_WEEK
+from monitor.errors import ConfigError
+from monitor.learning.thresholds import WARNINGS_PER_WEEK
 
 MethodName = Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 
 MIN_EXCESSES = 5
 MIN_PEAKS = 10  # blocks over the 95 % level, to fit a shape

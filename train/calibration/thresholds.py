@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from monitor.core.arrays import F64
-from monitor.core.calibration import conformal_needs, conformal_threshold, mean_sigma_threshold, percentile_threshold
-from monitor.core.decision import Rule
-from monitor.core.evidence import Evidence
-from monitor.core.fast import Fast
-from monitor.core.lone import lone, usual_limit
-from monitor.core.predictive import Prior
-from monitor.core.statement import count
-from monitor.core.thresholds import (
+from monitor.arrays import F64
+from monitor.events.decision import Rule
+from monitor.learning.false_alarms import Evidence
+from monitor.learning.methods import conformal_needs, conformal_threshold, mean_sigma_threshold, percentile_threshold
+from monitor.learning.outliers import lone, usual_limit
+from monitor.learning.predictive import Prior
+from monitor.learning.report_text import count
+from monitor.learning.thresholds import (
     FUSED_PRIOR,
     MIN_FILES,
     Calibration,
@@ -22,6 +21,7 @@ from monitor.core.thresholds import (
     make_calibration,
     predicted_thresholds,
 )
+from monitor.scoring.fast_path import Fast
 from train.calibration.method import Method
 from train.calibration.tails import fit_tail, gamma_quantile
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from monitor.core.errors import ConfigError
+from monitor.errors import ConfigError
 from train.calibration.method import Method
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from monitor.core.errors import UsageError
+from monitor.errors import UsageError
 from train.calibration.method import METHODS, Method, MethodName
 from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number
 

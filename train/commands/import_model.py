@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from monitor.core.errors import UsageError
+from monitor.errors import UsageError
 from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number, positive
 
 

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from monitor.core.errors import SourceError
+    from monitor.errors import SourceError
     from train.datasets import LAYOUTS, load_split, read_dataset, recording_order
     from train.datasets.survey import survey
 
@@ -129,7 +129,7 @@ def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Hear
 
 def _too_little(rates: Counter[int]) -> str:
     """The shipped recipes whose bands reach above what the lowest rate carries."""
-    from monitor.core.bandwidth import deaf_bands
+    from monitor.scoring.bandwidth import deaf_bands
     from train.recipe import RECIPES, load_recipe
 
     lowest = min(rates, default=0)
@@ -173,7 +173,7 @@ def _may_be_drawn(clip: "Clip") -> bool:
 
 def _too_short(dataset: "Dataset", heard: Sequence["Heard"], lists: Path | None, channel: int | None) -> list[str]:
     """What `train fit` with the recipe `default` would refuse before it trains, of recordings that can be read."""
-    from monitor.core.errors import SourceError
+    from monitor.errors import SourceError
     from train.bandwidth import check_some_bands
     from train.preflight import check_lengths, recipe_split
     from train.recipe import load_recipe

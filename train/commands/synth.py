@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from monitor.core.errors import UsageError
+from monitor.errors import UsageError
 from train.commands.arguments import Commands, count, not_negative, positive, seed
 
 _RECORDINGS, _FORMAT = 10, "flac"  # of a data set

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.core.arrays import F64
-from monitor.core.bandpower import band_power_db
-from monitor.core.envelope import Run
+from monitor.arrays import F64
+from monitor.explain.band_power import band_power_db
+from monitor.explain.envelope import Run
 
 LIMITS_HZ = np.asarray(
     1000.0 * 2.0 ** ((np.arange(-10, 15) - 0.5) / 3.0), np.float64

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from monitor.sources.recording import file_sha256
+from monitor.audio.recording import file_sha256
 
 Label = Literal["normal", "anomaly"]
 Part = Literal["train", "test"]

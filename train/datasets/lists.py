@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.partition import Split
 

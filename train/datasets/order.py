@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from statistics import median
 from typing import Literal, TypeVar
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.file_times import file_times
 from train.datasets.recorded import read_recorded

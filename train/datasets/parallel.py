@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
 
 Group = tuple[Clip, ...]  # of one recording

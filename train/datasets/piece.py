@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from monitor.sources.recording import Recording
+from monitor.audio.recording import Recording
 
 
 @dataclass(frozen=True)

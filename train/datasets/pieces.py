@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from monitor.core.errors import SourceError
-from monitor.sources.recording import Recording
+from monitor.audio.recording import Recording
+from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.partition import Split
 from train.datasets.piece import Piece

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from monitor.core.errors import SourceError, UsageError
+from monitor.errors import SourceError, UsageError
 from train.datasets.clip import Clip, Dataset
 from train.datasets.files import sound_files
 from train.datasets.layouts import LAYOUTS

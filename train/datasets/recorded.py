@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from monitor.core.errors import SourceError
+from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
 
 FILE = "recorded.csv"

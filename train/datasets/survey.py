@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.core.arrays import F64
-from monitor.core.envelope import Run
-from monitor.core.errors import SourceError
-from monitor.core.quality import measure_quality
+from monitor.arrays import F64
+from monitor.errors import SourceError
+from monitor.explain.envelope import Run
+from monitor.scoring.quality import measure_quality
 from train.datasets.alike import band_levels_db
 from train.datasets.clip import Clip
 from train.datasets.parallel import in_parallel, n_cores

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monitor.core.errors import UsageError
+from monitor.errors import UsageError
 from train.report.files import KIND, to_csv
 from train.report.page import Item, Note, Pair, Section, Table, number, render_page
 from train.report.style import Plate

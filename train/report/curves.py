@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 
-from monitor.core.arrays import F64, Bool
+from monitor.arrays import F64, Bool
 from train.metrics import MAX_FPR, Verdicts
 from train.report.groups import Group
 from train.report.style import ANOMALY, NORMAL, QUIET, Plate, render, row

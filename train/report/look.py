@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from monitor.arrays import F32, F64, Bool
+from monitor.block import Block
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.core.arrays import F32, F64, Bool
-from monitor.core.block import Block
-from monitor.core.frames import stream_frames
-from monitor.core.scorer import TickScore, score_stream
-from monitor.core.windows import frame_columns
+from monitor.scoring.frames import stream_frames
+from monitor.scoring.scorer import TickScore, score_stream
+from monitor.scoring.windows import frame_columns
 from train.datasets import open_clip
 from train.evaluate import ClipScore, Evaluation
 

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from monitor.core.scorer import TickScore
+from monitor.scoring.scorer import TickScore
 from train.report.look import Look
 from train.report.style import COLOURS, NAMES, Plate, draw_threshold, render, row
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import soundfile
 
-from monitor.core.arrays import F32
+from monitor.arrays import F32
 from train.report.look import Look
 from train.report.style import NAMES
 

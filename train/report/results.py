@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitor.arrays import F64, Bool
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import Manifest
-from monitor.core.arrays import F64, Bool
 from train import metrics
 from train.datasets.clip import Label
 from train.evaluate import ClipScore, Evaluation, Role, labels_and_scores

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 from train.datasets.clip import Label
 from train.evaluate import ClipScore, Evaluation
 from train.metrics import Verdicts

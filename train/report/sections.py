@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 from train.evaluate import Evaluation
 from train.report import curves, reconstruction, scores, sound
 from train.report.look import Look, band_errors, close_look, typical

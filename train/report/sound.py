@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from scipy import signal
 
-from monitor.core.arrays import F32, F64
+from monitor.arrays import F32, F64
 from train.report.look import Look
 from train.report.style import COLOURS, NAMES, Plate, logarithmic, render, row
 

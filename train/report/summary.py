@@ -1,6 +1,6 @@
 """What a report says first: the result in two sentences, and what to beware of."""
 
-from monitor.core.statement import count
+from monitor.learning.report_text import count
 from train.evaluate import Evaluation
 from train.metrics import Interval, Verdicts, rate_interval
 from train.report.page import Item, Note, number, percent

@@ -3,7 +3,7 @@
 import math
 from itertools import groupby
 
-from monitor.core.statement import count, duration
+from monitor.learning.report_text import count, duration
 from train.evaluate import ClipScore, Evaluation
 from train.features import seconds_by_reason
 from train.metrics import Interval, Verdicts

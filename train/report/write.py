@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from monitor.bundle.replace import replacing
-from monitor.core.errors import UsageError
+from monitor.errors import UsageError
+from monitor.files import atomic_replace_dir
 from train.evaluate import Evaluation
 from train.metrics import RESAMPLES
 from train.report.files import metrics_json, tables, write_folder
@@ -61,5 +61,5 @@ def check_out(out: Path, *, kind: Literal["report", "comparison"] = "report") ->
 
 def replace_folder(out: Path, content: dict[str, bytes]) -> None:
     """Write a folder aside and move it to its place, so that it is there whole or not at all; files of others stay."""
-    with replacing(out, ours=lambda name: _OURS.fullmatch(name) is not None) as aside:
+    with atomic_replace_dir(out, is_ours=lambda name: _OURS.fullmatch(name) is not None) as aside:
         write_folder(aside, content)

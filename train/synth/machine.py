@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 
 
 class MachineSound(Protocol):

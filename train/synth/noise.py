@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from scipy import signal
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 
 
 def rng(seed: int, *names: int | str) -> np.random.Generator:

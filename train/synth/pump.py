@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.core.arrays import F64
+from monitor.arrays import F64
 from train.synth.machine import MachineSound
 from train.synth.noise import StreamFilter, rng, spectral_shape
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.core.arrays import F32, F64
+from monitor.arrays import F32, F64
 from train.synth.faults import FAULTS, Growth
 from train.synth.machine import Machine
 from train.synth.noise import StreamFilter, rng, spectral_shape

@@ -5,7 +5,7 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from monitor.core.errors import SourceError, UsageError
+from monitor.errors import SourceError, UsageError
 from train.synth.scene import Scene
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}

@@ -1,0 +1,102 @@
+"""A capture process as its parent sees it: started, asked, killed; no call waits."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from monitor.audio.capture import Request
+from monitor.audio.devices import Device, Unavailable, device_from_json
+from monitor.audio.ring import Ring, new_ring_fd
+from monitor.errors import SourceError
+
+
+class CaptureProcess:
+    """One attempt to capture."""
+
+    def __init__(self, request: Request) -> None:
+        self.started_s = time.monotonic()
+        ring_fd = new_ring_fd()
+        self._ring_fd: int | None = ring_fd
+        self._said = b""
+        request = request._replace(ring_fd=ring_fd)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "monitor.audio.capture", json.dumps(request._asdict())],
+                stdin=subprocess.PIPE,  # never written to: it ends with us
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[ring_fd],
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(ring_fd)
+            raise
+        assert self._process.stdout is not None
+        self._output = self._process.stdout.fileno()
+        os.set_blocking(self._output, False)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        return self._process.pid
+
+    def opened(self) -> tuple[Device, Ring] | None:
+        """The device and the ring once it has opened them, told once; Unavailable once it has failed or ended."""
+        message = self._message()
+        if message is not None and "device" in message:
+            assert self._ring_fd is not None
+            fd, self._ring_fd = self._ring_fd, None
+            try:
+                return device_from_json(message["device"]), Ring.attach(fd)
+            except SourceError as error:
+                raise Unavailable("failed", str(error)) from error
+        if message is not None:
+            raise Unavailable(message["trouble"], message["detail"])
+        status = self._process.poll()
+        if status is not None:
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            raise Unavailable("lost", f"the capture process ended with {how}")
+        return None
+
+    def kill(self) -> None:
+        """Kill it and whatever it has started."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # between its end and our asking
+                os.killpg(self._process.pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+        if self._ring_fd is not None:
+            os.close(self._ring_fd)
+            self._ring_fd = None
+
+    def is_gone(self) -> bool:
+        """Whether it has been reaped; one that hangs in the kernel may take its time."""
+        return self._process.poll() is not None
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for its end, at the very end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will have it
+            self._process.wait(timeout_s)
+
+    def _message(self) -> dict[str, Any] | None:
+        """The next whole line that it has said."""
+        if b"\n" not in self._said:
+            try:
+                self._said += os.read(self._output, 65536)
+            except BlockingIOError:
+                return None
+        line, newline, rest = self._said.partition(b"\n")
+        if not newline:
+            return None
+        self._said = rest
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise Unavailable("failed", f"the capture process said {line[:80]!r}") from None
+        return message

@@ -1,0 +1,29 @@
+"""Samples as a device gives them, made float32 with full scale [-1, 1]."""
+
+import numpy as np
+
+from monitor.arrays import F32
+from monitor.audio.ring import RingFormat
+
+
+def to_float(data: bytes, form: RingFormat) -> F32:
+    """Interleaved samples of a ring as an array (n, n_channels); what is not finite in a float device's becomes 0."""
+    if form.sample_format == "int16":
+        flat = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(1 << 15)
+    elif form.sample_format == "int24":
+        wide = np.zeros((len(data) // 3, 4), np.uint8)
+        wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        flat = wide.view("<i4")[:, 0].astype(np.float32) / np.float32(1 << 31)
+    elif form.sample_format == "int32":
+        flat = np.frombuffer(data, "<i4").astype(np.float32) / np.float32(1 << 31)
+    else:
+        flat = np.frombuffer(data, "<f4").astype(np.float32)
+        flat[~np.isfinite(flat)] = 0.0
+    frames: F32 = flat.reshape(-1, form.n_channels)
+    return frames
+
+
+def mono(frames: F32, channel: int | None) -> F32:
+    """One channel, counted from 1, or the mean of all, of frames (n, n_channels)."""
+    mixed = frames.mean(axis=1) if channel is None else frames[:, channel - 1]
+    return np.array(mixed, np.float32)

@@ -1,0 +1,21 @@
+"""Streaming resampling with soxr, float32 only: there its output does not depend on how the input is cut."""
+
+import numpy as np
+import soxr
+
+from monitor.arrays import F32
+
+
+class Resampler:
+    """From one rate to another, chunk by chunk."""
+
+    def __init__(self, *, from_hz: int, to_hz: int) -> None:
+        self._stream = None
+        if from_hz != to_hz:
+            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: F32, *, last: bool = False) -> F32:
+        """Resample samples (n,) and return those (m,) that are ready; `last` drains what is left."""
+        if self._stream is None:
+            return samples
+        return np.asarray(self._stream.resample_chunk(samples, last=last), np.float32)

@@ -1,0 +1,103 @@
+"""Which sample was when: a microphone's sample index against the monotonic clock and UTC.
+
+The index follows the device's crystal, which drifts, so the line from index to time is bent now and then, by MAX_PPM at
+most; what lies before a bend keeps its time. Only a wall clock that steps moves the line at once.
+"""
+
+from bisect import bisect_right
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from monitor.clock import STEP_S
+
+MAX_PPM = 500.0
+WINDOW_S = 10.0  # the line is bent at most this often
+TOLERANCE_S = 0.002  # and only for more than this
+CATCH_UP_S = 30.0  # in which an error is to vanish
+MAX_BENDS = 4096  # those before lie hours back, where a millisecond matters to nobody
+
+
+class _Bend(NamedTuple):
+    """From here on the line is straight."""
+
+    sample: int
+    monotonic_s: float
+    utc_s: float
+    slower: float  # seconds a nominal second of samples takes, minus 1
+    utc_faster: float  # seconds of UTC that a monotonic second takes, minus 1
+
+
+class Timeline:
+    """Sample 0 was at `monotonic_s` and `utc_s`. It runs on while nothing is heard."""
+
+    def __init__(self, *, sample_rate_hz: int, monotonic_s: float, utc_s: float, synced: bool) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.synced = synced
+        self._bends = [_Bend(0, monotonic_s, utc_s, 0.0, 0.0)]
+        self._drift = 0.0  # of the device's crystal, as far as it is known; unit as `slower`
+        self._earliest_s = float("inf")  # arrival against the line, the best of this window
+        self._window_from_s = monotonic_s
+        self._utc_from_s = monotonic_s
+
+    def at(self, sample: int) -> datetime:
+        """The UTC time of a sample."""
+        index = bisect_right(self._bends, sample, key=lambda bend: bend.sample) - 1
+        return datetime.fromtimestamp(self._utc_s(self._bends[max(0, index)], sample), timezone.utc)
+
+    def sample_at(self, monotonic_s: float) -> int:
+        """The sample that was due at a time of the monotonic clock."""
+        bend = self._bends[-1]
+        return bend.sample + round((monotonic_s - bend.monotonic_s) * self.sample_rate_hz / (1 + bend.slower))
+
+    def arrived(self, sample: int, monotonic_s: float) -> None:
+        """All samples before this one had arrived by then: keep the line on the earliest arrivals."""
+        bend = self._bends[-1]
+        self._earliest_s = min(self._earliest_s, monotonic_s - self._monotonic_s(bend, sample))
+        if monotonic_s - self._window_from_s < WINDOW_S:
+            return
+        error_s = self._earliest_s
+        if abs(error_s) > TOLERANCE_S:
+            self._drift = _limited(self._drift + 0.1 * error_s / WINDOW_S)
+            self._bend(sample, slower=_limited(self._drift + error_s / CATCH_UP_S), utc_faster=bend.utc_faster)
+        elif bend.slower != self._drift:
+            self._bend(sample, slower=self._drift, utc_faster=bend.utc_faster)
+        self.begin_run(monotonic_s)
+
+    def begin_run(self, monotonic_s: float) -> None:
+        """Forget arrivals from before: a device that was opened again may take longer to deliver."""
+        self._window_from_s = monotonic_s
+        self._earliest_s = float("inf")
+
+    def tell_utc(self, utc_s: float, *, monotonic_s: float, synced: bool) -> float | None:
+        """What the wall clock says now. When it has been set, follow at once and return by how much, in seconds."""
+        self.synced = synced
+        now = self.sample_at(monotonic_s)
+        bend = self._bends[-1]
+        error_s = utc_s - self._utc_s(bend, now)
+        if abs(error_s) > STEP_S:
+            self._bend(now, slower=bend.slower, utc_faster=0.0, utc_s=utc_s)
+            return error_s
+        if monotonic_s - self._utc_from_s >= WINDOW_S:
+            self._utc_from_s = monotonic_s
+            faster = _limited(error_s / CATCH_UP_S) if abs(error_s) > TOLERANCE_S else 0.0
+            if faster != bend.utc_faster:
+                self._bend(now, slower=bend.slower, utc_faster=faster)
+        return None
+
+    def _bend(self, sample: int, *, slower: float, utc_faster: float, utc_s: float | None = None) -> None:
+        bend = self._bends[-1]
+        sample = max(sample, bend.sample)
+        monotonic_s = self._monotonic_s(bend, sample)
+        utc_s = self._utc_s(bend, sample) if utc_s is None else utc_s
+        self._bends.append(_Bend(sample, monotonic_s, utc_s, slower, utc_faster))
+        del self._bends[:-MAX_BENDS]
+
+    def _monotonic_s(self, bend: _Bend, sample: int) -> float:
+        return bend.monotonic_s + (sample - bend.sample) / self.sample_rate_hz * (1 + bend.slower)
+
+    def _utc_s(self, bend: _Bend, sample: int) -> float:
+        return bend.utc_s + (sample - bend.sample) / self.sample_rate_hz * (1 + bend.slower) * (1 + bend.utc_faster)
+
+
+def _limited(slope: float) -> float:
+    return max(-MAX_PPM * 1e-6, min(MAX_PPM * 1e-6, slope))

@@ -1,0 +1,16 @@
+"""A block: consecutive samples as they arrive from a source."""
+
+from dataclasses import dataclass
+
+from monitor.arrays import F32
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples (n,), float32, full scale [-1, 1], at the bundle's rate.
+
+    `start` is the index of the first sample since the source opened; a jump in it is a gap.
+    """
+
+    start: int
+    samples: F32

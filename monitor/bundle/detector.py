@@ -1,0 +1,58 @@
+"""From what a manifest says of the detector, and the bundle's statistics, to the detector itself."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from monitor.bundle.manifest import DetectorSpec
+from monitor.bundle.statistics import Statistics
+from monitor.scoring.components import (
+    Component,
+    Detector,
+    Distance,
+    Feature,
+    Modulation,
+    Peaks,
+    Reconstruction,
+    Residual,
+    Shape,
+    Spectrum,
+    nothing_known,
+)
+
+_FEATURES: Mapping[str, Callable[[DetectorSpec, int], Feature]] = {
+    "residual": lambda _, n_bands: Residual(n_bands),
+    "spectrum": lambda _, n_bands: Spectrum(n_bands),
+    "shape": lambda _, n_bands: Shape(n_bands),
+    "modulation": lambda spec, n_bands: _modulation(spec, n_bands),
+    "peaks": lambda spec, n_bands: _peaks(spec, n_bands),
+}
+
+
+def make_features(spec: DetectorSpec, *, n_bands: int) -> list[Feature]:
+    """What the distances are taken of, in the components' order."""
+    return [_FEATURES[name](spec, n_bands) for name in spec.components if name in _FEATURES]
+
+
+def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: int, statistics: Statistics | None) -> Detector:
+    """The detector; without statistics its distances are from nothing, which is enough to measure."""
+    features = {feature.name: feature for feature in make_features(spec, n_bands=n_bands)}
+
+    def component(name: str) -> Component:
+        if name not in features:
+            return Reconstruction(error)
+        feature = features[name]
+        return Distance(feature, nothing_known(feature.n_values) if statistics is None else statistics.normals[name])
+
+    typical = (1.0,) * len(spec.components) if statistics is None or not statistics.typical else statistics.typical
+    powers = None if statistics is None else statistics.powers or None
+    return Detector([component(name) for name in spec.components], typical=typical, powers=powers)
+
+
+def _modulation(spec: DetectorSpec, n_bands: int) -> Feature:
+    assert spec.modulation is not None
+    return Modulation(n_bands=n_bands, n_groups=spec.modulation.n_groups, lags=spec.modulation.lags_frames)
+
+
+def _peaks(spec: DetectorSpec, n_bands: int) -> Feature:
+    assert spec.peaks is not None
+    return Peaks(n_bands=n_bands, decay=spec.peaks.decay)

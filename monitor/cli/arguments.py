@@ -1,0 +1,54 @@
+"""What the commands' arguments have in common."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from monitor.errors import UsageError
+
+if TYPE_CHECKING:
+    from monitor.config import Config
+
+
+def within(low: float, high: float) -> Callable[[str], float]:
+    """For `type=`: a number in low..high."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be in {low:g}..{high:g}, got {text!r}")
+        return value
+
+    return number
+
+
+def channel_number(text: str) -> int:
+    """For `type=`: a channel, which counts from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
+    return int(text)
+
+
+def selector(text: str) -> str:
+    """For `type=`: what names a microphone."""
+    from monitor.config.settings import SELECTOR, SELECTORS
+
+    if not re.fullmatch(SELECTOR, text):
+        raise argparse.ArgumentTypeError(f"must be {SELECTORS}, got {text!r}")
+    return text
+
+
+def configured_machine(name: str | None, config: "Config", *, instead: str = "") -> str:
+    """The machine that is meant, by default the only one; UsageError names those that there are, or what would do `instead`."""
+    known = config.machines
+    if name is None and len(known) == 1:
+        (name,) = known
+    if name is None or name not in known:
+        allowed = f"one of {', '.join(known)}" if known else f"configured (--config FILE){instead}"
+        raise UsageError(f"--machine must be {allowed}, got {name or 'none'}")
+    return name

@@ -1,0 +1,153 @@
+"""`monitor devices`: which microphones there are, what to write into the configuration for each, and how loud they are."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from monitor.audio.devices import Device, list_devices
+from monitor.audio.pcm import to_float
+from monitor.cli.arguments import selector, within
+from monitor.cli.level import FLOOR_DBFS, Level, levels
+from monitor.cli.microphone_input import POLL_S, open_sound
+from monitor.config import Config, load_config
+from monitor.daemon.control import NAME, ControlError
+from monitor.daemon.shared_microphone import Held, held_microphones
+from monitor.errors import SourceError
+
+log = logging.getLogger(__name__)
+BAR_DB = 90  # the meter begins at -90 dBFS
+METER_EVERY_S, LINE_EVERY_S = 0.2, 1.0
+DEAF_S = 15.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="one JSON object; with --level one JSON line a second")
+    parser.add_argument(
+        "--level",
+        type=selector,
+        metavar="SELECTOR",
+        nargs="?",
+        const="default",
+        help="show how loud each channel of a microphone is",
+    )
+    parser.add_argument(
+        "--seconds", type=within(0.1, 604_800.0), metavar="N", help="end --level after so long (default: at ctrl-C)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, or measure."""
+    config = load_config(arguments.config, os.environ)
+    control = config.runtime_dir / NAME
+    if arguments.level is not None:
+        _meter(arguments.level, control, seconds=arguments.seconds, as_json=arguments.json)
+        return 0
+    try:
+        held = held_microphones(control)
+    except ControlError as error:
+        log.warning("warning: %s", error)
+        held = []
+    devices = merge(list_devices(), held)
+    if arguments.json:
+        print(
+            json.dumps({"devices": [_to_json(device, held, config) for device in devices], "missing": _missing(held)}, indent=2)
+        )
+        return 0
+    for device in devices:
+        print("\n".join(_in_words(_to_json(device, held, config))))
+    for item in _missing(held):
+        print(f"{item['selector']}: the service waits for it: {item['trouble']}")
+    if not devices:
+        raise SourceError("no microphone was found; is one plugged in, and is this user in the group audio?")
+    return 0
+
+
+def merge(listed: Sequence[Device], held: Sequence[Held]) -> list[Device]:
+    """What PortAudio lists, and what it leaves out because the service has it open."""
+    names = {device.name for device in listed}
+    hidden = [one.device for one in held if one.device is not None and one.device.name not in names]
+    return [*listed, *hidden]
+
+
+def _missing(held: Sequence[Held]) -> list[dict[str, Any]]:
+    return [{"selector": one.selector, "trouble": one.trouble} for one in held if one.trouble is not None]
+
+
+def _to_json(device: Device, held: Sequence[Held], config: Config) -> dict[str, Any]:
+    selectors = [one.selector for one in held if one.device is not None and one.device.name == device.name]
+    machines = [name for name, settings in config.machines.items() if settings.microphone in selectors]
+    return {**asdict(device), "is_virtual": device.is_virtual, "held_as": selectors, "machines": machines}
+
+
+def _in_words(device: Mapping[str, Any]) -> Iterator[str]:
+    yield device["name"] + (" (the default)" if device["is_default"] else "")
+    yield f"    microphone: {_quoted(device['selector'])}"
+    rates = ", ".join(map(str, device["rates_hz"])) or f"{device['default_rate_hz']}"
+    channels = "1 channel" if device["n_channels"] == 1 else f"{device['n_channels']} channels"
+    converts = "; software that converts, so it takes them all" if device["is_virtual"] else ""
+    yield f"    {channels}; {rates} Hz; {device['host_api']}{converts}"
+    usb = device["usb"]
+    if usb is not None:
+        serial = f", serial number {usb['serial']}" if usb["serial"] else ""
+        yield f"    USB {usb['vendor']}:{usb['product']}{serial}, in port {usb['port']} (usb-port:{usb['port']})"
+    if device["held_as"]:
+        machines = f" for {', '.join(device['machines'])}" if device["machines"] else ""
+        yield f"    held by the service as {', '.join(device['held_as'])}{machines}"
+
+
+def _quoted(selector: str) -> str:
+    """As YAML takes it: JSON's quotes are YAML's."""
+    return json.dumps(selector, ensure_ascii=False)
+
+
+def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool) -> None:
+    """Show levels until the time is over."""
+    bars = sys.stderr.isatty() and not as_json
+    until_s = float("inf") if seconds is None else time.monotonic() + seconds
+    with ExitStack() as stack:
+        shown: list[tqdm[Any]] = []
+        for measured in _measure(selector, control, every_s=METER_EVERY_S if bars else LINE_EVERY_S, until_s=until_s):
+            if as_json:
+                print(json.dumps({"channels": [level.as_json() for level in measured]}), flush=True)
+            elif not bars:
+                print("; ".join(f"{level.channel}: {_level_in_words(level)}" for level in measured), flush=True)
+            else:
+                shown = shown or [stack.enter_context(_bar(level.channel)) for level in measured]
+                for bar, level in zip(shown, measured, strict=True):
+                    bar.n = min(BAR_DB, max(0, round(BAR_DB + level.rms_dbfs)))
+                    bar.set_postfix_str(_level_in_words(level))
+
+
+def _measure(selector: str, control: Path, *, every_s: float, until_s: float) -> Iterator[list[Level]]:
+    with open_sound(selector, control, purpose="measure") as (sound, form):
+        heard: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+        heard_s = time.monotonic()
+        while time.monotonic() < until_s:
+            heard += [to_float(piece.data, form) for piece in sound.poll()]
+            if sum(map(len, heard)) >= every_s * form.rate_hz:
+                yield levels(np.concatenate(heard))
+                heard, heard_s = [], time.monotonic()
+            elif time.monotonic() - heard_s > DEAF_S:
+                raise SourceError(f"microphone {selector}: {sound.trouble or 'no samples'}")
+            time.sleep(POLL_S)
+
+
+def _bar(channel: int) -> "tqdm[Any]":
+    return tqdm(total=BAR_DB, desc=f"channel {channel}", position=channel - 1, bar_format="{desc} |{bar:40}|{postfix}")
+
+
+def _level_in_words(level: Level) -> str:
+    rms = "silent" if level.rms_dbfs <= FLOOR_DBFS else f"{level.rms_dbfs:.1f} dBFS"
+    return f"{rms}, peak {level.peak_dbfs:.1f}" + (f", {level.problem}" if level.problem else "")

@@ -1,0 +1,229 @@
+"""The `monitor` command."""
+
+import argparse
+import io
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from monitor import __version__
+from monitor.cli.arguments import channel_number, configured_machine
+from monitor.errors import StethosError, UsageError
+
+if TYPE_CHECKING:
+    from monitor.clips.service import Archive
+    from monitor.clips.worker import Job
+    from monitor.config import Config, MqttConfig
+
+log = logging.getLogger(__name__)
+COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
+    "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
+    "record": "record normal sound for training, as FLAC clips",
+    "learn": "learn a machine here, from half an hour of its normal sound: no workstation needed",
+    "calibrate": "fit a bundle to a microphone that was changed or moved; --undo goes back",
+    "check-config": "print the effective settings, and what is wrong with them",
+    "mqtt-test": "try the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "support": "pack facts for a bug report, without secrets and without sound",
+}
+EXIT_ANOMALY = 3
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
+    argv = sys.argv[1:] if argv is None else argv
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None: it was closed
+    arguments = _parser(argv).parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except StethosError as error:
+        print(f"monitor: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a reader that leaves is no failure by itself
+    except OSError as error:
+        print(f"monitor: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("monitor: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from monitor.bundle import load_bundle
+    from monitor.cli.progress import logs_above_bars
+    from monitor.cli.replay import EPOCH, Replay, replay
+    from monitor.config import IdleConfig, load_config
+    from monitor.daemon.adaptations import in_use
+    from monitor.daemon.state_publisher import Published
+    from monitor.json_lines import JsonLines
+
+    config = load_config(arguments.config, os.environ)
+    machine, folder = _machine(arguments, config)
+    bundle = load_bundle(folder)
+    if machine is not None and arguments.model is None:
+        bundle = in_use(config.state_dir, machine, bundle)
+    failures: list[StethosError] = []
+    with ExitStack() as stack:
+        publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
+        job = Replay(
+            bundle=bundle,
+            node=config.node,
+            machine=machine or bundle.manifest.name,
+            started_at=arguments.started_at or EPOCH,
+            clock_synced=arguments.started_at is not None,
+            channel=arguments.channel,
+            real_time=arguments.speed == "1",
+            show_scores=arguments.scores,
+            lines=JsonLines(sys.stdout),
+            outlet=None if publish is None else Published(publish),
+            idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
+            alarm_from=config.alarm.from_,
+            archive=_archive(arguments.clips, config, publish, failures),
+            clips=config.clips,
+        )
+        stack.enter_context(logs_above_bars())
+        outcome = replay(arguments.replay, job)
+    if outcome.n_failed or failures:
+        return 1
+    return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
+
+
+def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | None, Path]:
+    """The machine's name, where one is known, and its bundle's folder."""
+    if arguments.model is not None:
+        return arguments.machine, arguments.model
+    name = configured_machine(arguments.machine, config, instead=", or --model DIR given")
+    return name, config.machines[name].bundle
+
+
+def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
+    from monitor.mqtt.publisher import MqttPublisher
+
+    publisher = MqttPublisher(mqtt, node=node)
+    stack.enter_context(publisher)
+    return publisher.publish
+
+
+def _archive(
+    folder: Path | None, config: "Config", publish: Callable[..., None] | None, failures: list[StethosError]
+) -> "Archive | None":
+    """Where evidence goes, at once, where anybody wants it; events go on without what fails."""
+    if folder is None and publish is None:
+        return None
+    if folder is not None and config.private:
+        raise UsageError("--clips must be left out where the configuration says private: true")
+    from monitor.clips.service import Archive
+    from monitor.clips.store import ClipStore
+
+    store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
+    if store is not None:
+        store.check()
+
+    def run(job: "Job") -> None:
+        try:
+            job()
+        except StethosError as error:
+            failures.append(error)
+            log.error("monitor: error: %s", error)
+
+    return Archive(
+        store,
+        run=run,
+        present=None if publish is None else partial(publish, retain=True),
+        private=config.private,
+    )
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    """Listen; or, with `--replay`, replay."""
+    if arguments.replay is not None:
+        return _replay(arguments)
+    for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
+    from monitor.daemon.daemon import run_daemon
+
+    return run_daemon(arguments.config, os.environ)
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="monitor",
+        description="Listen to machines and tell over MQTT when their sound changes. Without a command: the daemon.",
+        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
+        "78 configuration or bundle refused, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"stethos {__version__}")
+    _add_config(parser, None)
+    parser.set_defaults(run=_daemon)
+    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line an event and a file")
+    group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
+    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
+    group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
+    group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or as it sounded")
+    group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
+    group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
+    group.add_argument("--clips", type=Path, metavar="DIR", help="keep sound and a picture of every event in DIR")
+    group.add_argument("--publish", action="store_true", help="send events to the configured MQTT broker, too")
+    group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        _add_config(command, argparse.SUPPRESS)
+        if name in argv:  # imported when it is meant
+            module = import_module(f"monitor.service.{name.replace('-', '_')}")
+            if hasattr(module, "add_arguments"):
+                module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """`--config FILE`, before or after a command."""
+    text = "configuration (configs/monitor.yaml explains every key)"
+    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
+
+
+def _utc(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
+    if not first <= moment < last:
+        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
+    return moment
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError(f"must consist of a-z, 0-9, _ and -, got {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

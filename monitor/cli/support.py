@@ -1,0 +1,190 @@
+"""`monitor support`: facts for a bug report in one archive, without sound, passwords, user and host names."""
+
+import argparse
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from monitor.audio.devices import list_devices
+from monitor.bundle.manifest import MANIFEST, read_manifest
+from monitor.cli.redact import Redactor, who_and_where
+from monitor.config import Config, load_config
+from monitor.daemon.adaptations import FOLDER, read_adaptation
+from monitor.daemon.control import NAME, ask
+from monitor.daemon.health import Health, versions
+from monitor.errors import StethosError, UsageError
+from monitor.mqtt.credentials import password
+
+UNIT = "stethos.service"
+COMMAND_S = 10.0
+JOURNAL_LINES = 1_000
+MOST_BYTES = 2_000_000  # of one file; the end of a longer one
+_PROPERTIES = "ActiveState,SubState,Result,NRestarts,ExecMainStatus,ActiveEnterTimestamp,StatusText,MemoryCurrent,CPUUsageNSec"
+_README = """Facts about an installation of Stethos, for a bug report.
+
+It holds no sound. Passwords, user names, host names and network addresses were replaced by <hidden>, <user>, <host> and
+<address> wherever they were recognised. Please look through it before you send it.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a new .tar.gz or .zip (default: stethos-support-TIME.tar.gz)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Collect, redact, write."""
+    out = arguments.out or Path(f"stethos-support-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.tar.gz")
+    if not out.name.endswith((".tar.gz", ".tgz", ".zip")):
+        raise UsageError(f"--out must end with .tar.gz or .zip, got {out.name}")
+    files = collect(arguments.config)
+    _write(out, files)
+    print(f"{out}: {len(files)} files, {out.stat().st_size / 1000:.0f} kB. Please look through it before you send it.")
+    return 0
+
+
+def collect(config_path: Path | None) -> dict[str, str]:
+    """The files of the archive by name, redacted. What cannot be found out says why in its place."""
+    try:
+        config, problem = load_config(config_path, os.environ), None
+    except StethosError as error:
+        config, problem = Config(), str(error)
+    redactor = Redactor(_to_hide(config))
+    facts: dict[str, Callable[[], Any]] = {
+        "versions.json": _versions,
+        "config.json": lambda: {"error": problem} if problem else config.model_dump(mode="json", by_alias=True),
+        "environment.json": lambda: sorted(name for name in os.environ if name.startswith("STETHOS_")),
+        "devices.json": lambda: [asdict(device) for device in list_devices()],
+        "sound-cards.txt": lambda: Path("/proc/asound/cards").read_text(),
+        "status.json": lambda: _status(config),
+        "computer.json": lambda: _computer(config),
+        "systemd.txt": lambda: _command("systemctl", "show", UNIT, f"--property={_PROPERTIES}"),
+        "journal.txt": lambda: _command(
+            "journalctl", f"--unit={UNIT}", f"--lines={JOURNAL_LINES}", "--no-pager", "--no-hostname", "--output=short-iso"
+        ),
+    }
+    for name, settings in config.machines.items():
+        facts[f"bundles/{name}.json"] = partial(_manifest, settings.bundle)
+        facts[f"adapted/{name}.json"] = partial(_adapted, config, name)
+    return {"README.txt": _README} | {name: _redacted(_try(fact), redactor) for name, fact in facts.items()}
+
+
+def _to_hide(config: Config) -> dict[str, str]:
+    mqtt = config.mqtt
+    try:
+        secret = password(mqtt)
+    except StethosError:
+        secret = None  # it cannot be read here, so it cannot get into the archive either
+    return who_and_where(passwords=[secret], users=[mqtt.user], hosts=[mqtt.host])
+
+
+def _try(fact: Callable[[], Any]) -> Any:
+    try:
+        return fact()
+    except (StethosError, OSError, subprocess.SubprocessError, psutil.Error) as error:
+        return {"error": str(error)}
+
+
+def _redacted(fact: Any, redactor: Redactor) -> str:
+    if isinstance(fact, str):
+        return redactor.text(fact[-MOST_BYTES:])
+    return json.dumps(redactor.tree(fact), indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _versions() -> dict[str, Any]:
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    return {**versions(), "kernel": platform.release(), "distribution": release.get("PRETTY_NAME"), "libc": platform.libc_ver()}
+
+
+def _status(config: Config) -> Any:
+    reply = ask(config.runtime_dir / NAME, {"do": "status"})
+    return {"error": "no service runs"} if reply is None else reply.body
+
+
+def _computer(config: Config) -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    folders = {"state": config.state_dir, "runtime": config.runtime_dir, "temporary": Path("/tmp")}
+    disks = {name: shutil.disk_usage(folder) for name, folder in folders.items() if folder.is_dir()}
+    board = Path("/proc/device-tree/model")
+    return {
+        "board": board.read_text(errors="replace").strip("\0\n") if board.is_file() else None,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "uptime_s": round(time.time() - psutil.boot_time()),
+        "temperature_c": Health(config.state_dir).read()["temperature_c"],
+        "memory_mb": {"total": round(memory.total / 1e6), "available": round(memory.available / 1e6)},
+        "disk_mb": {name: {"total": disk.total // 10**6, "free": disk.free // 10**6} for name, disk in disks.items()},
+        "own_processes": _own_processes(),
+    }
+
+
+def _own_processes() -> list[dict[str, Any]]:
+    """Those of Stethos that run, without their command lines."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "memory_info", "num_threads", "status"]):
+        info = process.info
+        words = " ".join(info["cmdline"] or ())
+        for name in ("monitor.audio.capture", "monitor.cli.main", "bin/monitor"):
+            if name in words and info["memory_info"] is not None:
+                resident_mb = round(info["memory_info"].rss / 1e6, 1)
+                found.append({"name": name, "resident_mb": resident_mb, "threads": info["num_threads"], "status": info["status"]})
+                break
+    return found
+
+
+def _manifest(folder: Path) -> Any:
+    read_manifest(folder)  # says in one line what is wrong with it
+    return json.loads((folder / MANIFEST).read_text("utf-8"))
+
+
+def _adapted(config: Config, machine: str) -> Any:
+    """What was learned and calibrated here, and the manifest that is used because of it."""
+    found = read_adaptation(config.state_dir, machine)
+    if found is None:
+        return {"learn": None, "calibrate": None}
+    name = found.calibrate or found.learn
+    manifest = None if name is None else _manifest(config.state_dir / FOLDER / machine / name)
+    return {**found.model_dump(), "manifest": manifest}
+
+
+def _command(*words: str) -> str:
+    """What it prints, within a time limit; it may not exist here."""
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=COMMAND_S, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    """One folder in a new archive that its owner alone may read; nothing in it names a user."""
+    folder = out.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
+    try:
+        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise UsageError(f"--out must be a new file, {out} exists") from error
+    with os.fdopen(fd, "wb") as file:
+        if out.suffix == ".zip":
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, text in files.items():
+                    archive.writestr(f"{folder}/{name}", text)
+            return
+        with tarfile.open(fileobj=file, mode="w:gz") as tar:
+            for name, text in files.items():
+                content = text.encode()
+                entry = tarfile.TarInfo(f"{folder}/{name}")
+                entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o644
+                tar.addfile(entry, io.BytesIO(content))

@@ -1,1 +1,0 @@
-"""The pure core: NumPy and the standard library, no I/O, no clock, no threads."""

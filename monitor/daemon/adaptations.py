@@ -1,0 +1,182 @@
+"""Bundles that were made on this device, beside the configured ones: which is in use, and how to go back.
+
+`state_dir/adapted/MACHINE/in-use.json` says it, replaced whole or not at all; the bundles are folders beside it. At most two
+stand on the configured one: what `monitor learn` made, and what `monitor calibrate` made of the last of these. What was
+learned before it was extended waits beside them, to go back to.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.manifest import one_line
+from monitor.bundle.write import write_bundle
+from monitor.errors import SinkError, StethosError, UsageError
+from monitor.events.event import rfc3339
+from monitor.files import atomic_write, give_to_owner, lock
+from monitor.learning.on_device import Made
+from monitor.learning.sessions import STAMP, forget_session
+
+log = logging.getLogger(__name__)
+FOLDER = "adapted"
+MAX_LOG = 50
+MAX_EXTENDED = 10
+IN_USE = "in-use.json"
+Kind = Literal["learn", "calibrate"]
+Did = Literal["learn", "calibrate", "undo"]
+
+
+class Entry(BaseModel):
+    """One thing that was done."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ts: str
+    did: Did
+    said: str
+
+
+class Adaptation(BaseModel):
+    """What stands on a configured bundle."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    configured: str
+    """Name and hash of the bundle that it all stands on; with another one it does not count."""
+
+    learn: str | None = None
+    """Folder of the bundle that was learned."""
+
+    extended: tuple[str, ...] = ()
+    """Folders of the bundles that were learned before and that it extends, oldest first, the last 10."""
+
+    calibrate: str | None = None
+    """Folder of the bundle that was calibrated, which is the one in use."""
+
+    log: tuple[Entry, ...] = ()
+    """What was done, the last 50."""
+
+
+def in_use(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
+    """The bundle to listen with: the one made here, where there is one that stands on `configured` and is whole."""
+    return _top(state_dir, machine, configured, ("calibrate", "learn"))
+
+
+def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
+    """What a calibration starts from: never from a calibrated bundle, so that its bounds count from training."""
+    return _top(state_dir, machine, configured, ("learn",))
+
+
+def keep(state_dir: Path, machine: str, configured: Bundle, made: Made, *, kind: Kind, extends: bool = False) -> Path:
+    """Write the bundle and take it into use from the next start or reload on; SinkError leaves all as it was.
+
+    Where it `extends` what was learned before, undoing it goes back to that.
+    """
+    folder, before = _folder(state_dir, machine), read_adaptation(state_dir, machine)
+    if before is None or before.configured != configured.id:
+        before = Adaptation(configured=configured.id, log=() if before is None else before.log)
+    new = folder / f"{kind}-{datetime.now(timezone.utc):{STAMP}}"
+    try:
+        write_bundle(new, made.files, made.manifest)
+        give_to_owner(state_dir, new, *new.iterdir())
+        changes: dict[str, object] = {"calibrate": new.name}
+        if kind == "learn":
+            learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
+            changes = {"learn": new.name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
+        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.said[-1])
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise SinkError(f"{new}: cannot be written: {error.strerror}; the old bundle stays") from error
+    return new
+
+
+def undo(state_dir: Path, machine: str) -> str:
+    """Take back what was done last; returns what that was. UsageError where there is nothing to take back.
+
+    The session that was learned from last is forgotten with its bundle.
+    """
+    before = read_adaptation(state_dir, machine)
+    if before is None or before.learn is before.calibrate is None:
+        raise UsageError(f"nothing was learned or calibrated here for {machine}")
+    what: Kind = "learn" if before.calibrate is None else "calibrate"
+    said = f"{'learning' if what == 'learn' else 'calibration'} undone"
+    changes: dict[str, object] = {"calibrate": None}
+    if what == "learn":
+        changes = {"learn": before.extended[-1] if before.extended else None, "extended": before.extended[:-1]}
+    try:
+        _write(state_dir, machine, before.model_copy(update=changes), did="undo", said=said)
+    except OSError as error:
+        raise SinkError(f"{_folder(state_dir, machine)}: cannot be written: {error.strerror}") from error
+    if what == "learn" and before.learn is not None:
+        forget_session(state_dir, machine, before.learn)
+    return said
+
+
+@contextmanager
+def only_one(state_dir: Path, machine: str) -> Iterator[None]:
+    """Nobody else learns or calibrates the machine meanwhile."""
+    path = _folder(state_dir, machine) / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = lock(path)
+        give_to_owner(state_dir, path.parent.parent, path.parent, path)
+    except BlockingIOError:
+        raise UsageError(f"another monitor learn or calibrate is at work on {machine}") from None
+    except OSError as error:
+        raise SinkError(f"{path.parent}: cannot be written: {error.strerror}; use sudo, or --out") from error
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, ...]) -> Bundle:
+    try:
+        found = read_adaptation(state_dir, machine)
+        names = [] if found is None else [name for kind in kinds if (name := getattr(found, kind)) is not None]
+        if found is None or not names:
+            return configured
+        if found.configured != configured.id:
+            log.warning("%s: what was adapted stands on %s, not on %s: ignored", machine, found.configured, configured.id)
+            return configured
+        return load_bundle(_folder(state_dir, machine) / names[0])
+    except StethosError as error:
+        log.error("%s: the adapted bundle cannot be used, the configured one is: %s", machine, error)
+        return configured
+
+
+def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
+    """What stands on a machine's configured bundle; None where nothing ever did."""
+    path = _folder(state_dir, machine) / IN_USE
+    try:
+        return Adaptation.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise SinkError(f"{path}: {one_line(error)}") from error
+
+
+def _write(state_dir: Path, machine: str, adaptation: Adaptation, *, did: Did, said: str) -> None:
+    """Replace what is said of the machine, then remove the bundles that nobody needs any more."""
+    folder = _folder(state_dir, machine)
+    entry = Entry(ts=rfc3339(datetime.now(timezone.utc)), did=did, said=said)
+    adaptation = adaptation.model_copy(update={"log": (*adaptation.log, entry)[-MAX_LOG:]})
+    atomic_write(folder / IN_USE, adaptation.model_dump_json(indent=2).encode() + b"\n")
+    give_to_owner(state_dir, folder / IN_USE)
+    for old in folder.iterdir():
+        if old.is_dir() and old.name not in (adaptation.learn, adaptation.calibrate, *adaptation.extended):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _folder(state_dir: Path, machine: str) -> Path:
+    return state_dir / FOLDER / machine

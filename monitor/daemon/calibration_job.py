@@ -1,0 +1,93 @@
+"""`set/calibrate`: runs `monitor calibrate` as a child process, so that listening never waits for it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from monitor.daemon.commands import MAX_REASON, Refused
+from monitor.mqtt.messages import Calibrate
+
+END_S = 1.0  # for a child to end when told to, before it is killed
+MAX_RESULT = 500
+Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, why it failed, what came of it
+
+
+class Calibrator:
+    """One calibration at a time; all calls come from the service's loop."""
+
+    def __init__(self, config_path: Path | None, environment: Mapping[str, str], done: Done) -> None:
+        self._config_path = config_path
+        self._environment = environment
+        self._done = done
+        self._machine: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, machine: str, command: Calibrate) -> None:
+        """Begin, and tell `done` at the end; Refused while another one goes on."""
+        if self._task is not None and not self._task.done():
+            raise Refused(f"{self._machine} is being calibrated; one at a time")
+        self._machine = machine
+        self._task = asyncio.get_running_loop().create_task(self._run(machine, command))
+
+    async def stop(self) -> None:
+        """End what goes on; nothing half is left behind."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self, machine: str, command: Calibrate) -> None:
+        words = ["--undo"] if command.undo else ["--minutes", str(command.minutes), *(["--force"] if command.force else [])]
+        config = [] if self._config_path is None else ["--config", str(self._config_path)]
+        try:
+            with _lifeline() as stdin:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "monitor.cli.main", *config, "calibrate", "--machine", machine, *words),
+                    "--end-with-stdin",
+                    stdin=stdin,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=dict(self._environment),
+                )
+                try:
+                    out, err = await child.communicate()
+                except asyncio.CancelledError:
+                    await _end(child)
+                    raise
+        except OSError as error:
+            self._done(machine, command, f"calibrate cannot be started: {error.strerror}", None)
+            return
+        if child.returncode == 0:
+            self._done(machine, command, None, _last_line(out)[:MAX_RESULT])
+        else:
+            why = _last_line(err).removeprefix("monitor: error: ") or f"it ended with status {child.returncode}"
+            self._done(machine, command, why[:MAX_REASON], None)
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """What a child reads from to learn that this process has ended, in whatever way."""
+    ends = os.pipe()
+    try:
+        yield ends[0]
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        child.terminate()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(child.wait(), END_S)
+            return
+        child.kill()
+        await child.wait()
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,1 @@
+"""From scores to events: thresholds, onsets, ends. Pure: time is handed in."""

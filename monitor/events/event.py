@@ -1,0 +1,98 @@
+"""The event: one anomaly's life as subscribers see it, and the ids that make it the same everywhere."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal, Protocol
+
+from monitor.explain.bands import Band
+
+EVENT_SCHEMA = 1
+EventType = Literal["start", "update", "end"]
+RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
+Severity = Literal["warning", "alarm"]  # worth a look, or worth waking somebody
+EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who is speaking: part of every event and of its id. `session` is one opening of a source."""
+
+    node: str
+    machine: str
+    bundle: str
+    session: str
+
+    def event_id(self, start: int) -> str:
+        """UUIDv5 of the identity and the sample index at which the anomaly began."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.node}/{self.machine}/{self.bundle}/{self.session}/{start}"))
+
+
+class Timeline(Protocol):
+    """Ties a source's sample indexes to UTC; `synced` says whether that clock can be believed."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples a second."""
+        ...
+
+    @property
+    def synced(self) -> bool:
+        """Whether the clock is set."""
+        ...
+
+    def at(self, sample: int) -> datetime:
+        """The UTC time of a sample."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """A recording's timeline: its sample 0 was at `utc`."""
+
+    utc: datetime
+    sample_rate_hz: int
+    synced: bool
+
+    def at(self, sample: int) -> datetime:
+        """The UTC time of a sample."""
+        return self.utc + timedelta(seconds=sample / self.sample_rate_hz)
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with milliseconds and a Z: 2026-11-21T10:00:00.000Z."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One message of an anomaly's life (docs/mqtt.md); identified by (id, seq)."""
+
+    event_type: EventType
+    id: str
+    seq: int
+    ts: datetime  # end of the deciding tick
+    onset_ts: datetime  # start of the first tick whose own score passed
+    clock_synced: bool
+    node: str
+    machine: str
+    severity: Severity
+    score: float | None  # None where silence is the anomaly
+    ratio: float
+    threshold: float
+    peak_ratio: float
+    duration_s: float  # from the onset to the end of the last tick whose own score passed
+    rms_dbfs: float
+    bands: tuple[Band, ...]
+    summary: str
+    bundle: str
+    clip: str | None = None
+    end_reason: EndReason | None = None
+    raised_by: RaisedBy = "segments"
+    impulses_hz: float | None = None  # impulses a second that are not usual
+
+    def to_dict(self) -> dict[str, Any]:
+        """The flat JSON object that MQTT carries."""
+        times = {"ts": rfc3339(self.ts), "onset_ts": rfc3339(self.onset_ts)}
+        return {"schema": EVENT_SCHEMA, **asdict(self), **times}

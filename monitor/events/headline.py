@@ -1,0 +1,15 @@
+"""The headline of an event, in logs and replays: WARNING or ALARM, and what became of it."""
+
+from monitor.events.event import Event, Severity
+
+
+def headline(event: Event, *, before: Severity | None) -> str:
+    """`ALARM STARTED`, `WARNING became ALARM`, `ALARM ended (cleared)`; `before` is the severity in the message before."""
+    name = event.severity.upper()
+    if event.event_type == "start":
+        return f"{name} STARTED"
+    if event.event_type == "end":
+        return f"{name} ended ({event.end_reason})"
+    if before is not None and before != event.severity:
+        return f"{before.upper()} became {name}"
+    return f"{name} goes on" if event.ratio >= 1.0 else f"{name} quieter"

@@ -1,0 +1,95 @@
+"""One anomaly from onset to end: what its events say, counted in samples."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from monitor.events.event import RaisedBy, Severity
+from monitor.explain.describe import Description
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A scored tick, kept until it is too old to be an onset."""
+
+    start: int
+    stop: int
+    tick_ratio: float
+    ratio: float | None  # of the segment that ends here
+    fast_ratio: float = 0.0  # on the fast path, of this tick and the one before
+
+    @property
+    def passed(self) -> bool:
+        """Whether this tick alone was over the threshold."""
+        return self.tick_ratio >= 1.0
+
+
+class Memory:
+    """The scored ticks that a raise may reach back to: `raise_n` segments and the ticks of the first of them."""
+
+    def __init__(self, *, raise_n: int, segment_ticks: int) -> None:
+        self._segment_ticks = segment_ticks
+        self._ticks: deque[Heard] = deque(maxlen=raise_n + segment_ticks)
+
+    def push(self, heard: Heard) -> None:
+        """Remember a scored tick."""
+        self._ticks.append(heard)
+
+    def clear(self) -> None:
+        """Forget them: what belonged to one anomaly is not the onset of the next."""
+        self._ticks.clear()
+
+    def anomaly(self, severity: Severity) -> "Anomaly":
+        """The anomaly that begins now: from the first tick whose own score passed, within the first segment that passed.
+
+        Single ticks scatter more than segments; one that passed by chance, with fewer passing than not from it to the
+        end of that segment, is not the onset.
+        """
+        ticks = list(self._ticks)
+        first = next(i for i, tick in enumerate(ticks) if (tick.ratio or 0.0) >= 1.0)
+        reach = range(max(0, first - self._segment_ticks + 1), first + 1)
+        onset = next((i for i in reach if ticks[i].passed and _mostly(ticks[i : first + 1])), first)
+        last = max((i for i in range(onset, len(ticks)) if ticks[i].passed), default=onset)
+        peak = max(tick.ratio for tick in ticks[first:] if tick.ratio is not None)
+        return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak, severity=severity)
+
+    def gross(self, n_ticks: int) -> "Anomaly":
+        """The anomaly that the fast path began with the last `n_ticks` ticks."""
+        ticks = list(self._ticks)[-n_ticks:]
+        return Anomaly(
+            start=ticks[0].start,
+            last_stop=ticks[-1].stop,
+            peak_ratio=ticks[-1].fast_ratio,
+            severity="alarm",
+            raised_by="fast",
+        )
+
+
+def _mostly(ticks: list[Heard]) -> bool:
+    return 2 * sum(tick.passed for tick in ticks) >= len(ticks)
+
+
+@dataclass
+class Anomaly:
+    """An open anomaly. `start` and `last_stop` bound the ticks whose own score passed; the rest is as last published."""
+
+    start: int
+    last_stop: int
+    peak_ratio: float
+    severity: Severity
+    raised_by: RaisedBy = "segments"
+    onset_ts: datetime | None = None  # fixed with the first event, whatever becomes of the clock
+    seq: int = 0
+    said_at: int = 0  # sample index of the last event sent
+    description: Description = field(default_factory=Description)
+
+    def hear(self, heard: Heard) -> None:
+        """Take one more scored tick into account."""
+        if heard.fast_ratio >= 1.0:
+            self.last_stop = heard.stop
+            self.peak_ratio = max(self.peak_ratio, heard.fast_ratio)
+        if heard.ratio is None:
+            return
+        if heard.passed and heard.ratio >= 1.0:  # a tick that passes by chance long after does not count
+            self.last_stop = heard.stop
+        self.peak_ratio = max(self.peak_ratio, heard.ratio)

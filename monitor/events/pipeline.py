@@ -1,0 +1,324 @@
+"""The pipeline: blocks in; one step per tick out, with the machine's state and, when something changes, an event."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from monitor.arrays import F64
+from monitor.block import Block
+from monitor.errors import ConfigError
+from monitor.events.decision import Counts, Rule, decide, decide_at_once
+from monitor.events.event import EndReason, Event, EventType, Identity, RaisedBy, Severity, Timeline
+from monitor.events.onset import Anomaly, Heard, Memory
+from monitor.events.slow_path import SlowPath
+from monitor.explain.bands import summarise
+from monitor.explain.describe import Description, describe
+from monitor.explain.profile import level
+from monitor.explain.reference import Expected
+from monitor.scoring.fast_path import N_TICKS
+from monitor.scoring.scorer import Scorer, TickScore
+
+State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
+UPDATE_EVERY_S = 60.0  # while an anomaly lasts
+LOST_AFTER_S = 60.0  # an open anomaly ends when nothing could be heard for this long
+QUIETEST_RATIO = 1000.0  # of a machine that is off where that is the anomaly
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one tick led to."""
+
+    tick: TickScore
+    ratio: float | None  # score / threshold
+    state: State
+    reason: str | None  # of an unknown state
+    since: int  # sample index at which the state began
+    event: Event | None
+    severity: Severity | None = None  # of the anomaly, where the state is `anomaly`
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What was decided on last: of segments, of the level of silence, of the fast path, or of the slow path."""
+
+    tick: TickScore
+    score: float | None
+    threshold: float
+    ratio: float
+    by: RaisedBy = "segments"
+
+
+class Pipeline:
+    """Listen to one machine: score, decide, tell. One path for live sound and recordings.
+
+    With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
+    the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
+    theirs, for an anomaly's onset. Segments from `threshold` on are worth a warning, from `alarm_threshold` on an alarm;
+    without the latter every anomaly is an alarm. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises
+    an alarm at once. A machine that is off where that is the anomaly is an alarm, too. `slow_path` raises a warning, and
+    pauses while an anomaly is open that another path raised.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        threshold: float,
+        alarm_threshold: float | None = None,
+        tick_threshold: float | None = None,
+        fast_threshold: float | None = None,
+        rule: Rule,
+        expected: Expected | None,
+        identity: Identity,
+        anchor: Timeline,
+        idle_is_anomaly: bool = False,
+        slow_path: SlowPath | None = None,
+    ) -> None:
+        self._scorer = scorer
+        if alarm_threshold is not None and alarm_threshold < threshold:
+            raise ConfigError(f"alarm_threshold must be at least threshold ({threshold:g}), got {alarm_threshold:g}")
+        self._threshold = threshold
+        self._alarm_ratio = 1.0 if alarm_threshold is None else alarm_threshold / threshold
+        self._tick_threshold = tick_threshold or threshold
+        self._fast_threshold = fast_threshold
+        self._rule = rule
+        self._expected = expected
+        self._identity = identity
+        self._anchor = anchor
+        self._idle_is_anomaly = idle_is_anomaly
+        self._slow_path = slow_path
+        self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
+        self._counts = Counts()
+        self._anomaly: Anomaly | None = None
+        self._latest: _Judged | None = None
+        self._state: State = "starting"
+        self._reason: str | None = None
+        self._since = 0
+        self._unscored: list[str] = []  # the reasons of the last ticks that could not be scored, in a row
+        self._deaf = False
+        self._heard_until = 0
+        scorer.reset()
+
+    def push(self, block: Block) -> Iterator[Step]:
+        """Append a block; yield a step for each tick that it completes."""
+        for tick in self._scorer.push(block):
+            yield self._step(tick)
+
+    def flush(self) -> Iterator[Step]:
+        """Score the partial tick at the end of a recording."""
+        for tick in self._scorer.flush():
+            yield self._step(tick)
+
+    def deaf(self, stop: int, reason: str) -> Step:
+        """Nothing arrives, for this reason, and time has passed up to sample `stop`."""
+        tick = TickScore(stop, stop, None, reason, None, None, 0)
+        event = self._lose(tick)
+        self._enter("unknown", reason, stop)
+        self._deaf = True
+        return Step(tick, None, self._state, self._reason, self._since, event)
+
+    def close(self, reason: EndReason) -> Event | None:
+        """End an open anomaly, because nothing more will be heard of it."""
+        if self._anomaly is None:
+            return None
+        return self._end(self._heard_until, reason)
+
+    def _step(self, tick: TickScore) -> Step:
+        if self._deaf:  # no longer: what is missing now is behind us
+            self._deaf, self._reason = False, "gap"
+        ratio = self._ratio(tick)
+        event = self._lose(tick)
+        event = self._hear(tick, ratio) or event
+        self._enter(*self._judge(tick, ratio), tick.stop)
+        severity = self._severity if self._state == "anomaly" else None
+        return Step(tick, ratio, self._state, self._reason, self._since, event, severity)
+
+    def _ratio(self, tick: TickScore) -> float | None:
+        """What is decided on: of the segment that ends with this tick, or of the silence."""
+        if self._idle_is_anomaly and tick.reason == "idle":
+            return self._quietness(tick)
+        return None if tick.score is None else tick.score / self._threshold
+
+    def _quietness(self, tick: TickScore) -> float:
+        """How much louder the machine should at least be, as a ratio of amplitudes."""
+        assert tick.quality is not None and self._scorer.idle_below_dbfs is not None
+        missing_db = self._scorer.idle_below_dbfs - tick.quality.rms_dbfs
+        return min(QUIETEST_RATIO, float(10.0 ** (missing_db / 20.0)))
+
+    def _enter(self, state: State, reason: str | None, stop: int) -> None:
+        if state != self._state:
+            self._since = stop
+        self._state, self._reason = state, reason
+
+    def _judge(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
+        """The state after this tick; a few ticks that may not be scored do not change it."""
+        if ratio is not None:
+            if self._severity is not None:
+                return "anomaly", None
+            undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
+            return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
+        if self._severity is not None and tick.excess_db is not None:  # the fast path hears before a segment can be scored
+            return "anomaly", None
+        segment_ticks = self._scorer.spec.segment_ticks
+        if 2 * len(self._unscored) >= segment_ticks:  # by what most of them say
+            return _unscored(max(self._unscored, key=self._unscored.count))
+        if self._state not in ("starting", "idle") and 2 * tick.n_ticks < segment_ticks:
+            return _unscored(tick.reason or self._reason or "gap")
+        return self._state, self._reason
+
+    def _lose(self, tick: TickScore) -> Event | None:
+        """End an open anomaly of which nothing could be heard for too long."""
+        silence_s = (tick.stop - self._heard_until) / self._anchor.sample_rate_hz
+        if self._anomaly is None or silence_s < LOST_AFTER_S:
+            return None
+        self._enter("unknown", tick.reason or "gap", tick.stop)
+        return self._end(tick.stop, "lost")
+
+    def _hear(self, tick: TickScore, ratio: float | None) -> Event | None:
+        tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
+        if tick_ratio is None:
+            self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
+            return None
+        self._unscored, self._heard_until = [], tick.stop
+        fast_ratio = self._fast_ratio(tick)
+        heard = Heard(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
+        self._memory.push(heard)
+        if self._anomaly is not None:
+            self._anomaly.hear(heard)
+        judged = None
+        if ratio is not None:
+            judged = _Judged(tick, tick.score, self._threshold, ratio)
+            alarm_ratio = 1.0 if tick.reason == "idle" else self._alarm_ratio
+            self._counts = decide(self._rule, self._counts, ratio, alarm_ratio=alarm_ratio)
+        if fast_ratio >= 1.0:
+            if not self._is_alarm:
+                assert self._fast_threshold is not None
+                judged = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio, "fast")
+            self._counts = decide_at_once(self._counts)
+        judged = self._watch(tick, ratio) or judged
+        if judged is None:
+            return None
+        self._latest = judged
+        return self._tell(judged.by, tick.stop)
+
+    @property
+    def _severity(self) -> Severity | None:
+        """Of the anomaly that is open or to be opened; it never falls."""
+        slow: Severity | None = "warning" if self._slow_path is not None and self._slow_path.raised else None
+        severity = self._counts.severity or slow
+        return "alarm" if severity and self._anomaly is not None and self._anomaly.severity == "alarm" else severity
+
+    def _watch(self, tick: TickScore, ratio: float | None) -> _Judged | None:
+        """Let the slow path take the segment's score; return its judgement where nothing else holds the anomaly open."""
+        slow = self._slow_path
+        if slow is None or tick.score is None or ratio is None or (self._counts.raised and not slow.raised):
+            return None
+        was_raised = slow.raised
+        slow.push(tick.score, start=tick.start, is_normal=ratio < 1.0, level_db=self._level_db)
+        if self._counts.raised or not (was_raised or slow.raised):
+            return None
+        assert slow.reference is not None and slow.median is not None
+        slow_ratio = slow.median / slow.reference.limit
+        if self._anomaly is not None and slow.raised:
+            self._anomaly.last_stop = tick.stop
+            self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
+        return _Judged(tick, slow.median, slow.reference.limit, slow_ratio, "slow")
+
+    def _level_db(self) -> F64:
+        return level(self._scorer.sounds(), self._scorer.spec.front_end)
+
+    @property
+    def _is_alarm(self) -> bool:
+        """Whether the fast path has nothing to add."""
+        return self._counts.severity == "alarm" or (self._anomaly is not None and self._anomaly.severity == "alarm")
+
+    def _fast_ratio(self, tick: TickScore) -> float:
+        """On the fast path; 0 where it says nothing."""
+        if self._fast_threshold is None or tick.excess_db is None:
+            return 0.0
+        return max(0.0, tick.excess_db / self._fast_threshold)
+
+    def _tell(self, by: RaisedBy, stop: int) -> Event | None:
+        """The event that the decision just taken calls for."""
+        severity, anomaly = self._severity, self._anomaly
+        if severity is None:
+            return None if anomaly is None else self._end(stop, "cleared")
+        if anomaly is None:
+            self._anomaly = self._open(severity, by)
+            return self._event(self._anomaly, "start", stop)
+        is_due = stop - anomaly.said_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz
+        if not is_due and severity == anomaly.severity:
+            return None
+        anomaly.severity = severity
+        return self._event(anomaly, "update", stop)
+
+    def _open(self, severity: Severity, by: RaisedBy) -> Anomaly:
+        if by == "fast":
+            return self._memory.gross(N_TICKS)
+        if by == "segments":
+            return self._memory.anomaly(severity)
+        assert self._slow_path is not None and self._latest is not None
+        stop, ratio = self._latest.tick.stop, self._latest.ratio
+        return Anomaly(self._slow_path.onset, last_stop=stop, peak_ratio=ratio, severity=severity, raised_by="slow")
+
+    def _end(self, stop: int, reason: EndReason) -> Event:
+        assert self._anomaly is not None
+        event = self._event(self._anomaly, "end", stop, reason)
+        self._anomaly = None
+        self._counts = Counts()
+        self._memory.clear()
+        if self._slow_path is not None:
+            self._slow_path.release(stop)
+        return event
+
+    def _event(self, anomaly: Anomaly, kind: EventType, stop: int, reason: EndReason | None = None) -> Event:
+        assert self._latest is not None
+        judged, tick = self._latest, self._latest.tick
+        assert tick.quality is not None
+        if kind != "end" and judged.ratio >= 1.0:
+            anomaly.description = self._describe(judged)
+        described = anomaly.description
+        anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
+        event = Event(
+            event_type=kind,
+            id=self._identity.event_id(anomaly.start),
+            seq=anomaly.seq,
+            ts=self._anchor.at(stop),
+            onset_ts=anomaly.onset_ts,
+            clock_synced=self._anchor.synced,
+            node=self._identity.node,
+            machine=self._identity.machine,
+            severity=anomaly.severity,
+            score=None if judged.score is None else round(judged.score, 6),
+            ratio=round(judged.ratio, 4),
+            threshold=round(judged.threshold, 6),
+            peak_ratio=round(anomaly.peak_ratio, 4),
+            duration_s=round((anomaly.last_stop - anomaly.start) / self._anchor.sample_rate_hz, 3),
+            rms_dbfs=round(tick.quality.rms_dbfs, 1),
+            bands=described.bands,
+            summary=described.summary,
+            bundle=self._identity.bundle,
+            impulses_hz=None if described.impulses_hz is None else round(described.impulses_hz, 2),
+            end_reason=reason,
+            raised_by=anomaly.raised_by,
+        )
+        anomaly.seq += 1
+        anomaly.said_at = stop
+        return event
+
+    def _describe(self, judged: _Judged) -> Description:
+        """What is different now."""
+        if judged.tick.reason == "idle":
+            heard, least = judged.tick.rms_dbfs, self._scorer.idle_below_dbfs
+            return Description(summary=f"the machine is not heard: {heard:.0f} dBFS, expected at least {least:.0f}")
+        if judged.by == "slow":
+            bands = () if self._slow_path is None else self._slow_path.bands
+            return Description(bands=bands, summary=summarise(bands))
+        if self._expected is None:
+            return Description()
+        last = N_TICKS if judged.by == "fast" else None  # a segment holds more of what was before
+        return describe(self._scorer.sounds(last=last), self._expected, self._scorer.spec.front_end)
+
+
+def _unscored(reason: str) -> tuple[State, str | None]:
+    return ("idle", None) if reason == "idle" else ("unknown", reason)

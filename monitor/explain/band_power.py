@@ -1,0 +1,55 @@
+"""The power of a segment's samples in each band, sharply: what lies beside a band does not count as in it.
+
+Frames cannot tell: a mel band's filter reaches over both its neighbours, and a window of 1,024 samples spreads a tone over
+31 Hz to either side, where a band may be 23 Hz wide. A line 20 dB louder in the next band is then most of what a band has.
+Here the window is long and a band ends where it ends.
+
+Source: P. D. Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Trans. AU-15 (1967).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.explain.envelope import Run, stretches
+
+_BINS = 16.0  # in the narrowest band, at least; the window's main lobe is two to either side
+_SAMPLES = (256, 1 << 15)
+_POWER_FLOOR = 1e-30
+
+
+def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
+    """Mean power a hertz (n_bands,), dB, between each two limits (n_bands + 1,), of runs in order of time, none over a gap.
+
+    Where all that is without a gap is shorter than the window for these bands, the window is, and bands are less sharp.
+    """
+    longest = max(stop - start for start, stop in stretches(runs))
+    n = min(n_window(limits_hz, sample_rate_hz), 1 << (longest.bit_length() - 1))
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)
+    power, weight = np.zeros(n // 2 + 1), 0.0
+    for part in _windows(runs, n):
+        spectrum = np.fft.rfft(part * window)
+        power += spectrum.real**2 + spectrum.imag**2
+        weight += float(window @ window)
+    below = np.concatenate(([0.0], np.cumsum(power)))
+    edges_hz = (np.arange(len(below)) - 0.5) * sample_rate_hz / n
+    density = np.diff(np.interp(limits_hz, edges_hz, below)) / np.diff(limits_hz) * 2.0 / (weight * n)
+    return np.asarray(10.0 * np.log10(np.maximum(density, _POWER_FLOOR)))
+
+
+def n_window(limits_hz: F64, sample_rate_hz: int) -> int:
+    """How many samples are transformed at a time for bands between these limits (n_bands + 1,): a power of two."""
+    needed = _BINS * sample_rate_hz / float(np.diff(limits_hz).min())
+    return int(np.clip(2.0 ** np.ceil(np.log2(needed)), *_SAMPLES))
+
+
+def _windows(runs: Sequence[Run], n: int) -> Iterator[F32]:
+    """Stretches of n samples without a gap, each half over the one before it."""
+    rest, stop = np.zeros(0, np.float32), 0
+    for run in runs:
+        rest = np.concatenate((rest, run.samples)) if run.start == stop else run.samples
+        stop = run.stop
+        while len(rest) >= n:
+            yield rest[:n]
+            rest = rest[n // 2 :]

@@ -1,0 +1,162 @@
+"""Where in frequency a segment differs from what was expected, as a few bands and one sentence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32, F64, Bool
+from monitor.explain.reference import Expected, Levels, contrast, surroundings
+
+MIN_EXCESS_DB = 2.0
+MIN_SPREADS = 4.0
+ENOUGH = 0.6  # of that is enough to be named after clearer ones: something is different, after all
+MAX_BANDS = 5
+_SIX_DB = 0.25  # of its strongest band's added power: a band with less is on the skirts of the difference
+_EDGE = 0.5  # of its inner neighbour's added power: in frames, a band with less is the flank of the difference
+_FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
+_RISE = 2.0  # of the least power so far, by chance
+_LOG_NORMAL_DB = 6.0  # what scatters more comes and goes; to take it for log-normal would make too much of it
+_ALIKE_DB = 2.0  # bands whose excess is so nearly the same are louder together
+
+
+@dataclass(frozen=True)
+class Band:
+    """A run of neighbouring bands that exceed (or miss) what was expected, and by how much the power in all of it does."""
+
+    low_hz: float
+    high_hz: float
+    excess_db: float
+
+
+def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
+    """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
+
+    A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
+    is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is what `expected`
+    is of: in sharp bands, of frames or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
+    """
+    levels = expected.known
+    excess = np.asarray(level_db - levels.mean_db, np.float64)
+    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, levels.mean_db.astype(np.float64)))
+    found: list[tuple[float, Band]] = []
+    named, skirts = np.zeros((2, len(excess)), bool)
+    for peak, clarity, ground in _clear(excess, levels):
+        if named[peak] or skirts[peak]:
+            continue
+        sign = np.sign(excess[peak])
+        added = sign * (power - normal * 10.0 ** (ground / 10.0))
+        part = _added(peak, added, sign * (excess - ground))
+        skirts[_skirts(part, added)] = True
+        if expected.levels is None:
+            part = _unblurred(part, added)
+        if not ground.any():
+            part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
+        if named[part].any():  # the outskirts of one that is clearer
+            continue
+        named[part] = True
+        leaked = sign * _leaked(part, added) if expected.levels is None else 0.0
+        usual = _usual(normal[part], levels.contrast_spread_db[part]) + max(0.0, -leaked)
+        excess_db = 10.0 * float(np.log10((power[part].sum() + max(0.0, leaked)) / usual))
+        band = Band(*(round(float(value), 1) for value in (limits_hz[part.start], limits_hz[part.stop], excess_db)))
+        found.append((clarity**2 * abs(excess_db), band))
+    return tuple(band for _, band in sorted(found, key=lambda one: -one[0])[:MAX_BANDS])
+
+
+def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
+    """The bands that clearly differ, clearest first: which, how clearly, and what (n_bands,), dB, each differs from."""
+    grounds = np.array([np.zeros_like(excess), surroundings(excess)])
+    against = np.array([excess, contrast(excess)])
+    spreads = np.array([levels.spread_db, levels.contrast_spread_db])
+    clarity = np.abs(against) / np.maximum(MIN_EXCESS_DB, MIN_SPREADS * spreads)
+    clarity[np.sign(against) * excess < MIN_EXCESS_DB] = 0.0
+    best = clarity.max(axis=0)
+    for band in sorted(np.flatnonzero(best >= ENOUGH), key=lambda i: -best[i]):
+        yield int(band), float(best[band]), grounds[int(np.argmax(clarity[:, band]))]
+
+
+def _added(peak: int, added: F64, beyond: F64) -> slice:
+    """The bands around a clear one that hold what was added (or is missing): within 6 dB of the power in the strongest.
+
+    A loud band that is hardly louder than usual is none of them, however much power that is.
+    """
+    within = beyond >= min(MIN_EXCESS_DB, beyond[peak])
+    while True:
+        run = _run(peak, within & (added >= _SIX_DB * added[peak]))
+        strongest = run.start + int(np.argmax(added[run]))
+        if strongest == peak:
+            return run
+        peak = strongest
+
+
+def _skirts(part: slice, added: F64) -> slice:
+    """A run of bands and those beside it over which what was added falls off; where it rises again, another begins."""
+
+    def last(at: int, step: int) -> int:
+        lowest = added[at]
+        while 0 <= at + step < len(added) and 0.0 < added[at + step] < _RISE * lowest:
+            at += step
+            lowest = min(lowest, added[at])
+        return at
+
+    return slice(last(part.start, -1), last(part.stop - 1, 1) + 1)
+
+
+def _unblurred(part: slice, added: F64) -> slice:
+    """A run without what only leaks out of its strongest band, in frames, whose bands hear their neighbours."""
+    low = high = part.start + int(np.argmax(added[part]))
+    while low > part.start and added[low - 1] >= _EDGE * added[low]:
+        low -= 1
+    while high + 1 < part.stop and added[high + 1] >= _EDGE * added[high]:
+        high += 1
+    return slice(low, high + 1)
+
+
+def _leaked(part: slice, added: F64) -> float:
+    """How much of a run's power (n_bands,) lies in the bands beside it, in frames."""
+    beside = ((part.start - 1, part.start), (part.stop, part.stop - 1))
+    return _FLANK * sum(max(0.0, float(min(added[i], _EDGE * added[own]))) for i, own in beside if 0 <= i < len(added))
+
+
+def _usual(normal: F64, spread_db: F32) -> float:
+    """What is usual of the power in all of some bands, by what is usual in each (n,), the mean of dB, and its spread (n,), dB.
+
+    The mean of the sum's dB is above the sum of the means: one band swells as another fades. Source: L. F. Fenton, The sum of
+    log-normal probability distributions in scatter transmission systems, IRE Trans. CS-8 (1960).
+    """
+    spread = np.where(np.isfinite(spread_db), np.minimum(spread_db, _LOG_NORMAL_DB), 0.0) * np.log(10.0) / 10.0
+    means = normal * np.exp(spread**2 / 2.0)
+    variance = float(np.sum(means**2 * np.expm1(spread**2)))
+    return float(means.sum() / np.sqrt(1.0 + variance / means.sum() ** 2))
+
+
+def _louder(peak: int, excess: F64) -> slice:
+    """The bands around a clear one that are louder (or softer) together."""
+    return _run(peak, np.abs(excess - excess[peak]) <= _ALIKE_DB)
+
+
+def _run(at: int, holds: Bool) -> slice:
+    """The run of neighbours for which it holds, as for the one that it starts from."""
+    low = high = at
+    while low > 0 and holds[low - 1]:
+        low -= 1
+    while high + 1 < len(holds) and holds[high + 1]:
+        high += 1
+    return slice(low, high + 1)
+
+
+def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:
+    """One sentence for a person: the first two bands, and the impulses."""
+    phrases = [_phrase(band) for band in bands[:2]]
+    if impulses_hz is not None:
+        phrases.append(f"impulses about {impulses_hz:.{0 if impulses_hz >= 9.95 else 1}f} times a second")
+    return "; ".join(phrases) or "sounds different, with no single band standing out"
+
+
+def _phrase(band: Band) -> str:
+    more = "more" if band.excess_db > 0 else "less"
+    if band.high_hz < 1000.0:
+        where = f"{band.low_hz:.0f}-{band.high_hz:.0f} Hz"
+    else:
+        where = f"{band.low_hz / 1000:.1f}-{band.high_hz / 1000:.1f} kHz"
+    return f"{abs(band.excess_db):.0f} dB {more} than usual at {where}"

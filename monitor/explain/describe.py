@@ -1,0 +1,39 @@
+"""The description of a sound that is not normal: where in frequency it differs, its impulses, and one sentence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monitor.arrays import F64
+from monitor.explain.bands import Band, differing_bands, summarise
+from monitor.explain.envelope import pooled_rates_hz
+from monitor.explain.impulses import impulse_rate_hz
+from monitor.explain.profile import envelope, frame_level, level
+from monitor.explain.reference import Expected
+from monitor.scoring.front_end import FrontEndSpec
+from monitor.scoring.tick_sound import TickSound, mean_frame
+
+
+@dataclass(frozen=True)
+class Description:
+    """Where the sound differs from normal (`bands`), impulses a second that are not usual, and both as a sentence."""
+
+    bands: tuple[Band, ...] = ()
+    impulses_hz: float | None = None
+    summary: str = summarise(())
+
+
+def describe(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> Description:
+    """Compare one or more ticks, in order of time, with normal sound; tens of milliseconds."""
+    bands = differing_bands(comparable_level(sounds, expected, front_end), expected, front_end.band_limits_hz())
+    impulses_hz = None
+    if expected.envelope is not None:
+        rate_hz = front_end.sample_rate_hz
+        impulses_hz = impulse_rate_hz(envelope(sounds, sample_rate_hz=rate_hz), expected.envelope, pooled_rates_hz(rate_hz))
+    return Description(bands, impulses_hz, summarise(bands, impulses_hz))
+
+
+def comparable_level(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> F64:
+    """The level (n_bands,), dB, measured in the same way as the expected one."""
+    if expected.levels is not None:
+        return level(sounds, front_end)
+    return mean_frame(sounds) if expected.frame_levels is None else frame_level(sounds)

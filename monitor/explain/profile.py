@@ -1,0 +1,81 @@
+"""The portrait of a segment: what its sound is like, to be compared with what was expected; nothing of scores."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.explain.band_power import band_power_db
+from monitor.explain.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz
+from monitor.scoring.features import TickFrames
+from monitor.scoring.front_end import FrontEndSpec
+from monitor.scoring.tick_sound import TickSound, mean_frame, tick_sound
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A segment: its mean frame and its level in sharp bands, both (n_bands,), dB, and its pooled envelope spectrum.
+
+    The latter is (n_carriers, n_rates), dB (`monitor.explain.envelope`). `start` is the index of its first sample.
+    """
+
+    mean_db: F64
+    level_db: F64
+    envelope_db: F32
+    start: int = 0
+
+
+def level(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> F64:
+    """The level (n_bands,), dB, of one or more ticks in order of time, in sharp bands."""
+    runs = [Run(one.start, one.samples) for one in sounds]
+    return band_power_db(runs, front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
+
+
+def frame_level(sounds: Sequence[TickSound]) -> F64:
+    """The dB of the mean power (n_bands,) of one or more ticks' frames; of a front end of magnitudes, too."""
+    power = np.sum([one.power_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds)
+    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))
+
+
+def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
+    """The envelope spectrum of ticks in order of time."""
+    return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
+
+
+def portray(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> Portrait:
+    """The portrait of a segment; tens of milliseconds."""
+    rate_hz = front_end.sample_rate_hz
+    pooled = envelope(sounds, sample_rate_hz=rate_hz).pooled_db(pooled_rates_hz(rate_hz))
+    return Portrait(mean_frame(sounds), level(sounds, front_end), pooled, sounds[0].start)
+
+
+class Portrayer:
+    """Portraits of a stream of ticks, one a segment's length: what `fit_expected` learns from."""
+
+    def __init__(self, front_end: FrontEndSpec, *, segment_ticks: int) -> None:
+        self._front_end = front_end
+        self._segment_ticks = segment_ticks
+        self._sounds: list[TickSound] = []
+        self._has_told = False
+
+    def hear(self, heard: TickFrames) -> Iterator[Portrait]:
+        """Take the next tick in; yield the portrait of the segment that it fills, if it does."""
+        if heard.frames is None:
+            return
+        oldest = heard.start - 2 * self._segment_ticks * len(heard.frames) * self._front_end.hop_length
+        self._sounds = [one for one in self._sounds if one.start >= oldest]
+        self._sounds.append(tick_sound(heard, self._front_end))
+        if len(self._sounds) == self._segment_ticks:
+            yield self._tell()
+
+    def end(self) -> Iterator[Portrait]:
+        """The stream ends: yield the portrait of one shorter than a segment."""
+        if not self._has_told and self._sounds:
+            yield self._tell()
+        self._sounds, self._has_told = [], False
+
+    def _tell(self) -> Portrait:
+        portrait = portray(self._sounds, self._front_end)
+        self._sounds, self._has_told = [], True
+        return portrait

@@ -1,0 +1,86 @@
+"""What is expected of a segment of normal sound, learned from segments' portraits: spectrum, level, envelope spectrum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.errors import ConfigError
+from monitor.explain.profile import Portrait
+
+MIN_SPREAD_DB = 0.5
+MIN_ENVELOPE_SPREAD_DB = 1.0
+_REACH = 16  # bands to either side that tell how loud the surroundings are
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Of normal segments' levels, dB: their mean, their spread, and the spread of their contrast, each (n_bands,)."""
+
+    mean_db: F32
+    spread_db: F32
+    contrast_spread_db: F32
+
+
+@dataclass(frozen=True)
+class EnvelopeSpectra:
+    """Of normal segments' pooled envelope spectra, dB: mean and spread, both (n_carriers, n_rates)."""
+
+    mean_db: F32
+    spread_db: F32
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Normal sound: mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
+
+    `levels` are of the power in sharp bands (`monitor.explain.band_power`). Older bundles know those of frames (`frame_levels`)
+    instead, whose bands hear their neighbours, or none, and no envelope spectra.
+    """
+
+    mean_db: F32
+    spread_db: F32
+    levels: Levels | None = None
+    envelope: EnvelopeSpectra | None = None
+    frame_levels: Levels | None = None
+
+    @property
+    def known(self) -> Levels:
+        """The sharpest levels that it knows; at worst those of mean frames, without a contrast."""
+        frames = Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
+        return self.levels or self.frame_levels or frames
+
+
+def fit_expected(portraits: Sequence[Portrait]) -> Expected:
+    """What is expected, from portraits of normal segments that do not overlap; ConfigError when there is none."""
+    if not portraits:
+        raise ConfigError("normal sound must be at least half a segment long, got none that is")
+    mean_db, spread_db = _mean_and_spread(np.array([one.mean_db for one in portraits]), MIN_SPREAD_DB)
+    levels = np.array([one.level_db for one in portraits])
+    level_db, level_spread_db = _mean_and_spread(levels, MIN_SPREAD_DB)
+    contrasts = np.array([contrast(level - level_db) for level in levels])
+    contrast_spread_db = np.maximum(np.sqrt(np.mean(contrasts**2, axis=0)), MIN_SPREAD_DB)
+    envelope = _mean_and_spread(np.array([one.envelope_db for one in portraits]), MIN_ENVELOPE_SPREAD_DB)
+    return Expected(
+        mean_db, spread_db, Levels(level_db, level_spread_db, contrast_spread_db.astype(np.float32)), EnvelopeSpectra(*envelope)
+    )
+
+
+def contrast(excess_db: F64) -> F64:
+    """How far each band of an excess (n_bands,), dB, stands out from the median of its surroundings."""
+    return excess_db - surroundings(excess_db)
+
+
+def surroundings(excess_db: F64) -> F64:
+    """The running median (n_bands,) of an excess: what a louder or softer recording does to whole regions alike."""
+    reach = min(_REACH, (len(excess_db) - 1) // 2)
+    padded = np.pad(excess_db, reach, mode="reflect")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1))
+
+
+def _mean_and_spread(rows: F64 | F32, least: float) -> tuple[F32, F32]:
+    """Mean and standard deviation over rows (n, …); one row alone says nothing of the spread, few say too little."""
+    n = len(rows)
+    spread = np.sqrt(np.sum((rows - rows.mean(axis=0)) ** 2, axis=0) / max(n - 1, 1))
+    return rows.mean(axis=0).astype(np.float32), np.maximum(spread, least).astype(np.float32)

@@ -1,0 +1,109 @@
+"""Files and folders that are written whole or not at all, and locks that end with their process."""
+
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write or replace a file; after a power cut it is the old or the new one. An OSError leaves the old one in place."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _sync_dir(path.parent)
+
+
+@contextmanager
+def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator[Path]:
+    """Yield a new folder to write to, which replaces `out` if the block succeeds.
+
+    Of an older `out` only files that are ours, by their POSIX path within, are replaced or removed; all others are copied.
+    A failure or an interruption leaves the old folder in place. Where `out` is a link, its target is replaced.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield new
+        _copy_others(out, new, is_ours)
+        new.chmod(0o755)
+        _swap(out, new)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def lock(path: Path) -> int:
+    """Take the lock and return its file descriptor; BlockingIOError if another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def give_to_owner(state_dir: Path, *paths: Path) -> None:
+    """Where root runs a tool, give the paths that it wrote to the owner of the state directory, the service's user."""
+    owner = state_dir.stat()
+    if os.geteuid() == 0:
+        for path in paths:
+            with suppress(OSError):
+                os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _copy_others(old: Path, new: Path, is_ours: Callable[[str], bool]) -> None:
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and not is_ours(name) and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name, follow_symlinks=False)
+
+
+def _swap(out: Path, new: Path) -> None:
+    """Replace `out` by `new`; at no time do both lack, where the file system supports an exchange."""
+    _sync_dir(new)
+    if _exchange(out, new):  # the caller removes the old folder, which is now called `new`
+        _sync_dir(out.parent)
+        return
+    old = new.with_name(new.name + "-old")
+    with suppress(FileNotFoundError):
+        out.rename(old)
+    try:
+        new.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
+    _sync_dir(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two folders (Linux: renameat2); False where one is missing or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    return renameat2 is not None and renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+def _sync_dir(folder: Path) -> None:
+    """Make names in the folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

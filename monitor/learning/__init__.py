@@ -1,0 +1,1 @@
+"""From normal sound to statistics and thresholds, on the device as on a workstation."""

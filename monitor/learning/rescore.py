@@ -1,0 +1,139 @@
+"""Sound that was heard before, as frames: cut in pieces, and scored again as if it came now."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.explain.profile import Portrait
+from monitor.learning.methods import blocks
+from monitor.learning.thresholds import HeldOut
+from monitor.scoring.features import TickFrames
+from monitor.scoring.scorer import Scorer, TickScore
+
+Piece = Sequence[TickFrames]  # ticks in a row of one stream; at their gaps they say so themselves
+
+
+@dataclass(frozen=True)
+class Portrayed(TickFrames):
+    """A tick with the portrait of the segment that it completes: of sound that is not kept as samples."""
+
+    portrait: Portrait
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What scoring pieces again gave.
+
+    Of each full segment (of a piece shorter than one, the longest): its score, the detector's sums (k,) and its mean frame
+    (n_bands,), dB; `sequences` are those scores piece by piece, `ticks` what was said of every tick, as many as were heard.
+    """
+
+    scores: F64
+    sums: F64
+    frames: F64
+    sequences: tuple[F64, ...]
+    file_scores: F64
+    ticks: tuple[tuple[TickScore, ...], ...]
+    frequent: F32  # (m, n_bands), dB: what the fast path is fitted on
+
+
+def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
+    """Score each piece as a stream of its own."""
+    parts = [_piece(scorer, piece) for piece in pieces]
+    segments = [one for part in parts for one in part.segments]
+    return Trace(
+        scores=np.array([score for score, _, _ in segments]),
+        sums=np.array([sums for _, sums, _ in segments]),
+        frames=np.array([frame for _, _, frame in segments]),
+        sequences=tuple(np.array([score for score, _, _ in part.segments]) for part in parts if part.segments),
+        file_scores=np.array([part.file_score for part in parts if part.file_score is not None]),
+        ticks=tuple(part.ticks for part in parts),
+        frequent=np.array([row for part in parts for row in part.frequent], np.float32),
+    )
+
+
+def held_out(
+    traces: Sequence[Trace], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
+) -> HeldOut:
+    """The traces, in order of time, as normal sound that thresholds are set on."""
+    valid = [tick for trace in traces for piece in trace.ticks for tick in piece if tick.tick_score is not None]
+    sequences = tuple(sequence for trace in traces for sequence in trace.sequences)
+    return HeldOut(
+        sequences=sequences,
+        unit_scores=np.concatenate((np.empty(0), *(sequence[::segment_ticks] for sequence in sequences))),
+        file_scores=np.concatenate([trace.file_scores for trace in traces]),
+        hours=len(valid) * tick_s / 3600,
+        n_recordings=n_recordings,
+        n_learned=n_learned,
+        drift=drift,
+        tick_scores=np.array([tick.tick_score for tick in valid], np.float64),
+        tick_levels_dbfs=np.array([tick.rms_dbfs for tick in valid], np.float64),
+        frequent=np.concatenate([trace.frequent for trace in traces]),
+    )
+
+
+def apart(scorer: Scorer, pieces: Iterable[Piece]) -> F64:
+    """The detector's sums (n, k) over segments that share no sound."""
+    found = []
+    for piece in pieces:
+        part, n_new = _piece(scorer, piece), scorer.spec.segment_ticks
+        at = 0
+        for tick in part.ticks:
+            n_new += tick.reason is None
+            if tick.score is None or tick.n_ticks < scorer.spec.segment_ticks:
+                continue
+            if n_new >= scorer.spec.segment_ticks:
+                found.append(part.segments[at][1])
+                n_new = 0
+            at += 1
+        if len(part.segments) and not at:
+            found.append(part.segments[0][1])
+    return np.array(found)
+
+
+def cut(stream: Piece, *, length: int) -> list[Piece]:
+    """Blocks of at least `length` ticks in a row, as alike as can be."""
+    return [stream[block] for block in blocks(len(stream), length=length)]
+
+
+def mean_frame(piece: Piece) -> F64 | None:
+    """The mean frame (n_bands,), dB; None where nothing in it may be scored."""
+    parts = [tick.frames[: tick.n_frames] for tick in piece if tick.frames is not None]
+    return np.concatenate(parts).mean(axis=0, dtype=np.float64) if parts else None
+
+
+def portraits(pieces: Iterable[Piece]) -> list[Portrait]:
+    """Those of segments that lie whole in one of the pieces."""
+    return [
+        tick.portrait
+        for piece in pieces
+        for tick in piece
+        if isinstance(tick, Portrayed) and tick.portrait.start >= piece[0].start
+    ]
+
+
+@dataclass(frozen=True)
+class _Part:
+    segments: list[tuple[float, F64, F64]]
+    ticks: tuple[TickScore, ...]
+    file_score: float | None
+    frequent: list[F32]
+
+
+def _piece(scorer: Scorer, piece: Piece) -> _Part:
+    scorer.reset()
+    full: list[tuple[float, F64, F64]] = []
+    short: list[tuple[float, F64, F64]] = []
+    ticks: list[TickScore] = []
+    frequent: list[F32] = []
+    for heard in piece:
+        tick = scorer.take(heard)
+        ticks.append(tick)
+        if tick.reason is None and (row := scorer.frequent_frame()) is not None:
+            frequent.append(row)
+        if tick.score is not None:
+            is_full = tick.n_ticks == scorer.spec.segment_ticks
+            (full if is_full else short).append((tick.score, scorer.segment_sums(), scorer.mean_frame()))
+    return _Part(full or short[-1:], tuple(ticks), scorer.file_score(), frequent)

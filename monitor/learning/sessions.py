@@ -1,0 +1,122 @@
+"""What `monitor learn` has heard of each machine, session by session, kept as frames for `monitor learn --extend`.
+
+`state_dir/learned/MACHINE/20261121T100000000000.npz` and so on, under the times of the bundles that were learned. All files
+of a machine together have at most 64 MB, 3.7 hours at 16 kHz and 64 bands: of the longest session every second minute goes
+first.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from monitor.errors import SinkError, SourceError
+from monitor.files import atomic_write, give_to_owner
+from monitor.learning.report_text import duration
+from monitor.learning.rescore import Piece
+from monitor.learning.session_file import MAX_BYTES, decode, encode, halved
+from monitor.scoring.features import TickFrames
+from monitor.scoring.scorer import ScorerSpec
+
+FOLDER = "learned"
+STAMP = "%Y%m%dT%H%M%S%f"
+
+
+@dataclass(frozen=True)
+class LearnedSession:
+    """The streams of ticks that one `monitor learn` has heard."""
+
+    path: Path
+    streams: list[list[TickFrames]]
+
+    def in_words(self, tick_s: float) -> str:
+        """When it was learned and how long it is."""
+        began = datetime.strptime(self.path.stem, STAMP)
+        return f"{began:%Y-%m-%d %H:%M} UTC ({duration(sum(map(len, self.streams)) * tick_s / 3600)})"
+
+
+def read_sessions(state_dir: Path, machine: str, spec: ScorerSpec) -> list[LearnedSession]:
+    """The sessions of a machine, oldest first; SourceError names the file that cannot be used and what to do."""
+    return [LearnedSession(path, _read(path, spec)) for path in _files(state_dir, machine)]
+
+
+def keep_session(state_dir: Path, machine: str, name: str, streams: Sequence[Piece], spec: ScorerSpec) -> None:
+    """Write a session under the name of its bundle (`learn-STAMP`), room made for it before; SinkError where it cannot be."""
+    path = _folder(state_dir, machine) / f"{_stamp(name)}.npz"
+    content = encode(streams, spec)
+    while len(content) > MAX_BYTES // 2 and (fewer := halved(streams, spec)) is not None:
+        streams = fewer
+        content = encode(streams, spec)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(state_dir, machine, spec, n_bytes=len(content))
+        atomic_write(path, content)
+        give_to_owner(state_dir, path.parent.parent, path.parent, path)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def forget_session(state_dir: Path, machine: str, name: str) -> None:
+    """Remove the session of a bundle that is undone."""
+    _remove([_folder(state_dir, machine) / f"{_stamp(name)}.npz"])
+
+
+def forget_all_but(state_dir: Path, machine: str, name: str) -> None:
+    """Remove all sessions but that of this bundle."""
+    _remove(path for path in _files(state_dir, machine) if path.stem != _stamp(name))
+
+
+def _read(path: Path, spec: ScorerSpec) -> list[list[TickFrames]]:
+    try:
+        if (n_bytes := path.stat().st_size) > MAX_BYTES:
+            raise SourceError(f"must have at most {MAX_BYTES:,} bytes, got {n_bytes:,}")
+        return decode(path.read_bytes(), spec)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}; remove it, or learn anew without --extend") from error
+
+
+def _make_room(state_dir: Path, machine: str, spec: ScorerSpec, *, n_bytes: int) -> None:
+    """Thin the longest session, of equal ones the oldest, until all fit; where all are short, the oldest goes."""
+    while True:
+        sizes = {path: path.stat().st_size for path in _files(state_dir, machine)}
+        if not sizes or sum(sizes.values()) + n_bytes <= MAX_BYTES:
+            return
+        longest = max(sizes, key=lambda path: sizes[path])  # of equal ones the first
+        try:
+            fewer = halved(_read(longest, spec), spec)
+        except SourceError:
+            longest.unlink()
+            continue
+        if fewer is None:
+            min(sizes).unlink()
+        else:
+            atomic_write(longest, encode(fewer, spec))
+            give_to_owner(state_dir, longest)
+
+
+def _files(state_dir: Path, machine: str) -> list[Path]:
+    return sorted(path for path in _folder(state_dir, machine).glob("*.npz") if _is_stamp(path.stem))
+
+
+def _is_stamp(text: str) -> bool:
+    try:
+        return bool(datetime.strptime(text, STAMP))
+    except ValueError:
+        return False
+
+
+def _stamp(name: str) -> str:
+    return name.removeprefix("learn-")
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _folder(state_dir: Path, machine: str) -> Path:
+    return state_dir / FOLDER / machine

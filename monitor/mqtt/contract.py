@@ -1,0 +1,93 @@
+"""Which topics there are and what is said on each, as a JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from monitor.mqtt.messages import (
+    Acknowledge,
+    Calibrate,
+    Command,
+    Disable,
+    Enable,
+    EventMessage,
+    FetchClip,
+    HealthMessage,
+    InfoMessage,
+    ResponseMessage,
+    Snooze,
+    StateMessage,
+)
+
+COMMANDS: dict[str, type[Command]] = {
+    "ack": Acknowledge,
+    "snooze": Snooze,
+    "enable": Enable,
+    "disable": Disable,
+    "clip": FetchClip,
+    "calibrate": Calibrate,
+}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words, or any text, or a file."""
+
+    path: str
+    payload: type[BaseModel] | tuple[str, ...] | None
+    qos: int = 1
+    retained: bool = True
+    media: str | None = None  # of a file
+
+
+TOPICS = (
+    Topic("<node>/status", ("online", "offline")),
+    Topic("<node>/info", InfoMessage),
+    Topic("<node>/health", HealthMessage, qos=0),
+    Topic("<node>/mqtt-test", None),
+    Topic("<node>/<machine>/availability", ("online", "offline")),
+    Topic("<node>/<machine>/state", StateMessage),
+    Topic("<node>/<machine>/anomaly", ("ON", "OFF", "None")),
+    Topic("<node>/<machine>/event", EventMessage, retained=False),
+    Topic("<node>/<machine>/snapshot", None, media="image/png"),
+    Topic("<node>/<machine>/clip/<id>", None, retained=False, media="audio/flac"),
+    *(Topic(f"<node>/<machine>/set/{name}", model, retained=False) for name, model in COMMANDS.items()),
+    Topic("<node>/<machine>/response", ResponseMessage, retained=False),
+)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of every payload under `$defs`, and under `topics` which of them belongs where."""
+    models = [topic.payload for topic in TOPICS if isinstance(topic.payload, type)]
+    payloads, definitions = models_json_schema([(model, _side(model)) for model in models], by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What Stethos says and hears over MQTT",
+        "topics": {
+            f"<prefix>/{topic.path}": {
+                "qos": topic.qos,
+                "retained": topic.retained,
+                "payload": payloads[topic.payload, _side(topic.payload)] if isinstance(topic.payload, type) else _text(topic),
+            }
+            for topic in TOPICS
+        },
+        "$defs": definitions["$defs"],
+    }
+
+
+def _text(topic: Topic) -> dict[str, Any]:
+    if isinstance(topic.payload, tuple):
+        return {"enum": list(topic.payload)}
+    return {"type": "string"} if topic.media is None else {"contentMediaType": topic.media}
+
+
+def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:
+    """What we send has every key; a command may leave out what has a default."""
+    return "validation" if issubclass(model, Command) else "serialization"
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))

@@ -1,0 +1,68 @@
+"""How sound moves, as a feature: the energy of differences between frames a few apart, in groups of bands."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.errors import ConfigError
+from monitor.scoring.components.component import Observation
+
+FLOOR_DB2 = 0.01  # a tenth of a decibel: below it nothing moves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modulation:
+    """Mean squared difference of frames `lags` apart within a tick, in groups of neighbouring bands, dB.
+
+    Bands are averaged before the difference: what moves together in them stands out from their noise. A gain cancels.
+    """
+
+    n_bands: int
+    n_groups: int
+    lags: tuple[int, ...]  # in frames
+    name: ClassVar[str] = "modulation"
+    carries_level: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_groups <= self.n_bands:
+            raise ConfigError(f"modulation.n_groups must be in 1..{self.n_bands}, got {self.n_groups}")
+        if not self.lags or min(self.lags) < 1 or list(self.lags) != sorted(set(self.lags)):
+            raise ConfigError(f"modulation.lags_frames must be above 0 and rise, got {list(self.lags)}")
+
+    @cached_property
+    def _mix(self) -> F32:
+        """A matrix (n_bands, n_groups) that averages each group's bands."""
+        group = np.arange(self.n_bands) * self.n_groups // self.n_bands
+        members = group[:, None] == np.arange(self.n_groups)
+        return np.asarray(members / members.sum(axis=0), np.float32)
+
+    @property
+    def n_sums(self) -> int:
+        """A sum a lag and group, and the number of differences a lag."""
+        return self.n_values + len(self.lags)
+
+    @property
+    def n_values(self) -> int:
+        """One a lag and group."""
+        return len(self.lags) * self.n_groups
+
+    def measure(self, observation: Observation) -> F64:
+        """Sums of squared differences, lag after lag, then how many there are at each lag."""
+        frames = observation.frames
+        groups = frames @ self._mix
+        moves = (groups[lag:] - groups[:-lag] for lag in self.lags)
+        energies = [np.einsum("ij,ij->j", move, move) for move in moves]
+        return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]), dtype=np.float64)
+
+    def values(self, sums: F64) -> F64 | None:
+        """Their means in dB, lag after lag; for lags longer than the sound those of the longest that fits."""
+        counts = sums[self.n_values :]
+        n_known = int(np.count_nonzero(counts))  # longer lags have fewer differences
+        if not n_known:
+            return None
+        energies = sums[: self.n_values].reshape(len(self.lags), -1)[:n_known] / counts[:n_known, None]
+        energies = np.concatenate((energies, np.repeat(energies[-1:], len(self.lags) - n_known, axis=0)))
+        return np.asarray(10.0 * np.log10(np.maximum(energies, FLOOR_DB2))).reshape(-1)

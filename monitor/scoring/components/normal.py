@@ -1,0 +1,130 @@
+"""What is normal of a feature, and how far from it a segment is: a distance that knows how bands vary together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.arrays import F64
+from monitor.errors import ConfigError
+from monitor.scoring.components.component import Feature, Observation
+
+NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
+HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands from there on, where most microphones hear little but themselves
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that reach over this share of the rate: resamplers and converters differ there
+MIN_SCALE_DB = 0.1  # for standardising values that never change
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A feature's mean in each normal state (k, p), its standard deviation (p,), dB, and a matrix (p, p) that whitens it.
+
+    States share the spread around their means. With C the covariance of standardised values, the matrix W has
+    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z. `noise` is how much
+    the microphone's noise adds to the distance on average.
+    """
+
+    mean: F64
+    scale: F64
+    whitening: F64
+    noise: float = 0.0
+
+    def distance(self, values: F64) -> float:
+        """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound.
+
+        It is the distance to expect of a microphone whose noise has moved: a machine that varies by less than that in
+        its recordings still scores about 1, and the noise at most doubles it.
+        """
+        white = ((values - self.mean) / self.scale) @ self.whitening.T
+        return float(np.einsum("kp,kp->k", white, white).min()) / len(values) + self.noise
+
+
+def fit_normal(
+    rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None, noise_db: F64 | float = NOISE_DB
+) -> Normal:
+    """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
+
+    `states` (n,), from 0, says which state each is in; without it there is one.
+    `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
+    rows show: a microphone's gain or place. It widens the covariance in that one direction. Every value may be off by
+    `noise_db` (p,) on its own, whatever the rows show: its square is added to each variance.
+    """
+    if len(rows) < 2:
+        raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
+    if states is None:
+        states = np.zeros(len(rows), np.intp)
+    mean = np.array([rows[states == state].mean(axis=0) for state in range(states.max() + 1)])
+    off = rows - mean[states]
+    own = np.maximum(off.std(axis=0), MIN_SCALE_DB)
+    scale = np.hypot(own, noise_db)
+    covariance, _ = ledoit_wolf(off / own)
+    covariance *= np.outer(own / scale, own / scale)
+    covariance += np.diag((noise_db / scale) ** 2) + np.outer(level_db / scale, level_db / scale)
+    mean, scale, whitening = (_as_stored(array) for array in (mean, scale, np.linalg.inv(np.linalg.cholesky(covariance))))
+    noise = float(_as_stored(np.mean(np.sum((noise_db * whitening / scale) ** 2, axis=0))))
+    return Normal(mean, scale, whitening, noise)
+
+
+def least_spread_db(limits_hz: F64, *, sample_rate_hz: int) -> F64:
+    """The least spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
+    spread = np.where(limits_hz[:-1] < HIGH_HZ, NOISE_DB, HIGH_NOISE_DB)
+    return np.where(limits_hz[1:] > EDGE * sample_rate_hz, EDGE_NOISE_DB, spread)
+
+
+def _as_stored(array: F64) -> F64:
+    """With the precision that a bundle keeps, so that a fresh detector and a loaded one agree to the bit."""
+    return array.astype(np.float32).astype(np.float64)
+
+
+def nothing_known(n_values: int) -> Normal:
+    """A stand-in until there is sound to fit on: the mean square of the values themselves."""
+    return Normal(np.zeros((1, n_values)), np.ones(n_values), np.eye(n_values))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A component: how far a feature is from normal."""
+
+    feature: Feature
+    normal: Normal
+
+    @property
+    def name(self) -> str:
+        """The feature's."""
+        return self.feature.name
+
+    @property
+    def n_sums(self) -> int:
+        """The feature's."""
+        return self.feature.n_sums
+
+    def measure(self, observation: Observation) -> F64:
+        """The feature's sums."""
+        return self.feature.measure(observation)
+
+    def score(self, sums: F64) -> float | None:
+        """The distance of summed ticks."""
+        values = self.feature.values(sums)
+        return None if values is None else self.normal.distance(values)
+
+
+def ledoit_wolf(rows: F64) -> tuple[F64, float]:
+    """Shrunk covariance (p, p) of rows (n, p), and how far it is shrunk towards the mean variance, 0 to 1.
+
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate
+    Analysis 88 (2004), as scikit-learn's `LedoitWolf` computes it (n in the divisor, rows centred).
+    """
+    n, p = rows.shape
+    if n < 1:
+        raise ConfigError("a covariance needs at least 1 row, got 0")
+    centred = rows - rows.mean(axis=0)
+    covariance = centred.T @ centred / n
+    if p == 1:
+        return covariance, 0.0
+    mean_variance = float(np.trace(covariance)) / p
+    squares = float(np.sum(covariance**2))
+    distance = squares / p - mean_variance**2
+    fourth = float(np.sum(np.sum(centred**2, axis=1) ** 2)) / n
+    noise = min((fourth - squares) / (n * p), distance)
+    shrinkage = noise / distance if noise > 0.0 else 0.0
+    return (1.0 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(p), shrinkage

@@ -1,0 +1,50 @@
+"""The golden signal: the same sound everywhere, by a formula (docs/bundle.md), to prove that a bundle scores as it did."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from monitor.arrays import F32, U32
+from monitor.block import Block
+from monitor.errors import ScoreError
+from monitor.scoring.scorer import Scorer, score_stream
+
+_N_TONES = 16
+_AMPLITUDE = 0.03
+_NOISE = 0.0005
+_BLOCK_SAMPLES = 16_384  # piecewise, to spare memory
+
+
+def golden_signal(start: int, stop: int) -> F32:
+    """Samples (stop - start,), float32, from index `start` on: rising sines that swell, each at its own pace, over noise.
+
+    Sixteen tones far apart over little noise make every band count, and their rise and swelling make every frame count:
+    another band edge, window or hop gives another score. The noise is an integer hash (Wellons's lowbias32).
+    """
+    index = np.arange(start, stop)
+    signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
+    rise = index % (1 << 18) / (1 << 18)
+    for k in range(_N_TONES):
+        swell = 0.5 + 0.5 * np.cos(2.0 * np.pi * ((k + 1) * index % 20_000) / 20_000)
+        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * (0.004 * 1.375**k * index % 1.0))
+    return signal.astype(np.float32)
+
+
+def golden_score(scorer: Scorer) -> float:
+    """The score of one segment's length of the golden signal, as a whole file."""
+    front_end = scorer.spec.front_end
+    hops = scorer.spec.segment_ticks * scorer.spec.tick_frames - 1
+    n_samples = hops * front_end.hop_length + front_end.n_fft
+    cuts = [*range(0, n_samples, _BLOCK_SAMPLES), n_samples]
+    score_stream(scorer, (Block(a, golden_signal(a, b)) for a, b in pairwise(cuts)))
+    score = scorer.file_score()
+    scorer.reset()
+    if score is None:
+        raise ScoreError(f"the golden signal must give a score, got none from {hops + 1} frames")
+    return score
+
+
+def _lowbias32(x: U32) -> U32:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return np.asarray(x ^ (x >> np.uint32(16)))

@@ -1,0 +1,219 @@
+"""From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.block import Block
+from monitor.scoring.bandwidth import deaf_bands, is_cut_off
+from monitor.scoring.components import Detector, Observation
+from monitor.scoring.fast_path import N_TICKS, excess_db, frequent_frame, lasting_frame
+from monitor.scoring.features import Ear, TickFrames
+from monitor.scoring.front_end import FrontEndSpec
+from monitor.scoring.quality import Quality
+from monitor.scoring.segment import Measured, Segment
+from monitor.scoring.tick_sound import TickSound, mean_frame, tick_sound
+from monitor.scoring.windows import Windows, WindowSpec, frame_columns
+
+
+class Model(Protocol):
+    """The network: fixed numbers of rows in and out."""
+
+    def predict(self, windows: F32) -> F32:
+        """Windows (n_windows, n_in), dB, to predictions (n_windows, n_out), dB."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec:
+    """Everything that shapes a score, as the bundle's manifest has it."""
+
+    front_end: FrontEndSpec
+    window: WindowSpec
+    tick_frames: int
+    segment_ticks: int
+    input_frames: tuple[int, ...]
+    target_frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TickScore:
+    """What is known at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
+
+    start: int
+    stop: int
+    quality: Quality | None  # of its samples; None where none arrived
+    reason: str | None  # why this tick may not be scored
+    tick_score: float | None  # of this tick alone, where it is long enough
+    score: float | None  # of the segment that ends here
+    n_ticks: int  # valid ticks in that segment
+    excess_db: float | None = None  # over the ceiling of the fast path, in this tick and the one before
+
+    @property
+    def rms_dbfs(self) -> float | None:
+        """Its level, where there were samples."""
+        return None if self.quality is None else self.quality.rms_dbfs
+
+
+class Scorer:
+    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come.
+
+    `response_db` (n_bands,) is what the microphone in use hears more than the one that was trained with: frames are
+    scored without it.
+    """
+
+    def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
+        front_end = spec.front_end
+        self.spec = spec
+        self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
+        self.expected_db: F32 | None = None  # mean frame (n_bands,), as heard: sound that ends far below it is not scored
+        self.source_rate_hz: int | None = None  # of the sound before it was resampled: too low a one is not scored
+        self._judged_rate_hz: int | None = None
+        self._is_deaf = False
+        self._model = model
+        self.detector = detector
+        self._response_db = response_db
+        self._ear = Ear(front_end, tick_frames=spec.tick_frames)
+        self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
+        of = spec.window.n_frames
+        self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
+        self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
+        self.reset()
+
+    @property
+    def tick_s(self) -> float:
+        """How long a tick is, in seconds."""
+        return self._ear.step_samples / self.spec.front_end.sample_rate_hz
+
+    @property
+    def idle_below_dbfs(self) -> float | None:
+        """Below it the machine is off; None: it is never taken to be."""
+        return self._ear.idle_below_dbfs
+
+    @idle_below_dbfs.setter
+    def idle_below_dbfs(self, level: float | None) -> None:
+        self._ear.idle_below_dbfs = level
+
+    def reset(self) -> None:
+        """Forget all sound: the next block opens a new stream."""
+        self._ear.reset()
+        self._windows.reset()
+        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ear.step_samples)
+        self._last: list[F32] = []  # the frames of the last whole ticks in a row, as heard
+        self._file_sums: F64 | None = None
+        self.scored_frames = 0
+
+    def push(self, block: Block) -> Iterator[TickScore]:
+        """Append a block; yield a score for each tick that it completes."""
+        for heard in self._ear.push(block):
+            yield self.take(heard)
+
+    def flush(self) -> Iterator[TickScore]:
+        """Score the partial tick at the end of a recording, its padding masked."""
+        for heard in self._ear.flush():
+            yield self.take(heard)
+
+    def push_frames(self, frames: F32) -> None:
+        """Take frames (m, n_bands), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
+        n = self.spec.tick_frames
+        for at in range(0, len(frames), n):
+            part = frames[at : at + n]
+            padded = np.zeros((n, frames.shape[1]), np.float32)
+            padded[: len(part)] = part
+            self._add_to_file(self._measure(self._corrected(padded), len(part)), len(part))
+
+    def file_score(self) -> float | None:
+        """The score over all valid windows since the stream opened."""
+        return None if self._file_sums is None else self.detector.score(self._file_sums)
+
+    def file_sums(self) -> F64 | None:
+        """The detector's sums over the stream so far; None before the first window."""
+        return self._file_sums
+
+    def tick_sums(self) -> F64:
+        """The detector's sums over the last valid tick of the present segment, which must not be empty."""
+        return self._segment.last_sums()
+
+    def segment_sums(self) -> F64:
+        """The detector's sums over the present segment, which must not be empty."""
+        return self._segment.sums()
+
+    def sounds(self, *, last: int | None = None) -> list[TickSound]:
+        """The sound of the present segment's ticks, or of its last ones, the oldest first."""
+        return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
+
+    def mean_frame(self) -> F64:
+        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
+        return mean_frame(self.sounds())
+
+    def frequent_frame(self) -> F32 | None:
+        """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
+        return self._corrected(frequent_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
+
+    def take(self, heard: TickFrames) -> TickScore:
+        """Score what was heard in the next tick."""
+        self._segment.advance(heard.stop)
+        reason = heard.quality.reason if heard.frames is None else self._out_of_band(heard.frames[: heard.n_frames])
+        if heard.fresh or reason is not None:
+            self._windows.reset()
+            self._last = []
+        if heard.frames is None or reason is not None:
+            return self._unscored(heard, reason)
+        n_frames = heard.n_frames
+        self._last = [*self._last, heard.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
+        sums = self._measure(self._corrected(heard.frames), n_frames)
+        if sums is None:
+            return self._unscored(heard, "short")
+        self._add_to_file(sums, n_frames)
+        self._segment.push(Measured(sums, tick_sound(heard, self.spec.front_end)))
+        score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
+        tick_score = self.detector.score(sums)
+        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
+
+    @property
+    def deaf_bands(self) -> int:
+        """How many bands the source cannot fill, although sound is expected in them."""
+        return 0 if self.source_rate_hz is None else deaf_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
+
+    def _out_of_band(self, frames: F32) -> str | None:
+        """`bandwidth` where sound does not reach as high as it should."""
+        if self.source_rate_hz != self._judged_rate_hz:
+            self._judged_rate_hz, self._is_deaf = self.source_rate_hz, self.deaf_bands > 0
+        cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
+        return "bandwidth" if self._is_deaf or cut_off else None
+
+    def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
+        return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
+
+    def _excess_db(self) -> float | None:
+        if self.ceiling_db is None or len(self._last) < N_TICKS:
+            return None
+        return excess_db(self._corrected(lasting_frame(np.concatenate(self._last))), self.ceiling_db)
+
+    def _corrected(self, frames: F32) -> F32:
+        """As the microphone that was trained with would have heard it."""
+        return frames if self._response_db is None else frames - self._response_db
+
+    def _measure(self, frames: F32, n_frames: int) -> F64 | None:
+        """The detector's sums of a tick; None when it ends before the stream's first window."""
+        windows, valid = self._windows.push(frames, n_frames)
+        if not valid.any():
+            return None
+        predicted = self._model.predict(windows[:, self._inputs])
+        return self.detector.measure(Observation(windows[:, self._targets], predicted, valid, frames[:n_frames]))
+
+    def _add_to_file(self, sums: F64 | None, n_frames: int) -> None:
+        if sums is None:
+            return
+        self._file_sums = sums if self._file_sums is None else self._file_sums + sums
+        self.scored_frames += n_frames
+
+
+def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
+    """Score blocks as one whole stream from a fresh start, its last partial tick included."""
+    scorer.reset()
+    scored = [tick for block in blocks for tick in scorer.push(block)]
+    return scored + list(scorer.flush())

@@ -1,0 +1,55 @@
+"""The segment: the last valid ticks, summed; what is scored and decided."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F64
+from monitor.scoring.tick_sound import TickSound
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One valid tick, boiled down: the detector's sums (k,), and its sound."""
+
+    sums: F64
+    sound: TickSound
+
+
+class Segment:
+    """The last `n_ticks` valid ticks, none older than twice that; scored from half of them on."""
+
+    def __init__(self, *, n_ticks: int, step_samples: int) -> None:
+        self._n_ticks = n_ticks
+        self._oldest = 2 * n_ticks * step_samples
+        self._ticks: deque[Measured] = deque(maxlen=n_ticks)
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    def advance(self, stop: int) -> None:
+        """Let time pass up to sample `stop`: ticks that have become too old leave."""
+        while self._ticks and self._ticks[0].sound.start < stop - self._oldest:
+            self._ticks.popleft()
+
+    def push(self, tick: Measured) -> None:
+        """Take a valid tick in; the oldest leaves when the segment is full."""
+        self._ticks.append(tick)
+
+    @property
+    def is_scorable(self) -> bool:
+        """Whether enough of it is there."""
+        return 2 * len(self._ticks) >= self._n_ticks
+
+    def sums(self) -> F64:
+        """The detector's sums (k,) over the segment; it must not be empty."""
+        return np.asarray(np.add.reduce([tick.sums for tick in self._ticks]))
+
+    def last_sums(self) -> F64:
+        """The detector's sums (k,) over the newest tick; the segment must not be empty."""
+        return self._ticks[-1].sums
+
+    def sounds(self) -> list[TickSound]:
+        """What is kept of each tick, the oldest first."""
+        return [tick.sound for tick in self._ticks]

@@ -1,0 +1,50 @@
+"""The sound of one tick, as a segment keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32, F64
+from monitor.scoring.features import TickFrames
+from monitor.scoring.front_end import FrontEndSpec
+
+
+@dataclass(frozen=True)
+class TickSound:
+    """What a segment keeps of a valid tick: its frames (n_frames, n_bands), dB, and its own samples.
+
+    Sums (n_bands,) over the frames are made when somebody asks, which is seldom. `power` is the front end's.
+    """
+
+    start: int
+    frames: F32
+    samples: F32
+    power: float
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames it has."""
+        return len(self.frames)
+
+    @property
+    def frame_sum(self) -> F64:
+        """The sum of dB."""
+        return np.asarray(self.frames.sum(axis=0, dtype=np.float64))
+
+    @property
+    def power_sum(self) -> F64:
+        """The sum of power, of a front end of magnitudes, too."""
+        return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
+
+
+def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
+    """What to keep of a tick that has frames."""
+    assert heard.frames is not None
+    samples = heard.samples[: heard.n_frames * front_end.hop_length].copy()
+    return TickSound(heard.start, heard.frames[: heard.n_frames], samples, front_end.power)
+
+
+def mean_frame(sounds: Sequence[TickSound]) -> F64:
+    """The mean frame (n_bands,), dB, of one or more ticks."""
+    return np.asarray(np.sum([one.frame_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds))

@@ -1,0 +1,70 @@
+"""Cut a stream of blocks into ticks: the fixed batch in which everything is computed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.arrays import F32
+from monitor.block import Block
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The sound under `tick_frames` frames.
+
+    `samples` (tick_frames * hop_length + n_fft - hop_length,), float32, is a view that the next tick overwrites.
+    `fresh` says that no sound joins on before it. Only the first `n_frames` frames hold sound, the rest is padding.
+    """
+
+    start: int
+    samples: F32
+    n_frames: int
+    fresh: bool
+
+
+class Ticks:
+    """Collect blocks until a tick is full; a gap drops the partial tick and starts anew."""
+
+    def __init__(self, *, n_fft: int, hop_length: int, tick_frames: int) -> None:
+        self.step_samples = tick_frames * hop_length
+        self._hop_length = hop_length
+        self._n_fft = n_fft
+        self._buffer = np.zeros(self.step_samples + n_fft - hop_length, np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the partial tick; the next block starts a new stream."""
+        self._filled = 0
+        self._start = 0
+        self._next: int | None = None
+        self._fresh = True
+
+    def push(self, block: Block) -> Iterator[Tick]:
+        """Append a block; yield the ticks that it completes."""
+        if block.start != self._next:
+            self._filled, self._start, self._fresh = 0, block.start, True
+        self._next = block.start + len(block.samples)
+        rest = block.samples
+        while len(rest):
+            n = min(len(rest), len(self._buffer) - self._filled)
+            self._buffer[self._filled : self._filled + n] = rest[:n]
+            self._filled += n
+            rest = rest[n:]
+            if self._filled == len(self._buffer):
+                yield Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh)
+                self._advance()
+
+    def flush(self) -> Iterator[Tick]:
+        """Yield the partial tick, padded with zeros, if it holds a whole frame; then reset."""
+        n_frames = max(0, 1 + (self._filled - self._n_fft) // self._hop_length)
+        if n_frames:
+            self._buffer[self._filled :] = 0.0
+            yield Tick(self._start, self._buffer, n_frames, self._fresh)
+        self.reset()
+
+    def _advance(self) -> None:
+        kept = len(self._buffer) - self.step_samples
+        self._buffer[:kept] = self._buffer[self.step_samples :].copy()
+        self._filled, self._fresh = kept, False
+        self._start += self.step_samples

@@ -1,0 +1,75 @@
+"""Windows: runs of consecutive frames, cut into what the model looks at and what it must predict."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from monitor.arrays import F32, Bool
+from monitor.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSpec:
+    """How frames become windows."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
+
+    n_frames: int
+    hop_frames: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_frames <= 1024:
+            raise ConfigError(f"n_frames must be in 1..1024, got {self.n_frames}")
+        if not 1 <= self.hop_frames <= 1024:
+            raise ConfigError(f"hop_frames must be in 1..1024, got {self.hop_frames}")
+
+
+class Windows:
+    """Cut the frames of one tick after another into windows, remembering the frames still needed.
+
+    Every tick gives the same number of rows, tick_frames / hop_frames; rows before the stream's first whole window and
+    rows over padding are masked.
+    """
+
+    def __init__(self, spec: WindowSpec, *, n_bands: int, tick_frames: int) -> None:
+        if tick_frames % spec.hop_frames:
+            raise ConfigError(f"hop_frames must divide tick_frames ({tick_frames}), got {spec.hop_frames}")
+        self._spec = spec
+        self._tick_frames = tick_frames
+        self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_bands), np.float32)
+        first = (spec.n_frames - 1) % spec.hop_frames
+        self._ends = np.arange(first, tick_frames, spec.hop_frames)  # each window's last frame, within the tick
+        all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_bands)[::n_bands]
+        self._windows = all_windows[first :: spec.hop_frames]
+        self._seen = 0
+
+    @property
+    def n_windows(self) -> int:
+        """Rows a tick."""
+        return len(self._ends)
+
+    def reset(self) -> None:
+        """Forget the frames seen: the next tick starts a new stream."""
+        self._seen = 0
+
+    def push(self, frames: F32, n_valid: int) -> tuple[F32, Bool]:
+        """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
+
+        Returns the windows (n_windows, n_frames * n_bands), oldest frame first, a view that the next push overwrites,
+        and which of them are whole (n_windows,).
+        """
+        kept = self._spec.n_frames - 1
+        self._rows[:kept] = self._rows[self._tick_frames :].copy()
+        self._rows[kept:] = frames
+        valid = (self._ends < n_valid) & (self._seen + self._ends >= kept)
+        self._seen += n_valid
+        return self._windows, valid
+
+
+def frame_columns(frames: tuple[int, ...], *, n_bands: int, of: int) -> slice | list[int]:
+    """Columns of a window (of * n_bands values) that hold the given frames; a slice where they are all of them."""
+    if frames == tuple(range(of)):
+        return slice(None)
+    return [frame * n_bands + band for frame in frames for band in range(n_bands)]

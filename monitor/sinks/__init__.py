@@ -1,1 +1,0 @@
-"""Sinks: where events go."""

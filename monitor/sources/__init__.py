@@ -1,1 +1,0 @@
-"""Sources: where blocks come from."""

@@ -1,0 +1,163 @@
+"""The archive for a bug report tells facts, and none of the secrets that were laid in its way."""
+
+import asyncio
+import json
+import socket
+import stat
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monitor.cli.redact import Redactor
+from monitor.daemon.control import NAME, ControlServer, Reply
+from monitor.errors import UsageError
+from tests.cli.tool import run
+
+PASSWORD, USER, BROKER = "hunter2-Wq!x", "karl.kessel", "broker.factory.example"
+SECRETS = (PASSWORD, USER, BROKER, "anna", "s3cr3t", "192.168.7.31", "fe80::1234", "kessel@", "tokentoken", "nas.local")
+
+
+@pytest.fixture
+def place(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node with a secret wherever one could be."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for file in demo_bundle.iterdir():
+        if file.is_file():
+            (bundle / file.name).write_bytes(file.read_bytes())
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["provenance"]["recipe"] = f"/home/anna/recipes/fan.yaml by {USER}@factory.example on nas.local"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    mqtt = {"host": BROKER, "user": USER, "password_file": str(tmp_path / "password"), "plain_text": "allowed"}
+    config = {
+        "node": "workshop",
+        "runtime_dir": str(tmp_path / "run"),
+        "state_dir": str(tmp_path),
+        "mqtt": mqtt,
+        "machines": {"fan": {"bundle": str(bundle), "name": f"Fan of {USER}"}},
+    }
+    (tmp_path / "monitor.yaml").write_text(yaml.safe_dump(config))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    said = f"connected to {BROKER} (192.168.7.31, fe80::1234) as {USER} password={PASSWORD} mqtts://u:s3cr3t@{BROKER}/"
+    said += f" on {socket.gethostname()}"
+    for name, text in (("journalctl", f"2026-11-21T10:00:00 monitor: {said}"), ("systemctl", f"StatusText=fan normal; {said}")):
+        (programs / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nAuthorization: Bearer tokentoken\nEND\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("STETHOS_MQTT__USER", USER)
+    monkeypatch.setenv("SUDO_USER", "anna")
+    return tmp_path
+
+
+@pytest.fixture
+def service(place: Path) -> Iterator[None]:
+    """Answers with secrets, too."""
+    reply = Reply({"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"})
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = ControlServer(place / "run" / NAME, {"status": lambda _: reply})
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    yield
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def contents(path: Path) -> dict[str, str]:
+    """The archive's files by their names under its one folder."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return {name.partition("/")[2]: archive.read(name).decode() for name in archive.namelist()}
+    files = {}
+    with tarfile.open(path) as tar:
+        for entry in tar:
+            file = tar.extractfile(entry)
+            assert file is not None
+            assert (entry.uname, entry.gname, entry.uid) == ("", "", 0)
+            files[entry.name.partition("/")[2]] = file.read().decode()
+    return files
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_the_archive_holds_facts_and_no_secret(place: Path, service: None, suffix: str) -> None:
+    out = place / f"report.{suffix}"
+    assert run("support", "--config", place / "monitor.yaml", "--out", out) == 0
+    files = contents(out)
+    everything = "\n".join([*files, *files.values()])
+    for secret in (*SECRETS, socket.gethostname()):
+        assert secret not in everything, secret
+    assert json.loads(files["versions.json"])["stethos"]
+    assert json.loads(files["bundles/fan.json"])["name"] == "demo-fan"
+    assert json.loads(files["status.json"])["machines"] == {"fan": {"state": "normal"}}
+    config = json.loads(files["config.json"])
+    assert (config["node"], config["mqtt"]["host"], config["mqtt"]["user"]) == ("workshop", "<host>", "<user>")
+    assert config["mqtt"]["password_file"] == "<hidden>"
+    assert files["journal.txt"].startswith("2026-11-21T10:00:00 monitor: connected to <host> (<address>, <address>) as <user>")
+    assert "StatusText=fan normal" in files["systemd.txt"]
+    assert json.loads(files["environment.json"]) == ["STETHOS_MQTT__USER"]
+    assert json.loads(files["computer.json"])["memory_mb"]["total"] > 0
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_a_password_in_the_wrong_place_is_not_told(place: Path) -> None:
+    (place / "monitor.yaml").write_text(f"mqtt: {{password: {PASSWORD}}}\nmachines: {{fan: {{bundle: [{PASSWORD}}}\n")
+    assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
+    files = contents(place / "report.zip")
+    assert "is not YAML" in json.loads(files["config.json"])["error"]
+    (place / "monitor.yaml").write_text(f"mqtt: {{password: {PASSWORD}}}\n")
+    assert run("support", "--config", place / "monitor.yaml", "--out", place / "second.zip") == 0
+    files |= {f"second/{name}": text for name, text in contents(place / "second.zip").items()}
+    assert "password" in json.loads(files["second/config.json"])["error"]
+    assert PASSWORD not in "\n".join(files.values())
+
+
+def test_what_cannot_be_found_out_says_why(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    (place / "bundle" / "manifest.json").unlink()
+    assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
+    files = contents(place / "report.zip")
+    assert json.loads(files["status.json"]) == {"error": "no service runs"}
+    assert "No such file" in json.loads(files["journal.txt"])["error"]
+    assert "manifest.json" in json.loads(files["bundles/fan.json"])["error"]
+
+
+def test_a_command_that_hangs_is_waited_for_in_vain(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.cli.support.COMMAND_S", 0.3)
+    (place / "bin" / "journalctl").write_text("#!/bin/sh\nexec sleep 60\n")
+    assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
+    assert "timed out" in json.loads(contents(place / "report.zip")["journal.txt"])["error"]
+
+
+def test_no_file_is_overwritten(place: Path) -> None:
+    (place / "report.zip").write_text("mine")
+    with pytest.raises(UsageError, match="--out must be a new file"):
+        run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip")
+    assert (place / "report.zip").read_text() == "mine"
+    with pytest.raises(UsageError, match=r"--out must end with \.tar\.gz or \.zip, got report\.rar"):
+        run("support", "--out", place / "report.rar")
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("password: hunter2, next", "password: <hidden>, next"),
+        ('{"api_key": "a b c"}', '{"api_key": <hidden>}'),
+        ("STETHOS_MQTT__PASSWORD=x y", "STETHOS_MQTT__PASSWORD=<hidden> y"),
+        ("Karl's pi at karl, karlsruhe", "<user>'s pi at <user>, karlsruhe"),
+        ("10.0.0.1:1883 and 127.0.0.1 and 1.2.3", "<address>:1883 and 127.0.0.1 and 1.2.3"),
+        ("dc:a6:32:01:02:03 at 12:34:56", "<address> at 12:34:56"),
+        ("usb:2752:0007:7001", "usb:2752:0007:7001"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "<hidden>"),
+    ],
+)
+def test_text_is_redacted_and_facts_stay(text: str, redacted: str) -> None:
+    assert Redactor({"karl": "<user>"}).text(text) == redacted

@@ -1,0 +1,376 @@
+"""Evidence: the sound around an event and its picture, told step by step, on real disks."""
+
+import io
+import logging
+import os
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from monitor.arrays import F32
+from monitor.block import Block
+from monitor.clips.recorder import Evidence
+from monitor.clips.service import Archive
+from monitor.clips.spectrogram import Reference
+from monitor.clips.store import ClipStore, clip_stem
+from monitor.clips.worker import MAX_WAITING, Errands
+from monitor.config import ClipsConfig
+from monitor.events.event import Event
+from monitor.events.pipeline import Step
+from monitor.explain.reference import Expected
+from monitor.scoring.front_end import LogSpectrumSpec
+from monitor.scoring.quality import measure_quality
+from monitor.scoring.scorer import TickScore
+from tests.mqtt.anomalies import anomaly
+from tests.scoring.linear import FRONT_END, TICK, frames_of
+from tests.signals import hum, noise
+from tests.tmpfs import tmpfs
+from tests.waiting import wait_until
+
+RATE_HZ = 16_000
+CLIPS = ClipsConfig(pre_s=2, post_s=1, max_s=20)
+NORMAL = frames_of([Block(0, hum(0, 160_000))])
+REFERENCE = Reference(
+    front_end=FRONT_END,
+    tick_frames=32,
+    segment_ticks=10,
+    expected=Expected(NORMAL.mean(axis=0), np.full(FRONT_END.n_bands, 0.5, np.float32)),
+)
+
+
+def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> Archive:
+    """An archive that writes while it is told."""
+    store = None if folder is None else ClipStore(folder, max_bytes=10**8)
+    present = None if shown is None else lambda _topic, png: shown.append(png)
+    return Archive(store, run=lambda job: job(), present=present, private=private)
+
+
+@dataclass
+class Told:
+    """What a pipeline would say: an event that is raised at the end of one tick and over at the end of another."""
+
+    start_tick: int
+    end_tick: int
+    onset_ticks: int = 3  # before it is raised
+    number: int = 1
+    told: list[Event] = field(default_factory=list)
+
+    def step(self, tick: int, stop: int, samples: F32) -> Step:
+        start, _update, end = anomaly(self.number)
+        start = replace(start, onset_ts=start.ts - timedelta(seconds=self.onset_ticks * TICK / RATE_HZ))
+        event = start if tick == self.start_tick else replace(end, onset_ts=start.onset_ts) if tick == self.end_tick else None
+        score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 1.0, 10)
+        ratio = 2.0 if self.start_tick <= tick < self.end_tick else 0.5
+        return Step(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
+
+
+def listen(evidence: Evidence, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
+    """Sound in blocks of a size, each tick told as soon as it is whole; at each of `gaps` a sample is missing."""
+    n_ticks, held = 0, 0
+    for at in range(0, len(sound), size):
+        edges = [at, *(gap for gap in gaps if at < gap < at + size), min(at + size, len(sound))]
+        for begin, end in pairwise(edges):
+            skipped = begin in gaps
+            evidence.heard(Block(begin + skipped, sound[begin + skipped : end]))
+            held = end
+            while (n_ticks + 1) * TICK <= held:
+                stop = (n_ticks + 1) * TICK
+                step = evidence.told(story.step(n_ticks, stop, sound[stop - TICK : stop]))
+                if step.event is not None:
+                    story.told.append(step.event)
+                n_ticks += 1
+
+
+def stem(number: int = 1) -> str:
+    return clip_stem("fan", anomaly(number)[0].id)
+
+
+def heard(folder: Path, number: int = 1) -> F32:
+    samples, rate_hz = soundfile.read(folder / f"{stem(number)}.flac", dtype="float32")
+    assert rate_hz == RATE_HZ
+    return np.asarray(samples, np.float32)
+
+
+def as_16_bits(sound: F32) -> F32:
+    return np.asarray(np.rint(sound * 32_768) / 32_768, np.float32)
+
+
+SOUND = as_16_bits(hum(1, 60 * RATE_HZ))
+
+
+def test_a_clip_reaches_from_before_the_onset_to_after_the_end(tmp_path: Path) -> None:
+    story = Told(start_tick=19, end_tick=24)
+    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, story)
+    onset, over = 17 * TICK, 25 * TICK
+    assert np.array_equal(heard(tmp_path), SOUND[onset - 2 * RATE_HZ : over + RATE_HZ])
+    assert [event.event_type for event in story.told] == ["start", "end"]
+    assert {event.clip for event in story.told} == {f"{stem()}.flac"}
+
+
+def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
+    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=50))
+    begin = 17 * TICK - 2 * RATE_HZ
+    assert np.array_equal(heard(tmp_path), SOUND[begin : begin + 20 * RATE_HZ])
+
+
+@pytest.mark.parametrize("end_tick", [24, 50])
+@pytest.mark.parametrize("size", [160, 7_919, 32_000, 480_000])
+def test_the_same_sound_gives_the_same_files_in_whatever_blocks_it_comes(tmp_path: Path, size: int, end_tick: int) -> None:
+    for name, blocks in (("one", 1_600), ("other", size)):
+        listen(Evidence(at_once(tmp_path / name), REFERENCE, CLIPS), SOUND, Told(19, end_tick), size=blocks)
+    for suffix in (".flac", ".png"):
+        one, other = ((tmp_path / name / f"{stem()}{suffix}").read_bytes() for name in ("one", "other"))
+        assert one == other
+
+
+def test_a_clip_begins_after_a_gap_before_the_event_was_raised(tmp_path: Path) -> None:
+    gap = 18 * TICK + 5
+    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    assert np.array_equal(heard(tmp_path), SOUND[gap + 1 : 25 * TICK + RATE_HZ])
+
+
+def test_a_clip_ends_at_a_gap_in_its_middle(tmp_path: Path) -> None:
+    gap = 22 * TICK + 5
+    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : gap])
+
+
+def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
+    evidence = Evidence(at_once(tmp_path), REFERENCE, CLIPS)
+    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
+    evidence.told(Step(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None))
+    assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
+
+
+def test_what_is_open_at_the_end_is_kept(tmp_path: Path) -> None:
+    evidence = Evidence(at_once(tmp_path), REFERENCE, CLIPS)
+    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
+    last = evidence.close(anomaly(1)[-1])
+    assert last is not None
+    assert last.clip == f"{stem()}.flac"
+    assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
+
+
+def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> None:
+    @dataclass
+    class Two(Told):
+        def step(self, tick: int, stop: int, samples: F32) -> Step:
+            return Told(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
+
+    listen(Evidence(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
+    assert np.array_equal(heard(tmp_path, 1), SOUND[17 * TICK - 2 * RATE_HZ : 26 * TICK])
+    assert np.array_equal(heard(tmp_path, 2), SOUND[23 * TICK - 2 * RATE_HZ : 31 * TICK + 2 * RATE_HZ])
+
+
+def test_without_clips_or_in_private_nothing_is_written_or_named(tmp_path: Path) -> None:
+    for archive in (at_once(None), at_once(tmp_path, private=True)):
+        story = Told(19, 24)
+        listen(Evidence(archive, REFERENCE, CLIPS), SOUND, story)
+        assert [event.clip for event in story.told] == [None, None]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_time() -> None:
+    evidence = Evidence(at_once(None), REFERENCE, CLIPS)
+    never, sound = Told(10**9, 10**9), hum(1, 1_600)
+    starts = count(0, 1_600)
+
+    def after(minutes: int) -> int:
+        for _ in range(minutes * 600):
+            start = next(starts)
+            evidence.heard(Block(start, sound.copy()))
+            evidence.told(never.step(0, start, sound))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first, later = after(1), after(5)
+    finally:
+        tracemalloc.stop()
+    assert first < 2.5e6  # 20 s of float32
+    assert abs(later - first) < 50_000
+
+
+# The picture.
+
+
+def test_a_picture_shows_the_excess_where_it_is(tmp_path: Path) -> None:
+    t = np.arange(len(SOUND)) / RATE_HZ
+    tone = np.where(t > 17 * TICK / RATE_HZ, 0.1 * np.sin(2 * np.pi * 3_000 * t), 0.0).astype(np.float32)
+    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND + tone, Told(19, 24))
+    picture = np.asarray(Image.open(tmp_path / f"{stem()}.png").convert("RGB"), int)
+    assert picture.shape == (436, 960, 3)
+    is_red = (abs(picture - [200, 55, 31]).sum(axis=2) == 0)[57:311, 880:933]  # right of the excess panel's middle
+    rows = np.flatnonzero(is_red.sum(axis=1) > 20)
+    limits = FRONT_END.band_limits_hz()
+    band = int(np.searchsorted(limits, 3_000)) - 1
+    height = 56 + 256 * (1 - (band + 0.5) / FRONT_END.n_bands)
+    assert len(rows) > 0
+    assert abs(57 + rows.mean() - height) < 8  # two bands
+
+
+def test_a_snapshot_is_shown_at_the_start_and_small_even_where_nothing_compresses(tmp_path: Path) -> None:
+    fine = LogSpectrumSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=256, n_bins=512)
+    reference = replace(REFERENCE, front_end=fine, expected=None)
+    shown: list[bytes] = []
+    evidence = Evidence(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
+    listen(evidence, noise(1, 20 * TICK), Told(19, 10**9, onset_ticks=18))
+    (png,) = shown
+    assert len(png) <= 100_000
+    assert Image.open(io.BytesIO(png)).size == (960, 436)
+
+
+def test_in_private_a_picture_shows_whole_seconds(tmp_path: Path) -> None:
+    clicks = SOUND.copy()
+    clicks[::1_000] += 0.5
+    n_columns = []
+    for private in (False, True):
+        shown: list[bytes] = []
+        listen(Evidence(at_once(None, private=private, shown=shown), REFERENCE, CLIPS), clicks[: 20 * TICK], Told(19, 10**9))
+        row = np.asarray(Image.open(io.BytesIO(shown[0])).convert("RGB"), int)[60:300, 58:654].reshape(240, -1)
+        strips = row.reshape(240, 596, 3)
+        n_columns.append(1 + int((abs(np.diff(strips, axis=1)).sum(axis=(0, 2)) > 0).sum()))
+    assert n_columns[0] > 100
+    assert n_columns[1] <= 6  # of the 5.07 s from 2 s before the onset to the decision
+
+
+# What a disk can do to it.
+
+
+@pytest.fixture
+def errands() -> Iterator[Errands]:
+    made = Errands("clips")
+    yield made
+    made.close(10)
+
+
+def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
+    tmp_path: Path, errands: Errands, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / f"{stem(0)}.flac.part")  # writing to it waits until somebody reads
+    archive = Archive(ClipStore(tmp_path, max_bytes=10**8), run=errands.put, present=None)
+    evidence = Evidence(archive, REFERENCE, CLIPS)
+    slowest_s = 0.0
+    for number in range(MAX_WAITING + 4):
+        listen(evidence, SOUND[: 20 * TICK], Told(19, 24, number=number))
+        began = time.monotonic()
+        evidence.close(anomaly(number)[-1])
+        slowest_s = max(slowest_s, time.monotonic() - began)
+        if number == 0:
+            wait_until(lambda: any(thread.name == "clips" for thread in threading.enumerate()))
+            time.sleep(0.3)  # the first is being written
+    assert slowest_s < 1.0
+    assert errands.n_dropped == 3
+    assert caplog.messages == ["clips: the disk does not keep up; dropped so far: 1"]
+    with (tmp_path / f"{stem(0)}.flac.part").open("rb") as reader:
+        reader.read()
+    errands.close(20)
+    assert archive.n_kept == MAX_WAITING
+
+
+def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
+    tmp_path: Path, errands: Errands, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with tmpfs(tmp_path, n_bytes=2_000_000) as disk:
+        full = disk / "somebody-elses"
+        full.write_bytes(bytes(1_990_000))
+        archive = Archive(ClipStore(disk / "clips", max_bytes=10**8), run=errands.put, present=None)
+        evidence = Evidence(archive, REFERENCE, CLIPS)
+        for number in range(3):
+            listen(evidence, SOUND, Told(19, 24, number=number))
+            errands.close(20)
+        assert (archive.n_kept, errands.n_failed) == (0, 3)
+        full.unlink()
+        listen(evidence, SOUND, Told(19, 24, number=3))
+        errands.close(20)
+        assert archive.n_kept == 1
+        assert sorted(path.name for path in (disk / "clips").iterdir()) == [f"{stem(3)}.flac", f"{stem(3)}.png"]
+    assert len(caplog.messages) == 2
+    assert "cannot be written: No space left on device" in caplog.messages[0]
+    assert caplog.messages[1] == "clips: written again; failed so far: 3"
+
+
+# Fetching.
+
+
+def test_a_clip_is_fetched_and_the_next_one_only_after_a_while(tmp_path: Path) -> None:
+    archive = at_once(tmp_path)
+    listen(Evidence(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    assert archive.fetch("fan", event_id, so_far=None, now=100.0, send=got.append) is None
+    assert got == [(tmp_path / f"{stem()}.flac").read_bytes()]
+    assert archive.fetch("fan", event_id, so_far=None, now=104.0, send=got.append) == "one clip every 10 s: try again in 6 s"
+    assert archive.fetch("fan", event_id, so_far=None, now=110.0, send=got.append) is None
+    assert len(got) == 2
+
+
+def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) -> None:
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    for archive, why in (
+        (at_once(tmp_path), f"there is no clip of {event_id}"),
+        (at_once(None), "no clips are kept (clips.enabled)"),
+        (at_once(tmp_path, private=True), "no sound may leave this computer (private)"),
+    ):
+        assert archive.fetch("fan", event_id, so_far=None, now=0.0, send=got.append) == why
+    assert got == []
+
+
+def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    archive = at_once(tmp_path)
+    listen(Evidence(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    (tmp_path / f"{stem()}.flac").unlink()
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    assert archive.fetch("fan", event_id, so_far=None, now=0.0, send=got.append) is None
+    assert archive.fetch("fan", event_id, so_far=None, now=10.0, send=got.append) == f"there is no clip of {event_id}"
+    assert got == []
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["No such file or directory"]
+
+
+def test_a_folder_that_cannot_be_read_changes_nothing_of_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{stem()}.flac").touch()
+    store = ClipStore(tmp_path, max_bytes=10**6)
+    store.look()
+
+    def refuse(_: Path) -> Iterator[Path]:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    store.look()
+    assert store.known == {stem()}
+
+
+def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
+    archive = at_once(tmp_path)
+    evidence = Evidence(archive, REFERENCE, CLIPS)
+    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    assert evidence.so_far("another") is None
+    assert archive.fetch("fan", event_id, so_far=evidence.so_far(event_id), now=0.0, send=got.append) is None
+    samples, _rate_hz = soundfile.read(io.BytesIO(got[0]), dtype="float32")
+    assert np.array_equal(samples, SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
+
+
+def test_what_is_sent_is_bounded(tmp_path: Path) -> None:
+    archive = at_once(tmp_path)
+    evidence = Evidence(archive, REFERENCE, ClipsConfig(max_s=120))
+    listen(evidence, noise(1, 120 * RATE_HZ, level=0.2), Told(19, 110))
+    evidence.close(None)
+    assert (tmp_path / f"{stem()}.flac").stat().st_size > 1_500_000
+    got: list[bytes] = []
+    archive.fetch("fan", anomaly(1)[0].id, so_far=None, now=0.0, send=got.append)
+    assert 800_000 < len(got[0]) <= 1_000_000

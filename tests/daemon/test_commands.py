@@ -1,0 +1,216 @@
+"""Commands: what is accepted, what is refused and why, and that nothing which arrives does more than the contract says."""
+
+import gc
+import json
+import logging
+import os
+import random
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from monitor.config import Config
+from monitor.daemon.alarm import MAX_SNOOZE_S
+from monitor.daemon.alarms import Alarms
+from monitor.daemon.commands import MAX_BYTES, MAX_WAITING, Commands
+from monitor.daemon.state_file import Kept, KeptAlarm
+from monitor.mqtt.messages import Command, ResponseMessage
+
+N_HOSTILE = 10_000 if os.environ.get("LONG_TESTS") else 500
+NOW = 1_800_000_000.0
+
+
+class Node:
+    """Two machines, one of them disabled in the configuration, and who obeys commands for them."""
+
+    def __init__(self, kept: Mapping[str, KeptAlarm] | None = None) -> None:
+        self.answers: list[tuple[str, dict[str, Any]]] = []
+        self.alarms = Alarms(kept or {})
+        machines = {"fan": {"bundle": "x"}, "pump": {"bundle": "y", "enabled": False}}
+        self.alarms.arrange(Config.model_validate({"machines": machines}))
+        self.commands = Commands(self._act, self._answer)
+
+    def _act(self, machine: str, command: Command) -> None:
+        self.alarms.act(machine, command, NOW)
+
+    def _answer(self, topic: str, text: str) -> None:
+        self.answers.append((topic, ResponseMessage.model_validate(json.loads(text)).model_dump(by_alias=True)))
+
+    def say(self, name: str, payload: str | bytes = "{}", *, machine: str = "fan", retained: bool = False) -> dict[str, Any]:
+        """Send a command; the answer."""
+        self.commands.arrive(machine, name, payload.encode() if isinstance(payload, str) else payload, retained)
+        n_before = len(self.answers)
+        while self.commands.obey():
+            pass
+        ((topic, answer),) = self.answers[n_before:]
+        assert topic == f"{machine}/response"
+        assert answer["command"] == name
+        return answer
+
+    def begin(self) -> None:
+        self.alarms["fan"].hear("anomaly", "alarm", event="event-1", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "machine", "reason"),
+    [
+        ("ack", "{}", "fan", "there is no alarm to acknowledge"),
+        ("ack", "{}", "saw", "the machine must be one of fan, pump, got saw"),
+        ("enable", "{}", "pump", "the machine is disabled in the configuration"),
+        ("reboot", "{}", "fan", "the command must be one of ack, snooze, enable, disable, clip, calibrate, got reboot"),
+        ("clip", "{}", "fan", "id must be set"),
+        ("clip", '{"id": "../.."}', "fan", "id must be that of an event, got '../..'"),
+        ("calibrate", '{"minutes": 121}', "fan", "minutes must be in 1..120, got 121"),
+        ("disable", "", "fan", "the payload must be a JSON object, at least {}"),
+        ("disable", "[]", "fan", "the payload must be a JSON object, at least {}"),
+        ("disable", b"\xff\xfe", "fan", "the payload must be a JSON object, at least {}"),
+        ("snooze", '{"duration_s": 86401}', "fan", "duration_s must be in 0..86400, got 86401"),
+        ("snooze", '{"duration_s": -1}', "fan", "duration_s must be in 0..86400, got -1"),
+        ("snooze", '{"duration_s": "60"}', "fan", "duration_s must be a whole number, got 60"),
+        ("snooze", '{"duration_s": 60.5}', "fan", "duration_s must be a whole number, got 60.5"),
+        ("snooze", '{"minutes": 5}', "fan", "minutes is no setting, must be one of request, duration_s"),
+        ("snooze", '{"a\\nb": 5}', "fan", "a?b is no setting, must be one of request, duration_s"),
+        ("snooze", '{"duration_s": 60}' + MAX_BYTES * " ", "fan", "the payload must have at most 4096 bytes, got more"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_reason(name: str, payload: str | bytes, machine: str, reason: str) -> None:
+    node = Node()
+    answer = node.say(name, payload, machine=machine)
+    assert (answer["accepted"], answer["reason"]) == (False, reason)
+    assert node.alarms.kept() == {}
+
+
+def test_a_retained_command_is_refused() -> None:
+    node = Node()
+    assert "must not be retained" in node.say("disable", retained=True)["reason"]
+    assert node.alarms.disabled == set()
+
+
+def test_the_log_names_the_machine_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    Node().commands.answer("fan", "calibrate", reason=None, request=None, result="fan: calibrated on 10 min of sound")
+    assert caplog.messages == ["fan: calibrate done: calibrated on 10 min of sound"]
+
+
+def test_acknowledge_snooze_disable_and_enable_do_what_they_say() -> None:
+    node = Node()
+    node.begin()
+    assert node.say("ack", '{"id": "event-1", "request": "shift 2"}') == {
+        **node.answers[-1][1],
+        "accepted": True,
+        "reason": None,
+        "request": "shift 2",
+    }
+    assert node.alarms["fan"].marks.acknowledged
+    assert node.say("snooze", '{"duration_s": 60.0}')["accepted"]
+    assert node.alarms["fan"].marks.snoozed_until == NOW + 60
+    assert node.say("snooze", "{}")["accepted"]
+    assert node.alarms["fan"].marks.snoozed_until == NOW + 3_600
+    assert node.say("disable")["accepted"]
+    assert node.say("disable")["accepted"]
+    assert node.alarms.kept() == {"fan": KeptAlarm(disabled=True)}
+    for name in ("ack", "snooze"):
+        assert node.say(name)["reason"] == "the machine is disabled"
+    assert node.say("enable")["accepted"]
+    assert node.alarms.kept() == {}
+
+
+def test_what_people_did_survives_a_restart() -> None:
+    node = Node()
+    node.begin()
+    node.say("ack")
+    node.say("snooze", '{"duration_s": 600}')
+    kept = Kept.model_validate_json(Kept(alarms=node.alarms.kept()).model_dump_json())
+    later = Node(kept.alarms)
+    touched = KeptAlarm(acknowledged=True, snoozed_until=NOW + 600, starts=(NOW,))
+    assert later.alarms.kept() == node.alarms.kept() == {"fan": touched}
+    later.begin()
+    assert later.alarms["fan"].marks == replace(node.alarms["fan"].marks, recent=2)
+    assert later.alarms["fan"].flag("anomaly", "alarm") == "OFF"
+
+
+def test_too_many_commands_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    for _ in range(MAX_WAITING + 150):
+        node.commands.arrive("fan", "enable", b"{}", False)
+    assert node.commands.n_dropped == 150
+    assert caplog.text.count("faster than they can be answered") == 2
+    while node.commands.obey():
+        pass
+    assert len(node.answers) == MAX_WAITING
+    assert node.say("enable")["accepted"]
+
+
+names = st.one_of(st.sampled_from(["ack", "snooze", "enable", "disable", "clip"]), st.text("abc-_9", min_size=1, max_size=64))
+machines = st.one_of(st.sampled_from(["fan", "pump"]), st.text("fanpum-_9", min_size=1, max_size=64))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner), st.dictionaries(st.one_of(st.text(), st.sampled_from(["duration_s", "id", "request"])), inner)
+    ),
+    max_leaves=10,
+)
+payloads = st.one_of(
+    st.binary(max_size=200),
+    json_values.map(lambda value: json.dumps(value).encode()),
+    json_values.map(lambda value: json.dumps({"duration_s": value, "request": value}).encode()),
+    st.integers().map(lambda number: b'{"duration_s": %d}' % number),
+    st.sampled_from([b"{}", b"[" * 4_000, b'{"a":' * 600, b"9" * 4_096, b"{}" + b" " * 100_000, b'{"request": "\\ud800"}']),
+)
+
+
+@settings(max_examples=N_HOSTILE)
+@given(machines, names, payloads, st.booleans())
+@example("fan", "snooze", b'{"duration_s": 1e999}', False)
+@example("fan", "ack", b'{"id": "\\u0000\\u001b[2J"}', False)
+def test_hostile_commands_change_nothing_that_the_contract_does_not_allow(
+    machine: str, name: str, payload: bytes, retained: bool
+) -> None:
+    node = Node()
+    node.begin()
+    answer = node.say(name, payload, machine=machine, retained=retained)
+    assert answer["accepted"] == (answer["reason"] is None)
+    assert len(answer["reason"] or "") <= 200
+    assert (answer["reason"] or "").isprintable()
+    assert len(payload) <= MAX_BYTES or not answer["accepted"]
+    marks = node.alarms["fan"].marks
+    if not answer["accepted"]:
+        assert node.alarms.kept() == {"fan": KeptAlarm(starts=(NOW,))}  # that it has begun, and nothing else
+        return
+    assert (machine, retained) == ("fan", False)
+    said = json.loads(payload)
+    assert node.alarms.disabled == ({"fan"} if name == "disable" else set())
+    assert marks.acknowledged == (name == "ack")
+    if name == "snooze" and said.get("duration_s") != 0:
+        assert marks.snoozed_until == NOW + said.get("duration_s", 3_600)
+        assert said.get("duration_s", 3_600) <= MAX_SNOOZE_S
+    else:
+        assert marks.snoozed_until is None
+
+
+def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """Random bytes, all lengths; what is answered is thrown away here, as the broker does."""
+    caplog.set_level(logging.CRITICAL)
+    node, chance = Node(), random.Random(5)
+
+    def hail(n: int) -> None:
+        for _ in range(n):
+            name = chance.choice(["ack", "snooze", "enable", "disable", "x" * chance.randrange(1, 64)])
+            node.commands.arrive("fan", name, chance.randbytes(chance.randrange(5_000)), chance.random() < 0.1)
+            node.commands.obey()
+            node.answers.clear()
+        gc.collect()
+
+    tracemalloc.start()
+    hail(500)
+    before, _ = tracemalloc.get_traced_memory()
+    hail(N_HOSTILE)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 100_000
+    assert node.alarms.kept() == {}

@@ -1,0 +1,132 @@
+"""What live sound adds: a machine that is off, a microphone that is gone, a clock that is set."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from monitor.arrays import F32
+from monitor.block import Block
+from monitor.events.decision import Rule
+from monitor.events.event import Anchor
+from monitor.events.pipeline import Pipeline
+from tests.events.test_pipeline import IDENTITY, NORMAL, START, make_pipeline, quiet_and_loud, run, seconds, states
+from tests.scoring.linear import TICK, linear_scorer
+from tests.signals import blocks, noise
+
+
+def off(n_s: int) -> F32:
+    """A machine that is off: the room's noise, 40 dB below it."""
+    return noise(7, n_s * 16000, level=0.0005)
+
+
+def with_idle(*, is_anomaly: bool = False) -> Pipeline:
+    reference = linear_scorer()
+    reference.reset()
+    for _ in reference.push(Block(0, NORMAL)):
+        pass
+    normal = reference.file_score()
+    assert normal is not None
+    scorer = linear_scorer()
+    scorer.idle_below_dbfs = -50.0
+    return Pipeline(
+        scorer,
+        threshold=1.5 * normal,
+        rule=Rule(),
+        expected=None,
+        identity=IDENTITY,
+        anchor=Anchor(utc=START, sample_rate_hz=16000, synced=True),
+        idle_is_anomaly=is_anomaly,
+    )
+
+
+def test_a_machine_that_is_off_is_idle_and_not_scored() -> None:
+    signal = np.concatenate((NORMAL, off(40), NORMAL))
+    steps, events = run(signal, with_idle())
+    assert states(steps) == [
+        *(("starting", None), ("normal", None), ("idle", None)),
+        *(("unknown", "over_threshold"), ("normal", None)),  # the tick in which it is switched on is half of each
+    ]
+    assert all(step.ratio is None for step in steps if step.tick.reason == "idle")
+    assert events == []
+
+
+def test_a_machine_that_was_never_on_is_idle() -> None:
+    steps, _ = run(off(30), with_idle())
+    assert states(steps) == [("starting", None), ("idle", None)]
+
+
+def test_silence_can_itself_be_the_anomaly() -> None:
+    steps, events = run(np.concatenate((NORMAL, off(40), NORMAL, NORMAL)), with_idle(is_anomaly=True))
+    assert [event.event_type for event in events] == ["start", "end"]
+    start, end = events
+    assert start.score is None
+    assert start.ratio == pytest.approx(10 ** ((-50.0 - start.rms_dbfs) / 20), rel=0.01)
+    assert start.summary == f"the machine is not heard: {start.rms_dbfs:.0f} dBFS, expected at least -50"
+    assert seconds(start.onset_ts) == pytest.approx(20.0, abs=1.1)
+    assert end.end_reason == "cleared"
+    assert "idle" not in {step.state for step in steps}
+
+
+def test_a_deaf_machine_is_unknown_at_once_and_heard_again_within_a_segment() -> None:
+    pipeline = make_pipeline()
+    for _ in pipeline.push(Block(0, NORMAL)):
+        pass
+    gone = pipeline.deaf(len(NORMAL) + 16000, "microphone_lost")
+    assert (gone.state, gone.reason, gone.ratio, gone.event) == ("unknown", "microphone_lost", None, None)
+    back_at = len(NORMAL) + 50 * 16000
+    back = [step for block in blocks(NORMAL, [5 * 16000]) for step in pipeline.push(Block(back_at + block.start, block.samples))]
+    assert states(back) == [("unknown", "gap"), ("normal", None)]
+    first_normal = next(step for step in back if step.state == "normal")
+    assert (first_normal.tick.stop - back_at) / 16000 <= 15.0
+
+
+def test_an_open_anomaly_survives_a_short_deafness_and_is_lost_after_a_minute() -> None:
+    pipeline = make_pipeline()
+    loud = quiet_and_loud([(20, False), (40, True)])
+    events = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
+    assert [event.event_type for event in events] == ["start"]
+    for after_s in (1, 30, 58):
+        assert pipeline.deaf(len(loud) + after_s * 16000, "microphone_frozen").event is None
+    lost = pipeline.deaf(len(loud) + 61 * 16000, "microphone_frozen")
+    assert lost.event is not None
+    assert (lost.event.event_type, lost.event.end_reason, lost.event.id) == ("end", "lost", events[0].id)
+    assert pipeline.deaf(len(loud) + 62 * 16000, "microphone_frozen").event is None
+
+
+def test_counters_freeze_while_deaf() -> None:
+    """A fault that goes on behind a short loss raises when 12 segments have passed, not from nothing again."""
+    pipeline = make_pipeline()
+    calm, loud = quiet_and_loud([(20, False)]), quiet_and_loud([(8, True)])
+    steps = list(pipeline.push(Block(0, np.concatenate((calm, loud)))))
+    assert not any(step.event for step in steps)
+    passed = sum((step.ratio or 0.0) >= 1.0 for step in steps)
+    assert 0 < passed < 12
+    again = list(pipeline.push(Block(len(calm) + len(loud) + 3 * TICK, quiet_and_loud([(30, True)]))))
+    until = next(i for i, step in enumerate(again) if step.event)
+    assert passed + sum((step.ratio or 0.0) >= 1.0 for step in again[: until + 1]) == 12
+
+
+class SettableClock:
+    """A timeline whose clock is set while it is in use."""
+
+    sample_rate_hz = 16000
+    synced = False
+    offset = timedelta()
+
+    def at(self, sample: int):  # type: ignore[no-untyped-def]
+        return START + self.offset + timedelta(seconds=sample / self.sample_rate_hz)
+
+
+def test_an_open_events_onset_does_not_move_when_the_clock_is_set() -> None:
+    clock = SettableClock()
+    pipeline = make_pipeline()
+    pipeline._anchor = clock
+    loud = quiet_and_loud([(20, False), (40, True)])
+    (start,) = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
+    clock.offset, clock.synced = timedelta(days=365), True
+    end = pipeline.close("shutdown")
+    assert end is not None
+    assert end.onset_ts == start.onset_ts
+    assert end.ts - start.ts > timedelta(days=364)
+    assert (start.clock_synced, end.clock_synced) == (False, True)

@@ -1,0 +1,226 @@
+"""The outbox alone: order, bounds, what is open, times."""
+
+import json
+import sqlite3
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.events.event import Event
+from monitor.mqtt.outbox import WINDOW, Limits, Outbox
+from tests.mqtt.anomalies import anomaly, keys
+
+AMPLE = Limits(messages=10_000, n_bytes=10_000_000)
+NOW = datetime(2026, 12, 1, 6, 0, 0, tzinfo=timezone.utc)
+
+
+def put(outbox: Outbox, *events: Event) -> None:
+    for event in events:
+        with outbox.transaction():
+            outbox.add(event)
+
+
+def held(outbox: Outbox) -> list[dict[str, Any]]:
+    rows = outbox._db.execute("SELECT payload FROM message ORDER BY row").fetchall()
+    return [json.loads(payload) for (payload,) in rows]
+
+
+def end_open(outbox: Outbox, *, clock_synced: bool = True) -> None:
+    with outbox.transaction():
+        outbox.end_open(NOW, clock_synced=clock_synced)
+
+
+def test_events_survive_in_order_and_go_when_they_are_done(tmp_path: Path) -> None:
+    events = [*anomaly(1), *anomaly(2, machine="pump")]
+    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *events)
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    rows = outbox.after(0, 4)
+    assert [json.loads(row.payload) for row in rows] == [event_as_sent(event) for event in events[:4]]
+    assert [row.machine for row in rows] == ["fan", "fan", "fan", "pump"]
+    assert keys([row.payload for row in outbox.after(rows[-1].row, 10)]) == keys(events[4:])
+    with outbox.transaction():
+        outbox.done([row.row for row in rows])
+    assert keys([row.payload for row in outbox.after(0, 10)]) == keys(events[4:])
+    assert outbox.totals.n == 2
+    assert outbox.totals.n_bytes == sum(len(row.payload.encode()) for row in outbox.after(0, 10))
+
+
+def event_as_sent(event: Event) -> dict[str, Any]:
+    sent: dict[str, Any] = json.loads(json.dumps(event.to_dict()))
+    return sent
+
+
+def test_when_full_the_oldest_updates_go_first() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=6))
+    first, second = anomaly(1, n_updates=3), anomaly(2, n_updates=2)
+    put(outbox, *first, *second)
+    assert keys(held(outbox)) == keys([first[0], first[-1], *second])
+    assert outbox.totals.n_dropped == 3
+
+
+def test_then_whole_oldest_anomalies_go() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=4))
+    put(outbox, *anomaly(1), *anomaly(2), *anomaly(3))
+    assert keys(held(outbox)) == keys([event for n in (2, 3) for event in anomaly(n) if event.event_type != "update"])
+    assert outbox.totals.n_dropped == 5
+
+
+def test_the_bound_in_bytes_holds_too() -> None:
+    size = len(json.dumps(anomaly(1)[0].to_dict(), ensure_ascii=False).encode())
+    outbox = Outbox(":memory:", replace(AMPLE, n_bytes=5 * size))
+    put(outbox, *anomaly(1), *anomaly(2), *anomaly(3))
+    assert outbox.totals.n_bytes <= 5 * size
+    assert outbox.totals.n_bytes == sum(len(json.dumps(m, ensure_ascii=False).encode()) for m in held(outbox))
+
+
+def test_an_anomaly_that_was_dropped_while_it_went_on_stays_away_to_its_end() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=2))
+    first, second = anomaly(1), anomaly(2, n_updates=0)
+    put(outbox, first[0], *second, *first[1:])
+    assert keys(held(outbox)) == keys(second)
+    assert outbox.totals.n_dropped == 3
+    end_open(outbox)
+    assert keys(held(outbox)) == keys(second)
+    assert outbox.totals.evicted == frozenset()
+
+
+def test_the_end_of_what_may_have_been_heard_is_never_dropped() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=2))
+    first, second = anomaly(1), anomaly(2, n_updates=0)
+    put(outbox, first[0])
+    outbox.after(0, 1)
+    put(outbox, *second, *first[1:])
+    assert keys(held(outbox)) == keys([first[0], first[-1]])
+
+
+KINDS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "update", "end", "send"])), max_size=120)
+
+
+@settings(max_examples=60)
+@given(KINDS)
+def test_nobody_ever_hears_a_lone_start_or_an_end_out_of_the_blue(steps: list[tuple[int, str]]) -> None:
+    """Whatever happens in whatever order on three machines with room for five: a start that was heard is ended."""
+    outbox = Outbox(":memory:", replace(AMPLE, messages=5))
+    open_: dict[int, Event] = {}
+    heard: list[str] = []
+    for number, (machine, kind) in enumerate(steps):
+        if kind == "send":
+            rows = outbox.after(0, 2)
+            heard += [row.payload for row in rows]
+            with outbox.transaction():
+                outbox.done([row.row for row in rows])
+        elif machine not in open_:
+            open_[machine] = anomaly(number, machine=f"fan-{machine}")[0]
+            put(outbox, open_[machine])
+        elif kind != "start":
+            last = open_.pop(machine)
+            event = replace(last, seq=last.seq + 1, event_type=kind)  # type: ignore[arg-type]
+            put(outbox, event)
+            if kind == "update":
+                open_[machine] = event
+    end_open(outbox)
+    assert outbox.totals.n <= 5 + 3
+    heard += [row.payload for row in outbox.after(0, 100)]
+    starts = [key for key, _, kind in keys(heard) if kind == "start"]
+    ends = [key for key, _, kind in keys(heard) if kind == "end"]
+    assert sorted(starts) == sorted(ends)
+    assert {key for key, _, _ in keys(heard)} == set(starts)
+
+
+def test_what_a_crash_leaves_open_is_ended_with_what_was_known(tmp_path: Path) -> None:
+    events = anomaly(1, n_updates=2)[:-1]
+    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(0), *events)
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    end_open(outbox)
+    end = held(outbox)[-1]
+    last = event_as_sent(events[-1])
+    assert end == {**last, "event_type": "end", "seq": 3, "ts": "2026-12-01T06:00:00.000Z", "end_reason": "restarted"}
+    end_open(outbox)
+    assert outbox.totals.n == 3 + 4
+
+
+@pytest.mark.parametrize(("before", "now"), [(False, True), (True, False), (False, False)])
+def test_an_end_after_a_crash_is_as_sure_of_its_times_as_both_runs(before: bool, now: bool, tmp_path: Path) -> None:
+    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), anomaly(1, clock_synced=before)[0])
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    end_open(outbox, clock_synced=now)
+    assert not held(outbox)[-1]["clock_synced"]
+
+
+def test_what_the_broker_cannot_take_is_dropped_and_a_start_takes_its_anomaly_with_it() -> None:
+    outbox = Outbox(":memory:", AMPLE)
+    put(outbox, *anomaly(1), *anomaly(2)[:2], *anomaly(3))
+    rows = outbox.after(0, 10)
+    with outbox.transaction():
+        outbox.set_aside(rows[1].row)  # an update
+        outbox.set_aside(rows[3].row)  # the start of one that goes on
+        outbox.set_aside(rows[4].row)  # gone already
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3)])
+    put(outbox, anomaly(2)[2], anomaly(4)[0])
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3), anomaly(4)[0]])
+    assert (outbox.totals.n, outbox.totals.n_dropped) == (6, 4)
+    end_open(outbox)
+    assert [message["id"] for message in held(outbox) if message["end_reason"] == "restarted"] == [anomaly(4)[0].id]
+
+
+def test_times_from_before_the_clock_was_set_are_corrected() -> None:
+    outbox = Outbox(":memory:", AMPLE)
+    put(outbox, *anomaly(1)[:2], *anomaly(2, machine="pump", clock_synced=False)[:2])
+    with outbox.transaction():
+        outbox.correct(86_400.5)
+    sure, _, unsure, _ = held(outbox)
+    assert sure == event_as_sent(anomaly(1)[0])
+    expected = {"ts": "2026-11-22T12:00:00.500Z", "onset_ts": "2026-11-22T11:59:48.500Z", "clock_synced": True}
+    assert unsure == {**event_as_sent(anomaly(2, machine="pump", clock_synced=False)[0]), **expected}
+    end_open(outbox)
+    assert held(outbox)[-1]["onset_ts"] == "2026-11-22T11:59:48.500Z"
+    assert held(outbox)[-1]["clock_synced"]
+
+
+def test_what_may_have_been_heard_is_not_altered() -> None:
+    outbox = Outbox(":memory:", AMPLE)
+    put(outbox, *anomaly(1, clock_synced=False))
+    heard = outbox.after(0, 1)[0]
+    with outbox.transaction():
+        outbox.correct(3_600.0)
+    first, *rest = outbox.after(0, 10)
+    assert first == heard
+    assert all(json.loads(row.payload)["clock_synced"] for row in rest)
+
+
+def test_times_of_an_earlier_run_stay_unsure(tmp_path: Path) -> None:
+    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(1, clock_synced=False)[:2])
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    end_open(outbox, clock_synced=False)
+    with outbox.transaction():
+        outbox.correct(3_600.0)
+    assert [message["clock_synced"] for message in held(outbox)] == [False, False, False]
+
+
+def test_an_end_made_before_the_clock_was_set_keeps_the_onset_of_a_run_that_knew_it(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    old = Outbox(path, AMPLE)
+    put(old, *(event for n in range(WINDOW) for event in anomaly(n)), anomaly(99)[0])
+    outbox = Outbox(path, AMPLE)
+    end_open(outbox, clock_synced=False)
+    with outbox.transaction():
+        outbox.correct(3_600.0)
+    end = held(outbox)[-1]
+    assert (end["ts"], end["clock_synced"]) == ("2026-12-01T07:00:00.000Z", True)
+    assert end["onset_ts"] == event_as_sent(anomaly(99)[0])["onset_ts"]
+
+
+def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    put(outbox, *anomaly(1))
+    before = outbox.totals
+    with pytest.raises(sqlite3.OperationalError), outbox.transaction():
+        outbox.add(anomaly(2)[0])
+        outbox._db.execute("INSERT INTO nowhere VALUES (1)")
+    assert outbox.totals == before
+    assert keys(held(outbox)) == keys(anomaly(1))
