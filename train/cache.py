@@ -147,7 +147,7 @@ def _map(folder: Path, keys: set[str]) -> dict[str, PieceFrames]:
 
 def _front_end_key(spec: FrontEndSpec, tick_frames: int) -> str:
     folder = Path(monitor.__path__[0])
-    code = [file_sha256(path) for part in ("core", "sources") for path in sorted((folder / part).glob("*.py"))]
+    code = [file_sha256(path) for part in ("scoring", "audio") for path in sorted((folder / part).glob("*.py"))]
     libraries = [soxr.__version__, soundfile.__libsndfile_version__]
     return _digest({"format": _FORMAT, "spec": asdict(spec), "tick_frames": tick_frames, "code": code, "libraries": libraries})
 

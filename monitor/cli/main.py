@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
 
 log = logging.getLogger(__name__)
-COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments` where it has any
+COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` if it takes any
     "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
     "record": "record normal sound for training, as FLAC clips",
     "learn": "learn a machine here, from half an hour of its normal sound: no workstation needed",
@@ -34,6 +34,7 @@ COMMANDS = {  # each a module of monitor.service with `run`, and `add_arguments`
     "mqtt-test": "try the broker step by step: name, port, TLS, login, publish, read back, last will",
     "support": "pack facts for a bug report, without secrets and without sound",
 }
+_MODULES = {"mqtt-test": "broker_test"}  # those that are not called like their command
 EXIT_ANOMALY = 3
 EXIT_INTERRUPTED = 130
 
@@ -193,8 +194,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_config(command, argparse.SUPPRESS)
-        if name in argv:  # imported when it is meant
-            module = import_module(f"monitor.service.{name.replace('-', '_')}")
+        if name in argv:  # the others are not imported
+            module = import_module(f"monitor.cli.{_MODULES.get(name, name.replace('-', '_'))}")
             if hasattr(module, "add_arguments"):
                 module.add_arguments(command)
             command.set_defaults(run=module.run)

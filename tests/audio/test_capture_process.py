@@ -50,7 +50,7 @@ def test_what_is_no_message_is_a_failure_and_no_crash(tmp_path: Path, monkeypatc
 
 def test_what_libraries_print_is_no_message() -> None:
     code = (
-        "from monitor.sources import capture; capture._keep_output(); print('chatter', flush=True); capture._say({'device': 1})"
+        "from monitor.audio import capture; capture._keep_output(); print('chatter', flush=True); capture._say({'device': 1})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == '{"device": 1}\n'
