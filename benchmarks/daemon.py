@@ -24,8 +24,8 @@ import soundfile
 
 from benchmarks.ear import RATE_HZ, Ear
 from monitor.bundle.manifest import read_manifest
-from monitor.daemon.control import NAME, ask
-from monitor.daemon.shared_microphone import borrow
+from monitor.daemon.control import NAME, request
+from monitor.daemon.shared_microphone import open_shared
 from tests.broker import PERSISTENT, running_broker
 from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import Rack, virtual_microphones
@@ -174,7 +174,7 @@ def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscrib
     to_utc = time.time() - time.monotonic()
     after_ts, off = [], []
     for device, ear in enumerate(ears):
-        ring = borrow(control, f"name:mic{device}")
+        ring = open_shared(control, f"name:mic{device}")
         assert ring is not None
         began_s = ear.played_at(ring)
         ring.close()
@@ -184,7 +184,7 @@ def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscrib
                 after_ts.append(heard.at + to_utc - ts)
                 ticks = (ts - began_s) / tick_s  # ticks follow one another from the capture's first frame on
                 off.append((ticks - round(ticks)) * tick_s)
-    reply = ask(control, {"do": "status"})
+    reply = request(control, {"do": "status"})
     assert reply is not None
     overruns = sum(one["overruns"] for one in reply.body["microphones"])
     late = [a + b for a, b in zip(after_ts, off, strict=True)]

@@ -36,7 +36,7 @@ from benchmarks.slide_rail import ROOT, run
 from monitor.arrays import F32, F64
 from monitor.bundle.manifest import CalibrationPart, read_manifest
 from monitor.events.decision import Rule
-from monitor.learning.false_alarms import WEEK_HOURS, Evidence
+from monitor.learning.false_alarms import WEEK_HOURS, NormalScores
 from monitor.learning.report_text import count, significant
 from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
 from train.calibration.bundle import tick_s
@@ -69,7 +69,7 @@ HEAD = (
 class Heard:
     """Normal sound that a bundle never heard: ratios (n_i,) of the segments of each recording, and events raised."""
 
-    evidence: Evidence
+    evidence: NormalScores
     hours: float
     events: int
     set_on: str
@@ -133,7 +133,7 @@ def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
         elif line["ratio"] is not None:
             ratios.setdefault(line["file"], []).append((line["n_ticks"], line["ratio"]))
     full = [[ratio for n, ratio in of if n == manifest.segment_ticks] or [of[-1][1]] for of in ratios.values()]
-    evidence = Evidence(
+    evidence = NormalScores(
         sequences=tuple(map(np.array, full)),
         rule=manifest.rule,
         segment_ticks=manifest.segment_ticks,
@@ -142,7 +142,7 @@ def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
     return _heard(evidence, seconds / 3600, events, manifest.calibration)
 
 
-def _heard(evidence: Evidence, hours: float, events: int, calibration: Calibration | CalibrationPart) -> Heard:
+def _heard(evidence: NormalScores, hours: float, events: int, calibration: Calibration | CalibrationPart) -> Heard:
     set_on = f"{60 * calibration.hours:.1f} min, {count(calibration.n_units or 0, 'separate segment')}"
     return Heard(
         evidence=evidence,
@@ -222,7 +222,7 @@ def _cars(name: str) -> Heard:
                 method=AIM,
                 prior=prior_of(recipe.detector.components),
             )
-            evidence = Evidence(
+            evidence = NormalScores(
                 sequences=tuple(unheard[:, np.newaxis] / found.threshold),
                 rule=rule,
                 segment_ticks=recipe.segment_ticks,

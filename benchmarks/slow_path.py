@@ -34,12 +34,12 @@ from benchmarks.decide_data import Listener, learn
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block
-from monitor.events.decision import Counts, Rule, decide
-from monitor.events.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_reference
+from monitor.events.decision import Rule, RuleState, decide
+from monitor.events.slow_path import HOURS, MINUTES, SlowPath, SlowState, fit_normal_level
 from monitor.explain.profile import level
 from monitor.learning.measured import RecordingSums
 from monitor.scoring.components import Detector
-from monitor.scoring.features import Ear, TickFrames
+from monitor.scoring.features import FeatureExtractor, TickFrames
 from monitor.scoring.scorer import Scorer
 from train.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
@@ -194,7 +194,7 @@ def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, r
                     3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
                 )  # Student's t as above, for 31 degrees of freedom, near enough
                 own = {
-                    "folds": np.log(fit_reference(np.exp(learned).tolist()).limit),
+                    "folds": np.log(fit_normal_level(np.exp(learned).tolist()).limit),
                     "plain": learned.mean() + plain,
                     "2 x normal": np.median(learned) + np.log(2.0),
                 }
@@ -236,7 +236,7 @@ def made(name: str, listener: Listener) -> tuple[Subject, Takes]:
 
 def offset_scores(scorer: Scorer, recipe: Recipe, sound: F32) -> tuple[F64, F64]:
     """Log scores (n_gains, n_tilts, n_ticks) of full segments at each offset, and the mean level (n_bands,), dB, without."""
-    ear = Ear(recipe.front_end, tick_frames=recipe.tick_frames)
+    ear = FeatureExtractor(recipe.front_end, tick_frames=recipe.tick_frames)
     ticks = [replace(tick, samples=np.zeros_like(tick.samples)) for tick in ear.push(Block(0, sound))]
     scorer.reset()
     levels = [
@@ -264,7 +264,7 @@ def ramp(recipe: Recipe) -> F64:
 
 def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float, tilt_db: float, days: float = 100.0) -> Days:
     """Learn, then watch for so many days."""
-    slow, rule, counts = subject.slow_path(), Rule(), Counts()
+    slow, rule, counts = subject.slow_path(), Rule(), RuleState()
     n_takes, n_ticks = takes.logs.shape[2:]
     ticks_a_minute = round(60.0 / subject.tick_s)
     n_minutes = round(HOURS * 60 + days * 1440) + MINUTES
@@ -290,7 +290,7 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
             if not counts.raised or slow.raised:
                 slow.push(score, start=minute, is_normal=ratio < 1.0, level_db=level_of)
         if quiet:
-            counts = Counts()
+            counts = RuleState()
         if slow.raised and not was_raised:
             raised_at.append(minute)
         over = (slow.ratio or 0.0) >= 1.0
@@ -406,7 +406,7 @@ def one_draw(listener: Listener, mixed: dict[tuple[str, float], list[Clip]], run
 
 def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Generator) -> Found:
     """Watch a stream of clips for 15 minutes, after 15 minutes of normal sound."""
-    slow, rule, counts = subject.slow_path(state), Rule(), Counts()
+    slow, rule, counts = subject.slow_path(state), Rule(), RuleState()
     slow_minute = segments_minute = None
     for ticks, (score, level_db) in enumerate(stream(subject, clips, MINUTES / 60, rng)):
         counts = decide(rule, counts, score / subject.warning)

@@ -40,9 +40,9 @@ from monitor.events.event import Anchor, Event, Identity
 from monitor.events.pipeline import Pipeline
 from monitor.explain.bands import Band
 from monitor.explain.describe import describe
-from monitor.explain.profile import Portrait, Portrayer
-from monitor.explain.reference import Expected, fit_expected
-from monitor.scoring.features import Ear
+from monitor.explain.profile import Profiler, SegmentProfile
+from monitor.explain.reference import Reference, fit_reference
+from monitor.scoring.features import FeatureExtractor
 from monitor.scoring.mel import hz_to_mel
 from monitor.scoring.scorer import ScorerSpec
 from monitor.scoring.tick_sound import tick_sound
@@ -62,7 +62,7 @@ class Judge:
     """What hears the cases."""
 
     bundle: Bundle
-    expected: Expected
+    expected: Reference
 
     def listen(self, sound: F64) -> Event | None:
         """The event that begins, if one does."""
@@ -123,17 +123,17 @@ def is_there(band: Band, case: Case, limits_hz: F64) -> bool:
     return all(abs(hz_to_mel(hz) - end) < 1.1 * step for hz, end in zip((band.low_hz, band.high_hz), ends, strict=True))
 
 
-def learn_expected(clips: Sequence[F64], spec: ScorerSpec) -> Expected:
+def learn_expected(clips: Sequence[F64], spec: ScorerSpec) -> Reference:
     """What is expected, by clips of normal sound."""
-    portraits: list[Portrait] = []
+    portraits: list[SegmentProfile] = []
     for clip in clips:
-        ear, portrayer = (
-            Ear(spec.front_end, tick_frames=spec.tick_frames),
-            Portrayer(spec.front_end, segment_ticks=spec.segment_ticks),
+        ear, profiler = (
+            FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames),
+            Profiler(spec.front_end, segment_ticks=spec.segment_ticks),
         )
-        portraits += [one for tick in ear.push(Block(0, clip.astype(np.float32))) for one in portrayer.hear(tick)]
-        portraits += portrayer.end()
-    return fit_expected(portraits)
+        portraits += [one for tick in ear.push(Block(0, clip.astype(np.float32))) for one in profiler.push(tick)]
+        portraits += profiler.end()
+    return fit_reference(portraits)
 
 
 class Trial:
@@ -214,7 +214,7 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
     spec, expected = bundle.manifest.scorer_spec, bundle.expected
     assert expected is not None and expected.envelope is not None
     ticks, scorer = (
-        list(Ear(spec.front_end, tick_frames=spec.tick_frames).push(Block(0, clip.astype(np.float32)))),
+        list(FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames).push(Block(0, clip.astype(np.float32)))),
         bundle.scorer(),
     )
     for tick in ticks:

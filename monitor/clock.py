@@ -25,7 +25,7 @@ class Clock:
         self.synced = clock_synced()
         self._ahead_s = _ahead_s()
 
-    def look(self, corrected: Corrected) -> None:
+    def poll(self, corrected: Corrected) -> None:
         """Tell each step as it comes: what was timed after it is right already. Called once a second."""
         if self.synced:
             return

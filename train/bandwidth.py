@@ -4,19 +4,19 @@ import sys
 from collections.abc import Collection
 
 from monitor.errors import SourceError
-from monitor.scoring.bandwidth import deaf_bands
+from monitor.scoring.bandwidth import empty_bands
 from monitor.scoring.front_end import FrontEndSpec
 
 
 def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
     """One sentence where recordings, given by their rates, cannot carry all bands; None where all can."""
-    low = [rate_hz for rate_hz in rates_hz if deaf_bands(rate_hz, spec)]
+    low = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, spec)]
     if not low:
         return None
     rates = f"{min(low)} Hz" if len(set(low)) == 1 else f"{min(low)} to {max(low)} Hz"
     return (
         f"{len(low)} of {len(rates_hz)} recordings ({rates}) carry nothing above {min(low) / 2000:g} kHz, "
-        f"where {deaf_bands(min(low), spec)} of the model's {spec.n_bands} bands lie"
+        f"where {empty_bands(min(low), spec)} of the model's {spec.n_bands} bands lie"
     )
 
 
@@ -28,7 +28,7 @@ def check_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
 
 def check_some_bands(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
     """The same without the warning."""
-    deaf = [rate_hz for rate_hz in rates_hz if deaf_bands(rate_hz, spec) == spec.n_bands]
+    deaf = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, spec) == spec.n_bands]
     if deaf:
         raise SourceError(
             f"{len(deaf)} of {len(rates_hz)} recordings carry nothing that the model hears: "

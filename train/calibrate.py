@@ -7,11 +7,11 @@ import numpy as np
 from tqdm import tqdm
 
 from monitor.errors import SourceError
-from monitor.explain.profile import Portrait, Portrayer
-from monitor.explain.reference import Expected, fit_expected
+from monitor.explain.profile import Profiler, SegmentProfile
+from monitor.explain.reference import Reference, fit_reference
 from monitor.learning.measured import RecordingSums, held_out_scores
 from monitor.learning.thresholds import HeldOut
-from monitor.scoring.features import Ear
+from monitor.scoring.features import FeatureExtractor
 from monitor.scoring.scorer import Scorer, ScorerSpec, TickScore
 from train.datasets import Piece
 
@@ -32,18 +32,18 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece], *, n_learned: int | No
     )
 
 
-def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Expected:
+def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Reference:
     """What is expected of a segment, by normal sound; of recordings shorter than half a segment, of all of each."""
-    portraits: list[Portrait] = []
-    ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
+    portraits: list[SegmentProfile] = []
+    ear = FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames)
     for piece in tqdm(pieces, desc="portraits", unit="file", disable=None, leave=False):
         ear.reset()
-        portrayer = Portrayer(spec.front_end, segment_ticks=spec.segment_ticks)
+        profiler = Profiler(spec.front_end, segment_ticks=spec.segment_ticks)
         blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
         heard = chain(chain.from_iterable(map(ear.push, blocks)), ear.flush())
-        portraits += chain.from_iterable(map(portrayer.hear, heard))
-        portraits += portrayer.end()
-    return fit_expected(portraits)
+        portraits += chain.from_iterable(map(profiler.push, heard))
+        portraits += profiler.end()
+    return fit_reference(portraits)
 
 
 def stream_ticks(scorer: Scorer, piece: Piece) -> Iterator[TickScore]:

@@ -23,7 +23,7 @@ from train.recipe import PLAIN, Recipe
 
 
 @dataclass(frozen=True)
-class NormalSound:
+class NormalScoresOfImport:
     """The data set that a threshold is set on: all its normal clips, or those that the lists in `split` hold out."""
 
     dataset: Path
@@ -46,7 +46,7 @@ def import_model(
     *,
     recipe_name: str,
     threshold: float | None,
-    normal: NormalSound | None,
+    normal: NormalScoresOfImport | None,
     method: Method,
 ) -> Manifest:
     """Write the bundle `out` around a model; its threshold is given, or set on normal sound."""

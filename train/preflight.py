@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monitor.errors import SourceError
 from train.datasets import Clip, Dataset, Piece, Split, load_split, split_dataset, split_pieces
-from train.datasets.survey import Heard, survey
+from train.datasets.survey import Surveyed, survey
 from train.recipe import PLAIN, Recipe
 
 MOST_CLIPPED = 0.1  # of a recording
@@ -13,7 +13,7 @@ _MIN_SEGMENTS = 2  # one alone has no spread,
 _MIN_CROSS_FITTED = 3  # and each of them is scored by at least two others
 
 
-def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
+def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Surveyed]:
     """Every clip can be read and holds sound; SourceError names the first that does not, and counts the rest."""
     heard = survey(clips, channel=channel)
     if problems := problems_of(heard):
@@ -22,13 +22,13 @@ def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Heard]:
     return heard
 
 
-def problems_of(heard: Iterable[Heard]) -> list[str]:
+def problems_of(heard: Iterable[Surveyed]) -> list[str]:
     """What keeps files from being trained on, a text each of these."""
     return [problem for one in heard if (problem := _problem(one)) is not None]
 
 
 def check_held_out(
-    pieces: Sequence[Piece], heard: Iterable[Heard], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
+    pieces: Sequence[Piece], heard: Iterable[Surveyed], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
 ) -> None:
     """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives.
 
@@ -43,7 +43,7 @@ def check_held_out(
     _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
 
 
-def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], recipe: Recipe) -> None:
+def check_training(pieces: Sequence[Piece], heard: Iterable[Surveyed], recipe: Recipe) -> None:
     """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives.
 
     A recording shorter than a segment counts as one. SourceError names one that is too short to be scored at all.
@@ -61,7 +61,7 @@ def check_training(pieces: Sequence[Piece], heard: Iterable[Heard], recipe: Reci
 
 
 def check_lengths(
-    split: Split, heard: Iterable[Heard], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
+    split: Split, heard: Iterable[Surveyed], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
 ) -> None:
     """What is trained on and what is held out, of what was heard, is long enough for the recipe; else SourceError."""
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
@@ -84,7 +84,7 @@ def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None
     return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
 
 
-def _usable_s(pieces: Sequence[Piece], heard: Iterable[Heard]) -> list[float]:
+def _usable_s(pieces: Sequence[Piece], heard: Iterable[Surveyed]) -> list[float]:
     """How much of each piece the device would score."""
     by_path = {one.clip.path: one for one in heard}
     return [by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces]
@@ -101,7 +101,7 @@ def _check_segments(
         )
 
 
-def _problem(heard: Heard) -> str | None:
+def _problem(heard: Surveyed) -> str | None:
     if heard.error is not None:
         return heard.error
     if heard.silent:

@@ -87,7 +87,7 @@ def _capture(request: Request) -> None:
         gc.disable()
         stream.start()
     except sd.PortAudioError as error:
-        raise explain(error, device, request.selector) from error
+        raise open_error_text(error, device, request.selector) from error
     _say({"device": asdict(device)})
     while not ended.wait(LOOK_S) and stream.active:
         pass
@@ -124,7 +124,7 @@ def _takes(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_format
     return True
 
 
-def explain(error: Exception, device: Device, selector: str) -> Unavailable:
+def open_error_text(error: Exception, device: Device, selector: str) -> Unavailable:
     """What an error of PortAudio's (its text and code) means for a person."""
     text = " ".join(map(str, error.args)).replace("\n", " ")
     code = error.args[1] if len(error.args) > 1 else None

@@ -6,7 +6,7 @@ from collections import deque
 import numpy as np
 
 from monitor.arrays import F32
-from monitor.audio.gaps import Piece
+from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.pcm import mono, to_float
 from monitor.audio.resample import Resampler
 from monitor.audio.ring import RingFormat
@@ -17,7 +17,7 @@ from monitor.clock import clock_synced
 KEPT_S = 60.0  # blocks that nobody asks for; the oldest go first and become a gap
 
 
-class Tap:
+class ChannelReader:
     """Mono sound at `sample_rate_hz`, counted from the moment the tap was made, on through everything that is missed."""
 
     def __init__(self, *, channel: int | None, sample_rate_hz: int) -> None:
@@ -64,7 +64,7 @@ class Tap:
         if self.channel is not None and self.channel > form.n_channels:
             self.trouble = f"channel must be in 1..{form.n_channels}, got {self.channel}"
 
-    def push(self, piece: Piece) -> None:
+    def push(self, piece: UnbrokenSound) -> None:
         """Take consecutive frames from the microphone."""
         form = self._form
         if form is None or self.trouble is not None:

@@ -16,7 +16,7 @@ LOST_S = 0.03  # so much later for good means that frames are missing
 WINDOW_S = 10.0  # the usual arrival is the earliest of this long: clocks drift
 
 
-class Piece(NamedTuple):
+class UnbrokenSound(NamedTuple):
     """Consecutive frames."""
 
     frame: int  # of its first frame, counted since the opening
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     begins: bool  # a run whose place only the clock knows: the first, and one after frames lost by the device
 
 
-class Runs:
+class GapDetector:
     """Cut one opening's chunks into runs."""
 
     def __init__(self, *, rate_hz: int) -> None:
@@ -41,9 +41,9 @@ class Runs:
         self.overruns = 0  # what PortAudio reported, what readers missed, and stalls that lost frames
         self.lost_frames = 0  # at the device's rate
 
-    def push(self, chunks: Iterable[Chunk]) -> list[Piece]:
+    def push(self, chunks: Iterable[Chunk]) -> list[UnbrokenSound]:
         """What can be said of these chunks and of those held back."""
-        pieces: list[Piece] = []
+        pieces: list[UnbrokenSound] = []
         for chunk in chunks:
             if chunk.n_overwritten:
                 self.overruns += 1
@@ -61,7 +61,7 @@ class Runs:
                 pieces += self.release()
         return pieces
 
-    def release(self) -> list[Piece]:
+    def release(self) -> list[UnbrokenSound]:
         """Decide about what is held back, because it has settled or nothing more will come."""
         if not self._held:
             return []
@@ -77,14 +77,14 @@ class Runs:
         self._held, self._begins, self._settling = [], False, False
         return [self._piece(chunk, begins=begins and chunk is held[0]) for chunk in held]
 
-    def _piece(self, chunk: Chunk, *, begins: bool) -> Piece:
+    def _piece(self, chunk: Chunk, *, begins: bool) -> UnbrokenSound:
         note, arrived_s = chunk.note, chunk.note.time_ns * 1e-9
         if arrived_s >= self._window_ends_s:
             self._window_ends_s = arrived_s + WINDOW_S
             self._recent = [self._recent[1], float("inf")]
         self._recent[1] = min(self._recent[1], self._origin_s(chunk))
         self._usual = min(self._recent)
-        return Piece(note.frame, note.n_frames, chunk.data, self._usual, arrived_s, begins)
+        return UnbrokenSound(note.frame, note.n_frames, chunk.data, self._usual, arrived_s, begins)
 
     def _origin_s(self, chunk: Chunk) -> float:
         """When frame 0 would have arrived, had this chunk come without delay."""

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 
 from monitor.audio.capture import Request, channels_of
 from monitor.audio.capture_process import CaptureProcess
-from monitor.audio.channel_reader import Tap
+from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Reason, Unavailable, is_unplugged
-from monitor.audio.gaps import Piece, Runs
+from monitor.audio.gaps import GapDetector, UnbrokenSound
 from monitor.audio.ring import Reader, Ring
 from monitor.clock import clock_synced
 
@@ -31,7 +31,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Counts:
+class MicrophoneCounts:
     """What went wrong since the start."""
 
     overruns: int = 0
@@ -60,12 +60,12 @@ class Microphone:
         self.selector = selector
         self._says_trouble = says_trouble
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
-        self._taps: list[Tap] = []
+        self._taps: list[ChannelReader] = []
         self._process: CaptureProcess | None = None
         self._killed: list[CaptureProcess] = []
         self._reader: Reader | None = None
-        self._runs: Runs | None = None
-        self._past = Counts()  # of openings that are over
+        self._runs: GapDetector | None = None
+        self._past = MicrophoneCounts()  # of openings that are over
         self._n_starts = 0
         self._retry_s = RETRY_S
         self._retry_at_s = 0.0
@@ -90,13 +90,13 @@ class Microphone:
         return f"{self.opened.name}, {form.rate_hz} Hz, {channels}, {form.sample_format}"
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> MicrophoneCounts:
         """What went wrong since the start."""
         return self._counts()
 
-    def tap(self, *, channel: int | None, sample_rate_hz: int) -> Tap:
+    def tap(self, *, channel: int | None, sample_rate_hz: int) -> ChannelReader:
         """One more listener: `channel` counts from 1, None is the mean of all."""
-        tap = Tap(channel=channel, sample_rate_hz=sample_rate_hz)
+        tap = ChannelReader(channel=channel, sample_rate_hz=sample_rate_hz)
         self._taps.append(tap)
         wanted = 1 if channel is None else max(2, channel)  # one of a pair, not a sound server's mean of both
         self._request = self._request._replace(n_channels=max(self._request.n_channels, wanted))
@@ -159,7 +159,7 @@ class Microphone:
         self.opened, self.ring = device, ring
         self._open_s = OPEN_S
         self._reader = Reader(ring, backlog=True)
-        self._runs = Runs(rate_hz=ring.format.rate_hz)
+        self._runs = GapDetector(rate_hz=ring.format.rate_hz)
         for tap in self._taps:
             tap.open(ring.format)
         if self.trouble is None:
@@ -173,7 +173,7 @@ class Microphone:
             self._progress_s = now_s
         self._share(self._runs.push(chunks))
 
-    def _share(self, pieces: list[Piece]) -> None:
+    def _share(self, pieces: list[UnbrokenSound]) -> None:
         for piece in pieces:
             for tap in self._taps:
                 tap.push(piece)
@@ -206,11 +206,11 @@ class Microphone:
             self.ring.close()
         self._process = self._reader = self._runs = self.opened = self.ring = None
 
-    def _counts(self) -> Counts:
+    def _counts(self) -> MicrophoneCounts:
         overruns, lost_frames = self._past.overruns, self._past.lost_frames
         if self._runs is not None:
             overruns, lost_frames = overruns + self._runs.overruns, lost_frames + self._runs.lost_frames
-        return Counts(overruns, lost_frames, max(0, self._n_starts - 1))
+        return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1))
 
     def _tell_time(self, now_s: float) -> None:
         """Keep the taps' timelines on the wall clock."""
@@ -221,7 +221,7 @@ class Microphone:
             self._synced_at_s = now_s + SYNCED_EVERY_S
             self._synced = clock_synced()
         utc_s = time.time()
-        steps = [tap.timeline.tell_utc(utc_s, monotonic_s=now_s, synced=self._synced) for tap in self._taps]
+        steps = [tap.timeline.set_utc(utc_s, monotonic_s=now_s, synced=self._synced) for tap in self._taps]
         step_s = next((step for step in steps if step is not None), None)
         if step_s is not None:
             log.warning("microphone %s: the clock was set by %+.1f s; later times follow it", self.selector, step_s)

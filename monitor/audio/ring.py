@@ -43,7 +43,7 @@ class RingFormat(NamedTuple):
         return self.n_channels * SAMPLE_BYTES[self.sample_format]
 
 
-class Note(NamedTuple):
+class WriteRecord(NamedTuple):
     """What the writer says of one write."""
 
     frame: int  # of its first frame, counted since the opening
@@ -55,7 +55,7 @@ class Note(NamedTuple):
 class Chunk(NamedTuple):
     """The frames of one write, as a reader gets them."""
 
-    note: Note
+    note: WriteRecord
     data: bytes
     n_overwritten: int  # frames before these that were overwritten unread
 
@@ -133,16 +133,16 @@ class Ring:
         """The number of the newest note, modulo 2**32; 0 while there is none."""
         return self._words[_NEWEST]
 
-    def note(self, number: int) -> Note | None:
+    def note(self, number: int) -> WriteRecord | None:
         """A note by its number; None when it has been overwritten or is being written."""
         words, slot = self._words, _slot(number)
         last = words[slot + 7]
         n_frames, overrun, frame, frame_high, time, time_high = words[slot + 1 : slot + 7]
         if not number == last == words[slot]:
             return None
-        return Note(frame | frame_high << 32, n_frames, time | time_high << 32, bool(overrun))
+        return WriteRecord(frame | frame_high << 32, n_frames, time | time_high << 32, bool(overrun))
 
-    def frames(self, note: Note) -> bytes | None:
+    def frames(self, note: WriteRecord) -> bytes | None:
         """A copy of the frames of a note; None when they have been overwritten, even if only while they were copied."""
         at = note.frame % self.format.n_frames * self.format.frame_bytes
         n_bytes = note.n_frames * self.format.frame_bytes

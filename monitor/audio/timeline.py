@@ -68,7 +68,7 @@ class Timeline:
         self._window_from_s = monotonic_s
         self._earliest_s = float("inf")
 
-    def tell_utc(self, utc_s: float, *, monotonic_s: float, synced: bool) -> float | None:
+    def set_utc(self, utc_s: float, *, monotonic_s: float, synced: bool) -> float | None:
         """What the wall clock says now. When it has been set, follow at once and return by how much, in seconds."""
         self.synced = synced
         now = self.sample_at(monotonic_s)

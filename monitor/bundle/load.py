@@ -10,7 +10,7 @@ from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
 from monitor.bundle.statistics import Statistics, read_statistics
 from monitor.errors import BundleError, StethosError
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.components import Detector
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import Scorer, ScorerSpec
@@ -33,7 +33,7 @@ class Bundle:
         return f"{self.manifest.name}@{self.digest[:12]}"
 
     @property
-    def expected(self) -> Expected | None:
+    def expected(self) -> Reference | None:
         """The spectrum of normal sound, where the bundle knows it."""
         return None if self.statistics is None else self.statistics.expected
 

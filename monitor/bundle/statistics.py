@@ -12,7 +12,7 @@ from numpy.lib.npyio import NpzFile
 from monitor.arrays import F32, F64
 from monitor.errors import BundleError
 from monitor.explain.envelope import pooled_shape
-from monitor.explain.reference import EnvelopeSpectra, Expected, Levels
+from monitor.explain.reference import EnvelopeSpectra, Levels, Reference
 from monitor.scoring.components import Feature, Normal
 
 _NONE: Mapping[str, Normal] = MappingProxyType({})
@@ -32,7 +32,7 @@ class Statistics:
     microphone in use hears more than the one that was trained with; `expected` is as heard by the one in use.
     """
 
-    expected: Expected
+    expected: Reference
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
     powers: tuple[float, ...] = ()  # of the components' ratios to them; empty: 1
@@ -76,7 +76,7 @@ def read_statistics(
             raise BundleError(f"statistics.{key} must be above 0, got {arrays[key].min():g}")
     normals = {feature.name: _normal(feature, arrays) for feature in features}
     typical, powers = (tuple(float(value) for value in arrays.get(key, ())) for key in ("typical", "powers"))
-    expected = Expected(
+    expected = Reference(
         arrays["expected_mean_db"],
         arrays["expected_spread_db"],
         Levels(*(arrays[key] for key in _LEVELS)) if _LEVELS[0] in arrays else None,
@@ -87,7 +87,7 @@ def read_statistics(
 
 
 def write_statistics(
-    expected: Expected,
+    expected: Reference,
     *,
     normals: Mapping[str, Normal] = _NONE,
     typical: Sequence[float] = (),

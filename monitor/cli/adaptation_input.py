@@ -12,20 +12,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from monitor.audio.channel_reader import Tap
+from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
 from monitor.cli.arguments import channel_number, configured_machine, within
 from monitor.cli.microphone_input import POLL_S, open_sound
-from monitor.cli.progress import logs_above_bars
+from monitor.cli.progress import logs_above_progress
 from monitor.config import Config, MachineConfig, load_config
-from monitor.daemon.control import NAME, ask
+from monitor.daemon.control import NAME, request
 from monitor.errors import SourceError, UsageError
-from monitor.explain.profile import Portrait, Portrayer
-from monitor.learning.on_device import Made
-from monitor.learning.rescore import Piece, Portrayed
-from monitor.scoring.features import Ear, TickFrames
+from monitor.explain.profile import Profiler, SegmentProfile
+from monitor.learning.on_device import AdaptedBundle
+from monitor.learning.rescore import ProfiledTick, TickRun
+from monitor.scoring.features import FeatureExtractor, TickFrames
 from monitor.scoring.scorer import ScorerSpec
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ PATIENCE_S = 60.0  # for sound that does not come, beside as long as was asked f
 
 
 @dataclass(frozen=True)
-class Pupil:
+class Target:
     """The machine that is taught, and the bundle that it is configured with."""
 
     machine: str | None  # None: no configured one, `--model`
@@ -71,80 +71,80 @@ def add_arguments(
     return sound
 
 
-def find_pupil(arguments: argparse.Namespace) -> Pupil:
+def find_target(arguments: argparse.Namespace) -> Target:
     """The machine that is meant; UsageError names those that there are."""
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.model is not None:
         if not arguments.files or arguments.out is None:
             raise UsageError("--model needs --from FILES and --out DIR: there is no machine whose microphone or service is meant")
-        return Pupil(None, None, load_bundle(arguments.model), config.state_dir, control, config.private)
+        return Target(None, None, load_bundle(arguments.model), config.state_dir, control, config.private)
     name = configured_machine(arguments.machine, config)
     settings = config.machines[name]
-    return Pupil(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control, config.private)
+    return Target(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control, config.private)
 
 
-def hear(arguments: argparse.Namespace, pupil: Pupil, bundle: Bundle) -> list[Piece]:
+def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle) -> list[TickRun]:
     """The sound, as ticks of frames and portraits in memory: of recordings, or of the microphone for as long as was asked."""
     spec = bundle.manifest.scorer_spec
-    channel = arguments.channel or (None if pupil.settings is None else pupil.settings.channel)
+    channel = arguments.channel or (None if target.settings is None else target.settings.channel)
     with suppress(OSError):  # detection goes first
         os.nice(10)
     if arguments.files:
         bar = tqdm(arguments.files, desc="reading", unit="file", disable=None, leave=False)
         return [_recorded(path, spec, channel=channel) for path in bar]
-    assert pupil.settings is not None
-    with logs_above_bars():
-        return [_live(pupil, pupil.settings, spec, channel=channel, wanted_s=60.0 * arguments.minutes)]
+    assert target.settings is not None
+    with logs_above_progress():
+        return [_live(target, target.settings, spec, channel=channel, wanted_s=60.0 * arguments.minutes)]
 
 
-def take_into_use(pupil: Pupil, bundle_id: str) -> str:
+def take_into_use(target: Target, bundle_id: str) -> str:
     """Have the running service reload; returns what became of that, in words."""
-    if ask(pupil.control, {"do": "reload"}) is None:
+    if request(target.control, {"do": "reload"}) is None:
         return "in use from the next start of the service on"
     until_s = time.monotonic() + IN_USE_WITHIN_S
     while time.monotonic() < until_s:
-        reply = ask(pupil.control, {"do": "status"})
+        reply = request(target.control, {"do": "status"})
         machines = {} if reply is None else reply.body["machines"]
-        if machines.get(pupil.machine, {}).get("bundle") == bundle_id:
+        if machines.get(target.machine, {}).get("bundle") == bundle_id:
             return "in use"
-        if reply is not None and pupil.machine not in machines:
+        if reply is not None and target.machine not in machines:
             return "in use when the machine is enabled"
         time.sleep(POLL_S)
     raise SourceError(f"written, but the service has not taken {bundle_id} into use: see its log (journalctl -u stethos)")
 
 
-def say(made: Made, last: str) -> None:
+def report(made: AdaptedBundle, last: str) -> None:
     """Tell people, once it is written: whoever stops reading must not undo it."""
     print(*made.said[:-1], last, sep="\n")
 
 
 def _state_dir(config: Config, control: Path) -> Path:
     """Where the running service keeps its things, else where it would."""
-    reply = ask(control, {"do": "status"})
+    reply = request(control, {"do": "status"})
     return config.state_dir if reply is None else Path(reply.body.get("state_dir", config.state_dir))
 
 
 def _recorded(path: Path, spec: ScorerSpec, *, channel: int | None) -> list[TickFrames]:
-    ears = Ears(spec)
+    ears = TickCollector(spec)
     recording = Recording(path, sample_rate_hz=spec.front_end.sample_rate_hz, channel=channel)
     for block in recording.blocks():
-        ears.hear(block)
+        ears.push(block)
     return ears.end()
 
 
-def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float) -> list[TickFrames]:
+def _live(target: Target, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float) -> list[TickFrames]:
     """By the same way as the service's: the service's own ring where it runs, the same resampling, the same frames."""
     rate_hz = spec.front_end.sample_rate_hz
-    ears = Ears(spec)
-    tap = Tap(channel=channel, sample_rate_hz=rate_hz)
+    ears = TickCollector(spec)
+    tap = ChannelReader(channel=channel, sample_rate_hz=rate_hz)
     ticks = ears.ticks
     n_wanted = math.ceil(wanted_s * rate_hz / ears.step_samples)
     until_s = time.monotonic() + wanted_s + PATIENCE_S
     opened = open_sound(
-        settings.microphone, pupil.control, purpose="measure", rate_hz=settings.microphone_rate_hz, channel=channel
+        settings.microphone, target.control, purpose="measure", rate_hz=settings.microphone_rate_hz, channel=channel
     )
-    bar = tqdm(total=round(wanted_s), desc=f"listening to {pupil.machine}", unit="s", disable=None, leave=False)
+    bar = tqdm(total=round(wanted_s), desc=f"listening to {target.machine}", unit="s", disable=None, leave=False)
     with opened as (sound, form), bar:
         tap.open(form)
         while len(ticks) < n_wanted:
@@ -152,7 +152,7 @@ def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: i
             for piece in sound.poll():
                 tap.push(piece)
             for block in tap.blocks():
-                ears.hear(block)
+                ears.push(block)
             if time.monotonic() > until_s:
                 heard_s = len(ticks) * ears.step_samples / rate_hz
                 what = f"microphone {settings.microphone}"
@@ -163,19 +163,19 @@ def _live(pupil: Pupil, settings: MachineConfig, spec: ScorerSpec, *, channel: i
     return ears.end()
 
 
-class Ears:
+class TickCollector:
     """What is kept of a stream: its ticks, each with frames of its own, and a portrait with every segment's last."""
 
     def __init__(self, spec: ScorerSpec) -> None:
-        self._ear = Ear(spec.front_end, tick_frames=spec.tick_frames)
-        self._portrayer = Portrayer(spec.front_end, segment_ticks=spec.segment_ticks)
+        self._ear = FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames)
+        self._portrayer = Profiler(spec.front_end, segment_ticks=spec.segment_ticks)
         self.step_samples = self._ear.step_samples
         self.ticks: list[TickFrames] = []
 
-    def hear(self, block: Block) -> None:
+    def push(self, block: Block) -> None:
         """Take a block in."""
         for tick in self._ear.push(block):
-            told = self._portrayer.hear(tick)
+            told = self._portrayer.push(tick)
             self.ticks.append(tick if tick.frames is None else replace(tick, frames=tick.frames.copy()))
             self._attach(told)
 
@@ -184,9 +184,9 @@ class Ears:
         self._attach(self._portrayer.end())
         return self.ticks
 
-    def _attach(self, portraits: Iterator[Portrait]) -> None:
+    def _attach(self, portraits: Iterator[SegmentProfile]) -> None:
         for portrait in portraits:
-            self.ticks[-1] = Portrayed(**vars(self.ticks[-1]), portrait=portrait)
+            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), portrait=portrait)
 
 
 def _level(tick: TickFrames) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from monitor.config import MqttConfig, load_config
 from monitor.errors import SinkError
-from monitor.mqtt.connect_errors import alert, explain
+from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import tls_context
 from monitor.mqtt.session import Acknowledged, Received, Session
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def try_broker(config: MqttConfig, node: str) -> int:
     """Print one line a step, up to the first that fails; returns 0 when all went well, else 1."""
-    trial = Trial(config, node)
+    trial = BrokerTest(config, node)
     steps: dict[str, Callable[[], str]] = {
         "DNS": trial.resolve,
         "TCP": trial.connect,
@@ -49,7 +49,7 @@ def try_broker(config: MqttConfig, node: str) -> int:
     return 0
 
 
-class Trial:
+class BrokerTest:
     """The steps, in their order. Each returns what it found, or raises SinkError with the likely cause."""
 
     def __init__(self, config: MqttConfig, node: str) -> None:
@@ -98,7 +98,7 @@ class Trial:
                 certificate: dict[str, Any] = secured.getpeercert() or {}
                 return f"{secured.version()}, the broker's certificate is valid until {certificate.get('notAfter', 'ever')}"
         except OSError as error:
-            raise SinkError(f"the broker {explain(error)}") from error
+            raise SinkError(f"the broker {connect_error_text(error)}") from error
 
     def log_in(self) -> str:
         """The broker takes us."""

@@ -7,10 +7,10 @@ import sys
 import threading
 
 from monitor.bundle.write import check_place, write_bundle
-from monitor.cli import adaptation_input as teaching
+from monitor.cli import adaptation_input
 from monitor.daemon import adaptations as adapted
 from monitor.errors import UsageError
-from monitor.learning.on_device import Made
+from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.recalibrate import recalibrate
 
 EPILOG = """\
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    sound = teaching.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
+    sound = adaptation_input.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
     sound.add_argument("--undo", action="store_true", help=UNDO)
     parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for the service that starts it
 
@@ -40,41 +40,43 @@ def run(arguments: argparse.Namespace) -> int:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     if arguments.undo and (arguments.model or arguments.force or arguments.out or arguments.channel):
         raise UsageError("--undo needs a configured machine and nothing else")
-    pupil = teaching.find_pupil(arguments)
+    target = adaptation_input.find_target(arguments)
     if arguments.undo:
-        return _undo(pupil)
+        return _undo(target)
     if arguments.out is not None:
         check_place(arguments.out)
-    if pupil.machine is None:
-        made = _calibrated(arguments, pupil)
+    if target.machine is None:
+        made = _calibrated(arguments, target)
         write_bundle(arguments.out, made.files, made.manifest)
-        teaching.say(made, f"{arguments.out}: {made.said[-1]}")
+        adaptation_input.report(made, f"{arguments.out}: {made.said[-1]}")
         return 0
-    with adapted.only_one(pupil.state_dir, pupil.machine):
-        made = _calibrated(arguments, pupil)
+    with adapted.only_one(target.state_dir, target.machine):
+        made = _calibrated(arguments, target)
         if arguments.out is not None:
             write_bundle(arguments.out, made.files, made.manifest)
-            teaching.say(made, f"{arguments.out}: {made.said[-1]}")
+            adaptation_input.report(made, f"{arguments.out}: {made.said[-1]}")
             return 0
-        adapted.keep(pupil.state_dir, pupil.machine, pupil.configured, made, kind="calibrate")
-    used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
-    teaching.say(made, f"{pupil.machine}: {made.said[-1]}; {used.id} is {teaching.take_into_use(pupil, used.id)}")
+        adapted.keep(target.state_dir, target.machine, target.configured, made, kind="calibrate")
+    used = adapted.in_use(target.state_dir, target.machine, target.configured)
+    adaptation_input.report(
+        made, f"{target.machine}: {made.said[-1]}; {used.id} is {adaptation_input.take_into_use(target, used.id)}"
+    )
     return 0
 
 
-def _calibrated(arguments: argparse.Namespace, pupil: teaching.Pupil) -> Made:
-    base = pupil.configured
-    if pupil.machine is not None:
-        base = adapted.base_of(pupil.state_dir, pupil.machine, pupil.configured)
-    return recalibrate(base, teaching.hear(arguments, pupil, base), force=arguments.force)
+def _calibrated(arguments: argparse.Namespace, target: adaptation_input.Target) -> AdaptedBundle:
+    base = target.configured
+    if target.machine is not None:
+        base = adapted.base_of(target.state_dir, target.machine, target.configured)
+    return recalibrate(base, adaptation_input.collect_ticks(arguments, target, base), force=arguments.force)
 
 
-def _undo(pupil: teaching.Pupil) -> int:
-    assert pupil.machine is not None  # without --model
-    with adapted.only_one(pupil.state_dir, pupil.machine):
-        undone = adapted.undo(pupil.state_dir, pupil.machine)
-    used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
-    print(f"{pupil.machine}: {undone}; {used.id} is {teaching.take_into_use(pupil, used.id)}")
+def _undo(target: adaptation_input.Target) -> int:
+    assert target.machine is not None  # without --model
+    with adapted.only_one(target.state_dir, target.machine):
+        undone = adapted.undo(target.state_dir, target.machine)
+    used = adapted.in_use(target.state_dir, target.machine, target.configured)
+    print(f"{target.machine}: {undone}; {used.id} is {adaptation_input.take_into_use(target, used.id)}")
     return 0
 
 

@@ -22,7 +22,7 @@ from monitor.cli.level import FLOOR_DBFS, Level, levels
 from monitor.cli.microphone_input import POLL_S, open_sound
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME, ControlError
-from monitor.daemon.shared_microphone import Held, held_microphones
+from monitor.daemon.shared_microphone import SharedMicrophone, shared_microphones
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         _meter(arguments.level, control, seconds=arguments.seconds, as_json=arguments.json)
         return 0
     try:
-        held = held_microphones(control)
+        held = shared_microphones(control)
     except ControlError as error:
         log.warning("warning: %s", error)
         held = []
@@ -74,18 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def merge(listed: Sequence[Device], held: Sequence[Held]) -> list[Device]:
+def merge(listed: Sequence[Device], held: Sequence[SharedMicrophone]) -> list[Device]:
     """What PortAudio lists, and what it leaves out because the service has it open."""
     names = {device.name for device in listed}
     hidden = [one.device for one in held if one.device is not None and one.device.name not in names]
     return [*listed, *hidden]
 
 
-def _missing(held: Sequence[Held]) -> list[dict[str, Any]]:
+def _missing(held: Sequence[SharedMicrophone]) -> list[dict[str, Any]]:
     return [{"selector": one.selector, "trouble": one.trouble} for one in held if one.trouble is not None]
 
 
-def _to_json(device: Device, held: Sequence[Held], config: Config) -> dict[str, Any]:
+def _to_json(device: Device, held: Sequence[SharedMicrophone], config: Config) -> dict[str, Any]:
     selectors = [one.selector for one in held if one.device is not None and one.device.name == device.name]
     machines = [name for name, settings in config.machines.items() if settings.microphone in selectors]
     return {**asdict(device), "is_virtual": device.is_virtual, "held_as": selectors, "machines": machines}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from monitor.bundle.write import bundle_name, check_place, write_bundle
-from monitor.cli import adaptation_input as teaching
+from monitor.cli import adaptation_input
 from monitor.daemon import adaptations as adapted
 from monitor.errors import SinkError, UsageError
 from monitor.learning.learn import learn
-from monitor.learning.on_device import Made, tick_s
+from monitor.learning.on_device import AdaptedBundle, tick_s
 from monitor.learning.report_text import count
 from monitor.learning.sessions import LearnedSession, forget_all_but, keep_session, read_sessions
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    teaching.add_arguments(parser, minutes=30.0, least=5.5, most=240.0)
+    adaptation_input.add_arguments(parser, minutes=30.0, least=5.5, most=240.0)
     parser.add_argument(
         "--extend", action="store_true", help="learn from this session and from those that learn has heard before"
     )
@@ -47,44 +47,44 @@ def run(arguments: argparse.Namespace) -> int:
     """Listen, learn, write, take into use."""
     if arguments.extend and (arguments.model or arguments.out):
         raise UsageError("--extend adds to what a configured machine has learned: leave out --model and --out")
-    pupil = teaching.find_pupil(arguments)
-    if arguments.extend and pupil.private:
+    target = adaptation_input.find_target(arguments)
+    if arguments.extend and target.private:
         raise UsageError("--extend needs frames of earlier sessions on disk, which the configuration forbids (private: true)")
     if arguments.out is not None:
         name = bundle_name(arguments.out)
         check_place(arguments.out)
-        _confirm(arguments, pupil.machine or name)
-        streams = teaching.hear(arguments, pupil, pupil.configured)
-        made = learn(pupil.configured, streams, name=name, force=arguments.force)
+        _confirm(arguments, target.machine or name)
+        streams = adaptation_input.collect_ticks(arguments, target, target.configured)
+        made = learn(target.configured, streams, name=name, force=arguments.force)
         write_bundle(arguments.out, made.files, made.manifest)
-        teaching.say(made, f"{arguments.out}: {made.said[-1]}")
+        adaptation_input.report(made, f"{arguments.out}: {made.said[-1]}")
         return 0
-    assert pupil.machine is not None
-    _confirm(arguments, pupil.machine)
-    with adapted.only_one(pupil.state_dir, pupil.machine):
-        made = _learn_here(arguments, pupil, pupil.machine)
-    used = adapted.in_use(pupil.state_dir, pupil.machine, pupil.configured)
-    state = teaching.take_into_use(pupil, used.id)
-    teaching.say(made, f"{pupil.machine}: {made.said[-1]} {used.id} is {state}; `monitor calibrate --undo` goes back")
+    assert target.machine is not None
+    _confirm(arguments, target.machine)
+    with adapted.only_one(target.state_dir, target.machine):
+        made = _learn_here(arguments, target, target.machine)
+    used = adapted.in_use(target.state_dir, target.machine, target.configured)
+    state = adaptation_input.take_into_use(target, used.id)
+    adaptation_input.report(made, f"{target.machine}: {made.said[-1]} {used.id} is {state}; `monitor calibrate --undo` goes back")
     return 0
 
 
-def _learn_here(arguments: argparse.Namespace, pupil: teaching.Pupil, machine: str) -> Made:
+def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, machine: str) -> AdaptedBundle:
     """Learn for the service, from earlier sessions too where that is asked, and keep this one."""
-    configured, spec = pupil.configured, pupil.configured.manifest.scorer_spec
-    earlier = read_sessions(pupil.state_dir, machine, spec) if arguments.extend else []
+    configured, spec = target.configured, target.configured.manifest.scorer_spec
+    earlier = read_sessions(target.state_dir, machine, spec) if arguments.extend else []
     known = [stream for session in earlier for stream in session.streams]
-    streams = teaching.hear(arguments, pupil, configured)
+    streams = adaptation_input.collect_ticks(arguments, target, configured)
     name = machine if machine[0].isalnum() else configured.manifest.name
     made = learn(configured, [*known, *streams], name=name, force=arguments.force)
     if arguments.extend:
         made = replace(made, said=(_extended(earlier, tick_s(spec)), *made.said))
-    folder = adapted.keep(pupil.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
+    folder = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
     if not arguments.extend:
-        forget_all_but(pupil.state_dir, machine, folder.name)
-    if not pupil.private:
+        forget_all_but(target.state_dir, machine, folder.name)
+    if not target.private:
         try:
-            keep_session(pupil.state_dir, machine, folder.name, streams, spec)
+            keep_session(target.state_dir, machine, folder.name, streams, spec)
         except SinkError as error:  # the bundle is in use even so
             log.warning("this session cannot be extended another day: %s", error)
     return made

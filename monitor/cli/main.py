@@ -20,7 +20,7 @@ from monitor.cli.arguments import channel_number, configured_machine
 from monitor.errors import StethosError, UsageError
 
 if TYPE_CHECKING:
-    from monitor.clips.service import Archive
+    from monitor.clips.service import ClipService
     from monitor.clips.worker import Job
     from monitor.config import Config, MqttConfig
 
@@ -73,7 +73,7 @@ def _nowhere() -> TextIO:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
-    from monitor.cli.progress import logs_above_bars
+    from monitor.cli.progress import logs_above_progress
     from monitor.cli.replay import EPOCH, Replay, replay
     from monitor.config import IdleConfig, load_config
     from monitor.daemon.adaptations import in_use
@@ -104,7 +104,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             archive=_archive(arguments.clips, config, publish, failures),
             clips=config.clips,
         )
-        stack.enter_context(logs_above_bars())
+        stack.enter_context(logs_above_progress())
         outcome = replay(arguments.replay, job)
     if outcome.n_failed or failures:
         return 1
@@ -129,13 +129,13 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[...,
 
 def _archive(
     folder: Path | None, config: "Config", publish: Callable[..., None] | None, failures: list[StethosError]
-) -> "Archive | None":
+) -> "ClipService | None":
     """Where evidence goes, at once, where anybody wants it; events go on without what fails."""
     if folder is None and publish is None:
         return None
     if folder is not None and config.private:
         raise UsageError("--clips must be left out where the configuration says private: true")
-    from monitor.clips.service import Archive
+    from monitor.clips.service import ClipService
     from monitor.clips.store import ClipStore
 
     store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
@@ -149,7 +149,7 @@ def _archive(
             failures.append(error)
             log.error("monitor: error: %s", error)
 
-    return Archive(
+    return ClipService(
         store,
         run=run,
         present=None if publish is None else partial(publish, retain=True),

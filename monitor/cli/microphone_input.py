@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from monitor.audio.gaps import Piece, Runs
+from monitor.audio.gaps import GapDetector, UnbrokenSound
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Reader, Ring, RingFormat
-from monitor.daemon.shared_microphone import Purpose, borrow, find_held, held_microphones
+from monitor.daemon.shared_microphone import Purpose, find_shared, open_shared, shared_microphones
 from monitor.errors import SourceError, StethosError
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Sound(Protocol):
     form: RingFormat | None  # None while there is none
     trouble: str | None  # why there is none
 
-    def poll(self) -> list[Piece]:
+    def poll(self) -> list[UnbrokenSound]:
         """What has arrived since. A piece that `begins`, or whose frame does not follow, comes after a gap."""
 
     def close(self) -> None:
@@ -44,20 +44,20 @@ class _Opening:
     def __init__(self, ring: Ring, *, backlog: bool) -> None:
         self.ring = ring
         self._reader = Reader(ring, backlog=backlog)
-        self._runs = Runs(rate_hz=ring.format.rate_hz)
+        self._runs = GapDetector(rate_hz=ring.format.rate_hz)
         self.progress_s = time.monotonic()
 
-    def read(self) -> list[Piece]:
+    def read(self) -> list[UnbrokenSound]:
         chunks = list(self._reader.read())
         if chunks:
             self.progress_s = time.monotonic()
         return self._runs.push(chunks)
 
-    def end(self) -> list[Piece]:
+    def end(self) -> list[UnbrokenSound]:
         return self._runs.release()
 
 
-class Lent:
+class SharedSound:
     """Sound from the service's ring; waits for the service where it is restarted."""
 
     def __init__(self, path: Path, selector: str, *, purpose: Purpose) -> None:
@@ -70,7 +70,7 @@ class Lent:
         self.trouble: str | None = None
         self._ask()
 
-    def poll(self) -> list[Piece]:
+    def poll(self) -> list[UnbrokenSound]:
         """See Sound."""
         pieces = []
         if self._opening is not None:
@@ -88,11 +88,11 @@ class Lent:
             self._opening.ring.close()
             self._opening = None
 
-    def _ask(self) -> list[Piece]:
+    def _ask(self) -> list[UnbrokenSound]:
         """Ask for the ring anew; returns what was left of the old one."""
         self._asked_s = time.monotonic()
         try:
-            ring = borrow(self._path, self._selector, purpose=self._purpose)
+            ring = open_shared(self._path, self._selector, purpose=self._purpose)
         except StethosError as error:
             self.trouble = str(error)
             return []
@@ -111,7 +111,7 @@ class Lent:
         return rest
 
 
-class Own:
+class OwnSound:
     """Sound from a microphone that this process opens."""
 
     def __init__(self, selector: str, *, rate_hz: int | None, channel: int | None) -> None:
@@ -122,12 +122,12 @@ class Own:
         self.form: RingFormat | None = None
         self.trouble: str | None = None
 
-    def poll(self) -> list[Piece]:
+    def poll(self) -> list[UnbrokenSound]:
         """See Sound."""
         self._microphone.poll()
         trouble, ring = self._microphone.trouble, self._microphone.ring
         self.trouble = None if trouble is None else f"{trouble.reason}: {trouble.detail}"
-        rest: list[Piece] = []
+        rest: list[UnbrokenSound] = []
         if self._opening is not None and self._opening.ring is not ring:
             rest = self._opening.end()
             self._opening = None
@@ -149,7 +149,7 @@ class Told:
         self._form = form
         self.trouble: str | None = None
 
-    def poll(self) -> list[Piece]:
+    def poll(self) -> list[UnbrokenSound]:
         """See Sound; SourceError where it comes back in another format."""
         pieces = self._sound.poll()
         if self._sound.form is not None and self._sound.form[:3] != self._form[:3]:
@@ -165,9 +165,11 @@ def open_sound(
     selector: str, control: Path, *, purpose: Purpose, rate_hz: int | None = None, channel: int | None = None
 ) -> Iterator[tuple[Told, RingFormat]]:
     """The sound of a microphone and its format, open; SourceError says why there is none."""
-    held = find_held(held_microphones(control), selector)
+    held = find_shared(shared_microphones(control), selector)
     sound: Sound = (
-        Own(selector, rate_hz=rate_hz, channel=channel) if held is None else Lent(control, held.selector, purpose=purpose)
+        OwnSound(selector, rate_hz=rate_hz, channel=channel)
+        if held is None
+        else SharedSound(control, held.selector, purpose=purpose)
     )
     try:
         until_s = time.monotonic() + OPEN_S

@@ -15,7 +15,7 @@ class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]  # no subscri
 
 
 @contextmanager
-def logs_above_bars() -> Iterator[None]:
+def logs_above_progress() -> Iterator[None]:
     """While it lasts, what is logged to a stream takes bars away before it is written and puts them back after."""
     root = logging.getLogger()
     usual = root.handlers

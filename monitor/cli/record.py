@@ -24,7 +24,7 @@ from monitor.audio.ring import RingFormat
 from monitor.cli.arguments import channel_number, configured_machine, selector, within
 from monitor.cli.level import levels
 from monitor.cli.microphone_input import POLL_S, Told, open_sound
-from monitor.cli.progress import logs_above_bars
+from monitor.cli.progress import logs_above_progress
 from monitor.cli.recording_session import Session, Take
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     wish = _wish(arguments, config)
     folder = arguments.out / arguments.label
     opened = open_sound(wish.selector, config.runtime_dir / NAME, purpose="record", rate_hz=wish.rate_hz, channel=wish.channel)
-    with logs_above_bars(), opened as (sound, form):
+    with logs_above_progress(), opened as (sound, form):
         take = Take(
             name=wish.name,
             rate_hz=form.rate_hz,
@@ -111,7 +111,7 @@ class _Notes:
     seconds: Counter[str] = field(default_factory=Counter)
     _told_s: dict[str, float] = field(default_factory=dict)
 
-    def hear(self, frames: F32) -> str:
+    def update(self, frames: F32) -> str:
         """Warn of what is wrong with about a second of frames (n, n_channels); returns their level in words."""
         measured = levels(frames)
         for level in measured:
@@ -156,7 +156,7 @@ def _record(
             if sound.trouble is not None:
                 session.break_off()
             if sum(map(len, heard)) >= LEVEL_EVERY_S * form.rate_hz:
-                bar.set_postfix_str(notes.hear(np.concatenate(heard)), refresh=False)
+                bar.set_postfix_str(notes.update(np.concatenate(heard)), refresh=False)
                 heard = []
             bar.update(round(session.done_s) - bar.n)
     return notes

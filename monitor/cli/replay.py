@@ -14,12 +14,12 @@ from tqdm import tqdm
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle
-from monitor.clips.recorder import Evidence
-from monitor.clips.service import Archive
+from monitor.clips.recorder import ClipRecorder
+from monitor.clips.service import ClipService
 from monitor.config import ClipsConfig, IdleConfig
 from monitor.daemon.alarm import Alarm
-from monitor.daemon.assembly import make_drift, make_evidence, make_pipeline, make_scorer, too_low
-from monitor.daemon.state_publisher import MachineFeed, Outlet
+from monitor.daemon.assembly import machine_scorer, make_clip_recorder, make_drift, make_pipeline, too_low
+from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.errors import ScoreError, SourceError
 from monitor.events.event import Anchor, Event, Identity, Severity
 from monitor.events.headline import headline
@@ -49,7 +49,7 @@ class Replay:
     outlet: Outlet | None
     idle: IdleConfig
     alarm_from: Severity
-    archive: Archive | None
+    archive: ClipService | None
     clips: ClipsConfig
 
 
@@ -64,7 +64,7 @@ class Outcome:
 def replay(files: Iterable[Path], job: Replay) -> Outcome:
     """Replay each file as a stream of its own; one that cannot be read is named and the others go on."""
     outcome = Outcome()
-    scorer = make_scorer(job.bundle, job.idle)
+    scorer = machine_scorer(job.bundle, job.idle)
     for path in files:
         listener = _Listener(path, job, scorer)
         try:
@@ -92,14 +92,14 @@ class _Listener:
         self._rate_hz = scorer.spec.front_end.sample_rate_hz
         self._pipeline: Pipeline | None = None
         self._anchor = Anchor(utc=job.started_at, sample_rate_hz=self._rate_hz, synced=job.clock_synced)
-        self._evidence: Evidence | None = None
+        self._evidence: ClipRecorder | None = None
         if job.archive is not None:
-            self._evidence = make_evidence(job.bundle, job.archive, job.clips)
-        self._feed: MachineFeed | None = None
+            self._evidence = make_clip_recorder(job.bundle, job.archive, job.clips)
+        self._feed: StatePublisher | None = None
         if job.outlet is not None:
             threshold, drift = job.bundle.manifest.calibration.threshold, make_drift(job.bundle, scorer)
             alarm = Alarm(from_severity=job.alarm_from)
-            self._feed = MachineFeed(job.outlet, machine=job.machine, threshold=threshold, alarm=alarm, drift=drift)
+            self._feed = StatePublisher(job.outlet, machine=job.machine, threshold=threshold, alarm=alarm, drift=drift)
         self._heard = 0
         self._reasons: Counter[str] = Counter()  # for which ticks were not scored
         self._state = "starting"
@@ -121,7 +121,7 @@ class _Listener:
         with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
                 if self._evidence is not None:
-                    self._evidence.heard(block)
+                    self._evidence.push(block)
                 for step in self._pipeline.push(block):
                     self._take(step)
                 self._heard = block.start + len(block.samples)
@@ -192,7 +192,7 @@ class _Listener:
         """Take a step before the pipeline goes on to the next one: the scorer still holds its segment."""
         self._excerpt.push(step.tick, self._scorer.sounds())
         if self._evidence is not None:
-            step = self._evidence.told(step)
+            step = self._evidence.attach_clip(step)
         if self._feed is not None:
             self._feed.step(step, self._anchor)
         if step.state != self._state and step.event is None:

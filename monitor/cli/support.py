@@ -24,7 +24,7 @@ from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.redact import Redactor, who_and_where
 from monitor.config import Config, load_config
 from monitor.daemon.adaptations import FOLDER, read_adaptation
-from monitor.daemon.control import NAME, ask
+from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError
 from monitor.mqtt.credentials import password
@@ -111,7 +111,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _status(config: Config) -> Any:
-    reply = ask(config.runtime_dir / NAME, {"do": "status"})
+    reply = request(config.runtime_dir / NAME, {"do": "status"})
     return {"error": "no service runs"} if reply is None else reply.body
 
 

@@ -11,7 +11,7 @@ from monitor.events.event import Event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class EventClip:
     """The sound from sample `start` up to `stop`, and the ratios of the ticks in it. Everything in it is never changed."""
 
     event: Event  # as it was told last
@@ -29,7 +29,7 @@ class Scene:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-class Recent:
+class PreRollBuffer:
     """The last unbroken sound, at most `n_samples` before the newest block; a gap drops what was before it."""
 
     def __init__(self, *, n_samples: int) -> None:
@@ -43,7 +43,7 @@ class Recent:
         """Whether a block continues what was heard."""
         return block.start == self.stop and bool(self._blocks)
 
-    def hear(self, block: Block) -> None:
+    def push(self, block: Block) -> None:
         """Append a block."""
         if not self.follows(block):
             self._blocks.clear()
@@ -57,7 +57,7 @@ class Recent:
         while self._ratios and self._ratios[0][0] <= oldest:
             self._ratios.popleft()
 
-    def judge(self, stop: int, ratio: float | None) -> None:
+    def add_ratio(self, stop: int, ratio: float | None) -> None:
         """Append what became of a tick."""
         self._ratios.append((stop, ratio))
 

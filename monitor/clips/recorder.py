@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from monitor.block import Block
-from monitor.clips.clip import Recent, Scene
-from monitor.clips.service import Archive
-from monitor.clips.spectrogram import Reference
+from monitor.clips.clip import EventClip, PreRollBuffer
+from monitor.clips.service import ClipService
+from monitor.clips.spectrogram import PictureReference
 from monitor.config import ClipsConfig
 from monitor.events.event import Event
 from monitor.events.pipeline import Step
@@ -24,7 +24,7 @@ class _Open:
     ratios: list[tuple[int, float | None]]
 
 
-class Evidence:
+class ClipRecorder:
     """Hears what the pipeline hears, and is told what it says. Both return at once: files are the archive's.
 
     A scene begins `pre_s` before the onset and ends `post_s` after the end of the event, or when it is `max_s` long. It is
@@ -32,30 +32,30 @@ class Evidence:
     What it holds does not depend on how the sound is cut into blocks.
     """
 
-    def __init__(self, archive: Archive, reference: Reference, clips: ClipsConfig) -> None:
+    def __init__(self, archive: ClipService, reference: PictureReference, clips: ClipsConfig) -> None:
         rate_hz = reference.front_end.sample_rate_hz
         self._archive = archive
         self._reference = reference
         self._rate_hz = rate_hz
         self._pre, self._post, self._most = (round(s * rate_hz) for s in (clips.pre_s, clips.post_s, clips.max_s))
-        self._recent = Recent(n_samples=self._most + reference.front_end.n_fft)  # a tick ends less than a frame ago
+        self._pre_roll = PreRollBuffer(n_samples=self._most + reference.front_end.n_fft)  # a tick ends less than a frame ago
         self._open: _Open | None = None
 
-    def heard(self, block: Block) -> None:
+    def push(self, block: Block) -> None:
         """A block, before the pipeline gets it."""
-        if not self._recent.follows(block):
-            self._finish(self._recent.stop)
-        self._recent.hear(block)
+        if not self._pre_roll.follows(block):
+            self._finish(self._pre_roll.stop)
+        self._pre_roll.push(block)
         if self._open is not None:
             self._open.blocks.append(block)
 
-    def told(self, step: Step) -> Step:
+    def attach_clip(self, step: Step) -> Step:
         """What the pipeline made of it; returns the same with the clip's name in its event."""
         stop = step.tick.stop
         if step.tick.quality is None:  # nothing arrives any more
-            self._finish(self._recent.stop)
+            self._finish(self._pre_roll.stop)
         else:
-            self._recent.judge(stop, step.ratio)
+            self._pre_roll.add_ratio(stop, step.ratio)
             if self._open is not None:
                 self._open.ratios.append((stop, step.ratio))
         if step.event is not None:
@@ -66,13 +66,15 @@ class Evidence:
 
     def close(self, event: Event | None) -> Event | None:
         """Nothing more will be heard; returns the last event, if there is one, with the clip's name."""
-        event = None if event is None else self._take(event, self._recent.stop)
-        self._finish(self._recent.stop)
+        event = None if event is None else self._take(event, self._pre_roll.stop)
+        self._finish(self._pre_roll.stop)
         return event
 
-    def so_far(self, event_id: str) -> Scene | None:
+    def so_far(self, event_id: str) -> EventClip | None:
         """The scene of an event of which the clip is still being heard."""
-        return self._scene(self._open, self._recent.stop) if self._open is not None and self._open.event.id == event_id else None
+        return (
+            self._scene(self._open, self._pre_roll.stop) if self._open is not None and self._open.event.id == event_id else None
+        )
 
     def _take(self, event: Event, stop: int) -> Event:
         event = self._archive.name_clip(event)
@@ -87,8 +89,8 @@ class Evidence:
     def _begin(self, event: Event, stop: int) -> None:
         self._finish(stop)
         onset = stop - round((event.ts - event.onset_ts).total_seconds() * self._rate_hz)
-        start = max(self._recent.start, onset - self._pre, stop - self._most)
-        blocks, ratios = self._recent.since(start)
+        start = max(self._pre_roll.start, onset - self._pre, stop - self._most)
+        blocks, ratios = self._pre_roll.since(start)
         self._open = _Open(event, onset, stop, start, start + self._most, list(blocks), list(ratios))
         self._archive.show(self._scene(self._open, stop), self._reference)
 
@@ -97,8 +99,8 @@ class Evidence:
             self._archive.keep(self._scene(self._open, stop), self._reference)
             self._open = None
 
-    def _scene(self, scene: _Open, stop: int) -> Scene:
-        return Scene(
+    def _scene(self, scene: _Open, stop: int) -> EventClip:
+        return EventClip(
             event=scene.event,
             rate_hz=self._rate_hz,
             onset=scene.onset,

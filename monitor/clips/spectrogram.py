@@ -8,9 +8,9 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.block import Block
-from monitor.clips.clip import Scene
+from monitor.clips.clip import EventClip
 from monitor.events.event import rfc3339
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.front_end import FrontEndSpec
 
@@ -28,13 +28,13 @@ COLOURS = np.array([[13, 8, 60], [90, 20, 120], [200, 60, 90], [250, 160, 60], [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class PictureReference:
     """How a machine's sound is looked at, and how it normally looks."""
 
     front_end: FrontEndSpec
     tick_frames: int
     segment_ticks: int
-    expected: Expected | None
+    expected: Reference | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Panel:
         return self.left, self.top, self.left + self.width, self.top + self.height
 
 
-def draw(scene: Scene, reference: Reference, *, column_s: float = 0.0, max_bytes: int) -> bytes:
+def draw(scene: EventClip, reference: PictureReference, *, column_s: float = 0.0, max_bytes: int) -> bytes:
     """The picture as PNG of at most `max_bytes`; its columns are at least `column_s` wide."""
     frames = _frames(scene, reference)
     n_columns = min(len(frames), MAX_COLUMNS)
@@ -74,14 +74,14 @@ def draw(scene: Scene, reference: Reference, *, column_s: float = 0.0, max_bytes
         n_columns //= 2
 
 
-def _frames(scene: Scene, reference: Reference) -> F32:
+def _frames(scene: EventClip, reference: PictureReference) -> F32:
     """Frames (m, n_bands), dB, of the whole scene, as the pipeline computes them."""
     spec = reference.front_end
     parts = list(stream_frames([Block(0, scene.samples())], spec, tick_frames=reference.tick_frames))
     return np.concatenate(parts) if parts else np.empty((0, spec.n_bands), np.float32)
 
 
-def _draw(scene: Scene, reference: Reference, frames: F32, n_columns: int) -> bytes:
+def _draw(scene: EventClip, reference: PictureReference, frames: F32, n_columns: int) -> bytes:
     from PIL import Image, ImageDraw, ImageFont  # where there are no events, its memory is not needed
 
     image = Image.new("RGB", SIZE, WHITE)
@@ -121,14 +121,14 @@ def _averaged(rows: F64, n: int) -> F64:
     return np.asarray(sums / np.diff(edges)[:, np.newaxis])
 
 
-def _heard(scene: Scene, reference: Reference, frames: F32) -> F64:
+def _heard(scene: EventClip, reference: PictureReference, frames: F32) -> F64:
     """The mean frame (n_bands,), dB, of the segment with which the event was raised: what its first message speaks of."""
     last = max(1, min(len(frames), (scene.raised - scene.start) // reference.front_end.hop_length))
     first = max(0, last - reference.segment_ticks * reference.tick_frames)
     return np.asarray(frames[first:last].mean(axis=0, dtype=np.float64))
 
 
-def _title(pen: "ImageDraw", scene: Scene) -> None:
+def _title(pen: "ImageDraw", scene: EventClip) -> None:
     event = scene.event
     at = rfc3339(event.onset_ts).replace("T", " ")
     peak_ratio = max([event.peak_ratio, *_ratios(scene)])
@@ -146,11 +146,11 @@ def _frequencies(pen: "ImageDraw", panel: _Panel, limits_hz: F64) -> None:
     pen.rectangle(panel.box, outline=GREY)
 
 
-def _ratios(scene: Scene) -> list[float]:
+def _ratios(scene: EventClip) -> list[float]:
     return [ratio for stop, ratio in scene.ratios if ratio is not None and stop <= scene.stop]
 
 
-def _score(pen: "ImageDraw", scene: Scene, panel: _Panel) -> None:
+def _score(pen: "ImageDraw", scene: EventClip, panel: _Panel) -> None:
     """The ratio over time, on a logarithmic scale; where there is none the line is broken."""
     pen.rectangle(panel.box, outline=GREY)
     threshold = panel.y(0.0)
@@ -176,7 +176,7 @@ def _score(pen: "ImageDraw", scene: Scene, panel: _Panel) -> None:
         _text(pen, panel.x(second), panel.top + panel.height + 10, f"{second:+d} s" if second else "onset", "mm")
 
 
-def _spectra(pen: "ImageDraw", beside: _Panel, heard: F64, expected: Expected | None) -> None:
+def _spectra(pen: "ImageDraw", beside: _Panel, heard: F64, expected: Reference | None) -> None:
     """The mean spectrum that was heard and the expected one, and what one exceeds the other by, each band at its height."""
     known = heard if expected is None else np.concatenate((heard, expected.mean_db))
     range_db = (float(known.min()) - 3.0, float(known.max()) + 3.0)

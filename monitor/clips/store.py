@@ -33,7 +33,7 @@ class ClipStore:
         self.known: frozenset[str] = frozenset()  # stems of the clips that are there, as of the last call
         self._max_bytes = max_bytes
 
-    def look(self) -> None:
+    def rescan(self) -> None:
         """See what earlier runs have left, as far as the folder can be read."""
         with suppress(OSError):
             self.known = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
@@ -59,7 +59,7 @@ class ClipStore:
         except OSError as error:
             raise SinkError(f"{error.filename or self.folder}: cannot be written: {error.strerror}") from error
         finally:
-            self.look()
+            self.rescan()
 
     def read(self, stem: str) -> bytes:
         """An event's clip; SinkError when it cannot be read."""

@@ -12,7 +12,7 @@ MAX_WAITING = 8
 Job = Callable[[], None]
 
 
-class Errands:
+class BackgroundWorker:
     """The thread lives as long as there is something to do. What is too much is dropped, counted and said."""
 
     def __init__(self, what: str) -> None:

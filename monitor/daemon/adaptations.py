@@ -22,7 +22,7 @@ from monitor.bundle.write import write_bundle
 from monitor.errors import SinkError, StethosError, UsageError
 from monitor.events.event import rfc3339
 from monitor.files import atomic_write, give_to_owner, lock
-from monitor.learning.on_device import Made
+from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.sessions import STAMP, forget_session
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
     return _top(state_dir, machine, configured, ("learn",))
 
 
-def keep(state_dir: Path, machine: str, configured: Bundle, made: Made, *, kind: Kind, extends: bool = False) -> Path:
+def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle, *, kind: Kind, extends: bool = False) -> Path:
     """Write the bundle and take it into use from the next start or reload on; SinkError leaves all as it was.
 
     Where it `extends` what was learned before, undoing it goes back to that.

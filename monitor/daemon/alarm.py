@@ -71,7 +71,7 @@ class Alarm:
         """When the latest alarms began, as many as a flood takes, however long ago: what a restart needs to know."""
         return tuple(self._latest)
 
-    def hear(self, state: State, severity: Severity | None, *, event: str | None, now: float) -> None:
+    def update(self, state: State, severity: Severity | None, *, event: str | None, now: float) -> None:
         """A tick has led to this state; `event` is the id of the anomaly that began or became more severe with it."""
         while self._starts and not _within(self._starts[0], now, FLOOD_WITHIN_S):
             self._starts.popleft()

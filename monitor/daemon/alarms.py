@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from monitor.config import Config
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.commands import Refused
-from monitor.daemon.state_file import KeptAlarm
+from monitor.daemon.state_file import AlarmState
 from monitor.mqtt.messages import Acknowledge, Command, Disable, Enable, Snooze
 
 
 class Alarms:
     """Outlives the machines that are listened to, and with `kept` the service."""
 
-    def __init__(self, kept: Mapping[str, KeptAlarm]) -> None:
+    def __init__(self, kept: Mapping[str, AlarmState]) -> None:
         self.disabled = {name for name, one in kept.items() if one.disabled}
         self._alarms = {name: Alarm(**one.model_dump(exclude={"disabled"})) for name, one in kept.items()}
         self._is_configured: dict[str, bool] = {}  # every machine, and whether it is enabled in the configuration
 
-    def arrange(self, config: Config) -> None:
+    def apply_config(self, config: Config) -> None:
         """Have one for every configured machine."""
         self._is_configured = {name: machine.enabled for name, machine in config.machines.items()}
         self._alarms = {name: self._alarms.get(name, Alarm()) for name in config.machines}
@@ -49,16 +49,16 @@ class Alarms:
             case Snooze(duration_s=duration_s):
                 alarm.snooze(duration_s, now)
 
-    def kept(self) -> dict[str, KeptAlarm]:
+    def kept(self) -> dict[str, AlarmState]:
         """What a restart must not forget."""
         kept = {}
         for name, alarm in self._alarms.items():
             marks = alarm.marks
-            kept[name] = KeptAlarm(
+            kept[name] = AlarmState(
                 acknowledged=marks.acknowledged,
                 snoozed_until=marks.snoozed_until,
                 flooding=marks.flooding,
                 starts=alarm.latest,
                 disabled=name in self.disabled,
             )
-        return {name: one for name, one in kept.items() if one != KeptAlarm()}
+        return {name: one for name, one in kept.items() if one != AlarmState()}

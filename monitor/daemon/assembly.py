@@ -1,18 +1,18 @@
 """What a configured machine is listened to with: the same for a microphone and for a recording."""
 
 from monitor.bundle import Bundle
-from monitor.clips.recorder import Evidence
-from monitor.clips.service import Archive
-from monitor.clips.spectrogram import Reference
+from monitor.clips.recorder import ClipRecorder
+from monitor.clips.service import ClipService
+from monitor.clips.spectrogram import PictureReference
 from monitor.config import ClipsConfig, IdleConfig
 from monitor.events.drift import Drift
-from monitor.events.event import Identity, Timeline
+from monitor.events.event import EventClock, Identity
 from monitor.events.pipeline import Pipeline
 from monitor.events.slow_path import SlowPath, SlowState
 from monitor.scoring.scorer import Scorer
 
 
-def make_scorer(bundle: Bundle, idle: IdleConfig) -> Scorer:
+def machine_scorer(bundle: Bundle, idle: IdleConfig) -> Scorer:
     """The bundle's scorer, told below which level the machine is off, and how high its sound reaches."""
     scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
     scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
@@ -26,11 +26,11 @@ def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
 
 def too_low(scorer: Scorer) -> str | None:
     """Why nothing of a source is scored, for people: its rate cannot carry the bundle's bands. None where it can."""
-    rate_hz, n_deaf = scorer.source_rate_hz, scorer.deaf_bands
-    if rate_hz is None or not n_deaf:
+    rate_hz, n_empty = scorer.source_rate_hz, scorer.empty_bands
+    if rate_hz is None or not n_empty:
         return None
     n_bands = scorer.spec.front_end.n_bands
-    return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_deaf} of the bundle's {n_bands} bands lie"
+    return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_empty} of the bundle's {n_bands} bands lie"
 
 
 def make_pipeline(
@@ -39,7 +39,7 @@ def make_pipeline(
     idle: IdleConfig,
     *,
     identity: Identity,
-    timeline: Timeline,
+    timeline: EventClock,
     slow_path: SlowPath | None = None,
 ) -> Pipeline:
     """The pipeline around that scorer. Only a machine that is listened to for days has a slow path, a recording has none."""
@@ -80,13 +80,13 @@ def make_drift(bundle: Bundle, scorer: Scorer) -> Drift | None:
     return Drift(score_mean=known.score_mean, score_std=known.score_std, tick_s=scorer.tick_s)
 
 
-def make_evidence(bundle: Bundle, archive: Archive, clips: ClipsConfig) -> Evidence:
+def make_clip_recorder(bundle: Bundle, archive: ClipService, clips: ClipsConfig) -> ClipRecorder:
     """What hears beside that pipeline, for people to listen to and to look at."""
     manifest = bundle.manifest
-    reference = Reference(
+    reference = PictureReference(
         front_end=manifest.front_end,
         tick_frames=manifest.tick_frames,
         segment_ticks=manifest.segment_ticks,
         expected=bundle.expected,
     )
-    return Evidence(archive, reference, clips)
+    return ClipRecorder(archive, reference, clips)

@@ -15,7 +15,7 @@ MAX_RESULT = 500
 Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, why it failed, what came of it
 
 
-class Calibrator:
+class CalibrationJob:
     """One calibration at a time; all calls come from the service's loop."""
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str], done: Done) -> None:

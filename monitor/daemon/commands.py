@@ -58,7 +58,7 @@ class Commands:
                 log.warning("commands come faster than they can be answered; dropped so far: %d", self.n_dropped + 1)
             self.n_dropped += 1
 
-    def obey(self) -> bool:
+    def process_pending(self) -> bool:
         """Carry out what waits, a few at most; returns whether anything did."""
         n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # nobody else takes any
         for _ in range(n_waiting):

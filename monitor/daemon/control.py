@@ -115,7 +115,7 @@ class ControlServer:
             return _refusal(str(error))
 
 
-def ask(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Reply | None:
+def request(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Reply | None:
     """What the service at `path` answers, None where none runs; ControlError where it refuses or cannot be asked."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)

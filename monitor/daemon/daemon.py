@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from monitor.bundle import Bundle
-from monitor.clips.service import Archive
+from monitor.clips.service import ClipService
 from monitor.clips.store import ClipStore
-from monitor.clips.worker import Errands
+from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.bundles import load_bundles, machine_info, service_problems
-from monitor.daemon.calibration_job import Calibrator
+from monitor.daemon.calibration_job import CalibrationJob
 from monitor.daemon.commands import Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
-from monitor.daemon.ha_discovery import Announcer, birth_topic, is_birth
+from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health, versions
 from monitor.daemon.notify import Notifier
-from monitor.daemon.shared_microphone import describe, lend
-from monitor.daemon.state_file import Keepsake, Kept, KeptSlowPaths
+from monitor.daemon.shared_microphone import lend, microphone_status
+from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
 from monitor.files import lock
@@ -60,16 +60,16 @@ class Daemon:
         self._lock = _be_the_only_one(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
-        self._keepsake = Keepsake(
-            self._config.state_dir / "kept.json", Kept(), what="acknowledgements, snoozes, floods and disabled machines"
+        self._keepsake = StateFile(
+            self._config.state_dir / "kept.json", ServiceState(), what="acknowledgements, snoozes, floods and disabled machines"
         )
-        self._slow_paths = Keepsake(
-            self._config.state_dir / "slow_paths.json", KeptSlowPaths(), what="the normal levels learned on the spot"
+        self._slow_paths = StateFile(
+            self._config.state_dir / "slow_paths.json", SavedSlowPaths(), what="the normal levels learned on the spot"
         )
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
-        self._alarms = Alarms(self._keepsake.found.alarms)
+        self._alarms = Alarms(self._keepsake.loaded.alarms)
         self._commands = Commands(self._act, self._answer)
-        self._calibrator = Calibrator(config_path, environment, self._calibrated)
+        self._calibrator = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
         self._courier = Courier(
             self._config.mqtt,
@@ -79,11 +79,11 @@ class Daemon:
             listen={} if birth is None else {birth: self._hear_birth},
             clock_synced=self._clock.synced,
         )
-        self._announcer = Announcer(self._courier, left=self._keepsake.found.topics)
-        self._errands = Errands("clips")
+        self._announcer = HomeAssistantDiscovery(self._courier, left=self._keepsake.loaded.topics)
+        self._errands = BackgroundWorker("clips")
         self._archive = self._make_archive()
         self._supervisor = Supervisor(
-            self._courier, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.found.machines
+            self._courier, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
         )
         self._arrange(bundles)
         self._courier.start()
@@ -91,7 +91,7 @@ class Daemon:
             self._config.runtime_dir / NAME,
             {
                 "status": lambda _: Reply(self._status()),
-                "microphones": lambda _: describe(self._supervisor.microphones),
+                "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._ask_reload(),
                 "ring": lambda request: lend(self._supervisor.microphones, request, private=self._config.private),
             },
@@ -122,10 +122,10 @@ class Daemon:
         while not self._stopped:
             if not self._is_made_to_hang():
                 self._supervisor.poll()
-            if self._commands.obey():
+            if self._commands.process_pending():
                 self._keep()
             now = time.monotonic()
-            if not ready and (now >= ready_by or self._supervisor.settled):
+            if not ready and (now >= ready_by or self._supervisor.is_started):
                 ready = True
                 self._notifier.send("READY=1")
                 log.info("ready: %s", self._supervisor.in_words())
@@ -143,8 +143,8 @@ class Daemon:
 
     def _every_second(self) -> None:
         """Feed the watchdog, but only while everything advances."""
-        self._clock.look(self._courier.clock_corrected)
-        self._announcer.look(time.monotonic())
+        self._clock.poll(self._courier.clock_corrected)
+        self._announcer.poll(time.monotonic())
         self._keep()
         if time.monotonic() >= self._slow_paths_at:
             self._keep_slow_paths()
@@ -196,15 +196,15 @@ class Daemon:
 
     def _arrange(self, bundles: Mapping[str, Bundle]) -> None:
         self._bundles = bundles
-        self._supervisor.arrange(self._config, bundles)
-        self._announcer.arrange(self._config, bundles)
+        self._supervisor.apply_config(self._config, bundles)
+        self._announcer.apply_config(self._config, bundles)
         self._say_info(bundles)
         self._keep()
 
-    def _make_archive(self) -> Archive:
+    def _make_archive(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return Archive(store, run=self._errands.put, present=self._courier.present, private=self._config.private)
+        return ClipService(store, run=self._errands.put, present=self._courier.present, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
         if isinstance(command, FetchClip):
@@ -214,7 +214,7 @@ class Daemon:
             self._calibrate(machine, command)
             return
         self._alarms.act(machine, command, time.time())
-        self._supervisor.arrange(self._config, self._bundles)
+        self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
         self._must_be_configured(machine)
@@ -252,11 +252,11 @@ class Daemon:
             self._announcer.home_assistant_started(time.monotonic())
 
     def _keep(self) -> None:
-        self._keepsake.keep(Kept(alarms=self._alarms.kept(), topics=self._announcer.topics))
+        self._keepsake.keep(ServiceState(alarms=self._alarms.kept(), topics=self._announcer.topics))
 
     def _keep_slow_paths(self) -> None:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
-        self._slow_paths.keep(KeptSlowPaths(machines=self._supervisor.slow_paths()))
+        self._slow_paths.keep(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
     def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)

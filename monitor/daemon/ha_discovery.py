@@ -18,7 +18,7 @@ LEAVES = ("state", "anomaly", "availability", "snapshot")
 AGAIN_WITHIN_S = 10.0  # so that a hundred nodes do not come at once
 
 
-class Announcer:
+class HomeAssistantDiscovery:
     """Announces machines, and takes back what an earlier configuration, even of an earlier run, has left at the broker."""
 
     def __init__(self, courier: Courier, *, left: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ class Announcer:
         self._messages: dict[str, str] = {}
         self._again_at: float | None = None
 
-    def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
+    def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Announce what is configured, and take back the rest."""
         base = f"{config.mqtt.prefix}/{config.node}"
         states = {f"{base}/{leaf}" for leaf in NODE_LEAVES}
@@ -50,7 +50,7 @@ class Announcer:
         if self._again_at is None:
             self._again_at = now + random.uniform(0.0, AGAIN_WITHIN_S)
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Do what has become due."""
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None

@@ -10,12 +10,12 @@ from typing import Any
 from monitor.audio.microphone import Microphone
 from monitor.block import Block
 from monitor.bundle import Bundle
-from monitor.clips.clip import Scene
-from monitor.clips.recorder import Evidence
+from monitor.clips.clip import EventClip
+from monitor.clips.recorder import ClipRecorder
 from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.assembly import make_drift, make_pipeline, make_slow_path, too_low
-from monitor.daemon.state_publisher import MachineFeed, Outlet
+from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.errors import ScoreError
 from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
@@ -29,7 +29,7 @@ STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
 
 
 @dataclass(frozen=True)
-class Listened:
+class MachineSpec:
     """What a machine is made of; equal where a reload changes nothing for it."""
 
     settings: MachineConfig  # without what people call it
@@ -37,7 +37,7 @@ class Listened:
     rate_hz: int  # that its microphone is asked for
 
     @classmethod
-    def of(cls, settings: MachineConfig, bundle: Bundle, *, rate_hz: int) -> "Listened":
+    def of(cls, settings: MachineConfig, bundle: Bundle, *, rate_hz: int) -> "MachineSpec":
         """What counts of a machine's settings."""
         return cls(settings.model_copy(update={"name": None}), bundle.id, rate_hz)
 
@@ -48,7 +48,7 @@ class Machine:
     def __init__(
         self,
         name: str,
-        made_of: Listened,
+        made_of: MachineSpec,
         bundle: Bundle,
         scorer: Scorer,
         microphone: Microphone,
@@ -56,7 +56,7 @@ class Machine:
         *,
         node: str,
         alarm: Alarm,
-        evidence: Evidence,
+        evidence: ClipRecorder,
         slow_state: SlowState | None = None,
     ) -> None:
         settings = made_of.settings
@@ -76,7 +76,7 @@ class Machine:
             bundle, scorer, settings.idle, identity=identity, timeline=self._tap.timeline, slow_path=self.slow_path
         )
         threshold, drift = bundle.manifest.calibration.threshold, make_drift(bundle, scorer)
-        self._feed = MachineFeed(outlet, machine=name, threshold=threshold, alarm=alarm, drift=drift, slow_path=self.slow_path)
+        self._feed = StatePublisher(outlet, machine=name, threshold=threshold, alarm=alarm, drift=drift, slow_path=self.slow_path)
         self._feed.silent("starting", None, datetime.now(timezone.utc))  # in place of what an earlier run has left retained
         self._feed.available(False)
         self._deaf_at = self._progress_at = self._heard_at = time.monotonic()
@@ -93,7 +93,7 @@ class Machine:
         self._notice_rate()
         for block in self._tap.blocks():
             self._count_gap(block)
-            self._evidence.heard(block)
+            self._evidence.push(block)
             try:
                 for step in self._pipeline.push(block):
                     self._progress_at = time.monotonic()
@@ -137,12 +137,12 @@ class Machine:
         self._feed.available(False)
         self._tap.close()
 
-    def so_far(self, event_id: str) -> Scene | None:
+    def so_far(self, event_id: str) -> EventClip | None:
         """What there is of an event that goes on."""
         return self._evidence.so_far(event_id)
 
     @property
-    def settled(self) -> bool:
+    def is_started(self) -> bool:
         """Whether it hears, or has said why not."""
         return self._hears or self._is_deaf
 
@@ -184,7 +184,7 @@ class Machine:
         return "microphone_channel" if self._tap.trouble else None
 
     def _take(self, step: Step) -> None:
-        step = self._evidence.told(step)
+        step = self._evidence.attach_clip(step)
         if self.last is None or (step.state, step.reason) != (self.last.state, self.last.reason):
             why = step.reason or ("no score yet" if step.ratio is None else f"{step.ratio:.2f} x the threshold")
             log.info("%s: %s (%s)", self.name, step.state, why)

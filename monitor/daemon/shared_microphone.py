@@ -8,14 +8,14 @@ from typing import Any, Literal
 from monitor.audio.devices import Device, Unavailable, device_from_json, find_device
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Ring
-from monitor.daemon.control import ControlError, Reply, ask
+from monitor.daemon.control import ControlError, Reply, request
 from monitor.errors import SourceError
 
 Purpose = Literal["record", "measure"]  # what a tool wants sound for: to keep it, or figures of it
 
 
 @dataclass(frozen=True)
-class Held:
+class SharedMicrophone:
     """A microphone that the service has opened, or tries to open."""
 
     selector: str  # as configured
@@ -24,7 +24,7 @@ class Held:
     trouble: str | None  # why nothing is heard
 
 
-def describe(microphones: Iterable[Microphone]) -> Reply:
+def microphone_status(microphones: Iterable[Microphone]) -> Reply:
     """The service's answer to `microphones`."""
     return Reply({"microphones": [_to_json(microphone) for microphone in microphones]})
 
@@ -47,13 +47,13 @@ def lend(microphones: Iterable[Microphone], request: dict[str, Any], *, private:
     raise SourceError(f"{named[0].selector}: {'is being opened' if trouble is None else trouble.detail}")
 
 
-def held_microphones(path: Path) -> list[Held]:
+def shared_microphones(path: Path) -> list[SharedMicrophone]:
     """What the service at the control socket holds; nothing where none runs."""
-    reply = ask(path, {"do": "microphones"})
+    reply = request(path, {"do": "microphones"})
     return [] if reply is None else [_from_json(item) for item in reply.body["microphones"]]
 
 
-def find_held(held: Sequence[Held], selector: str) -> Held | None:
+def find_shared(held: Sequence[SharedMicrophone], selector: str) -> SharedMicrophone | None:
     """The one that a selector means, by the same words or by the device behind them."""
     for one in held:
         if one.selector == selector:
@@ -66,9 +66,9 @@ def find_held(held: Sequence[Held], selector: str) -> Held | None:
     return next((one for one in held if one.device is not None and one.device == found), None)
 
 
-def borrow(path: Path, selector: str, *, purpose: Purpose = "measure") -> Ring | None:
+def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure") -> Ring | None:
     """The ring of a microphone that the service holds, to be closed by the caller; None where no service runs."""
-    reply = ask(path, {"do": "ring", "microphone": selector, "for": purpose})
+    reply = request(path, {"do": "ring", "microphone": selector, "for": purpose})
     if reply is None:
         return None
     if len(reply.fds) != 1:
@@ -88,6 +88,6 @@ def _to_json(microphone: Microphone) -> dict[str, Any]:
     }
 
 
-def _from_json(item: dict[str, Any]) -> Held:
+def _from_json(item: dict[str, Any]) -> SharedMicrophone:
     device = None if item["device"] is None else device_from_json(item["device"])
-    return Held(item["selector"], device, item["words"], item["trouble"])
+    return SharedMicrophone(item["selector"], device, item["words"], item["trouble"])

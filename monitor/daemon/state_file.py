@@ -20,7 +20,7 @@ ANY_CONDITION = "any"
 RETRY_S = 60.0  # after the disk did not take it
 
 
-class KeptAlarm(BaseModel):
+class AlarmState(BaseModel):
     """One machine's, where it differs from that of a machine that has always been well."""
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ class KeptAlarm(BaseModel):
 Scores = Annotated[tuple[Finite, ...], Field(max_length=1024)]
 
 
-class KeptReference(BaseModel):
+class SlowPathLevels(BaseModel):
     """What a slow path has learned under one condition (`monitor.events.slow_path.SlowState`)."""
 
     model_config = ConfigDict(frozen=True)
@@ -46,18 +46,18 @@ class KeptReference(BaseModel):
     minutes: Annotated[tuple[Finite, ...], Field(max_length=MINUTES)] = ()
 
 
-class KeptSlowPath(BaseModel):
+class SavedSlowPath(BaseModel):
     """One machine's, which belongs to the bundle with this id."""
 
     model_config = ConfigDict(frozen=True)
 
     bundle: str
-    conditions: Annotated[dict[str, KeptReference], Field(max_length=64)]  # today one, whatever the condition
+    conditions: Annotated[dict[str, SlowPathLevels], Field(max_length=64)]  # today one, whatever the condition
 
     @classmethod
-    def of(cls, bundle_id: str, state: SlowState) -> "KeptSlowPath":
+    def of(cls, bundle_id: str, state: SlowState) -> "SavedSlowPath":
         """The state as it is written."""
-        return cls(bundle=bundle_id, conditions={ANY_CONDITION: KeptReference(**asdict(state))})
+        return cls(bundle=bundle_id, conditions={ANY_CONDITION: SlowPathLevels(**asdict(state))})
 
     def state(self, bundle_id: str) -> SlowState | None:
         """Where a slow path goes on; None where another bundle scores now."""
@@ -65,24 +65,24 @@ class KeptSlowPath(BaseModel):
         return None if one is None or self.bundle != bundle_id else SlowState(**one.model_dump())
 
 
-class KeptSlowPaths(BaseModel):
+class SavedSlowPaths(BaseModel):
     """The whole file, by machine."""
 
     model_config = ConfigDict(frozen=True)
 
-    machines: dict[str, KeptSlowPath] = {}
+    machines: dict[str, SavedSlowPath] = {}
 
 
-class Kept(BaseModel):
+class ServiceState(BaseModel):
     """The whole file. Keys of a later version are passed over."""
 
     model_config = ConfigDict(frozen=True)
 
-    alarms: dict[str, KeptAlarm] = {}
+    alarms: dict[str, AlarmState] = {}
     topics: frozenset[str] = frozenset()  # retained ones
 
 
-class Keepsake(Generic[Content]):
+class StateFile(Generic[Content]):
     """A small file, written whole and only on change, by a thread that lives as long as there is something to write.
 
     What the disk did not take is tried again with the next change, after a minute, and in the end.
@@ -94,7 +94,7 @@ class Keepsake(Generic[Content]):
         self._empty = empty
         self._what = what
         self._lock = threading.Lock()
-        self._latest = self.found = self._read()
+        self._latest = self.loaded = self._read()
         self._thread: threading.Thread | None = None  # while it has something to write
         self._again_at = math.inf  # monotonic, s; finite where the disk did not take the latest
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
-from monitor.events.event import Event, Severity, Timeline, rfc3339
+from monitor.events.event import Event, EventClock, Severity, rfc3339
 from monitor.events.pipeline import State, Step
 from monitor.events.slow_path import SlowPath
 from monitor.json_lines import to_json
@@ -28,7 +28,7 @@ class Outlet(Protocol):
         ...
 
 
-class MachineFeed:
+class StatePublisher:
     """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change and when it rings."""
 
     def __init__(
@@ -52,12 +52,12 @@ class MachineFeed:
         self._available: str | None = None
         self._said_at = 0
 
-    def step(self, step: Step, timeline: Timeline) -> None:
+    def step(self, step: Step, timeline: EventClock) -> None:
         """Say what has changed with this tick, or with a command since the last one."""
         event = step.event.id if step.event is not None and step.event.event_type != "end" else None
-        self._alarm.hear(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())
+        self._alarm.update(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())
         if self._drift is not None and step.state == "normal" and step.tick.score is not None and (step.ratio or 0.0) < 1.0:
-            self._drift.hear(step.tick.score)
+            self._drift.update(step.tick.score)
         due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
         if due or (step.state, step.reason, step.severity, self._alarm.marks) != self._state:
             score = None if step.tick.score is None else round(step.tick.score, 6)

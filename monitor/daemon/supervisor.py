@@ -8,13 +8,13 @@ from typing import Any
 
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle
-from monitor.clips.service import Archive
+from monitor.clips.service import ClipService
 from monitor.config import Config, MachineConfig
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.assembly import make_evidence, make_scorer
-from monitor.daemon.machine import Listened, Machine
-from monitor.daemon.state_file import KeptSlowPath
-from monitor.daemon.state_publisher import MachineFeed, Outlet
+from monitor.daemon.assembly import machine_scorer, make_clip_recorder
+from monitor.daemon.machine import Machine, MachineSpec
+from monitor.daemon.state_file import SavedSlowPath
+from monitor.daemon.state_publisher import Outlet, StatePublisher
 
 log = logging.getLogger(__name__)
 Key = tuple[str, int | None, int]  # what opens a microphone: selector, rate insisted on, rate asked for
@@ -24,7 +24,7 @@ class Supervisor:
     """The machines of this node and their microphones. All calls come from one thread."""
 
     def __init__(
-        self, outlet: Outlet, alarms: Alarms, archive: Archive, *, node: str, slow_paths: Mapping[str, KeptSlowPath]
+        self, outlet: Outlet, alarms: Alarms, archive: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
     ) -> None:
         """`slow_paths` are those of an earlier run."""
         self._outlet = outlet
@@ -36,21 +36,23 @@ class Supervisor:
         self._microphones: dict[Key, Microphone] = {}
         self.machines: dict[str, Machine] = {}
 
-    def arrange(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
+    def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Listen to what the configuration and people say; a machine for which nothing has changed does not notice."""
-        self._alarms.arrange(config)
+        self._alarms.apply_config(config)
         machines = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = _keys(machines, bundles)
-        wanted = {name: Listened.of(machines[name], bundles[name], rate_hz=keys[name][2]) for name in machines}
+        wanted = {name: MachineSpec.of(machines[name], bundles[name], rate_hz=keys[name][2]) for name in machines}
         changed = [
             name for name, made_of in wanted.items() if name not in self.machines or self.machines[name].made_of != made_of
         ]
-        scorers = {name: make_scorer(bundles[name], machines[name].idle) for name in changed}  # may fail, before anything stops
+        scorers = {
+            name: machine_scorer(bundles[name], machines[name].idle) for name in changed
+        }  # may fail, before anything stops
         for name in [*self.machines]:
             if name not in wanted or name in changed:
                 machine = self.machines.pop(name)
                 machine.stop("reloaded" if name in wanted else "disabled")
-                self._slow_paths[name] = KeptSlowPath.of(machine.bundle.id, machine.slow_path.state())
+                self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
         self._slow_paths = {name: one for name, one in self._slow_paths.items() if name in config.machines}
         for key in set(self._microphones) - set(keys.values()):
             self._microphones.pop(key).close()
@@ -64,7 +66,7 @@ class Supervisor:
                 self._outlet,
                 node=self._node,
                 alarm=self._alarms[name],
-                evidence=make_evidence(bundles[name], self._archive, config.clips),
+                evidence=make_clip_recorder(bundles[name], self._archive, config.clips),
                 slow_state=self._slow_paths[name].state(bundles[name].id) if name in self._slow_paths else None,
             )
         self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
@@ -76,9 +78,9 @@ class Supervisor:
         for machine in self.machines.values():
             machine.listen()
 
-    def slow_paths(self) -> dict[str, KeptSlowPath]:
+    def slow_paths(self) -> dict[str, SavedSlowPath]:
         """What a restart must not forget."""
-        now = {name: KeptSlowPath.of(one.bundle.id, one.slow_path.state()) for name, one in self.machines.items()}
+        now = {name: SavedSlowPath.of(one.bundle.id, one.slow_path.state()) for name, one in self.machines.items()}
         return {**self._slow_paths, **now}
 
     def stop(self) -> None:
@@ -91,9 +93,9 @@ class Supervisor:
         self._microphones.clear()
 
     @property
-    def settled(self) -> bool:
+    def is_started(self) -> bool:
         """Whether every machine either hears or has said why not."""
-        return all(machine.settled for machine in self.machines.values())
+        return all(machine.is_started for machine in self.machines.values())
 
     def stalled(self) -> str | None:
         """What should make progress and does not."""
@@ -137,7 +139,7 @@ class Supervisor:
         disabled = {name: by for name, by in machines.items() if name not in self.machines}
         for name, by in disabled.items():
             if self._disabled.get(name) != by:
-                feed = MachineFeed(self._outlet, machine=name, threshold=None)
+                feed = StatePublisher(self._outlet, machine=name, threshold=None)
                 feed.silent("disabled", by, datetime.now(timezone.utc))
                 feed.available(False)
         self._disabled = disabled

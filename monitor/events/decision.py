@@ -30,7 +30,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Counts:
+class RuleState:
     """What the rule remembers between segments."""
 
     severity: Severity | None = None  # of the open anomaly
@@ -43,12 +43,12 @@ class Counts:
         return self.severity is not None
 
 
-def decide_at_once(counts: Counts) -> Counts:
+def decide_at_once(counts: RuleState) -> RuleState:
     """A gross fault is heard: raise an alarm, or keep it open however little the segments show of it."""
     return replace(counts, severity="alarm", below=0)
 
 
-def decide(rule: Rule, counts: Counts, ratio: float, *, alarm_ratio: float = 1.0) -> Counts:
+def decide(rule: Rule, counts: RuleState, ratio: float, *, alarm_ratio: float = 1.0) -> RuleState:
     """Count one more segment with this ratio (score / threshold). A change of `severity` begins, escalates or ends an anomaly.
 
     k of n segments with a ratio of at least 1 are a warning, with at least `alarm_ratio` (1 or more) an alarm. With 1
@@ -58,8 +58,8 @@ def decide(rule: Rule, counts: Counts, ratio: float, *, alarm_ratio: float = 1.0
     recent = (*counts.recent, reached)[-rule.raise_n :]
     below = counts.below + 1 if ratio < rule.clear_ratio else 0
     if counts.raised and below >= rule.clear_m:
-        return Counts()
-    return Counts(_severity(rule, counts.severity, recent), recent, below)
+        return RuleState()
+    return RuleState(_severity(rule, counts.severity, recent), recent, below)
 
 
 def _severity(rule: Rule, before: Severity | None, recent: tuple[Severity | None, ...]) -> Severity | None:

@@ -19,7 +19,7 @@ class Drift:
         self._says_above = 1.0 - math.exp(-SAYS_AFTER_S / time_s)
         self._sum = self._weight = 0.0
 
-    def hear(self, score: float) -> None:
+    def update(self, score: float) -> None:
         """One more normal segment; there is one a tick."""
         self._sum = self._keeps * self._sum + (1.0 - self._keeps) * (score - self._mean) / self._std
         self._weight = self._keeps * self._weight + (1.0 - self._keeps)

@@ -29,7 +29,7 @@ class Identity:
         return str(uuid.uuid5(_NAMESPACE, f"{self.node}/{self.machine}/{self.bundle}/{self.session}/{start}"))
 
 
-class Timeline(Protocol):
+class EventClock(Protocol):
     """Ties a source's sample indexes to UTC; `synced` says whether that clock can be believed."""
 
     @property

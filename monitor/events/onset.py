@@ -9,7 +9,7 @@ from monitor.explain.describe import Description
 
 
 @dataclass(frozen=True)
-class Heard:
+class ScoredTick:
     """A scored tick, kept until it is too old to be an onset."""
 
     start: int
@@ -24,14 +24,14 @@ class Heard:
         return self.tick_ratio >= 1.0
 
 
-class Memory:
+class OnsetTracker:
     """The scored ticks that a raise may reach back to: `raise_n` segments and the ticks of the first of them."""
 
     def __init__(self, *, raise_n: int, segment_ticks: int) -> None:
         self._segment_ticks = segment_ticks
-        self._ticks: deque[Heard] = deque(maxlen=raise_n + segment_ticks)
+        self._ticks: deque[ScoredTick] = deque(maxlen=raise_n + segment_ticks)
 
-    def push(self, heard: Heard) -> None:
+    def push(self, heard: ScoredTick) -> None:
         """Remember a scored tick."""
         self._ticks.append(heard)
 
@@ -65,7 +65,7 @@ class Memory:
         )
 
 
-def _mostly(ticks: list[Heard]) -> bool:
+def _mostly(ticks: list[ScoredTick]) -> bool:
     return 2 * sum(tick.passed for tick in ticks) >= len(ticks)
 
 
@@ -83,7 +83,7 @@ class Anomaly:
     said_at: int = 0  # sample index of the last event sent
     description: Description = field(default_factory=Description)
 
-    def hear(self, heard: Heard) -> None:
+    def update(self, heard: ScoredTick) -> None:
         """Take one more scored tick into account."""
         if heard.fast_ratio >= 1.0:
             self.last_stop = heard.stop

@@ -7,14 +7,14 @@ from typing import Literal
 from monitor.arrays import F64
 from monitor.block import Block
 from monitor.errors import ConfigError
-from monitor.events.decision import Counts, Rule, decide, decide_at_once
-from monitor.events.event import EndReason, Event, EventType, Identity, RaisedBy, Severity, Timeline
-from monitor.events.onset import Anomaly, Heard, Memory
+from monitor.events.decision import Rule, RuleState, decide, decide_at_once
+from monitor.events.event import EndReason, Event, EventClock, EventType, Identity, RaisedBy, Severity
+from monitor.events.onset import Anomaly, OnsetTracker, ScoredTick
 from monitor.events.slow_path import SlowPath
 from monitor.explain.bands import summarise
 from monitor.explain.describe import Description, describe
 from monitor.explain.profile import level
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.fast_path import N_TICKS
 from monitor.scoring.scorer import Scorer, TickScore
 
@@ -68,9 +68,9 @@ class Pipeline:
         tick_threshold: float | None = None,
         fast_threshold: float | None = None,
         rule: Rule,
-        expected: Expected | None,
+        expected: Reference | None,
         identity: Identity,
-        anchor: Timeline,
+        anchor: EventClock,
         idle_is_anomaly: bool = False,
         slow_path: SlowPath | None = None,
     ) -> None:
@@ -87,8 +87,8 @@ class Pipeline:
         self._anchor = anchor
         self._idle_is_anomaly = idle_is_anomaly
         self._slow_path = slow_path
-        self._memory = Memory(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
-        self._counts = Counts()
+        self._memory = OnsetTracker(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
+        self._counts = RuleState()
         self._anomaly: Anomaly | None = None
         self._latest: _Judged | None = None
         self._state: State = "starting"
@@ -181,10 +181,10 @@ class Pipeline:
             return None
         self._unscored, self._heard_until = [], tick.stop
         fast_ratio = self._fast_ratio(tick)
-        heard = Heard(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
+        heard = ScoredTick(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
         self._memory.push(heard)
         if self._anomaly is not None:
-            self._anomaly.hear(heard)
+            self._anomaly.update(heard)
         judged = None
         if ratio is not None:
             judged = _Judged(tick, tick.score, self._threshold, ratio)
@@ -265,7 +265,7 @@ class Pipeline:
         assert self._anomaly is not None
         event = self._event(self._anomaly, "end", stop, reason)
         self._anomaly = None
-        self._counts = Counts()
+        self._counts = RuleState()
         self._memory.clear()
         if self._slow_path is not None:
             self._slow_path.release(stop)

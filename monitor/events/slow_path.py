@@ -31,7 +31,7 @@ Status = Literal["learning", "ready", "learn_again"]
 
 
 @dataclass(frozen=True)
-class Reference:
+class NormalLevel:
     """A machine's own level: the median score, the spread of log medians, and the median score from which it is a warning."""
 
     normal: float
@@ -58,7 +58,7 @@ class SlowState:
     minutes: tuple[float, ...] = ()
 
 
-def fit_reference(medians: Sequence[float]) -> Reference:
+def fit_normal_level(medians: Sequence[float]) -> NormalLevel:
     """Learn from scores (n,), the medians of successive 15 minutes; n at least 5.
 
     The spread is that of each fifth of the time around the median of the other four fifths. It holds the changes from
@@ -74,7 +74,7 @@ def fit_reference(medians: Sequence[float]) -> Reference:
     variance = float(np.mean(np.concatenate([(part - np.median(rest)) ** 2 for part, rest in zip(parts, rests, strict=True)])))
     spread = math.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + (FOLDS - 1) * variance) / DEGREES)
     wide = WIDTH * spread * math.sqrt(1.0 + 1.0 / FOLDS)
-    return Reference(math.exp(normal), spread, math.exp(normal + max(wide, math.log(MIN_RATIO))))
+    return NormalLevel(math.exp(normal), spread, math.exp(normal + max(wide, math.log(MIN_RATIO))))
 
 
 def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, ...]:
@@ -135,7 +135,7 @@ class SlowPath:
         self._levels_db: list[F64] = []  # and of its segments that share no sound
         self._start = 0  # of that minute
         self._released_at = 0  # sample index
-        self.reference = fit_reference(self._medians) if len(self._medians) == N_BLOCKS else None
+        self.reference = fit_normal_level(self._medians) if len(self._medians) == N_BLOCKS else None
 
     def state(self) -> SlowState:
         """What a later run goes on from: to the minute while it watches, to 15 minutes while it learns."""
@@ -216,7 +216,7 @@ class SlowPath:
         self._medians.append(float(np.median([minute.score for minute in self._minutes])))
         self._minutes = []
         if len(self._medians) == N_BLOCKS:
-            self.reference = fit_reference(self._medians)
+            self.reference = fit_normal_level(self._medians)
 
     def _decide(self) -> None:
         ratio = self.ratio

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.arrays import F32, F64, Bool
-from monitor.explain.reference import Expected, Levels, contrast, surroundings
+from monitor.explain.reference import Levels, Reference, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
@@ -29,14 +29,14 @@ class Band:
     excess_db: float
 
 
-def differing_bands(level_db: F64, expected: Expected, limits_hz: F64) -> tuple[Band, ...]:
+def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple[Band, ...]:
     """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
 
     A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
     is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is what `expected`
     is of: in sharp bands, of frames or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
     """
-    levels = expected.known
+    levels = expected.best_levels
     excess = np.asarray(level_db - levels.mean_db, np.float64)
     power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, levels.mean_db.astype(np.float64)))
     found: list[tuple[float, Band]] = []

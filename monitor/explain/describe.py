@@ -8,7 +8,7 @@ from monitor.explain.bands import Band, differing_bands, summarise
 from monitor.explain.envelope import pooled_rates_hz
 from monitor.explain.impulses import impulse_rate_hz
 from monitor.explain.profile import envelope, frame_level, level
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.front_end import FrontEndSpec
 from monitor.scoring.tick_sound import TickSound, mean_frame
 
@@ -22,7 +22,7 @@ class Description:
     summary: str = summarise(())
 
 
-def describe(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> Description:
+def describe(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> Description:
     """Compare one or more ticks, in order of time, with normal sound; tens of milliseconds."""
     bands = differing_bands(comparable_level(sounds, expected, front_end), expected, front_end.band_limits_hz())
     impulses_hz = None
@@ -32,7 +32,7 @@ def describe(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEn
     return Description(bands, impulses_hz, summarise(bands, impulses_hz))
 
 
-def comparable_level(sounds: Sequence[TickSound], expected: Expected, front_end: FrontEndSpec) -> F64:
+def comparable_level(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> F64:
     """The level (n_bands,), dB, measured in the same way as the expected one."""
     if expected.levels is not None:
         return level(sounds, front_end)

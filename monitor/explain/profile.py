@@ -1,4 +1,4 @@
-"""The portrait of a segment: what its sound is like, to be compared with what was expected; nothing of scores."""
+"""The profile of a segment: what its sound is like, to be compared with what was expected; nothing of scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from monitor.scoring.tick_sound import TickSound, mean_frame, tick_sound
 
 
 @dataclass(frozen=True)
-class Portrait:
+class SegmentProfile:
     """A segment: its mean frame and its level in sharp bands, both (n_bands,), dB, and its pooled envelope spectrum.
 
     The latter is (n_carriers, n_rates), dB (`monitor.explain.envelope`). `start` is the index of its first sample.
@@ -43,39 +43,39 @@ def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
     return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
 
 
-def portray(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> Portrait:
-    """The portrait of a segment; tens of milliseconds."""
+def segment_profile(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> SegmentProfile:
+    """The profile of a segment; tens of milliseconds."""
     rate_hz = front_end.sample_rate_hz
     pooled = envelope(sounds, sample_rate_hz=rate_hz).pooled_db(pooled_rates_hz(rate_hz))
-    return Portrait(mean_frame(sounds), level(sounds, front_end), pooled, sounds[0].start)
+    return SegmentProfile(mean_frame(sounds), level(sounds, front_end), pooled, sounds[0].start)
 
 
-class Portrayer:
+class Profiler:
     """Portraits of a stream of ticks, one a segment's length: what `fit_expected` learns from."""
 
     def __init__(self, front_end: FrontEndSpec, *, segment_ticks: int) -> None:
         self._front_end = front_end
         self._segment_ticks = segment_ticks
         self._sounds: list[TickSound] = []
-        self._has_told = False
+        self._has_yielded = False
 
-    def hear(self, heard: TickFrames) -> Iterator[Portrait]:
-        """Take the next tick in; yield the portrait of the segment that it fills, if it does."""
-        if heard.frames is None:
+    def push(self, tick: TickFrames) -> Iterator[SegmentProfile]:
+        """Take the next tick in; yield the profile of the segment that it fills, if it does."""
+        if tick.frames is None:
             return
-        oldest = heard.start - 2 * self._segment_ticks * len(heard.frames) * self._front_end.hop_length
+        oldest = tick.start - 2 * self._segment_ticks * len(tick.frames) * self._front_end.hop_length
         self._sounds = [one for one in self._sounds if one.start >= oldest]
-        self._sounds.append(tick_sound(heard, self._front_end))
+        self._sounds.append(tick_sound(tick, self._front_end))
         if len(self._sounds) == self._segment_ticks:
-            yield self._tell()
+            yield self._complete()
 
-    def end(self) -> Iterator[Portrait]:
-        """The stream ends: yield the portrait of one shorter than a segment."""
-        if not self._has_told and self._sounds:
-            yield self._tell()
-        self._sounds, self._has_told = [], False
+    def end(self) -> Iterator[SegmentProfile]:
+        """The stream ends: yield the profile of one shorter than a segment."""
+        if not self._has_yielded and self._sounds:
+            yield self._complete()
+        self._sounds, self._has_yielded = [], False
 
-    def _tell(self) -> Portrait:
-        portrait = portray(self._sounds, self._front_end)
-        self._sounds, self._has_told = [], True
-        return portrait
+    def _complete(self) -> SegmentProfile:
+        profile = segment_profile(self._sounds, self._front_end)
+        self._sounds, self._has_yielded = [], True
+        return profile

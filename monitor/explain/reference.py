@@ -7,7 +7,7 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
-from monitor.explain.profile import Portrait
+from monitor.explain.profile import SegmentProfile
 
 MIN_SPREAD_DB = 0.5
 MIN_ENVELOPE_SPREAD_DB = 1.0
@@ -32,7 +32,7 @@ class EnvelopeSpectra:
 
 
 @dataclass(frozen=True)
-class Expected:
+class Reference:
     """Normal sound: mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
 
     `levels` are of the power in sharp bands (`monitor.explain.band_power`). Older bundles know those of frames (`frame_levels`)
@@ -46,13 +46,13 @@ class Expected:
     frame_levels: Levels | None = None
 
     @property
-    def known(self) -> Levels:
+    def best_levels(self) -> Levels:
         """The sharpest levels that it knows; at worst those of mean frames, without a contrast."""
         frames = Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
         return self.levels or self.frame_levels or frames
 
 
-def fit_expected(portraits: Sequence[Portrait]) -> Expected:
+def fit_reference(portraits: Sequence[SegmentProfile]) -> Reference:
     """What is expected, from portraits of normal segments that do not overlap; ConfigError when there is none."""
     if not portraits:
         raise ConfigError("normal sound must be at least half a segment long, got none that is")
@@ -62,7 +62,7 @@ def fit_expected(portraits: Sequence[Portrait]) -> Expected:
     contrasts = np.array([contrast(level - level_db) for level in levels])
     contrast_spread_db = np.maximum(np.sqrt(np.mean(contrasts**2, axis=0)), MIN_SPREAD_DB)
     envelope = _mean_and_spread(np.array([one.envelope_db for one in portraits]), MIN_ENVELOPE_SPREAD_DB)
-    return Expected(
+    return Reference(
         mean_db, spread_db, Levels(level_db, level_spread_db, contrast_spread_db.astype(np.float32)), EnvelopeSpectra(*envelope)
     )
 

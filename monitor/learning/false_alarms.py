@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from monitor.arrays import F64
-from monitor.events.decision import Counts, Rule, decide
+from monitor.events.decision import Rule, RuleState, decide
 from monitor.learning.methods import block_maxima, sustained
 
 WEEK_HOURS = 168.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class NormalScores:
     """Normal segment scores, one array (n_i,) a recording in order of time, and the rule that will judge them."""
 
     sequences: tuple[F64, ...]
@@ -93,7 +93,7 @@ class Evidence:
 
 def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
     """How often the rule raises over ratios (n,) heard as one stream."""
-    counts, events = Counts(), 0
+    counts, events = RuleState(), 0
     for ratio in ratios:
         after = decide(rule, counts, float(ratio))
         events += after.raised and not counts.raised

@@ -11,20 +11,20 @@ from monitor.bundle.detector import make_detector
 from monitor.bundle.load import Bundle, make_scorer
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import write_statistics
-from monitor.explain.reference import Expected, fit_expected
+from monitor.explain.reference import Reference, fit_reference
 from monitor.learning.fit import CrossFit, cross_fit, fit_normals
 from monitor.learning.on_device import (
     MOST_LEFT_OUT,
-    Made,
+    AdaptedBundle,
     calibrate_here,
     check_sound,
+    drop_outlier_blocks,
+    drop_outlier_ticks,
     finish,
     tick_s,
-    without_disturbed,
-    without_odd,
 )
 from monitor.learning.report_text import duration
-from monitor.learning.rescore import Piece, Trace, apart, held_out, portraits, retrace
+from monitor.learning.rescore import RescoreResult, TickRun, held_out, independent_sums, profiles, rescore
 from monitor.scoring.components import Detector, least_spread_db
 from monitor.scoring.fast_path import FAST_TICK_S, fit_fast
 from monitor.scoring.scorer import Scorer
@@ -48,7 +48,7 @@ def default_detector(n_bands: int) -> DetectorSpec:
     )
 
 
-def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = False) -> Made:
+def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = False) -> AdaptedBundle:
     """The bundle `name` for the machine that these streams of ticks are the normal sound of.
 
     Blocks that sound unlike the rest are left out; SourceError where they are too many, unless `force`. So are lone
@@ -58,13 +58,13 @@ def learn(base: Bundle, streams: Sequence[Piece], *, name: str, force: bool = Fa
     """
     manifest = base.manifest
     check_sound(streams, manifest.scorer_spec, at_least_s=AT_LEAST_S)
-    recordings, said = without_odd(streams, manifest, most=1.0 if force else MOST_LEFT_OUT)
+    recordings, said = drop_outlier_blocks(streams, manifest, most=1.0 if force else MOST_LEFT_OUT)
     n_bands, error = manifest.front_end.n_bands, manifest.detector.error
     spec = manifest.detector if len(manifest.detector.components) > 1 else default_detector(n_bands)
     blank = make_detector(spec, error=error, n_bands=n_bands, statistics=None)
     judged = _judge(base, blank, recordings)
     for _ in range(ROUNDS):  # what is loud hides what is less so
-        recordings, more = without_disturbed(recordings, judged.heard, manifest)
+        recordings, more = drop_outlier_ticks(recordings, judged.heard, manifest)
         if not more:
             break
         said, judged = [*said, *more], _judge(base, blank, recordings)
@@ -107,26 +107,26 @@ class _Judged:
 
     sums: list[F64]
     fitted: CrossFit
-    heard: list[tuple[list[Piece], Trace]]
+    heard: list[tuple[list[TickRun], RescoreResult]]
 
 
-def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Piece]]) -> _Judged:
+def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[TickRun]]) -> _Judged:
     folds = _folds(recordings)
-    sums = [apart(_scorer(base, blank), fold) for fold in folds]
+    sums = [independent_sums(_scorer(base, blank), fold) for fold in folds]
     kept = [(fold, own) for fold, own in zip(folds, sums, strict=True) if len(own)]
     fitted = cross_fit(blank, [own for _, own in kept], gain_db=GAIN_DB, noise_db=_noise_db(base))
     judges = [fit.detector(blank) for fit in fitted.without_fold]
-    heard = [(fold, retrace(_scorer(base, judge), fold)) for judge, (fold, _) in zip(judges, kept, strict=True)]
+    heard = [(fold, rescore(_scorer(base, judge), fold)) for judge, (fold, _) in zip(judges, kept, strict=True)]
     return _Judged([own for _, own in kept], fitted, heard)
 
 
-def _expected(recordings: Sequence[Sequence[Piece]], mean_frames: F64) -> Expected:
+def _expected(recordings: Sequence[Sequence[TickRun]], mean_frames: F64) -> Reference:
     """What is expected, by portraits; ticks that were kept without any know neither levels nor envelope spectra."""
-    heard = portraits(piece for pieces in recordings for piece in pieces)
+    heard = profiles(piece for pieces in recordings for piece in pieces)
     if len(heard) >= MIN_PORTRAITS:
-        return fit_expected(heard)
+        return fit_reference(heard)
     spread_db = np.maximum(mean_frames.std(axis=0), MIN_SPREAD_DB)
-    return Expected(mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
+    return Reference(mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
 
 
 def _noise_db(base: Bundle) -> F64:
@@ -139,7 +139,7 @@ def _scorer(base: Bundle, detector: Detector) -> Scorer:
     return make_scorer(base.model, spec=manifest.scorer_spec, layout=manifest.model.layout, detector=detector)
 
 
-def _folds(recordings: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
+def _folds(recordings: Sequence[Sequence[TickRun]]) -> list[list[TickRun]]:
     """The sound in parts that know least of each other: by recordings where there are enough, else in fifths of time."""
     recordings = [pieces for pieces in recordings if pieces]
     if len(recordings) >= N_FOLDS:
@@ -148,7 +148,7 @@ def _folds(recordings: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
         return [[piece for number in part for piece in recordings[number]] for part in parts]
     pieces = [piece for one in recordings for piece in one]
     total, done = sum(map(len, pieces)), 0
-    folds: list[list[Piece]] = [[] for _ in range(N_FOLDS)]
+    folds: list[list[TickRun]] = [[] for _ in range(N_FOLDS)]
     for piece in pieces:
         ends = [min(len(piece), max(0, -(-(fold + 1) * total // N_FOLDS) - done)) for fold in range(N_FOLDS)]
         for fold, (start, stop) in zip(folds, pairwise((0, *ends)), strict=True):

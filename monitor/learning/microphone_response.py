@@ -15,7 +15,7 @@ SAME_GAIN_DB, SAME_BEND_DB = 1.5, 2.0  # within this it is as in training
 
 
 @dataclass(frozen=True)
-class Difference:
+class Offset:
     """Offsets of the mean frame from that of training (n_bands,), dB: gain, smooth response, and the rough rest."""
 
     gain_db: float
@@ -46,7 +46,7 @@ class Difference:
         return (self.gain_db + self.smooth_db + np.clip(self.rough_db, least_db, ROUGH_DB)).astype(np.float32)
 
     @property
-    def too_much(self) -> str | None:
+    def violation(self) -> str | None:
         """Why it is more than another microphone, or another place for it, would make."""
         for what, got, most in (
             ("level", abs(self.gain_db), MOST_GAIN_DB),
@@ -71,7 +71,7 @@ class Difference:
         )
 
 
-def compare(frames: F64, mean_db: F64) -> Difference:
+def compare(frames: F64, mean_db: F64) -> Offset:
     """Compare segments' mean frames (n, n_bands), dB, with that of training (n_bands,).
 
     The median over segments counts: a few that are otherwise do not move it. A microphone's response is smooth over the
@@ -82,4 +82,4 @@ def compare(frames: F64, mean_db: F64) -> Difference:
     bands = (np.arange(len(offset)) + 0.5) / len(offset)
     basis = np.cos(np.pi * np.outer(bands, np.arange(min(N_SMOOTH, len(offset)))))
     smooth = basis @ np.linalg.lstsq(basis, offset - gain_db, rcond=None)[0]
-    return Difference(gain_db, smooth, offset - gain_db - smooth)
+    return Offset(gain_db, smooth, offset - gain_db - smooth)

@@ -12,10 +12,10 @@ from monitor.bundle.load import Bundle, statistics_of
 from monitor.bundle.manifest import DetectorSpec, Manifest
 from monitor.bundle.write import MODEL, STATISTICS, amended, file_ref
 from monitor.errors import SourceError
-from monitor.learning.false_alarms import Evidence
-from monitor.learning.outliers import disturbed, without
+from monitor.learning.false_alarms import NormalScores
+from monitor.learning.outliers import drop_ticks, outlier_ticks
 from monitor.learning.report_text import duration
-from monitor.learning.rescore import Piece, Trace, cut, mean_frame
+from monitor.learning.rescore import RescoreResult, TickRun, cut, mean_frame_of
 from monitor.learning.thresholds import (
     WARNINGS_PER_WEEK,
     Calibration,
@@ -36,7 +36,7 @@ MOST_LEFT_OUT = 0.1  # of the sound, because it is not like the rest
 
 
 @dataclass(frozen=True)
-class Made:
+class AdaptedBundle:
     """A bundle to be written, and what people are told of it, the shortest last."""
 
     files: Mapping[str, bytes]
@@ -44,7 +44,7 @@ class Made:
     said: tuple[str, ...]
 
 
-def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float) -> None:
+def check_sound(streams: Sequence[TickRun], spec: ScorerSpec, *, at_least_s: float) -> None:
     """SourceError where too little of it can be scored, or too much of it cannot."""
     shortest = (spec.segment_ticks + 1) // 2
     ticks = [tick for stream in streams if len(stream) >= shortest for tick in stream]
@@ -60,14 +60,14 @@ def check_sound(streams: Sequence[Piece], spec: ScorerSpec, *, at_least_s: float
         raise SourceError(f"there must be at least {duration(at_least_s / 3600)} of sound, got {duration(usable_s / 3600)}")
 
 
-def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) -> tuple[list[list[Piece]], list[str]]:
+def drop_outlier_blocks(streams: Sequence[TickRun], manifest: Manifest, *, most: float) -> tuple[list[list[TickRun]], list[str]]:
     """Each stream without the blocks of time that sound unlike the rest, in pieces, or none; and what to say of those.
 
     SourceError where they are more than the share `most`.
     """
     length = max(manifest.segment_ticks, manifest.rule.raise_n)
     blocks = [(number, block) for number, stream in enumerate(streams) for block in cut(stream, length=length)]
-    heard = [(number, block, frame) for number, block in blocks if (frame := mean_frame(block)) is not None]
+    heard = [(number, block, frame) for number, block in blocks if (frame := mean_frame_of(block)) is not None]
     per_recording = len(blocks) // len(streams)
     n_alike = min(N_ALIKE, len(heard) // 4, per_recording - 1 if per_recording > 1 else N_ALIKE)
     far = _far(np.array([frame for *_, frame in heard]), n_alike)
@@ -81,24 +81,24 @@ def without_odd(streams: Sequence[Piece], manifest: Manifest, *, most: float) ->
             f"the machine must run as it always does, got {len(odd)} of {len(heard)} blocks of sound unlike the rest: {names}"
         )
     dropped = {id(block) for _, block in odd}
-    pieces: list[list[Piece]] = [[] for _ in streams]
+    pieces: list[list[TickRun]] = [[] for _ in streams]
     for (number, is_kept), run in groupby(blocks, key=lambda one: (one[0], id(one[1]) not in dropped)):
         if is_kept:
             pieces[number].append([tick for _, block in run for tick in block])
     return pieces, [f"left out, unlike the rest: {names}"]
 
 
-def without_disturbed(
-    recordings: list[list[Piece]], heard: Iterable[tuple[Sequence[Piece], Trace]], manifest: Manifest
-) -> tuple[list[list[Piece]], list[str]]:
+def drop_outlier_ticks(
+    recordings: list[list[TickRun]], heard: Iterable[tuple[Sequence[TickRun], RescoreResult]], manifest: Manifest
+) -> tuple[list[list[TickRun]], list[str]]:
     """The recordings without lone disturbances, by the scores of all that was `heard` in them; and what to say of those."""
-    found = disturbed(recordings, heard, manifest.rule, segment_ticks=manifest.segment_ticks)
+    found = outlier_ticks(recordings, heard, manifest.rule, segment_ticks=manifest.segment_ticks)
     if not found:
         return recordings, []
     found = sorted(found, key=lambda one: (one[0], one[1][0].start))
     pieces = [piece for _, piece in found]
     of = [f" of recording {number + 1}" for number, _ in found] if len(recordings) > 1 else []
-    kept = [without(of_one, pieces, segment_ticks=manifest.segment_ticks) for of_one in recordings]
+    kept = [drop_ticks(of_one, pieces, segment_ticks=manifest.segment_ticks) for of_one in recordings]
     return kept, [f"left out, lone disturbances: {_clocks(pieces, manifest, of=of)}"]
 
 
@@ -114,7 +114,7 @@ def _far(frames: F64, n_alike: int) -> Bool:
     return apart > FAR
 
 
-def _clocks(pieces: Sequence[Piece], manifest: Manifest, *, of: Sequence[str] = ()) -> str:
+def _clocks(pieces: Sequence[TickRun], manifest: Manifest, *, of: Sequence[str] = ()) -> str:
     """When the first few of them were heard, for people; `of` which recording."""
     rate_hz = manifest.front_end.sample_rate_hz
     spans = [f"{_clock(piece[0].start / rate_hz)}-{_clock(piece[-1].stop / rate_hz)}" for piece in pieces[:5]]
@@ -137,7 +137,7 @@ def calibrate_here(
 ) -> Calibration:
     """All thresholds by the method `default`, none below `at_least`, for the score of these components."""
 
-    def thresholds_of(evidence: Evidence) -> Thresholds:
+    def thresholds_of(evidence: NormalScores) -> Thresholds:
         found = predicted_thresholds(held_out, prior=prior_of(components), at_least=at_least)
         return replace(found, notes=(*notes, *found.notes))
 
@@ -165,7 +165,7 @@ def finish(
     clear_ratio: float,
     metrics: Mapping[str, Any],
     said: tuple[str, ...],
-) -> Made:
+) -> AdaptedBundle:
     """The bundle with its golden score, made of `base`."""
     manifest = base.manifest
     provenance = dict(manifest.provenance) | {
@@ -184,7 +184,7 @@ def finish(
     )
     made = replace(base, manifest=changed, statistics=statistics_of(changed, statistics))
     files = {MODEL: base.model, STATISTICS: statistics}
-    return Made(files, amended(changed, golden={"score": golden_score(made.scorer())}), said)
+    return AdaptedBundle(files, amended(changed, golden={"score": golden_score(made.scorer())}), said)
 
 
 def tick_s(spec: ScorerSpec) -> float:

@@ -6,17 +6,17 @@ import numpy as np
 
 from monitor.arrays import F64, Bool, runs
 from monitor.events.decision import Rule
-from monitor.learning.rescore import Piece, Trace
+from monitor.learning.rescore import RescoreResult, TickRun
 from monitor.scoring.scorer import TickScore
 
 MOST = 0.1  # of the segments, but at least as many as one disturbance makes, may be disturbed;
 SIGMAS = 6.0  # not what lies so near to the rest
 ECHO_TICKS = 4  # that a slammed door may be heard in
 RARE = 5  # times; what is heard more often is the machine's
-_Scored = tuple[int, Piece, Sequence[TickScore]]  # of recording number so-and-so
+_Scored = tuple[int, TickRun, Sequence[TickScore]]  # of recording number so-and-so
 
 
-def lone(over: Bool, rule: Rule, *, longest: int) -> list[slice]:
+def isolated_runs(over: Bool, rule: Rule, *, longest: int) -> list[slice]:
     """Runs of at most so many segments over a threshold, (n,) in order of time, with no more of them near than that.
 
     Where there are too few segments for the rule there are none: nobody knows what came before and after.
@@ -27,7 +27,7 @@ def lone(over: Bool, rule: Rule, *, longest: int) -> list[slice]:
     return [run for run, around in near if around.sum() <= longest]
 
 
-def usual_limit(scores: F64, rule: Rule) -> float:
+def outlier_limit(scores: F64, rule: Rule) -> float:
     """What scores (n,) would be below without disturbances: mean + 6 sigma of the lower nine tenths and of what is under that."""
     share = min(0.5, max(MOST, rule.raise_k / len(scores)))
     limit, n_below = float(np.quantile(scores, 1.0 - share)), 0
@@ -37,9 +37,13 @@ def usual_limit(scores: F64, rule: Rule) -> float:
     return limit
 
 
-def disturbed(
-    recordings: Sequence[Sequence[Piece]], heard: Iterable[tuple[Sequence[Piece], Trace]], rule: Rule, *, segment_ticks: int
-) -> list[tuple[int, Piece]]:
+def outlier_ticks(
+    recordings: Sequence[Sequence[TickRun]],
+    heard: Iterable[tuple[Sequence[TickRun], RescoreResult]],
+    rule: Rule,
+    *,
+    segment_ticks: int,
+) -> list[tuple[int, TickRun]]:
     """The ticks of pieces, each lot with its scores, that make segments exceed what is usual, where they are alone with that.
 
     Each with the number of the recording, from 0, that it was heard in. They may be a few more than the rule ignores, as a
@@ -53,13 +57,13 @@ def disturbed(
         for pieces, trace in heard
         for piece, ticks in zip(pieces, trace.ticks, strict=True)
     ]
-    limit = usual_limit(np.concatenate([trace.scores for _, trace in heard]), rule)
-    found: list[tuple[int, Piece]] = []
-    raising: list[tuple[int, Piece]] = []
+    limit = outlier_limit(np.concatenate([trace.scores for _, trace in heard]), rule)
+    found: list[tuple[int, TickRun]] = []
+    raising: list[tuple[int, TickRun]] = []
     for number, piece, ticks in _joined(scored):
         full = [(at, tick.score) for at, tick in enumerate(ticks) if tick.n_ticks == segment_ticks and tick.score is not None]
         over = np.array([score > limit for _, score in full])
-        for run in lone(over, rule, longest=segment_ticks - 1 + ECHO_TICKS):
+        for run in isolated_runs(over, rule, longest=segment_ticks - 1 + ECHO_TICKS):
             ends = [at for at, _ in full[run]]  # from the first disturbed tick on, to the last that still knows the last of them
             first = ends[0] if run.start > 0 else 0
             last = ends[-1] - segment_ticks + 1 if run.stop < len(full) else len(piece) - 1
@@ -78,10 +82,10 @@ def _joined(pieces: Iterable[_Scored]) -> list[_Scored]:
     return whole
 
 
-def without(pieces: Iterable[Piece], left_out: Sequence[Piece], *, segment_ticks: int) -> list[Piece]:
+def drop_ticks(pieces: Iterable[TickRun], left_out: Sequence[TickRun], *, segment_ticks: int) -> list[TickRun]:
     """Pieces, whole where nothing of them is left out, else what is left of them and long enough for a segment."""
     ids = {id(tick) for part in left_out for tick in part}
-    kept: list[Piece] = []
+    kept: list[TickRun] = []
     for piece in pieces:
         stays = np.array([id(tick) not in ids for tick in piece])
         parts = [piece[run] for run in runs(stays)]

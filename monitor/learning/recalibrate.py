@@ -10,26 +10,26 @@ from monitor.bundle.load import Bundle
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.errors import SourceError
-from monitor.explain.reference import Expected, Levels
-from monitor.learning.microphone_response import Difference, compare
+from monitor.explain.reference import Levels, Reference
+from monitor.learning.microphone_response import Offset, compare
 from monitor.learning.on_device import (
     MOST_LEFT_OUT,
-    Made,
+    AdaptedBundle,
     calibrate_here,
     check_sound,
+    drop_outlier_blocks,
+    drop_outlier_ticks,
     finish,
     tick_s,
-    without_disturbed,
-    without_odd,
 )
-from monitor.learning.outliers import lone
+from monitor.learning.outliers import isolated_runs
 from monitor.learning.report_text import duration
-from monitor.learning.rescore import Piece, Trace, held_out, retrace
+from monitor.learning.rescore import RescoreResult, TickRun, held_out, rescore
 
 AT_LEAST_S = 45.0
 
 
-def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) -> Made:
+def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False) -> AdaptedBundle:
     """`base` for the microphone that these streams of ticks were heard with.
 
     Gain and smooth response are taken for the microphone's, and frames are scored without them; network, statistics and
@@ -48,24 +48,24 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
     mean_db = trained.mean_db.astype(np.float64)
     idle_dbfs = manifest.calibration.idle_below_dbfs
     if idle_dbfs is not None:
-        gain_db = compare(retrace(base.scorer(), streams).frames, known.expected.mean_db.astype(np.float64)).gain_db
+        gain_db = compare(rescore(base.scorer(), streams).frames, known.expected.mean_db.astype(np.float64)).gain_db
         streams = [_without_idle(stream, idle_dbfs + gain_db) for stream in streams]
         check_sound(streams, spec, at_least_s=AT_LEAST_S)
     said: list[str] = []
     if force:
-        apart, said = without_odd(streams, manifest, most=MOST_LEFT_OUT)
+        apart, said = drop_outlier_blocks(streams, manifest, most=MOST_LEFT_OUT)
         streams = [piece for pieces in apart for piece in pieces]
-    difference = compare(retrace(base.scorer(), streams).frames, mean_db)
+    difference = compare(rescore(base.scorer(), streams).frames, mean_db)
     for is_last in (False, True):  # what is left out at first no longer moves what the rest is corrected by
         response_db = difference.response_db(whole=force)
         adapted = replace(base, statistics=replace(known, response_db=response_db))
-        trace = retrace(adapted.scorer(), streams)
+        trace = rescore(adapted.scorer(), streams)
         is_over = trace.scores >= manifest.calibration.threshold
         if not force:
             _refuse(difference, _share_over(trace, manifest))
             difference = difference if is_last else compare(trace.frames[~is_over], mean_db)
         elif not is_last:
-            (streams,), more = without_disturbed([list(streams)], [(streams, trace)], manifest)
+            (streams,), more = drop_outlier_ticks([list(streams)], [(streams, trace)], manifest)
             said = [*said, *more]
     kept = trace if force else _below(trace, manifest.calibration.threshold)
     notes = [] if force else ["the threshold is not below that of training"]
@@ -110,23 +110,23 @@ def recalibrate(base: Bundle, streams: Sequence[Piece], *, force: bool = False) 
     )
 
 
-def _refuse(difference: Difference, over: float) -> None:
-    why = difference.too_much
+def _refuse(difference: Offset, over: float) -> None:
+    why = difference.violation
     if why is None and over > MOST_LEFT_OUT:
         why = f"{over:.0%} of it is over the threshold whatever the microphone"
     if why is not None:
         raise SourceError(f"this sounds like a different machine, or one that is not well: {why} (--force takes it all the same)")
 
 
-def _share_over(trace: Trace, manifest: Manifest) -> float:
+def _share_over(trace: RescoreResult, manifest: Manifest) -> float:
     """How many segments are over the threshold, of all but those of one lone disturbance: in a minute that is a sixth."""
     rule = manifest.rule
     over = [scores >= manifest.calibration.threshold for scores in trace.sequences]
-    longest = max((run.stop - run.start for one in over for run in lone(one, rule, longest=rule.raise_k - 1)), default=0)
+    longest = max((run.stop - run.start for one in over for run in isolated_runs(one, rule, longest=rule.raise_k - 1)), default=0)
     return float((sum(map(np.sum, over)) - longest) / (len(trace.scores) - longest))
 
 
-def _without_idle(stream: Piece, below_dbfs: float) -> Piece:
+def _without_idle(stream: TickRun, below_dbfs: float) -> TickRun:
     """Ticks in which the machine is off may not be scored."""
     return [
         replace(tick, frames=None, quality=replace(tick.quality, reason="idle"))
@@ -136,7 +136,7 @@ def _without_idle(stream: Piece, below_dbfs: float) -> Piece:
     ]
 
 
-def _below(trace: Trace, threshold: float) -> Trace:
+def _below(trace: RescoreResult, threshold: float) -> RescoreResult:
     """Only what is below the threshold, ticks included."""
     return replace(
         trace,
@@ -147,7 +147,7 @@ def _below(trace: Trace, threshold: float) -> Trace:
     )
 
 
-def _as_heard(expected: Expected, response_db: F32 | None) -> Expected:
+def _as_heard(expected: Reference, response_db: F32 | None) -> Reference:
     """What is expected, as the microphone in use hears it."""
     if response_db is None:
         return expected

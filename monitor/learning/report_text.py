@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def statement(
+def report_text(
     *,
     promised: float | None,
     promised_alarms: float | None,

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.arrays import F32, F64
-from monitor.explain.profile import Portrait
+from monitor.explain.profile import SegmentProfile
 from monitor.learning.methods import blocks
 from monitor.learning.thresholds import HeldOut
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import Scorer, TickScore
 
-Piece = Sequence[TickFrames]  # ticks in a row of one stream; at their gaps they say so themselves
+TickRun = Sequence[TickFrames]  # ticks in a row of one stream; at their gaps they say so themselves
 
 
 @dataclass(frozen=True)
-class Portrayed(TickFrames):
+class ProfiledTick(TickFrames):
     """A tick with the portrait of the segment that it completes: of sound that is not kept as samples."""
 
-    portrait: Portrait
+    portrait: SegmentProfile
 
 
 @dataclass(frozen=True)
-class Trace:
+class RescoreResult:
     """What scoring pieces again gave.
 
     Of each full segment (of a piece shorter than one, the longest): its score, the detector's sums (k,) and its mean frame
@@ -39,11 +39,11 @@ class Trace:
     frequent: F32  # (m, n_bands), dB: what the fast path is fitted on
 
 
-def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
+def rescore(scorer: Scorer, pieces: Iterable[TickRun]) -> RescoreResult:
     """Score each piece as a stream of its own."""
     parts = [_piece(scorer, piece) for piece in pieces]
     segments = [one for part in parts for one in part.segments]
-    return Trace(
+    return RescoreResult(
         scores=np.array([score for score, _, _ in segments]),
         sums=np.array([sums for _, sums, _ in segments]),
         frames=np.array([frame for _, _, frame in segments]),
@@ -55,7 +55,7 @@ def retrace(scorer: Scorer, pieces: Iterable[Piece]) -> Trace:
 
 
 def held_out(
-    traces: Sequence[Trace], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
+    traces: Sequence[RescoreResult], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
 ) -> HeldOut:
     """The traces, in order of time, as normal sound that thresholds are set on."""
     valid = [tick for trace in traces for piece in trace.ticks for tick in piece if tick.tick_score is not None]
@@ -74,7 +74,7 @@ def held_out(
     )
 
 
-def apart(scorer: Scorer, pieces: Iterable[Piece]) -> F64:
+def independent_sums(scorer: Scorer, pieces: Iterable[TickRun]) -> F64:
     """The detector's sums (n, k) over segments that share no sound."""
     found = []
     for piece in pieces:
@@ -93,24 +93,24 @@ def apart(scorer: Scorer, pieces: Iterable[Piece]) -> F64:
     return np.array(found)
 
 
-def cut(stream: Piece, *, length: int) -> list[Piece]:
+def cut(stream: TickRun, *, length: int) -> list[TickRun]:
     """Blocks of at least `length` ticks in a row, as alike as can be."""
     return [stream[block] for block in blocks(len(stream), length=length)]
 
 
-def mean_frame(piece: Piece) -> F64 | None:
+def mean_frame_of(piece: TickRun) -> F64 | None:
     """The mean frame (n_bands,), dB; None where nothing in it may be scored."""
     parts = [tick.frames[: tick.n_frames] for tick in piece if tick.frames is not None]
     return np.concatenate(parts).mean(axis=0, dtype=np.float64) if parts else None
 
 
-def portraits(pieces: Iterable[Piece]) -> list[Portrait]:
+def profiles(pieces: Iterable[TickRun]) -> list[SegmentProfile]:
     """Those of segments that lie whole in one of the pieces."""
     return [
         tick.portrait
         for piece in pieces
         for tick in piece
-        if isinstance(tick, Portrayed) and tick.portrait.start >= piece[0].start
+        if isinstance(tick, ProfiledTick) and tick.portrait.start >= piece[0].start
     ]
 
 
@@ -122,7 +122,7 @@ class _Part:
     frequent: list[F32]
 
 
-def _piece(scorer: Scorer, piece: Piece) -> _Part:
+def _piece(scorer: Scorer, piece: TickRun) -> _Part:
     scorer.reset()
     full: list[tuple[float, F64, F64]] = []
     short: list[tuple[float, F64, F64]] = []

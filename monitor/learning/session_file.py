@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from monitor.arrays import F32
 from monitor.errors import SourceError
 from monitor.explain.envelope import pooled_shape
-from monitor.explain.profile import Portrait
-from monitor.learning.rescore import Piece, Portrayed
+from monitor.explain.profile import SegmentProfile
+from monitor.learning.rescore import ProfiledTick, TickRun
 from monitor.scoring.features import TickFrames
 from monitor.scoring.quality import Quality
 from monitor.scoring.scorer import ScorerSpec
@@ -26,13 +26,13 @@ _NO_SAMPLES: F32 = np.zeros(0, np.float32)
 _Arrays = dict[str, NDArray[Any]]
 
 
-def encode(streams: Sequence[Piece], spec: ScorerSpec) -> bytes:
+def encode(streams: Sequence[TickRun], spec: ScorerSpec) -> bytes:
     """The bytes of the file: frames as float16, which is within 0.04 dB down to -100 dB."""
     ticks = [tick for stream in streams for tick in stream]
     reasons = sorted({tick.quality.reason for tick in ticks if tick.quality.reason is not None})
     code_of = {None: -1} | {reason: code for code, reason in enumerate(reasons)}
     frames = [tick.frames for tick in ticks if tick.frames is not None]
-    portraits = [(at, tick.portrait) for at, tick in enumerate(ticks) if isinstance(tick, Portrayed)]
+    portraits = [(at, tick.portrait) for at, tick in enumerate(ticks) if isinstance(tick, ProfiledTick)]
     header = {"schema": SCHEMA, "heard_with": _heard_with(spec), "reasons": reasons}
     arrays: _Arrays = {
         "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
@@ -85,12 +85,12 @@ def decode(content: bytes, spec: ScorerSpec) -> list[list[TickFrames]]:
     for at, start, mean_db, level_db, envelope_db in zip(
         *(arrays[name] for name in ("portrait_at", "portrait_start", "mean_db", "level_db", "envelope_db")), strict=True
     ):
-        portrait = Portrait(mean_db.astype(np.float64), level_db.astype(np.float64), envelope_db, int(start))
-        ticks[at] = Portrayed(**vars(ticks[at]), portrait=portrait)
+        portrait = SegmentProfile(mean_db.astype(np.float64), level_db.astype(np.float64), envelope_db, int(start))
+        ticks[at] = ProfiledTick(**vars(ticks[at]), portrait=portrait)
     return [[tick for _, tick in group] for _, group in groupby(zip(numbers, ticks, strict=True), key=lambda one: one[0])]
 
 
-def halved(streams: Sequence[Piece], spec: ScorerSpec) -> list[list[TickFrames]] | None:
+def halved(streams: Sequence[TickRun], spec: ScorerSpec) -> list[list[TickFrames]] | None:
     """Every second minute or so of a session, so that half of it still spans all of it; None where it is too short for that.
 
     The sound after what is left out is marked as fresh: nothing joins on before it.

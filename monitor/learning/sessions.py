@@ -14,7 +14,7 @@ from pathlib import Path
 from monitor.errors import SinkError, SourceError
 from monitor.files import atomic_write, give_to_owner
 from monitor.learning.report_text import duration
-from monitor.learning.rescore import Piece
+from monitor.learning.rescore import TickRun
 from monitor.learning.session_file import MAX_BYTES, decode, encode, halved
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
@@ -41,7 +41,7 @@ def read_sessions(state_dir: Path, machine: str, spec: ScorerSpec) -> list[Learn
     return [LearnedSession(path, _read(path, spec)) for path in _files(state_dir, machine)]
 
 
-def keep_session(state_dir: Path, machine: str, name: str, streams: Sequence[Piece], spec: ScorerSpec) -> None:
+def keep_session(state_dir: Path, machine: str, name: str, streams: Sequence[TickRun], spec: ScorerSpec) -> None:
     """Write a session under the name of its bundle (`learn-STAMP`), room made for it before; SinkError where it cannot be."""
     path = _folder(state_dir, machine) / f"{_stamp(name)}.npz"
     content = encode(streams, spec)

@@ -10,10 +10,10 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
 from monitor.events.decision import Rule
-from monitor.learning.false_alarms import Evidence
+from monitor.learning.false_alarms import NormalScores
 from monitor.learning.methods import percentile_threshold
 from monitor.learning.predictive import Prior, ScoreModel, fit_score_model
-from monitor.learning.report_text import statement
+from monitor.learning.report_text import report_text
 from monitor.scoring.fast_path import Fast
 
 WARNING_CHANCE = 0.005  # that a segment of normal sound exceeds the warning level: about one warning a day
@@ -145,7 +145,7 @@ def make_calibration(
     method: str,
     parameters: Mapping[str, float],
     promised_per_week: float | None,
-    thresholds_of: Callable[[Evidence], Thresholds],
+    thresholds_of: Callable[[NormalScores], Thresholds],
     fast: Fast | None = None,
 ) -> Calibration:
     """All that follows from a method's thresholds; the same scores always give the same result.
@@ -155,7 +155,7 @@ def make_calibration(
     """
     if len(held_out.segment_scores) < 2:
         raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
-    evidence = Evidence(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
+    evidence = NormalScores(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
     found = thresholds_of(evidence)
     threshold, notes = _above_median(found.segment, evidence.scores)
     mean = float(evidence.scores.mean())
@@ -188,7 +188,7 @@ def make_calibration(
         score_std=float(evidence.scores.std(ddof=1)) or None if len(evidence.scores) > 1 else None,
         score_spread=found.spread,
         drift=held_out.drift,
-        statement=statement(
+        statement=report_text(
             promised=promised_per_week,
             promised_alarms=ALARMS_PER_WEEK if has_levels else None,
             file_chance=FILE_CHANCE if has_levels else None,

@@ -26,7 +26,7 @@ _ALERTS = {
 }
 
 
-def explain(error: Exception) -> str:
+def connect_error_text(error: Exception) -> str:
     """What follows `mqtt: HOST:PORT …` when connecting raised `error`."""
     if isinstance(error, ssl.SSLCertVerificationError):
         wrong = _CERTIFICATE.get(error.verify_code, f"cannot be verified: {error.verify_message}")

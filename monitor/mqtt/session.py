@@ -18,7 +18,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from monitor.config import MqttConfig
 from monitor.errors import SinkError
-from monitor.mqtt.connect_errors import alert, explain
+from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import password, tls_context
 
 CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
@@ -89,7 +89,7 @@ class Session:
         try:
             self._client.connect(self._config.host, self._config.port, self._config.keepalive_s, properties=limits)
         except (OSError, ValueError) as error:
-            raise SinkError(explain(error)) from error
+            raise SinkError(connect_error_text(error)) from error
 
     def turn(self, wait_s: float, wakeup: socket.socket) -> tuple[list[Acknowledged], list[Received]]:
         """Exchange what there is, waiting for at most `wait_s` or until `wakeup` can be read; returns what arrived."""

@@ -14,7 +14,7 @@ _DUST_DB = 100.0  # under the loudest band, or
 _FLOOR_DB = 6.0  # over the floor: where a bundle expects no more than that, it has learned that nothing is there
 
 
-def deaf_bands(rate_hz: int, spec: FrontEndSpec, expected_db: F32 | None = None) -> int:
+def empty_bands(rate_hz: int, spec: FrontEndSpec, expected_db: F32 | None = None) -> int:
     """How many of the bands lie wholly above half the rate; where it is known, only those in which sound is expected."""
     deaf = spec.band_limits_hz()[:-1] >= rate_hz / 2
     if expected_db is not None:

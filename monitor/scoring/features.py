@@ -27,7 +27,7 @@ class TickFrames:
     samples: F32
 
 
-class Ear:
+class FeatureExtractor:
     """Hear a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come."""
 
     def __init__(self, front_end: FrontEndSpec, *, tick_frames: int) -> None:

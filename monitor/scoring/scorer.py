@@ -8,10 +8,10 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.block import Block
-from monitor.scoring.bandwidth import deaf_bands, is_cut_off
+from monitor.scoring.bandwidth import empty_bands, is_cut_off
 from monitor.scoring.components import Detector, Observation
 from monitor.scoring.fast_path import N_TICKS, excess_db, frequent_frame, lasting_frame
-from monitor.scoring.features import Ear, TickFrames
+from monitor.scoring.features import FeatureExtractor, TickFrames
 from monitor.scoring.front_end import FrontEndSpec
 from monitor.scoring.quality import Quality
 from monitor.scoring.segment import Measured, Segment
@@ -71,12 +71,12 @@ class Scorer:
         self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
         self.expected_db: F32 | None = None  # mean frame (n_bands,), as heard: sound that ends far below it is not scored
         self.source_rate_hz: int | None = None  # of the sound before it was resampled: too low a one is not scored
-        self._judged_rate_hz: int | None = None
-        self._is_deaf = False
+        self._checked_rate_hz: int | None = None
+        self._is_cut_by_rate = False
         self._model = model
         self.detector = detector
         self._response_db = response_db
-        self._ear = Ear(front_end, tick_frames=spec.tick_frames)
+        self._ear = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
@@ -174,16 +174,16 @@ class Scorer:
         return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
     @property
-    def deaf_bands(self) -> int:
+    def empty_bands(self) -> int:
         """How many bands the source cannot fill, although sound is expected in them."""
-        return 0 if self.source_rate_hz is None else deaf_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
+        return 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
 
     def _out_of_band(self, frames: F32) -> str | None:
         """`bandwidth` where sound does not reach as high as it should."""
-        if self.source_rate_hz != self._judged_rate_hz:
-            self._judged_rate_hz, self._is_deaf = self.source_rate_hz, self.deaf_bands > 0
+        if self.source_rate_hz != self._checked_rate_hz:
+            self._checked_rate_hz, self._is_cut_by_rate = self.source_rate_hz, self.empty_bands > 0
         cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
-        return "bandwidth" if self._is_deaf or cut_off else None
+        return "bandwidth" if self._is_cut_by_rate or cut_off else None
 
     def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
         return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))

@@ -49,9 +49,7 @@ def test_what_is_no_message_is_a_failure_and_no_crash(tmp_path: Path, monkeypatc
 
 
 def test_what_libraries_print_is_no_message() -> None:
-    code = (
-        "from monitor.audio import capture; capture._keep_output(); print('chatter', flush=True); capture._say({'device': 1})"
-    )
+    code = "from monitor.audio import capture; capture._keep_output(); print('chatter', flush=True); capture._say({'device': 1})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == '{"device": 1}\n'
 
@@ -94,9 +92,9 @@ def test_one_side_of_stereo_is_that_side_whoever_else_listens(tmp_path: Path, mo
 
 def _level(microphone: Microphone, tap: object) -> float:
     """RMS of the tap's next second of sound."""
-    from monitor.audio.channel_reader import Tap
+    from monitor.audio.channel_reader import ChannelReader
 
-    assert isinstance(tap, Tap)
+    assert isinstance(tap, ChannelReader)
     heard: list[np.ndarray] = []
     deadline = time.monotonic() + 20
     skipped = 0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from monitor.arrays import F32
-from monitor.audio.channel_reader import KEPT_S, Tap
-from monitor.audio.gaps import Piece
+from monitor.audio.channel_reader import KEPT_S, ChannelReader
+from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.resample import Resampler
 from monitor.audio.ring import RingFormat
 from monitor.block import Block
@@ -17,15 +17,15 @@ from tests.signals import hum
 class Pieces:
     """A device at a rate whose opening's frame 0 came a second after the tap was made."""
 
-    def __init__(self, tap: Tap, *, rate_hz: int, n_channels: int = 1) -> None:
+    def __init__(self, tap: ChannelReader, *, rate_hz: int, n_channels: int = 1) -> None:
         self._rate_hz = rate_hz
         self._origin_s = tap.timeline._bends[0].monotonic_s + 1.0
         self.form = RingFormat(rate_hz, n_channels, "float32", 1 << 20)
 
-    def piece(self, samples: F32, frame: int, *, begins: bool = False, lost_s: float = 0.0) -> Piece:
+    def piece(self, samples: F32, frame: int, *, begins: bool = False, lost_s: float = 0.0) -> UnbrokenSound:
         self._origin_s += lost_s
         arrived_s = self._origin_s + (frame + len(samples)) / self._rate_hz
-        return Piece(frame, len(samples), samples.tobytes(), self._origin_s, arrived_s, begins)
+        return UnbrokenSound(frame, len(samples), samples.tobytes(), self._origin_s, arrived_s, begins)
 
 
 def joined(blocks: list[Block]) -> F32:
@@ -34,7 +34,7 @@ def joined(blocks: list[Block]) -> F32:
 
 @pytest.mark.parametrize("size", [480, 2400, 7777])
 def test_it_gives_the_same_samples_as_one_resampler(size: int) -> None:
-    tap, sound = Tap(channel=None, sample_rate_hz=16000), hum(1, 48000 * 4, rate_hz=48000)
+    tap, sound = ChannelReader(channel=None, sample_rate_hz=16000), hum(1, 48000 * 4, rate_hz=48000)
     device = Pieces(tap, rate_hz=48000)
     tap.open(device.form)
     for at in range(0, len(sound), size):
@@ -51,7 +51,7 @@ def test_it_gives_the_same_samples_as_one_resampler(size: int) -> None:
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), [(44100, 16000), (48000, 16000), (16000, 16000), (32000, 44100)])
 def test_the_index_is_exact_after_a_year(from_hz: int, to_hz: int) -> None:
-    tap = Tap(channel=None, sample_rate_hz=to_hz)
+    tap = ChannelReader(channel=None, sample_rate_hz=to_hz)
     device = Pieces(tap, rate_hz=from_hz)
     tap.open(device.form)
     sound = hum(1, from_hz, rate_hz=from_hz)
@@ -64,7 +64,7 @@ def test_the_index_is_exact_after_a_year(from_hz: int, to_hz: int) -> None:
 
 
 def test_what_the_reader_missed_is_a_gap_of_that_size() -> None:
-    tap = Tap(channel=None, sample_rate_hz=16000)
+    tap = ChannelReader(channel=None, sample_rate_hz=16000)
     device = Pieces(tap, rate_hz=48000)
     tap.open(device.form)
     sound = hum(1, 48000, rate_hz=48000)
@@ -77,7 +77,7 @@ def test_what_the_reader_missed_is_a_gap_of_that_size() -> None:
 
 @pytest.mark.parametrize(("lost_s", "expected"), [(0.5, 8000), (0.0, 1), (-0.01, 1)])
 def test_what_the_device_lost_is_a_gap_by_the_clock_and_of_one_sample_at_least(lost_s: float, expected: int) -> None:
-    tap = Tap(channel=None, sample_rate_hz=16000)
+    tap = ChannelReader(channel=None, sample_rate_hz=16000)
     device = Pieces(tap, rate_hz=16000)
     tap.open(device.form)
     sound = hum(1, 16000)
@@ -89,7 +89,7 @@ def test_what_the_device_lost_is_a_gap_by_the_clock_and_of_one_sample_at_least(l
 
 
 def test_a_channel_is_picked_and_one_that_is_not_there_is_said() -> None:
-    left, other, third = (Tap(channel=channel, sample_rate_hz=16000) for channel in (1, None, 3))
+    left, other, third = (ChannelReader(channel=channel, sample_rate_hz=16000) for channel in (1, None, 3))
     device = Pieces(left, rate_hz=16000, n_channels=2)
     sound = np.stack((hum(1, 1600), hum(2, 1600)), axis=1)
     for tap in (left, other, third):
@@ -102,7 +102,7 @@ def test_a_channel_is_picked_and_one_that_is_not_there_is_said() -> None:
 
 
 def test_sound_that_nobody_fetches_does_not_fill_the_memory() -> None:
-    tap = Tap(channel=None, sample_rate_hz=16000)
+    tap = ChannelReader(channel=None, sample_rate_hz=16000)
     device = Pieces(tap, rate_hz=16000)
     tap.open(device.form)
     second = hum(1, 16000)

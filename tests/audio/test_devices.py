@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.audio.capture import explain
+from monitor.audio.capture import open_error_text
 from monitor.audio.devices import Device, Unavailable, Usb, find_device, identify, is_unplugged, why_missing
 
 
@@ -193,7 +193,7 @@ def test_a_node_without_a_driver_is_absent(root: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_errors_of_portaudio_are_told_apart(text: str, code: int, reason: str) -> None:
-    told = explain(Exception(text, code), device(3, "Gone: - (hw:31,0)"), "usb:1209:0000")
+    told = open_error_text(Exception(text, code), device(3, "Gone: - (hw:31,0)"), "usb:1209:0000")
     assert told.reason == reason
     assert str(told).startswith("Gone: - (hw:31,0): ")
 

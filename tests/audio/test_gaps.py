@@ -2,8 +2,8 @@
 
 import pytest
 
-from monitor.audio.gaps import Piece, Runs
-from monitor.audio.ring import Chunk, Note
+from monitor.audio.gaps import GapDetector, UnbrokenSound
+from monitor.audio.ring import Chunk, WriteRecord
 
 RATE_HZ, N = 16000, 800  # 50 ms
 
@@ -17,7 +17,7 @@ class Device:
     def chunk(self, *, late_s: float = 0.0, overrun: bool = False, n_overwritten: int = 0) -> Chunk:
         self.frame += n_overwritten
         self._clock_s += (N + n_overwritten) / RATE_HZ * (1 + self._slower)
-        note = Note(self.frame, N, round((self._clock_s + 0.003 + late_s) * 1e9), overrun)
+        note = WriteRecord(self.frame, N, round((self._clock_s + 0.003 + late_s) * 1e9), overrun)
         self.frame += N
         return Chunk(note, b"", n_overwritten)
 
@@ -28,16 +28,16 @@ class Device:
         return [self.chunk(late_s=0.001 * (at % 3)) for at in range(round(seconds * RATE_HZ / N))]
 
 
-def begins(pieces: list[Piece]) -> list[tuple[int, float]]:
+def begins(pieces: list[UnbrokenSound]) -> list[tuple[int, float]]:
     return [(piece.frame, round(piece.origin_s, 4)) for piece in pieces if piece.begins]
 
 
-def frames(pieces: list[Piece]) -> list[int]:
+def frames(pieces: list[UnbrokenSound]) -> list[int]:
     return [piece.frame for piece in pieces]
 
 
 def test_steady_sound_is_one_run_that_began_with_its_first_frame() -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     pieces = runs.push([device.chunk(late_s=0.4), *device.play(20)])  # opening takes its time
     assert frames(pieces) == list(range(0, device.frame, N))
     assert begins(pieces) == [(0, 100.003)]
@@ -46,7 +46,7 @@ def test_steady_sound_is_one_run_that_began_with_its_first_frame() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_an_overrun_ends_the_run_at_its_sample(size: int) -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
     device.lose(0.25)
     chunks += [device.chunk(overrun=True, late_s=0.02), *device.play(5)]
@@ -57,7 +57,7 @@ def test_an_overrun_ends_the_run_at_its_sample(size: int) -> None:
 
 
 def test_a_stall_that_loses_nothing_changes_nothing() -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
     chunks += [device.chunk(late_s=1.0 - 0.05 * at) for at in range(20)]  # all at once, a second late
     pieces = runs.push(chunks + device.play(5))
@@ -67,7 +67,7 @@ def test_a_stall_that_loses_nothing_changes_nothing() -> None:
 
 
 def test_a_stall_that_loses_sound_without_a_word_is_a_gap() -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
     device.lose(2.0)
     pieces = runs.push(chunks + device.play(5))
@@ -76,7 +76,7 @@ def test_a_stall_that_loses_sound_without_a_word_is_a_gap() -> None:
 
 
 def test_what_the_reader_missed_is_counted_and_keeps_its_place() -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     pieces = runs.push([*device.play(5), device.chunk(n_overwritten=12345), *device.play(5)])
     assert begins(pieces) == [(0, 100.003)]
     assert 100 * N + 12345 in frames(pieces)
@@ -85,12 +85,12 @@ def test_what_the_reader_missed_is_counted_and_keeps_its_place() -> None:
 
 @pytest.mark.parametrize("slower", [-300e-6, 300e-6])
 def test_a_crystal_that_drifts_is_no_gap(slower: float) -> None:
-    device, runs = Device(slower=slower), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(slower=slower), GapDetector(rate_hz=RATE_HZ)
     assert len(begins(runs.push(device.play(2 * 3600)))) == 1
     assert runs.overruns == 0
 
 
 def test_what_is_held_back_is_not_lost_when_the_device_dies() -> None:
-    device, runs = Device(), Runs(rate_hz=RATE_HZ)
+    device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     assert runs.push(device.play(0.2)) == []
     assert frames(runs.release()) == list(range(0, device.frame, N))

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from monitor.arrays import F32
-from monitor.audio.channel_reader import Tap
+from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import find_device, list_devices
 from monitor.audio.microphone import OPEN_S, Microphone
 from monitor.block import Block
@@ -53,7 +53,7 @@ def opened(microphone: Microphone) -> Iterator[Microphone]:
 class Listener:
     """Polls as the service does, and keeps what the tap gives."""
 
-    def __init__(self, microphone: Microphone, *taps: Tap) -> None:
+    def __init__(self, microphone: Microphone, *taps: ChannelReader) -> None:
         self._microphone = microphone
         self._taps = taps or (microphone.tap(channel=None, sample_rate_hz=RATE_HZ),)
         self.tap = self._taps[0]

@@ -24,7 +24,7 @@ def listen(timeline: Timeline, *, from_s: int, to_s: int, slower: float = 0.0, u
         now = T0 + second
         sample = round(second * RATE_HZ / (1 + slower))
         timeline.arrived(sample, now + 0.001 * (second % 3))
-        timeline.tell_utc(UTC0 + second + utc_off_s, monotonic_s=now, synced=True)
+        timeline.set_utc(UTC0 + second + utc_off_s, monotonic_s=now, synced=True)
         errors.append(utc_s(timeline, sample) - (UTC0 + second + utc_off_s))
     return errors
 
@@ -58,7 +58,7 @@ def test_what_has_been_told_stays_as_it_was() -> None:
     for from_s in range(1, 2000, 50):
         listen(timeline, from_s=from_s, to_s=from_s + 50, slower=150e-6)
         told[from_s * RATE_HZ - 999] = timeline.at(from_s * RATE_HZ - 999)
-    timeline.tell_utc(UTC0 + 5000.0, monotonic_s=T0 + 2001, synced=True)
+    timeline.set_utc(UTC0 + 5000.0, monotonic_s=T0 + 2001, synced=True)
     assert {sample: timeline.at(sample) for sample in told} == told
 
 
@@ -66,8 +66,8 @@ def test_a_clock_that_was_set_is_followed_at_once_and_said_once() -> None:
     timeline = made()
     listen(timeline, from_s=1, to_s=100)
     before = timeline.at(99 * RATE_HZ)
-    assert timeline.tell_utc(UTC0 + 100 + 3600, monotonic_s=T0 + 100, synced=False) == pytest.approx(3600, abs=0.01)
-    assert timeline.tell_utc(UTC0 + 101 + 3600, monotonic_s=T0 + 101, synced=False) is None
+    assert timeline.set_utc(UTC0 + 100 + 3600, monotonic_s=T0 + 100, synced=False) == pytest.approx(3600, abs=0.01)
+    assert timeline.set_utc(UTC0 + 101 + 3600, monotonic_s=T0 + 101, synced=False) is None
     assert utc_s(timeline, 102 * RATE_HZ) == pytest.approx(UTC0 + 102 + 3600, abs=0.01)
     assert timeline.at(99 * RATE_HZ) == before
     assert not timeline.synced

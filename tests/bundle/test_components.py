@@ -16,7 +16,7 @@ from monitor.bundle.load import make_scorer, sha256
 from monitor.bundle.manifest import DetectorSpec
 from monitor.bundle.statistics import read_statistics, write_statistics
 from monitor.errors import BundleError
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.components import fit_normal
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import score_stream
@@ -58,7 +58,7 @@ def test_what_noise_adds_to_a_distance_is_kept_and_older_bundles_hold_none(older
     features = make_features(DetectorSpec.model_validate_json(json.dumps(ALL)), n_bands=64)
     normals = {one.name: fit_normal(np.zeros((40, one.n_values))) for one in features}
     zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
-    content = write_statistics(Expected(zeros, ones), normals=normals, typical=[1.0] * 6)
+    content = write_statistics(Reference(zeros, ones), normals=normals, typical=[1.0] * 6)
     if older:
         with np.load(io.BytesIO(content)) as archive:
             arrays = {key: array for key, array in archive.items() if not key.endswith("_noise")}

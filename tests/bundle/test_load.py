@@ -17,7 +17,7 @@ from monitor.bundle.load import sha256
 from monitor.bundle.statistics import read_statistics, write_statistics
 from monitor.bundle.write import amended, file_ref, write_bundle
 from monitor.errors import BundleError
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import score_stream
 
@@ -168,7 +168,7 @@ def test_a_bundle_for_another_microphone_scores_what_it_hears_as_the_first_one_w
     assert trained.statistics is not None
     louder_db = np.full(trained.manifest.front_end.n_bands, 20.0 * np.log10(2.0), np.float32)
     expected = trained.statistics.expected
-    statistics = write_statistics(Expected(expected.mean_db + louder_db, expected.spread_db), response_db=louder_db)
+    statistics = write_statistics(Reference(expected.mean_db + louder_db, expected.spread_db), response_db=louder_db)
     detector = dict(trained.manifest.detector) | {"statistics": file_ref("statistics.npz", statistics)}
     bundle = replace(trained, statistics=read_statistics(statistics, n_bands=len(louder_db), sample_rate_hz=16000))
     golden = {"score": golden_score(bundle.scorer())}

@@ -20,7 +20,7 @@ from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
-from monitor.cli.adaptation_input import Ears
+from monitor.cli.adaptation_input import TickCollector
 from monitor.cli.main import main
 from monitor.config import load_config
 from monitor.daemon.adaptations import FOLDER, in_use
@@ -28,7 +28,7 @@ from monitor.events.event import Anchor, Event, Identity
 from monitor.events.pipeline import Pipeline
 from monitor.learning.false_alarms import count_events
 from monitor.learning.learn import default_detector
-from monitor.learning.rescore import Portrayed, portraits
+from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.scoring.scorer import score_stream
 from tests.conftest import ROOT
 from tests.tmpfs import tmpfs
@@ -245,13 +245,13 @@ def test_what_was_learned_names_impulses(bench: Bench) -> None:
 
 def test_portraits_of_what_was_left_out_do_not_count() -> None:
     spec = load_recipe("default").scorer_spec
-    ears = Ears(spec)
-    ears.hear(Block(0, made("pump", seconds=60.0)))
+    ears = TickCollector(spec)
+    ears.push(Block(0, made("pump", seconds=60.0)))
     ticks = ears.end()
     n = spec.segment_ticks
-    assert [tick.stop for tick in ticks if isinstance(tick, Portrayed)] == [tick.stop for tick in ticks[n - 1 :: n]]
-    assert len(portraits([ticks])) == len(ticks) // n
-    assert len(portraits([ticks[:n], ticks[n + 1 : 3 * n + 1]])) == 2  # the second segment lacks its first tick
+    assert [tick.stop for tick in ticks if isinstance(tick, ProfiledTick)] == [tick.stop for tick in ticks[n - 1 :: n]]
+    assert len(profiles([ticks])) == len(ticks) // n
+    assert len(profiles([ticks[:n], ticks[n + 1 : 3 * n + 1]])) == 2  # the second segment lacks its first tick
 
 
 def test_recordings_of_other_days_teach_what_is_usual_between_them(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from monitor.audio.devices import Device, Usb
 from monitor.cli.devices import merge
 from monitor.cli.level import levels
 from monitor.daemon.control import NAME
-from monitor.daemon.shared_microphone import Held, find_held
+from monitor.daemon.shared_microphone import SharedMicrophone, find_shared
 from monitor.errors import SourceError
 from tests.cli.tool import run
 from tests.daemon.lender import lending
@@ -115,17 +115,24 @@ def test_a_meter_for_no_microphone_is_one_line(rig: VirtualMicrophone) -> None:
 
 def test_a_device_that_portaudio_leaves_out_because_the_service_has_it_is_listed() -> None:
     other = replace(USB, name="mic", usb=None, selector="name:mic")
-    held = [Held("usb:2752:0007", USB, "…", None), Held("name:mic", other, "…", None), Held("name:gone", None, None, "absent")]
+    held = [
+        SharedMicrophone("usb:2752:0007", USB, "…", None),
+        SharedMicrophone("name:mic", other, "…", None),
+        SharedMicrophone("name:gone", None, None, "absent"),
+    ]
     assert merge([other], held) == [other, USB]
 
 
 @pytest.mark.parametrize("selector", ["name:umik", "usb:2752:0007", "usb:2752:0007:7001234", "usb-port:1-1.2"])
 def test_a_held_microphone_is_found_by_any_of_its_names(selector: str) -> None:
-    held = [Held("name:gone", None, None, "absent: no microphone is name:gone"), Held("usb:2752:0007", USB, "…", None)]
-    assert find_held(held, selector) == held[1]
-    assert find_held(held, "name:gone") == held[0]
-    assert find_held(held, "default") is None
-    assert find_held(held, "name:other") is None
+    held = [
+        SharedMicrophone("name:gone", None, None, "absent: no microphone is name:gone"),
+        SharedMicrophone("usb:2752:0007", USB, "…", None),
+    ]
+    assert find_shared(held, selector) == held[1]
+    assert find_shared(held, "name:gone") == held[0]
+    assert find_shared(held, "default") is None
+    assert find_shared(held, "name:other") is None
 
 
 def test_each_channel_has_its_level_and_its_trouble() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.cli.adaptation_input import Ears
+from monitor.cli.adaptation_input import TickCollector
 from monitor.daemon.adaptations import FOLDER
 from monitor.errors import SourceError
 from monitor.learning import sessions as learned
 from monitor.learning.false_alarms import count_events
-from monitor.learning.rescore import Portrayed, portraits
+from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.learning.session_file import decode, encode, halved
 from monitor.learning.sessions import forget_all_but, keep_session, read_sessions
 from monitor.scoring.features import TickFrames
@@ -168,11 +168,11 @@ def spec() -> ScorerSpec:
 
 
 def heard(spec: ScorerSpec, seconds: float, *, take: int = 0) -> list[TickFrames]:
-    ears = Ears(spec)
+    ears = TickCollector(spec)
     samples = made("pump", take=take, seconds=seconds)
     samples[8 * RATE_HZ : 9 * RATE_HZ] = 0.0
-    ears.hear(Block(0, samples[: 20 * RATE_HZ]))
-    ears.hear(Block(21 * RATE_HZ, samples[21 * RATE_HZ :]))
+    ears.push(Block(0, samples[: 20 * RATE_HZ]))
+    ears.push(Block(21 * RATE_HZ, samples[21 * RATE_HZ :]))
     return ears.end()
 
 
@@ -191,8 +191,8 @@ def test_a_session_comes_back_as_it_was_heard(spec: ScorerSpec) -> None:
         assert (one.frames is None) == (other.frames is None)
         if one.frames is not None and other.frames is not None:
             np.testing.assert_allclose(other.frames, one.frames, atol=0.032)
-    assert len(portraits(found)) == len(portraits(streams)) > 3
-    for drawn, again in zip(portraits(streams), portraits(found), strict=True):
+    assert len(profiles(found)) == len(profiles(streams)) > 3
+    for drawn, again in zip(profiles(streams), profiles(found), strict=True):
         assert drawn.start == again.start
         for name in ("mean_db", "level_db", "envelope_db"):
             np.testing.assert_allclose(getattr(again, name), getattr(drawn, name), atol=1e-4)
@@ -268,7 +268,7 @@ def test_the_store_stays_within_its_bytes_and_keeps_every_session_as_long_as_it_
     spec: ScorerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = heard(spec, 60.0)
-    ticks = [tick for tick in ticks if tick.frames is not None and not isinstance(tick, Portrayed)][:8]
+    ticks = [tick for tick in ticks if tick.frames is not None and not isinstance(tick, ProfiledTick)][:8]
     step = ticks[0].stop - ticks[0].start
     long, short = ([[replace(ticks[at % 8], start=at * step, stop=(at + 1) * step) for at in range(n)]] for n in (1_200, 300))
     size = len(encode(long, spec))

@@ -19,15 +19,15 @@ from PIL import Image
 
 from monitor.arrays import F32
 from monitor.block import Block
-from monitor.clips.recorder import Evidence
-from monitor.clips.service import Archive
-from monitor.clips.spectrogram import Reference
+from monitor.clips.recorder import ClipRecorder
+from monitor.clips.service import ClipService
+from monitor.clips.spectrogram import PictureReference
 from monitor.clips.store import ClipStore, clip_stem
-from monitor.clips.worker import MAX_WAITING, Errands
+from monitor.clips.worker import MAX_WAITING, BackgroundWorker
 from monitor.config import ClipsConfig
 from monitor.events.event import Event
 from monitor.events.pipeline import Step
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.front_end import LogSpectrumSpec
 from monitor.scoring.quality import measure_quality
 from monitor.scoring.scorer import TickScore
@@ -40,19 +40,19 @@ from tests.waiting import wait_until
 RATE_HZ = 16_000
 CLIPS = ClipsConfig(pre_s=2, post_s=1, max_s=20)
 NORMAL = frames_of([Block(0, hum(0, 160_000))])
-REFERENCE = Reference(
+REFERENCE = PictureReference(
     front_end=FRONT_END,
     tick_frames=32,
     segment_ticks=10,
-    expected=Expected(NORMAL.mean(axis=0), np.full(FRONT_END.n_bands, 0.5, np.float32)),
+    expected=Reference(NORMAL.mean(axis=0), np.full(FRONT_END.n_bands, 0.5, np.float32)),
 )
 
 
-def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> Archive:
+def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> ClipService:
     """An archive that writes while it is told."""
     store = None if folder is None else ClipStore(folder, max_bytes=10**8)
     present = None if shown is None else lambda _topic, png: shown.append(png)
-    return Archive(store, run=lambda job: job(), present=present, private=private)
+    return ClipService(store, run=lambda job: job(), present=present, private=private)
 
 
 @dataclass
@@ -74,18 +74,18 @@ class Told:
         return Step(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 
 
-def listen(evidence: Evidence, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
+def listen(evidence: ClipRecorder, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
     """Sound in blocks of a size, each tick told as soon as it is whole; at each of `gaps` a sample is missing."""
     n_ticks, held = 0, 0
     for at in range(0, len(sound), size):
         edges = [at, *(gap for gap in gaps if at < gap < at + size), min(at + size, len(sound))]
         for begin, end in pairwise(edges):
             skipped = begin in gaps
-            evidence.heard(Block(begin + skipped, sound[begin + skipped : end]))
+            evidence.push(Block(begin + skipped, sound[begin + skipped : end]))
             held = end
             while (n_ticks + 1) * TICK <= held:
                 stop = (n_ticks + 1) * TICK
-                step = evidence.told(story.step(n_ticks, stop, sound[stop - TICK : stop]))
+                step = evidence.attach_clip(story.step(n_ticks, stop, sound[stop - TICK : stop]))
                 if step.event is not None:
                     story.told.append(step.event)
                 n_ticks += 1
@@ -110,7 +110,7 @@ SOUND = as_16_bits(hum(1, 60 * RATE_HZ))
 
 def test_a_clip_reaches_from_before_the_onset_to_after_the_end(tmp_path: Path) -> None:
     story = Told(start_tick=19, end_tick=24)
-    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, story)
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, story)
     onset, over = 17 * TICK, 25 * TICK
     assert np.array_equal(heard(tmp_path), SOUND[onset - 2 * RATE_HZ : over + RATE_HZ])
     assert [event.event_type for event in story.told] == ["start", "end"]
@@ -118,7 +118,7 @@ def test_a_clip_reaches_from_before_the_onset_to_after_the_end(tmp_path: Path) -
 
 
 def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
-    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=50))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=50))
     begin = 17 * TICK - 2 * RATE_HZ
     assert np.array_equal(heard(tmp_path), SOUND[begin : begin + 20 * RATE_HZ])
 
@@ -127,7 +127,7 @@ def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [160, 7_919, 32_000, 480_000])
 def test_the_same_sound_gives_the_same_files_in_whatever_blocks_it_comes(tmp_path: Path, size: int, end_tick: int) -> None:
     for name, blocks in (("one", 1_600), ("other", size)):
-        listen(Evidence(at_once(tmp_path / name), REFERENCE, CLIPS), SOUND, Told(19, end_tick), size=blocks)
+        listen(ClipRecorder(at_once(tmp_path / name), REFERENCE, CLIPS), SOUND, Told(19, end_tick), size=blocks)
     for suffix in (".flac", ".png"):
         one, other = ((tmp_path / name / f"{stem()}{suffix}").read_bytes() for name in ("one", "other"))
         assert one == other
@@ -135,25 +135,27 @@ def test_the_same_sound_gives_the_same_files_in_whatever_blocks_it_comes(tmp_pat
 
 def test_a_clip_begins_after_a_gap_before_the_event_was_raised(tmp_path: Path) -> None:
     gap = 18 * TICK + 5
-    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
     assert np.array_equal(heard(tmp_path), SOUND[gap + 1 : 25 * TICK + RATE_HZ])
 
 
 def test_a_clip_ends_at_a_gap_in_its_middle(tmp_path: Path) -> None:
     gap = 22 * TICK + 5
-    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : gap])
 
 
 def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
-    evidence = Evidence(at_once(tmp_path), REFERENCE, CLIPS)
+    evidence = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
     listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
-    evidence.told(Step(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None))
+    evidence.attach_clip(
+        Step(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None)
+    )
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_what_is_open_at_the_end_is_kept(tmp_path: Path) -> None:
-    evidence = Evidence(at_once(tmp_path), REFERENCE, CLIPS)
+    evidence = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
     listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
     last = evidence.close(anomaly(1)[-1])
     assert last is not None
@@ -167,7 +169,7 @@ def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> No
         def step(self, tick: int, stop: int, samples: F32) -> Step:
             return Told(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
 
-    listen(Evidence(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
     assert np.array_equal(heard(tmp_path, 1), SOUND[17 * TICK - 2 * RATE_HZ : 26 * TICK])
     assert np.array_equal(heard(tmp_path, 2), SOUND[23 * TICK - 2 * RATE_HZ : 31 * TICK + 2 * RATE_HZ])
 
@@ -175,21 +177,21 @@ def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> No
 def test_without_clips_or_in_private_nothing_is_written_or_named(tmp_path: Path) -> None:
     for archive in (at_once(None), at_once(tmp_path, private=True)):
         story = Told(19, 24)
-        listen(Evidence(archive, REFERENCE, CLIPS), SOUND, story)
+        listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, story)
         assert [event.clip for event in story.told] == [None, None]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_time() -> None:
-    evidence = Evidence(at_once(None), REFERENCE, CLIPS)
+    evidence = ClipRecorder(at_once(None), REFERENCE, CLIPS)
     never, sound = Told(10**9, 10**9), hum(1, 1_600)
     starts = count(0, 1_600)
 
     def after(minutes: int) -> int:
         for _ in range(minutes * 600):
             start = next(starts)
-            evidence.heard(Block(start, sound.copy()))
-            evidence.told(never.step(0, start, sound))
+            evidence.push(Block(start, sound.copy()))
+            evidence.attach_clip(never.step(0, start, sound))
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
@@ -207,7 +209,7 @@ def test_memory_does_not_grow_with_time() -> None:
 def test_a_picture_shows_the_excess_where_it_is(tmp_path: Path) -> None:
     t = np.arange(len(SOUND)) / RATE_HZ
     tone = np.where(t > 17 * TICK / RATE_HZ, 0.1 * np.sin(2 * np.pi * 3_000 * t), 0.0).astype(np.float32)
-    listen(Evidence(at_once(tmp_path), REFERENCE, CLIPS), SOUND + tone, Told(19, 24))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND + tone, Told(19, 24))
     picture = np.asarray(Image.open(tmp_path / f"{stem()}.png").convert("RGB"), int)
     assert picture.shape == (436, 960, 3)
     is_red = (abs(picture - [200, 55, 31]).sum(axis=2) == 0)[57:311, 880:933]  # right of the excess panel's middle
@@ -223,7 +225,7 @@ def test_a_snapshot_is_shown_at_the_start_and_small_even_where_nothing_compresse
     fine = LogSpectrumSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=256, n_bins=512)
     reference = replace(REFERENCE, front_end=fine, expected=None)
     shown: list[bytes] = []
-    evidence = Evidence(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
+    evidence = ClipRecorder(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
     listen(evidence, noise(1, 20 * TICK), Told(19, 10**9, onset_ticks=18))
     (png,) = shown
     assert len(png) <= 100_000
@@ -236,7 +238,7 @@ def test_in_private_a_picture_shows_whole_seconds(tmp_path: Path) -> None:
     n_columns = []
     for private in (False, True):
         shown: list[bytes] = []
-        listen(Evidence(at_once(None, private=private, shown=shown), REFERENCE, CLIPS), clicks[: 20 * TICK], Told(19, 10**9))
+        listen(ClipRecorder(at_once(None, private=private, shown=shown), REFERENCE, CLIPS), clicks[: 20 * TICK], Told(19, 10**9))
         row = np.asarray(Image.open(io.BytesIO(shown[0])).convert("RGB"), int)[60:300, 58:654].reshape(240, -1)
         strips = row.reshape(240, 596, 3)
         n_columns.append(1 + int((abs(np.diff(strips, axis=1)).sum(axis=(0, 2)) > 0).sum()))
@@ -248,18 +250,18 @@ def test_in_private_a_picture_shows_whole_seconds(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def errands() -> Iterator[Errands]:
-    made = Errands("clips")
+def errands() -> Iterator[BackgroundWorker]:
+    made = BackgroundWorker("clips")
     yield made
     made.close(10)
 
 
 def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
-    tmp_path: Path, errands: Errands, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, errands: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.mkfifo(tmp_path / f"{stem(0)}.flac.part")  # writing to it waits until somebody reads
-    archive = Archive(ClipStore(tmp_path, max_bytes=10**8), run=errands.put, present=None)
-    evidence = Evidence(archive, REFERENCE, CLIPS)
+    archive = ClipService(ClipStore(tmp_path, max_bytes=10**8), run=errands.put, present=None)
+    evidence = ClipRecorder(archive, REFERENCE, CLIPS)
     slowest_s = 0.0
     for number in range(MAX_WAITING + 4):
         listen(evidence, SOUND[: 20 * TICK], Told(19, 24, number=number))
@@ -279,14 +281,14 @@ def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
 
 
 def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
-    tmp_path: Path, errands: Errands, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, errands: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     with tmpfs(tmp_path, n_bytes=2_000_000) as disk:
         full = disk / "somebody-elses"
         full.write_bytes(bytes(1_990_000))
-        archive = Archive(ClipStore(disk / "clips", max_bytes=10**8), run=errands.put, present=None)
-        evidence = Evidence(archive, REFERENCE, CLIPS)
+        archive = ClipService(ClipStore(disk / "clips", max_bytes=10**8), run=errands.put, present=None)
+        evidence = ClipRecorder(archive, REFERENCE, CLIPS)
         for number in range(3):
             listen(evidence, SOUND, Told(19, 24, number=number))
             errands.close(20)
@@ -306,7 +308,7 @@ def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
 
 def test_a_clip_is_fetched_and_the_next_one_only_after_a_while(tmp_path: Path) -> None:
     archive = at_once(tmp_path)
-    listen(Evidence(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
     assert archive.fetch("fan", event_id, so_far=None, now=100.0, send=got.append) is None
@@ -330,7 +332,7 @@ def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) ->
 
 def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive = at_once(tmp_path)
-    listen(Evidence(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
     (tmp_path / f"{stem()}.flac").unlink()
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
@@ -343,19 +345,19 @@ def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path
 def test_a_folder_that_cannot_be_read_changes_nothing_of_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"{stem()}.flac").touch()
     store = ClipStore(tmp_path, max_bytes=10**6)
-    store.look()
+    store.rescan()
 
     def refuse(_: Path) -> Iterator[Path]:
         raise PermissionError
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    store.look()
+    store.rescan()
     assert store.known == {stem()}
 
 
 def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
     archive = at_once(tmp_path)
-    evidence = Evidence(archive, REFERENCE, CLIPS)
+    evidence = ClipRecorder(archive, REFERENCE, CLIPS)
     listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
@@ -367,7 +369,7 @@ def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_sent_is_bounded(tmp_path: Path) -> None:
     archive = at_once(tmp_path)
-    evidence = Evidence(archive, REFERENCE, ClipsConfig(max_s=120))
+    evidence = ClipRecorder(archive, REFERENCE, ClipsConfig(max_s=120))
     listen(evidence, noise(1, 120 * RATE_HZ, level=0.2), Told(19, 110))
     evidence.close(None)
     assert (tmp_path / f"{stem()}.flac").stat().st_size > 1_500_000

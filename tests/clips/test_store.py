@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path: Pa
 def test_clips_of_an_earlier_run_are_known_and_read(tmp_path: Path) -> None:
     keep(ClipStore(tmp_path, max_bytes=10_000), 1)
     later = ClipStore(tmp_path, max_bytes=10_000)
-    later.look()
+    later.rescan()
     assert numbers(later) == [1]
     assert later.read(stem(1)) == bytes(900)
     with pytest.raises(SinkError, match="cannot be read: No such file"):

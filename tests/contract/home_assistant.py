@@ -55,7 +55,7 @@ class Assistant:
         assert await async_setup_component(hass, "automation", load_yaml_dict(str(self._package)))
         await hass.async_start()
 
-    async def obey(self, line: str) -> object:
+    async def process_pending(self, line: str) -> object:
         word, *rest = line.split(" ", 2)
         hass = self._hass
         if word == "states":
@@ -80,7 +80,7 @@ async def main(folder: str, port: str, package: str) -> None:
     await assistant.start()
     print("ready", flush=True)
     while (line := await asyncio.to_thread(sys.stdin.readline)) and line != "quit\n":
-        print(json.dumps(await assistant.obey(line.rstrip("\n")), default=str), flush=True)
+        print(json.dumps(await assistant.process_pending(line.rstrip("\n")), default=str), flush=True)
     await assistant.stop()
 
 

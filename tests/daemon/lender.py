@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monitor.audio.microphone import Microphone
 from monitor.daemon.control import ControlServer
-from monitor.daemon.shared_microphone import describe, held_microphones, lend
+from monitor.daemon.shared_microphone import lend, microphone_status, shared_microphones
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def lending(
     command = [sys.executable, "-m", "tests.daemon.lender", str(path), selector, *(["private"] if private else [])]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     try:
-        wait_until(lambda: any(one.device for one in held_microphones(path)))
+        wait_until(lambda: any(one.device for one in shared_microphones(path)))
         yield process
     finally:
         process.terminate()
@@ -36,7 +36,7 @@ async def _lend(path: Path, selector: str, *, private: bool) -> None:
     server = ControlServer(
         path,
         {
-            "microphones": lambda _: describe([microphone]),
+            "microphones": lambda _: microphone_status([microphone]),
             "ring": lambda request: lend([microphone], request, private=private),
         },
     )

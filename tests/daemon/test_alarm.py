@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from monitor.daemon.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.state_file import Kept
+from monitor.daemon.state_file import ServiceState
 from monitor.events.event import Severity
 from monitor.events.pipeline import State
 
@@ -23,23 +23,23 @@ class History:
     now: float = NOW
     n_events: int = 0
 
-    def hear(self, state: State, *, seconds: int = 1, begins: bool = False, level: Severity = "alarm") -> str:
+    def update(self, state: State, *, seconds: int = 1, begins: bool = False, level: Severity = "alarm") -> str:
         """What `anomaly` reads in the end."""
         severity = level if state == "anomaly" else None
         for second in range(seconds):
             self.now += 1.0
             self.n_events += begins and second == 0
             event = f"event-{self.n_events}" if begins and second == 0 else None
-            self.alarm.hear(state, severity, event=event, now=self.now)
+            self.alarm.update(state, severity, event=event, now=self.now)
         return self.alarm.flag(state, severity)
 
     def anomaly(self, *, seconds: int = 30, level: Severity = "alarm") -> str:
-        return self.hear("anomaly", seconds=seconds, begins=True, level=level)
+        return self.update("anomaly", seconds=seconds, begins=True, level=level)
 
     def escalate(self) -> str:
         """The open warning becomes an alarm, which an `update` says."""
         self.now += 1.0
-        self.alarm.hear("anomaly", "alarm", event=f"event-{self.n_events}", now=self.now)
+        self.alarm.update("anomaly", "alarm", event=f"event-{self.n_events}", now=self.now)
         return self.alarm.flag("anomaly", "alarm")
 
 
@@ -49,13 +49,13 @@ def fresh(repeat_s: float | None = REPEAT_S, *, from_severity: Severity = "alarm
 
 def test_it_rings_once_and_again_after_the_interval_until_somebody_acknowledges() -> None:
     history = fresh()
-    assert history.hear("normal") == "OFF"
+    assert history.update("normal") == "OFF"
     assert history.anomaly(seconds=3_600) == "ON"
     assert history.alarm.rings == 1
-    history.hear("anomaly", seconds=3_600)
+    history.update("anomaly", seconds=3_600)
     assert history.alarm.rings == 2
     assert history.alarm.acknowledge(None) is None
-    assert history.hear("anomaly", seconds=100_000) == "ON"
+    assert history.update("anomaly", seconds=100_000) == "ON"
     assert history.alarm.rings == 2
 
 
@@ -70,21 +70,21 @@ def test_an_acknowledgement_holds_until_the_machine_is_normal_again() -> None:
     history.anomaly()
     history.alarm.acknowledge(None)
     for state in ("unknown", "idle", "starting"):
-        assert history.hear(state, seconds=90) == "None"
+        assert history.update(state, seconds=90) == "None"
     assert history.anomaly() == "ON"  # another event, the same trouble
     assert history.alarm.marks.acknowledged
-    history.hear("normal")
+    history.update("normal")
     history.anomaly()
     assert not history.alarm.marks.acknowledged
 
 
 def test_an_acknowledgement_holds_over_a_restart() -> None:
     history = History(Alarm(repeat_s=REPEAT_S, acknowledged=True))
-    history.hear("starting", seconds=10)
+    history.update("starting", seconds=10)
     assert history.anomaly(seconds=10_000) == "ON"
     assert history.alarm.rings == 1
     assert history.alarm.marks.acknowledged
-    history.hear("normal")
+    history.update("normal")
     assert not history.alarm.marks.acknowledged
 
 
@@ -96,7 +96,7 @@ def test_only_an_anomaly_can_be_acknowledged_and_only_the_one_that_is_meant() ->
     assert not history.alarm.marks.acknowledged
     assert history.alarm.acknowledge("event-1") is None
     assert history.alarm.acknowledge(None) is None  # twice is once
-    history.hear("normal")
+    history.update("normal")
     assert history.alarm.acknowledge("event-1") == "there is no alarm to acknowledge"
 
 
@@ -104,9 +104,9 @@ def test_a_snoozed_machine_reads_off_and_rings_when_the_snooze_ends() -> None:
     history = fresh()
     history.anomaly()
     history.alarm.snooze(600, history.now)
-    assert history.hear("anomaly", seconds=599) == "OFF"
-    assert history.hear("unknown") == "None"
-    assert history.hear("anomaly") == "ON"
+    assert history.update("anomaly", seconds=599) == "OFF"
+    assert history.update("unknown") == "None"
+    assert history.update("anomaly") == "ON"
     assert history.alarm.rings == 2
     assert history.alarm.marks.snoozed_until is None
 
@@ -116,9 +116,9 @@ def test_a_snooze_ends_when_told_and_a_longer_one_than_allowed_is_cut() -> None:
     history.anomaly()
     history.alarm.snooze(10 * MAX_SNOOZE_S, history.now)
     assert history.alarm.marks.snoozed_until == history.now + MAX_SNOOZE_S
-    assert history.hear("anomaly") == "OFF"
+    assert history.update("anomaly") == "OFF"
     history.alarm.snooze(0, history.now)
-    assert history.hear("anomaly") == "ON"
+    assert history.update("anomaly") == "ON"
 
 
 def test_a_clock_that_is_set_back_does_not_prolong_a_snooze_beyond_its_bound() -> None:
@@ -126,26 +126,26 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_snooze_beyond_its_bound() -
     history.anomaly()
     history.alarm.snooze(600, history.now)
     history.now -= 2 * MAX_SNOOZE_S
-    assert history.hear("anomaly") == "ON"
+    assert history.update("anomaly") == "ON"
 
 
 def test_eleven_anomalies_in_ten_minutes_are_one_flood() -> None:
     history = fresh()
-    history.hear("normal")
+    history.update("normal")
     for _ in range(FLOOD_ABOVE):
         history.anomaly(seconds=20)
-        assert history.hear("normal", seconds=20) == "OFF"
+        assert history.update("normal", seconds=20) == "OFF"
     assert history.alarm.rings == FLOOD_ABOVE
     assert not history.alarm.marks.flooding
     history.anomaly(seconds=20)
     assert history.alarm.marks.flooding
     rings = history.alarm.rings
     for _ in range(5):
-        assert history.hear("normal", seconds=20) == "ON"
+        assert history.update("normal", seconds=20) == "ON"
         assert history.anomaly(seconds=20) == "ON"
     assert history.alarm.rings == rings  # counted, not rung
     assert history.alarm.marks.recent >= FLOOD_ABOVE
-    while history.hear("normal") == "ON":
+    while history.update("normal") == "ON":
         assert history.alarm.marks.recent >= FLOOD_UNTIL_BELOW
     assert history.alarm.marks.recent == FLOOD_UNTIL_BELOW - 1
     assert not history.alarm.marks.flooding
@@ -155,8 +155,8 @@ def restarted(history: History) -> History:
     """The same alarm in the next run of the service."""
     kept = Alarms({})
     kept._alarms["fan"] = history.alarm
-    kept_text = Kept(alarms=kept.kept()).model_dump_json()
-    found = Alarms(Kept.model_validate_json(kept_text).alarms)
+    kept_text = ServiceState(alarms=kept.kept()).model_dump_json()
+    found = Alarms(ServiceState.model_validate_json(kept_text).alarms)
     return History(found["fan"], history.now, history.n_events)
 
 
@@ -164,22 +164,22 @@ def test_a_restart_does_not_forget_a_flood() -> None:
     history = fresh()
     for _ in range(FLOOD_ABOVE):
         history.anomaly(seconds=20)
-        history.hear("normal", seconds=5)
+        history.update("normal", seconds=5)
     history = restarted(history)
-    assert history.hear("normal") == "OFF"
+    assert history.update("normal") == "OFF"
     assert history.alarm.marks.recent == FLOOD_ABOVE
     history.anomaly(seconds=20)
     assert history.alarm.marks.flooding
     for _ in range(10):
         history.anomaly(seconds=5)
     history = restarted(history)
-    assert history.hear("normal") == "ON"
-    history.hear("normal", seconds=round(FLOOD_WITHIN_S) - 40)
+    assert history.update("normal") == "ON"
+    history.update("normal", seconds=round(FLOOD_WITHIN_S) - 40)
     assert FLOOD_UNTIL_BELOW <= history.alarm.marks.recent <= FLOOD_ABOVE
     history = restarted(history)
-    assert history.hear("normal") == "ON"  # until there are fewer than 5
-    history.hear("normal", seconds=60)
-    assert restarted(history).hear("normal") == "OFF"
+    assert history.update("normal") == "ON"  # until there are fewer than 5
+    history.update("normal", seconds=60)
+    assert restarted(history).update("normal") == "OFF"
 
 
 def test_what_a_restart_finds_from_long_ago_or_from_a_clock_that_was_wrong_does_not_count() -> None:
@@ -189,7 +189,7 @@ def test_what_a_restart_finds_from_long_ago_or_from_a_clock_that_was_wrong_does_
             history.anomaly(seconds=5)
         history = restarted(history)
         history.now += step_s
-        assert history.hear("normal") == "OFF"
+        assert history.update("normal") == "OFF"
         assert history.alarm.marks.recent == 0
 
 
@@ -199,7 +199,7 @@ def test_what_is_kept_of_a_flood_is_bounded_and_changes_only_with_an_anomaly() -
         history.anomaly(seconds=5)
     latest = history.alarm.latest
     assert len(latest) == FLOOD_ABOVE + 1
-    history.hear("normal", seconds=5_000)
+    history.update("normal", seconds=5_000)
     assert history.alarm.latest == latest
 
 
@@ -207,11 +207,11 @@ def test_a_flood_is_acknowledged_as_one() -> None:
     history = fresh(repeat_s=60)
     for _ in range(FLOOD_ABOVE + 1):
         history.anomaly(seconds=20)
-        history.hear("normal", seconds=5)
+        history.update("normal", seconds=5)
     history.alarm.acknowledge(None)
     rings = history.alarm.rings
     for _ in range(3):
-        history.hear("normal", seconds=20)
+        history.update("normal", seconds=20)
         history.anomaly(seconds=90)
     assert history.alarm.marks.acknowledged
     assert history.alarm.rings == rings
@@ -219,13 +219,13 @@ def test_a_flood_is_acknowledged_as_one() -> None:
 
 def test_a_warning_calls_nobody_until_it_becomes_an_alarm() -> None:
     history = fresh()
-    history.hear("normal")
+    history.update("normal")
     assert history.anomaly(seconds=4_000, level="warning") == "OFF"
     assert (history.alarm.rings, history.alarm.marks.recent) == (0, 0)
     assert history.alarm.acknowledge(None) == "there is no alarm to acknowledge"
     assert history.escalate() == "ON"
     assert (history.alarm.rings, history.alarm.marks.recent) == (1, 1)
-    assert history.hear("anomaly", seconds=500) == "ON"
+    assert history.update("anomaly", seconds=500) == "ON"
     history.escalate()  # an update a minute of the same anomaly is no second alarm
     assert history.alarm.marks.recent == 1
     assert history.alarm.acknowledge("event-1") is None
@@ -244,17 +244,17 @@ def test_a_changed_setting_holds_for_the_anomaly_that_is_open() -> None:
     history = fresh()
     assert history.anomaly(level="warning") == "OFF"
     history.alarm.from_severity = "warning"
-    assert history.hear("anomaly", level="warning") == "ON"
+    assert history.update("anomaly", level="warning") == "ON"
     assert history.alarm.acknowledge("event-1") is None
     history.alarm.from_severity = "alarm"
-    assert history.hear("anomaly", level="warning") == "OFF"
+    assert history.update("anomaly", level="warning") == "OFF"
 
 
 def test_warnings_make_no_flood_where_they_call_nobody() -> None:
     history = fresh()
     for _ in range(FLOOD_ABOVE + 5):
         history.anomaly(seconds=5, level="warning")
-        assert history.hear("normal", seconds=5) == "OFF"
+        assert history.update("normal", seconds=5) == "OFF"
     assert history.alarm.marks.recent == 0
     assert not history.alarm.marks.flooding
 
@@ -285,7 +285,7 @@ def test_whatever_happens_the_flag_means_what_is_written(
             case ("hear", state, level, begins, float(seconds)):
                 now += seconds
                 severity, event = (level, "event-1" if begins else None) if state == "anomaly" else (None, None)
-                alarm.hear(state, severity, event=event, now=now)  # type: ignore[arg-type]
+                alarm.update(state, severity, event=event, now=now)  # type: ignore[arg-type]
                 flag, marks = alarm.flag(state, severity), alarm.marks  # type: ignore[arg-type]
                 calls = severity is not None and (severity == "alarm" or least == "warning")
                 assert (flag == "None") == (state not in ("normal", "anomaly"))
@@ -315,7 +315,7 @@ def test_no_ten_minutes_have_more_rings_than_a_flood_has_alarms(lasting: list[tu
         for state, seconds in (("anomaly", anomaly_s), ("normal", normal_s)):
             for second in range(seconds):
                 before = history.alarm.rings
-                history.hear(state, begins=state == "anomaly" and second == 0)  # type: ignore[arg-type]
+                history.update(state, begins=state == "anomaly" and second == 0)  # type: ignore[arg-type]
                 rung += [history.now] * (history.alarm.rings - before)
     for at in rung:
         assert sum(at <= other < at + FLOOD_WITHIN_S for other in rung) <= FLOOD_ABOVE + 1

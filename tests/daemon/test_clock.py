@@ -26,14 +26,14 @@ def test_every_step_is_told_once_and_being_set_once(monkeypatch: pytest.MonkeyPa
         told.append((offset_s, synced))
 
     clock = Clock()
-    clock.look(corrected)
+    clock.poll(corrected)
     assert told == []
     computer.behind_s = 0.0  # set at once, believed later
-    clock.look(corrected)
-    clock.look(corrected)
+    clock.poll(corrected)
+    clock.poll(corrected)
     computer.synced = True
-    clock.look(corrected)
-    clock.look(corrected)
+    clock.poll(corrected)
+    clock.poll(corrected)
     assert told == [(pytest.approx(1e6, abs=0.1), False), (0.0, True)]
     assert clock.synced
 
@@ -44,7 +44,7 @@ def test_a_clock_that_is_set_and_believed_at_once_is_told_once(monkeypatch: pyte
     clock = Clock()
     computer.behind_s, computer.synced = 0.0, True
     for _ in range(3):
-        clock.look(lambda offset_s, *, synced: told.append((offset_s, synced)))
+        clock.poll(lambda offset_s, *, synced: told.append((offset_s, synced)))
     ((offset_s, synced),) = told
     assert offset_s == pytest.approx(1e6, abs=0.1)
     assert synced

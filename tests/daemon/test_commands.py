@@ -18,7 +18,7 @@ from monitor.config import Config
 from monitor.daemon.alarm import MAX_SNOOZE_S
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.commands import MAX_BYTES, MAX_WAITING, Commands
-from monitor.daemon.state_file import Kept, KeptAlarm
+from monitor.daemon.state_file import AlarmState, ServiceState
 from monitor.mqtt.messages import Command, ResponseMessage
 
 N_HOSTILE = 10_000 if os.environ.get("LONG_TESTS") else 500
@@ -28,11 +28,11 @@ NOW = 1_800_000_000.0
 class Node:
     """Two machines, one of them disabled in the configuration, and who obeys commands for them."""
 
-    def __init__(self, kept: Mapping[str, KeptAlarm] | None = None) -> None:
+    def __init__(self, kept: Mapping[str, AlarmState] | None = None) -> None:
         self.answers: list[tuple[str, dict[str, Any]]] = []
         self.alarms = Alarms(kept or {})
         machines = {"fan": {"bundle": "x"}, "pump": {"bundle": "y", "enabled": False}}
-        self.alarms.arrange(Config.model_validate({"machines": machines}))
+        self.alarms.apply_config(Config.model_validate({"machines": machines}))
         self.commands = Commands(self._act, self._answer)
 
     def _act(self, machine: str, command: Command) -> None:
@@ -45,7 +45,7 @@ class Node:
         """Send a command; the answer."""
         self.commands.arrive(machine, name, payload.encode() if isinstance(payload, str) else payload, retained)
         n_before = len(self.answers)
-        while self.commands.obey():
+        while self.commands.process_pending():
             pass
         ((topic, answer),) = self.answers[n_before:]
         assert topic == f"{machine}/response"
@@ -53,7 +53,7 @@ class Node:
         return answer
 
     def begin(self) -> None:
-        self.alarms["fan"].hear("anomaly", "alarm", event="event-1", now=NOW)
+        self.alarms["fan"].update("anomaly", "alarm", event="event-1", now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_acknowledge_snooze_disable_and_enable_do_what_they_say() -> None:
     assert node.alarms["fan"].marks.snoozed_until == NOW + 3_600
     assert node.say("disable")["accepted"]
     assert node.say("disable")["accepted"]
-    assert node.alarms.kept() == {"fan": KeptAlarm(disabled=True)}
+    assert node.alarms.kept() == {"fan": AlarmState(disabled=True)}
     for name in ("ack", "snooze"):
         assert node.say(name)["reason"] == "the machine is disabled"
     assert node.say("enable")["accepted"]
@@ -125,9 +125,9 @@ def test_what_people_did_survives_a_restart() -> None:
     node.begin()
     node.say("ack")
     node.say("snooze", '{"duration_s": 600}')
-    kept = Kept.model_validate_json(Kept(alarms=node.alarms.kept()).model_dump_json())
+    kept = ServiceState.model_validate_json(ServiceState(alarms=node.alarms.kept()).model_dump_json())
     later = Node(kept.alarms)
-    touched = KeptAlarm(acknowledged=True, snoozed_until=NOW + 600, starts=(NOW,))
+    touched = AlarmState(acknowledged=True, snoozed_until=NOW + 600, starts=(NOW,))
     assert later.alarms.kept() == node.alarms.kept() == {"fan": touched}
     later.begin()
     assert later.alarms["fan"].marks == replace(node.alarms["fan"].marks, recent=2)
@@ -140,7 +140,7 @@ def test_too_many_commands_are_dropped_and_counted(caplog: pytest.LogCaptureFixt
         node.commands.arrive("fan", "enable", b"{}", False)
     assert node.commands.n_dropped == 150
     assert caplog.text.count("faster than they can be answered") == 2
-    while node.commands.obey():
+    while node.commands.process_pending():
         pass
     assert len(node.answers) == MAX_WAITING
     assert node.say("enable")["accepted"]
@@ -180,7 +180,7 @@ def test_hostile_commands_change_nothing_that_the_contract_does_not_allow(
     assert len(payload) <= MAX_BYTES or not answer["accepted"]
     marks = node.alarms["fan"].marks
     if not answer["accepted"]:
-        assert node.alarms.kept() == {"fan": KeptAlarm(starts=(NOW,))}  # that it has begun, and nothing else
+        assert node.alarms.kept() == {"fan": AlarmState(starts=(NOW,))}  # that it has begun, and nothing else
         return
     assert (machine, retained) == ("fan", False)
     said = json.loads(payload)
@@ -202,7 +202,7 @@ def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
         for _ in range(n):
             name = chance.choice(["ack", "snooze", "enable", "disable", "x" * chance.randrange(1, 64)])
             node.commands.arrive("fan", name, chance.randbytes(chance.randrange(5_000)), chance.random() < 0.1)
-            node.commands.obey()
+            node.commands.process_pending()
             node.answers.clear()
         gc.collect()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from monitor.daemon import control
-from monitor.daemon.control import ControlError, ControlServer, Handler, Reply, ask
+from monitor.daemon.control import ControlError, ControlServer, Handler, Reply, request
 from monitor.errors import SourceError
 
 
@@ -97,12 +97,12 @@ def raw(path: Path, data: bytes) -> bytes:
 
 
 def test_a_question_is_answered(server: Running) -> None:
-    request = {"do": "echo", "microphone": "name:Blue"}
-    assert ask(server.path, request) == Reply({"heard": request})
+    question = {"do": "echo", "microphone": "name:Blue"}
+    assert request(server.path, question) == Reply({"heard": question})
 
 
 def test_a_file_descriptor_comes_with_the_answer(server: Running, memory: int) -> None:
-    reply = ask(server.path, {"do": "lend"})
+    reply = request(server.path, {"do": "lend"})
     assert reply is not None
     assert reply.body == {"rate_hz": 48_000}
     (fd,) = reply.fds
@@ -114,7 +114,7 @@ def test_a_file_descriptor_comes_with_the_answer(server: Running, memory: int) -
 
 
 def test_an_answer_may_be_longer_than_the_sockets_buffer(server: Running) -> None:
-    reply = ask(server.path, {"do": "much"})
+    reply = request(server.path, {"do": "much"})
     assert reply is not None
     assert len(reply.body["text"]) == 3_000_000
     os.close(reply.fds[0])
@@ -122,9 +122,9 @@ def test_an_answer_may_be_longer_than_the_sockets_buffer(server: Running) -> Non
 
 def test_a_refusal_is_one_line(server: Running) -> None:
     with pytest.raises(ControlError, match=r"^the service refuses: no microphone is name:none$"):
-        ask(server.path, {"do": "refuse"})
+        request(server.path, {"do": "refuse"})
     with pytest.raises(ControlError, match=r"do must be one of echo, refuse, break, lend, much, got sing$"):
-        ask(server.path, {"do": "sing"})
+        request(server.path, {"do": "sing"})
 
 
 @pytest.mark.parametrize(
@@ -132,18 +132,18 @@ def test_a_refusal_is_one_line(server: Running) -> None:
 )
 def test_garbage_is_refused(server: Running, line: bytes) -> None:
     assert raw(server.path, line).startswith(b'{"error": "')
-    assert ask(server.path, {"do": "echo"}) is not None
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_a_huge_line_is_refused(server: Running) -> None:
     assert raw(server.path, b"x" * (control.MAX_LINE + 1) + b"\n").startswith(b'{"error": "a request must have at most 65536')
-    assert ask(server.path, {"do": "echo"}) is not None
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_a_handler_that_breaks_harms_its_caller_alone(server: Running) -> None:
     with pytest.raises(ControlError, match=r"the service did not answer: it hung up$"):
-        ask(server.path, {"do": "break"})
-    assert ask(server.path, {"do": "echo"}) is not None
+        request(server.path, {"do": "break"})
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_clients_that_hang_hold_nobody_up_and_are_hung_up_on(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_clients_that_hang_hold_nobody_up_and_are_hung_up_on(server: Running, mo
     for connection in hanging:
         connection.connect(str(server.path))
         connection.sendall(b'{"do": ')
-    assert ask(server.path, {"do": "echo"}) is not None
+    assert request(server.path, {"do": "echo"}) is not None
     assert select.select(hanging, [], [], 0)[0] == []  # they wait still
     for connection in hanging:
         connection.settimeout(20)
@@ -165,7 +165,7 @@ def test_too_many_clients_are_refused(server: Running) -> None:
     for connection in waiting:
         connection.connect(str(server.path))
     with pytest.raises(ControlError, match="at most 16 may ask at once"):
-        ask(server.path, {"do": "echo"})
+        request(server.path, {"do": "echo"})
     for connection in waiting:
         connection.close()
 
@@ -175,20 +175,20 @@ def test_a_client_that_leaves_is_not_missed(server: Running) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(server.path))
             connection.sendall(b'{"do": "much"}\n')
-    assert ask(server.path, {"do": "echo"}) is not None
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_without_a_service_there_is_no_answer(tmp_path: Path) -> None:
-    assert ask(tmp_path / "none" / control.NAME, {"do": "status"}) is None
+    assert request(tmp_path / "none" / control.NAME, {"do": "status"}) is None
 
 
 def test_a_service_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / control.NAME
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    assert ask(path, {"do": "echo"}) is None
+    assert request(path, {"do": "echo"}) is None
     running = Running(path, {"echo": echo})
-    assert ask(path, {"do": "echo"}) is not None
+    assert request(path, {"do": "echo"}) is not None
     running.stop()
     assert not path.exists()
 
@@ -197,7 +197,7 @@ def test_a_second_service_is_refused_and_the_first_stays(server: Running) -> Non
     with pytest.raises(ControlError, match="another service answers here; stop it first") as raised:
         Running(server.path, {"echo": refuse})
     assert "\n" not in str(raised.value)
-    assert ask(server.path, {"do": "echo"}) is not None
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_path_that_no_socket_can_have_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 120) / control.NAME
-    for attempt in (lambda: ask(path, {"do": "status"}), lambda: Running(path, {})):
+    for attempt in (lambda: request(path, {"do": "status"}), lambda: Running(path, {})):
         with pytest.raises(ControlError, match=r"path too long$"):
             attempt()
 
@@ -223,4 +223,4 @@ def test_a_service_that_does_not_answer_is_said(tmp_path: Path) -> None:
         mute.bind(str(tmp_path / control.NAME))
         mute.listen()
         with pytest.raises(ControlError, match="the service did not answer: timed out"):
-            ask(tmp_path / control.NAME, {"do": "status"}, timeout_s=0.3)
+            request(tmp_path / control.NAME, {"do": "status"}, timeout_s=0.3)

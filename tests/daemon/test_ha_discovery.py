@@ -4,7 +4,7 @@ from pathlib import Path
 
 from monitor.bundle import Bundle
 from monitor.config import Config
-from monitor.daemon.ha_discovery import Announcer
+from monitor.daemon.ha_discovery import HomeAssistantDiscovery
 from monitor.mqtt.courier import Courier
 from tests.broker import Broker, running_broker
 from tests.subscriber import retained
@@ -16,11 +16,11 @@ def run(broker: Broker, folder: Path, left: frozenset[str], settings: dict[str, 
     config = Config.model_validate({"node": "pi", "mqtt": {"port": broker.port}, **settings})
     bundles: dict[str, Bundle] = {}
     courier = Courier(config.mqtt, node=config.node, state_dir=folder)
-    announcer = Announcer(courier, left=left)
+    announcer = HomeAssistantDiscovery(courier, left=left)
     for machine in config.machines:
         for leaf in ("availability", "anomaly"):
             courier.present(f"{machine}/{leaf}", "offline" if leaf == "availability" else "None")
-    announcer.arrange(config, bundles)
+    announcer.apply_config(config, bundles)
     courier.start()
     wait_until(lambda: courier.counts.connected and not courier._is_busy())
     assert courier.stop(5.0) == 0

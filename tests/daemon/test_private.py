@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from monitor.daemon.control import NAME, ControlError
-from monitor.daemon.shared_microphone import borrow
+from monitor.daemon.shared_microphone import open_shared
 from monitor.errors import SourceError, UsageError
 from tests.cli.tool import run
 from tests.daemon.lender import lending
@@ -24,10 +24,10 @@ def test_the_service_lends_it_for_figures_alone(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
         with lending(tmp_path / NAME, "name:mic", microphone.environment, private=True):
             with pytest.raises(ControlError, match=r"no sound may be kept \(private: true\)"):
-                borrow(tmp_path / NAME, "name:mic", purpose="record")
+                open_shared(tmp_path / NAME, "name:mic", purpose="record")
             with pytest.raises(SourceError, match=r"no sound may be kept \(private: true\)"):
                 run("record", "--microphone", "name:mic", "--minutes", 1, "--out", tmp_path / "out")
-            ring = borrow(tmp_path / NAME, "name:mic", purpose="measure")
+            ring = open_shared(tmp_path / NAME, "name:mic", purpose="measure")
             assert ring is not None
             ring.close()
     assert not list((tmp_path / "out").rglob("*.flac"))

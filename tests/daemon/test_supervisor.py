@@ -4,7 +4,7 @@ from pathlib import Path
 
 from monitor.bundle import load_bundle
 from monitor.config import MachineConfig
-from monitor.daemon.machine import Listened
+from monitor.daemon.machine import MachineSpec
 from monitor.daemon.supervisor import _keys
 
 
@@ -24,7 +24,7 @@ def test_a_name_for_people_makes_no_other_machine(demo_bundle: Path) -> None:
     settings = MachineConfig(bundle=demo_bundle)
     renamed = settings.model_copy(update={"name": "Exhaust fan"})
     moved = settings.model_copy(update={"channel": 2})
-    made_of = Listened.of(settings, bundle, rate_hz=16000)
-    assert Listened.of(renamed, bundle, rate_hz=16000) == made_of
-    assert Listened.of(moved, bundle, rate_hz=16000) != made_of
-    assert Listened.of(settings, bundle, rate_hz=48000) != made_of
+    made_of = MachineSpec.of(settings, bundle, rate_hz=16000)
+    assert MachineSpec.of(renamed, bundle, rate_hz=16000) == made_of
+    assert MachineSpec.of(moved, bundle, rate_hz=16000) != made_of
+    assert MachineSpec.of(settings, bundle, rate_hz=48000) != made_of

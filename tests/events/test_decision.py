@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.events.decision import Counts, Rule, decide, decide_at_once
+from monitor.events.decision import Rule, RuleState, decide, decide_at_once
 from monitor.events.event import Severity
 
 ALARM_RATIO = 1.4
@@ -14,7 +14,7 @@ RULES = st.builds(
 
 
 def run(rule: Rule, ratios: list[float]) -> list[bool]:
-    counts, raised = Counts(), []
+    counts, raised = RuleState(), []
     for ratio in ratios:
         counts = decide(rule, counts, ratio)
         raised.append(counts.raised)
@@ -22,7 +22,7 @@ def run(rule: Rule, ratios: list[float]) -> list[bool]:
 
 
 def severities(rule: Rule, ratios: list[float], *, alarm_ratio: float = ALARM_RATIO) -> list[Severity | None]:
-    counts, found = Counts(), []
+    counts, found = RuleState(), []
     for ratio in ratios:
         counts = decide(rule, counts, ratio, alarm_ratio=alarm_ratio)
         found.append(counts.severity)
@@ -98,7 +98,7 @@ def test_what_is_loud_at_once_is_an_alarm_without_a_warning() -> None:
 
 
 def test_the_fast_path_makes_an_alarm_of_a_warning() -> None:
-    counts = Counts()
+    counts = RuleState()
     for _ in range(12):
         counts = decide(Rule(), counts, 1.2, alarm_ratio=ALARM_RATIO)
     assert counts.severity == "warning"

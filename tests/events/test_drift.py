@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor.daemon.state_publisher import MachineFeed
+from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.drift import Drift
 from monitor.events.event import Anchor
 from monitor.events.pipeline import State, Step
@@ -27,7 +27,7 @@ def test_it_says_nothing_for_ten_minutes_and_then_the_mean_of_what_was_heard() -
     scores = 1.0 + 0.1 * np.random.default_rng(0).standard_normal(600)
     said = []
     for score in scores:
-        found.hear(float(score))
+        found.update(float(score))
         said.append(found.value)
     assert said.index(next(value for value in said if value is not None)) == round(600 / TICK_S) - 1
     assert said[-1] == pytest.approx((scores.mean() - 1.0) / 0.1, abs=0.01)
@@ -37,7 +37,7 @@ def test_after_a_day_of_something_else_most_of_it_has_arrived() -> None:
     found = drift()
     for score in (1.0, 1.3):
         for _ in range(DAY):
-            found.hear(score)
+            found.update(score)
     mixed = 3.0 * (1.0 - np.exp(-1.0)) / (1.0 - np.exp(-2.0))
     assert found.value == pytest.approx(mixed, rel=1e-3)
 
@@ -47,7 +47,7 @@ def test_only_normal_segments_below_the_threshold_count(state: State, ratio: flo
     said: list[str] = []
     outlet: Any = SimpleNamespace(present=lambda topic, payload: said.append(payload), event=None)
     heard = drift()
-    feed = MachineFeed(outlet, machine="fan", threshold=2.0, drift=heard)
+    feed = StatePublisher(outlet, machine="fan", threshold=2.0, drift=heard)
     anchor = Anchor(utc=datetime(2026, 1, 1, tzinfo=timezone.utc), sample_rate_hz=16_000, synced=True)
     for at in range(600):
         tick = TickScore(at * 16_384, (at + 1) * 16_384, None, None, 1.1, 1.1, 10)

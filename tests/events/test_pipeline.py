@@ -9,7 +9,7 @@ from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Event, Identity
 from monitor.events.pipeline import Pipeline, Step
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from tests.scoring.linear import TICK, frames_of, linear_scorer
 from tests.signals import blocks, hum, noise
 
@@ -41,7 +41,7 @@ def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, 
         alarm_threshold=None if alarm_margin is None else alarm_margin * normal,
         tick_threshold=None if tick_margin is None else tick_margin * normal,
         rule=Rule(),
-        expected=Expected(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
+        expected=Reference(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
         identity=IDENTITY,
         anchor=Anchor(utc=START, sample_rate_hz=16000, synced=True),
     )

@@ -15,7 +15,7 @@ from monitor.events.slow_path import (
     WIDTH,
     SlowPath,
     SlowState,
-    fit_reference,
+    fit_normal_level,
     standing_out,
 )
 
@@ -54,7 +54,7 @@ def test_the_width_is_that_of_students_t() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(POSITIVE, min_size=FOLDS, max_size=N_BLOCKS))
 def test_the_limit_is_never_below_a_fifth_more_than_normal(medians: list[float]) -> None:
-    reference = fit_reference(medians)
+    reference = fit_normal_level(medians)
     assert reference.limit >= MIN_RATIO * reference.normal * (1 - 1e-9)
     assert reference.normal == pytest.approx(np.exp(np.median(np.log(medians))))
 
@@ -62,13 +62,13 @@ def test_the_limit_is_never_below_a_fifth_more_than_normal(medians: list[float])
 @settings(deadline=None, max_examples=50)
 @given(st.lists(POSITIVE, min_size=FOLDS, max_size=N_BLOCKS), POSITIVE)
 def test_the_unit_of_scores_does_not_matter(medians: list[float], unit: float) -> None:
-    reference, other = fit_reference(medians), fit_reference([unit * median for median in medians])
+    reference, other = fit_normal_level(medians), fit_normal_level([unit * median for median in medians])
     assert other.limit / other.normal == pytest.approx(reference.limit / reference.normal)
 
 
 def test_changes_from_hour_to_hour_widen_the_limit_more_than_those_from_minute_to_minute() -> None:
     levels = np.exp(0.4 * np.array([-1.0, 1.0] * (N_BLOCKS // 2)))
-    assert fit_reference(sorted(levels.tolist())).spread > 1.15 * fit_reference(levels.tolist()).spread
+    assert fit_normal_level(sorted(levels.tolist())).spread > 1.15 * fit_normal_level(levels.tolist()).spread
 
 
 @settings(deadline=None, max_examples=50)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from monitor.explain.bands import differing_bands, summarise
-from monitor.explain.reference import Expected, Levels
+from monitor.explain.reference import Levels, Reference
 from tests.scoring.linear import FRONT_END
 
 LIMITS = FRONT_END.band_limits_hz()
-EXPECTED = Expected(np.full(64, -60.0, np.float32), np.full(64, 0.5, np.float32))
+EXPECTED = Reference(np.full(64, -60.0, np.float32), np.full(64, 0.5, np.float32))
 
 
-def sharp(usual_db: np.typing.NDArray[np.floating], spread_db: float = 0.5) -> Expected:
+def sharp(usual_db: np.typing.NDArray[np.floating], spread_db: float = 0.5) -> Reference:
     """What is expected where bands do not hear their neighbours."""
     spread = np.full(64, spread_db, np.float32)
     return replace(EXPECTED, levels=Levels(usual_db.astype(np.float32), spread, spread))
@@ -76,7 +76,7 @@ def test_what_is_usual_of_several_bands_is_the_mean_of_their_sum() -> None:
 def test_of_equally_clear_differences_the_larger_comes_first() -> None:
     spread = np.full(64, 0.5, np.float32)
     spread[40] = 3.0
-    bands = differing_bands(frame({10: 4.0, 40: 24.0}), Expected(EXPECTED.mean_db, spread), LIMITS)
+    bands = differing_bands(frame({10: 4.0, 40: 24.0}), Reference(EXPECTED.mean_db, spread), LIMITS)
     assert [band.excess_db for band in bands] == [24.0, 4.0]
 
 
@@ -96,13 +96,13 @@ def test_a_tone_stands_out_of_recordings_that_are_louder_and_softer() -> None:
 
 
 def test_where_nothing_is_clear_what_nearly_is_is_named() -> None:
-    wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
+    wide = Reference(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
     bands = differing_bands(frame({10: 8.0, 20: 9.0, 30: 7.0}), wide, LIMITS)
     assert [band.low_hz for band in bands] == [round(LIMITS[20], 1), round(LIMITS[10], 1)]
 
 
 def test_what_is_nearly_clear_follows_what_is() -> None:
-    wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
+    wide = Reference(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
     bands = differing_bands(frame({10: 8.0, 20: 13.0, 40: 6.0}), wide, LIMITS)
     assert [band.low_hz for band in bands] == [round(LIMITS[20], 1), round(LIMITS[10], 1)]
 
@@ -125,7 +125,7 @@ def test_more_and_less_do_not_merge() -> None:
 
 
 def test_what_normal_sound_does_by_itself_is_not_named() -> None:
-    wide = Expected(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
+    wide = Reference(EXPECTED.mean_db, np.full(64, 3.0, np.float32))
     assert differing_bands(frame({10: 5.0}), wide, LIMITS) == ()
     assert differing_bands(frame({10: 1.9}), EXPECTED, LIMITS) == ()
 

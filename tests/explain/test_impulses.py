@@ -6,8 +6,8 @@ import pytest
 from monitor.arrays import F32, F64
 from monitor.explain.envelope import MIN_RATE_HZ, Envelope, Run, envelope_spectrum, pooled_rates_hz, pooled_shape
 from monitor.explain.impulses import impulse_rate_hz
-from monitor.explain.profile import Portrait
-from monitor.explain.reference import EnvelopeSpectra, fit_expected
+from monitor.explain.profile import SegmentProfile
+from monitor.explain.reference import EnvelopeSpectra, fit_reference
 from tests.signals import noise
 
 RATE_HZ = 16000
@@ -37,7 +37,7 @@ def spectrum_of(*sounds: F64 | F32, start: int = 0) -> Envelope:
 
 def learned(*sounds: F64 | F32) -> EnvelopeSpectra:
     frame = np.zeros(64)
-    envelope = fit_expected([Portrait(frame, frame, spectrum_of(one).pooled_db(RATES_HZ)) for one in sounds]).envelope
+    envelope = fit_reference([SegmentProfile(frame, frame, spectrum_of(one).pooled_db(RATES_HZ)) for one in sounds]).envelope
     assert envelope is not None
     return envelope
 

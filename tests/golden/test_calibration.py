@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 
 from monitor.errors import ConfigError
-from monitor.events.decision import Counts, Rule, decide
+from monitor.events.decision import Rule, RuleState, decide
 from monitor.learning.methods import (
     block_maxima,
     blocks,
@@ -91,7 +91,7 @@ def test_a_block_scores_its_largest_segment() -> None:
 def test_sustained_scores_reach_a_threshold_exactly_when_the_rule_raises(
     scores: list[float], k: int, extra: int, threshold: float
 ) -> None:
-    rule, counts, raised = Rule(raise_k=k, raise_n=k + extra), Counts(), False
+    rule, counts, raised = Rule(raise_k=k, raise_n=k + extra), RuleState(), False
     for score in scores:
         counts = decide(rule, counts, score / threshold)
         raised = raised or counts.raised

@@ -11,14 +11,14 @@ import pytest
 from monitor.arrays import F32, F64, Bool
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
-from monitor.cli.adaptation_input import Ears
+from monitor.cli.adaptation_input import TickCollector
 from monitor.errors import SourceError
 from monitor.events.decision import Rule
 from monitor.learning.learn import learn
-from monitor.learning.on_device import Made
-from monitor.learning.outliers import disturbed, lone, usual_limit
+from monitor.learning.on_device import AdaptedBundle
+from monitor.learning.outliers import isolated_runs, outlier_limit, outlier_ticks
 from monitor.learning.recalibrate import recalibrate
-from monitor.learning.rescore import Piece, Trace
+from monitor.learning.rescore import RescoreResult, TickRun
 from monitor.scoring.scorer import TickScore
 from train.synth import MACHINES, Growth, Scene
 
@@ -47,13 +47,13 @@ def base(demo_bundle: Path) -> Bundle:
     return load_bundle(demo_bundle)
 
 
-def heard(base: Bundle, samples: F32) -> list[Piece]:
-    ears = Ears(base.manifest.scorer_spec)
-    ears.hear(Block(0, samples))
+def heard(base: Bundle, samples: F32) -> list[TickRun]:
+    ears = TickCollector(base.manifest.scorer_spec)
+    ears.push(Block(0, samples))
     return [ears.end()]
 
 
-def threshold(made: Made) -> float:
+def threshold(made: AdaptedBundle) -> float:
     return made.manifest.calibration.threshold
 
 
@@ -150,10 +150,10 @@ def over(*runs: tuple[int, int], n: int = 100) -> Bool:
     ],
 )
 def test_lone_is_what_the_rule_does_not_raise_at(mask: Bool, found: list[slice]) -> None:
-    assert lone(mask, RULE, longest=RULE.raise_k - 1) == found
+    assert isolated_runs(mask, RULE, longest=RULE.raise_k - 1) == found
 
 
-def scored(scores: F64, *, first: int = 0) -> tuple[list[Piece], Trace]:
+def scored(scores: F64, *, first: int = 0) -> tuple[list[TickRun], RescoreResult]:
     """A piece whose tick number i, from `first` on, ends a segment of this score; the first nine end none."""
     ticks = [
         TickScore(at, at + 1, None, None, float(score), float(score) if at - first >= 9 else None, min(10, at - first + 1))
@@ -161,14 +161,16 @@ def scored(scores: F64, *, first: int = 0) -> tuple[list[Piece], Trace]:
     ]
     full = np.array([tick.score for tick in ticks if tick.score is not None])
     nothing = np.empty((0, 0))
-    trace = Trace(full, nothing, nothing, (full,), np.empty(0), (tuple(ticks),), np.empty((0, 0), np.float32))
-    return [cast(Piece, ticks)], trace
+    trace = RescoreResult(full, nothing, nothing, (full,), np.empty(0), (tuple(ticks),), np.empty((0, 0), np.float32))
+    return [cast(TickRun, ticks)], trace
 
 
-def left_out(*heard: tuple[list[Piece], Trace], recordings: Sequence[Sequence[Piece]] | None = None) -> list[tuple[int, int]]:
+def left_out(
+    *heard: tuple[list[TickRun], RescoreResult], recordings: Sequence[Sequence[TickRun]] | None = None
+) -> list[tuple[int, int]]:
     """When, of one recording if nothing else is said."""
     whole = [[piece for pieces, _ in heard for piece in pieces]]
-    found = disturbed(whole if recordings is None else recordings, heard, RULE, segment_ticks=10)
+    found = outlier_ticks(whole if recordings is None else recordings, heard, RULE, segment_ticks=10)
     return [(part[0].start, part[-1].stop) for _, part in found]
 
 
@@ -209,6 +211,6 @@ def test_what_is_usual_does_not_depend_on_how_loud_a_bang_is() -> None:
     limits = []
     for bang in (5.0, 500.0):
         scores[100:110] = bang
-        limits.append(usual_limit(scores, RULE))
+        limits.append(outlier_limit(scores, RULE))
     assert limits[0] == limits[1]
     assert np.delete(scores, range(100, 110)).max() < limits[0] < 5.0

@@ -13,7 +13,7 @@ from scipy import stats
 from benchmarks.calibration import beta_p_value, conformal_rates, raises, segment_scores, set_thresholds
 from monitor.arrays import F64
 from monitor.errors import ConfigError
-from monitor.events.decision import Counts, Rule, decide
+from monitor.events.decision import Rule, RuleState, decide
 from monitor.learning.false_alarms import count_events, poisson_bound
 from monitor.learning.methods import block_maxima, conformal_threshold, mean_sigma_threshold
 from monitor.learning.thresholds import ALARM_CHANCE, FUSED_PRIOR, WARNING_CHANCE, Calibration, HeldOut
@@ -59,7 +59,7 @@ def test_realised_conformal_rates_follow_the_beta_law() -> None:
     st.integers(1, 12),
 )
 def test_the_benchmarks_rule_is_the_devices(ratios: list[float], k: int, extra: int, clear_m: int) -> None:
-    rule, counts, expected = Rule(raise_k=k, raise_n=k + extra, clear_m=clear_m), Counts(), []
+    rule, counts, expected = Rule(raise_k=k, raise_n=k + extra, clear_m=clear_m), RuleState(), []
     for i, ratio in enumerate(ratios):
         after = decide(rule, counts, ratio)
         if after.raised and not counts.raised:
@@ -156,7 +156,7 @@ def test_the_levels_of_the_default_are_predictive_quantiles_of_segments_that_sha
 
 def test_an_anomaly_over_normal_sound_ends() -> None:
     found = calibrated(steady(0))
-    rule, counts = Rule(clear_ratio=found.clear_ratio), Counts(severity="alarm")
+    rule, counts = Rule(clear_ratio=found.clear_ratio), RuleState(severity="alarm")
     for score in steady(1, 600):
         counts = decide(rule, counts, score / found.threshold)
     assert not counts.raised

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monitor.arrays import F32
-from monitor.scoring.bandwidth import deaf_bands, is_cut_off
+from monitor.scoring.bandwidth import empty_bands, is_cut_off
 from monitor.scoring.front_end import LogMelSpec
 
 WIDE = LogMelSpec(sample_rate_hz=48000, n_fft=4500, hop_length=1536, n_mels=128, fmax_hz=20000.0)
@@ -57,9 +57,9 @@ def test_a_bundle_that_learned_from_such_sound_expects_no_more() -> None:
 
 
 def test_a_rate_is_too_low_where_sound_is_expected_above_half_of_it() -> None:
-    assert deaf_bands(48_000, WIDE) == deaf_bands(44_100, WIDE) == 0
-    assert deaf_bands(8_000, NARROW) == 13
+    assert empty_bands(48_000, WIDE) == empty_bands(44_100, WIDE) == 0
+    assert empty_bands(8_000, NARROW) == 13
     expected = np.full(64, -50.0, np.float32)
-    assert deaf_bands(8_000, NARROW, expected) == 13
+    assert empty_bands(8_000, NARROW, expected) == 13
     expected[51:] = -100.0
-    assert deaf_bands(8_000, NARROW, expected) == 0
+    assert empty_bands(8_000, NARROW, expected) == 0

@@ -9,7 +9,7 @@ from monitor.errors import ConfigError
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Pipeline
-from monitor.explain.reference import Expected
+from monitor.explain.reference import Reference
 from monitor.scoring.fast_path import Fast, fit_fast, frequent_frame, frequent_frames, lasting_frame
 from tests.events.test_pipeline import IDENTITY, START, make_pipeline, run, seconds, states
 from tests.scoring.linear import FRONT_END, TICK, frames_of, linear_scorer
@@ -46,7 +46,7 @@ def listening(
         alarm_threshold=alarm_threshold,
         fast_threshold=FAST.threshold_db,
         rule=Rule(),
-        expected=Expected(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
+        expected=Reference(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
         identity=IDENTITY,
         anchor=Anchor(utc=START, sample_rate_hz=16000, synced=True),
         idle_is_anomaly=idle_below_dbfs is not None,

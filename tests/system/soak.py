@@ -160,7 +160,9 @@ def soak(arguments: Sequence[str]) -> int:
     replaced: dict[str, dict[str, object]] = {"monitor.audio.microphone": {"CaptureProcess": made.capture}}
     replaced["monitor.daemon.daemon"] = {"asyncio": SimpleNamespace(**{**vars(asyncio), "sleep": made.sleep})}
     for name in list(sys.modules):
-        if name.startswith(("monitor.daemon.", "monitor.audio.", "monitor.clips.", "monitor.clock")) and hasattr(sys.modules[name], "time"):
+        if name.startswith(("monitor.daemon.", "monitor.audio.", "monitor.clips.", "monitor.clock")) and hasattr(
+            sys.modules[name], "time"
+        ):
             replaced.setdefault(name, {})["time"] = made
     for name, parts in replaced.items():
         vars(sys.modules[name]).update(parts)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, ask
+from monitor.daemon.control import NAME, request
 from tests.broker import PERSISTENT, running_broker
 from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import virtual_microphone, virtual_microphones
@@ -39,7 +39,7 @@ class Service:
         return next(one for one in self._ask()["microphones"] if one["selector"] == f"name:{name}")
 
     def _ask(self) -> dict[str, Any]:
-        reply = ask(self.daemon.folder / "run" / NAME, {"do": "status"})
+        reply = request(self.daemon.folder / "run" / NAME, {"do": "status"})
         assert reply is not None
         return reply.body
 
@@ -205,6 +205,6 @@ def test_a_microphone_that_comes_back_under_another_index_is_found_by_its_name(
 
 
 def _index(running: Service) -> int:
-    reply = ask(running.daemon.folder / "run" / NAME, {"do": "microphones"})
+    reply = request(running.daemon.folder / "run" / NAME, {"do": "microphones"})
     assert reply is not None
     return int(reply.body["microphones"][0]["device"]["index"])

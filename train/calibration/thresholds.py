@@ -7,9 +7,9 @@ import numpy as np
 
 from monitor.arrays import F64
 from monitor.events.decision import Rule
-from monitor.learning.false_alarms import Evidence
+from monitor.learning.false_alarms import NormalScores
 from monitor.learning.methods import conformal_needs, conformal_threshold, mean_sigma_threshold, percentile_threshold
-from monitor.learning.outliers import lone, usual_limit
+from monitor.learning.outliers import isolated_runs, outlier_limit
 from monitor.learning.predictive import Prior
 from monitor.learning.report_text import count
 from monitor.learning.thresholds import (
@@ -46,7 +46,7 @@ def calibrate(
     """
     chosen = method or Method()
 
-    def thresholds_of(evidence: Evidence) -> Thresholds:
+    def thresholds_of(evidence: NormalScores) -> Thresholds:
         if chosen.name == "default":
             calm, notes = _without_lone(held_out, evidence)
             found = predicted_thresholds(calm, prior=prior)
@@ -67,10 +67,10 @@ def calibrate(
     )
 
 
-def _without_lone(held_out: HeldOut, evidence: Evidence) -> tuple[HeldOut, tuple[str, ...]]:
+def _without_lone(held_out: HeldOut, evidence: NormalScores) -> tuple[HeldOut, tuple[str, ...]]:
     """The segments that share no sound without lone disturbances, and a note: one bang would make the detector deaf."""
-    limit, rule = usual_limit(evidence.scores, evidence.rule), evidence.rule
-    bangs = [lone(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
+    limit, rule = outlier_limit(evidence.scores, evidence.rule), evidence.rule
+    bangs = [isolated_runs(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
     if not any(bangs):
         return held_out, ()
     kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(evidence.sequences, bangs, strict=True)]
@@ -78,7 +78,7 @@ def _without_lone(held_out: HeldOut, evidence: Evidence) -> tuple[HeldOut, tuple
     return replace(held_out, unit_scores=np.concatenate([one[:: evidence.segment_ticks] for one in kept])), (note,)
 
 
-def _threshold(evidence: Evidence, method: Method) -> Found:
+def _threshold(evidence: NormalScores, method: Method) -> Found:
     """The threshold for segments of a method with one level, and notes."""
     if method.name == "mean+k*sigma":
         return mean_sigma_threshold(evidence.scores, k=method.k), ()

@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.threshold is not None and of_sound:
         raise UsageError(f"--{of_sound[0]} goes with --calibrate-on, got --threshold, which leaves nothing to set")
 
-    from train.import_model import NormalSound, import_model
+    from train.import_model import NormalScoresOfImport, import_model
     from train.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe)
@@ -48,7 +48,9 @@ def _run(arguments: argparse.Namespace) -> None:
         threshold=arguments.threshold,
         normal=None
         if arguments.calibrate_on is None
-        else NormalSound(arguments.calibrate_on, layout=arguments.layout, channel=arguments.channel, split=arguments.split),
+        else NormalScoresOfImport(
+            arguments.calibrate_on, layout=arguments.layout, channel=arguments.channel, split=arguments.split
+        ),
         method=recipe.method(k=arguments.sigma),
     )
     print(

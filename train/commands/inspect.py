@@ -12,7 +12,7 @@ from train.text import printable
 
 if TYPE_CHECKING:
     from train.datasets import Clip, Dataset, RecordingOrder, Split
-    from train.datasets.survey import Heard
+    from train.datasets.survey import Surveyed
 
 _NAMED = 10  # files in a list, and how many more
 _ALIKE = 1.5  # times as much as within a session: recordings at random rarely reach it
@@ -55,10 +55,10 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
 
 
-def _table(heard: Sequence["Heard"]) -> str:
+def _table(heard: Sequence["Surveyed"]) -> str:
     """A row for each machine, id, section, domain and part; columns that say nothing are left out."""
     titles = ["machine", "id", "section", "domain", "part", "normal", "hours", "anomaly", "hours"]
-    groups: dict[tuple[str, ...], list[Heard]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Surveyed]] = defaultdict(list)
     for one in heard:
         groups[tuple(str(getattr(one.clip, name) or "") for name in titles[:5])].append(one)
     rows = [titles]
@@ -72,7 +72,7 @@ def _table(heard: Sequence["Heard"]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, str]]:
+def _facts(dataset: "Dataset", heard: Sequence["Surveyed"]) -> Iterable[tuple[str, str]]:
     good = [one for one in heard if one.error is None]
     rates = Counter(one.rate_hz for one in good)
     mixed = "; mixed, all are resampled to the recipe's rate" if len(rates) > 1 else ""
@@ -95,7 +95,7 @@ def _facts(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[tuple[str, 
         yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} ({why})" for path, why in dataset.skipped.items())
 
 
-def _order(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Heard"]) -> Iterable[tuple[str, str]]:
+def _order(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Surveyed"]) -> Iterable[tuple[str, str]]:
     """By what the recordings were put in order of time, and how alike their sessions are."""
     from train.datasets import one_session_note
 
@@ -106,7 +106,7 @@ def _order(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Heard"]
     yield "sessions", f"1; {note}" if note else f"{len(names)}; {_likeness(dataset, order, heard)}\n{'':<12}{_names(names)}"
 
 
-def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Heard"]) -> str:
+def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Surveyed"]) -> str:
     """How much more recordings of different sessions differ than those of one, in words."""
     from train.datasets.alike import likeness
 
@@ -129,17 +129,17 @@ def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Hear
 
 def _too_little(rates: Counter[int]) -> str:
     """The shipped recipes whose bands reach above what the lowest rate carries."""
-    from monitor.scoring.bandwidth import deaf_bands
+    from monitor.scoring.bandwidth import empty_bands
     from train.recipe import RECIPES, load_recipe
 
     lowest = min(rates, default=0)
     recipes = {path.stem: load_recipe(str(path)) for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
     specs = {name: recipe.front_end for name, recipe in recipes.items() if recipe.rate == "fixed"}
-    deaf = [f"{name} ({n} of {spec.n_bands} bands)" for name, spec in specs.items() if (n := deaf_bands(lowest, spec))]
+    deaf = [f"{name} ({n} of {spec.n_bands} bands)" for name, spec in specs.items() if (n := empty_bands(lowest, spec))]
     return f"{lowest} Hz carries nothing above {lowest / 2000:g} kHz; too little for {', '.join(deaf)}" if deaf else ""
 
 
-def _refused(heard: Sequence["Heard"]) -> str:
+def _refused(heard: Sequence["Surveyed"]) -> str:
     from train.features import seconds_by_reason
 
     total: dict[str, float] = defaultdict(float)
@@ -149,7 +149,7 @@ def _refused(heard: Sequence["Heard"]) -> str:
     return f"{seconds_by_reason(total)} (training leaves them out, as the device does)" if total else "none"
 
 
-def _problems(dataset: "Dataset", heard: Sequence["Heard"], split: "Split | None") -> list[str]:
+def _problems(dataset: "Dataset", heard: Sequence["Surveyed"], split: "Split | None") -> list[str]:
     """What makes training impossible; of files that training may draw also what `train fit` refuses."""
     from train.preflight import problems_of
 
@@ -171,7 +171,7 @@ def _may_be_drawn(clip: "Clip") -> bool:
     return clip.label == "normal" and clip.part != "test"
 
 
-def _too_short(dataset: "Dataset", heard: Sequence["Heard"], lists: Path | None, channel: int | None) -> list[str]:
+def _too_short(dataset: "Dataset", heard: Sequence["Surveyed"], lists: Path | None, channel: int | None) -> list[str]:
     """What `train fit` with the recipe `default` would refuse before it trains, of recordings that can be read."""
     from monitor.errors import SourceError
     from train.bandwidth import check_some_bands
@@ -189,11 +189,11 @@ def _too_short(dataset: "Dataset", heard: Sequence["Heard"], lists: Path | None,
     return []
 
 
-def _misplaced(heard: Sequence["Heard"]) -> list["Clip"]:
+def _misplaced(heard: Sequence["Surveyed"]) -> list["Clip"]:
     return [one.clip for one in heard if one.clip.label == "anomaly" and one.clip.part == "train"]
 
 
-def _duplicates(dataset: "Dataset", heard: Sequence["Heard"]) -> Iterable[str]:
+def _duplicates(dataset: "Dataset", heard: Sequence["Surveyed"]) -> Iterable[str]:
     same: dict[str, list[str]] = defaultdict(list)
     for one in heard:
         same[one.sha256].append(dataset.relative(one.clip))

@@ -11,16 +11,16 @@ SUFFIXES = ({f".{name.lower()}" for name in soundfile.available_formats()} | {".
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """Paths of files that by their name hold sound, in order; and what was skipped, why by path."""
 
     files: list[Path] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
 
 
-def sound_files(root: Path) -> Found:
+def sound_files(root: Path) -> FoundFiles:
     """All sound files under `root`; hidden ones do not count. Every folder counts once, under its own name if it has one."""
-    found, seen, whole = Found(), dict[Path, Path](), root.resolve()
+    found, seen, whole = FoundFiles(), dict[Path, Path](), root.resolve()
     starts = deque([root])  # links wait until what stands here by itself has been seen
     while starts:
         start = starts.popleft()
@@ -42,7 +42,7 @@ def sound_files(root: Path) -> Found:
     return found
 
 
-def _sort(path: Path, found: Found) -> None:
+def _sort(path: Path, found: FoundFiles) -> None:
     if _hidden(path.name):
         return
     if path.is_symlink() and not path.exists():
@@ -51,7 +51,7 @@ def _sort(path: Path, found: Found) -> None:
         found.files.append(path)
 
 
-def _unreadable(error: OSError, found: Found) -> None:
+def _unreadable(error: OSError, found: FoundFiles) -> None:
     found.skipped[Path(error.filename)] = f"cannot be read: {error.strerror}"
 
 

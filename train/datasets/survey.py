@@ -24,7 +24,7 @@ _CHUNK = 8  # files a process takes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class Surveyed:
     """One file as training would hear it: mixed to mono, or one channel of it, at its own rate."""
 
     clip: Clip
@@ -52,7 +52,7 @@ class Heard:
         return self.error is None and self.refused_s.get("silent", 0.0) + self.refused_s.get("flat_line", 0.0) >= self.duration_s
 
 
-def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | None = None) -> list[Heard]:
+def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | None = None) -> list[Surveyed]:
     """Hear all clips, or those of one channel, with a progress bar; what cannot be read carries its error."""
     jobs = [(clip, channel) for clip in of_channel(clips, channel)]
     if workers is None:
@@ -60,7 +60,7 @@ def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | 
     return list(in_parallel(_hear, jobs, workers=workers, bar="inspect", chunk=_CHUNK))
 
 
-def _hear(job: tuple[Clip, int | None]) -> Heard:
+def _hear(job: tuple[Clip, int | None]) -> Surveyed:
     clip, channel = job
     digest = hashlib.sha256()
     n_samples, energy = 0, 0.0
@@ -83,8 +83,8 @@ def _hear(job: tuple[Clip, int | None]) -> Heard:
             energy += n * 10.0 ** (quality.rms_dbfs / 10.0)
             digest.update(np.ascontiguousarray(block.samples, "<f4").data)
     except SourceError as error:
-        return Heard(clip=clip, error=str(error))
-    return Heard(
+        return Surveyed(clip=clip, error=str(error))
+    return Surveyed(
         clip=clip,
         rate_hz=rate_hz,
         n_channels=recording.n_channels,
