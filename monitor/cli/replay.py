@@ -23,7 +23,7 @@ from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.errors import ScoreError, SourceError
 from monitor.events.event import Anchor, Event, Identity, Severity
 from monitor.events.headline import headline
-from monitor.events.pipeline import Pipeline, Step
+from monitor.events.pipeline import Pipeline, Result
 from monitor.explain.describe import Description, describe
 from monitor.explain.excerpt import Excerpt
 from monitor.json_lines import JsonLines
@@ -122,12 +122,12 @@ class _Listener:
             for block in _paced(blocks, self._rate_hz) if self._job.real_time else blocks:
                 if self._evidence is not None:
                     self._evidence.push(block)
-                for step in self._pipeline.push(block):
-                    self._take(step)
+                for tick in self._scorer.extract(block):
+                    self._take(self._pipeline.step(tick))
                 self._heard = block.start + len(block.samples)
                 bar.update(len(block.samples) / self._rate_hz)
-        for step in self._pipeline.flush():
-            self._take(step)
+        for tick in self._scorer.extract_last():
+            self._take(self._pipeline.step(tick))
 
     def close(self) -> None:
         """End an event that is still open."""
@@ -188,8 +188,10 @@ class _Listener:
         channel = "" if self._job.channel is None else f"#{self._job.channel}"
         return recording.sha256() + channel
 
-    def _take(self, step: Step) -> None:
-        """Take a step before the pipeline goes on to the next one: the scorer still holds its segment."""
+    def _take(self, step: Result) -> None:
+        """Take a result before the next tick is scored: the scorer still holds its segment."""
+        if step.error is not None:
+            raise ScoreError(step.error)
         self._excerpt.push(step.tick, self._scorer.sounds())
         if self._evidence is not None:
             step = self._evidence.attach_clip(step)
@@ -226,7 +228,7 @@ def in_words(event: Event, *, before: Severity | None, started_at: datetime) -> 
     return f"{what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
 
 
-def _segment_line(step: Step, path: Path, rate_hz: int) -> dict[str, Any]:
+def _segment_line(step: Result, path: Path, rate_hz: int) -> dict[str, Any]:
     tick = step.tick
     return {
         "type": "segment",

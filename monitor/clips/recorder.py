@@ -8,7 +8,7 @@ from monitor.clips.service import ClipService
 from monitor.clips.spectrogram import PictureReference
 from monitor.config import ClipsConfig
 from monitor.events.event import Event
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 
 
 @dataclass
@@ -49,7 +49,7 @@ class ClipRecorder:
         if self._open is not None:
             self._open.blocks.append(block)
 
-    def attach_clip(self, step: Step) -> Step:
+    def attach_clip(self, step: Result) -> Result:
         """What the pipeline made of it; returns the same with the clip's name in its event."""
         stop = step.tick.stop
         if step.tick.quality is None:  # nothing arrives any more

@@ -77,7 +77,9 @@ def draw(scene: EventClip, reference: PictureReference, *, column_s: float = 0.0
 def _frames(scene: EventClip, reference: PictureReference) -> F32:
     """Frames (m, n_bands), dB, of the whole scene, as the pipeline computes them."""
     spec = reference.front_end
-    parts = list(stream_frames([Block(0, scene.samples())], spec, tick_frames=reference.tick_frames))
+    samples, n = scene.samples(), reference.tick_frames * spec.hop_length
+    blocks = (Block(start, samples[start : start + n]) for start in range(0, len(samples), n))
+    parts = list(stream_frames(blocks, spec, tick_frames=reference.tick_frames))
     return np.concatenate(parts) if parts else np.empty((0, spec.n_bands), np.float32)
 
 

@@ -16,10 +16,9 @@ from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.assembly import make_drift, make_pipeline, make_slow_path, too_low
 from monitor.daemon.state_publisher import Outlet, StatePublisher
-from monitor.errors import ScoreError
 from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowState
 from monitor.scoring.scorer import Scorer
 
@@ -83,7 +82,7 @@ class Machine:
         self._patience_s = max(STALLED_AFTER_S, 3 * scorer.tick_s)
         self._hears = self._is_deaf = False
         self._score_error: str | None = None
-        self.last: Step | None = None
+        self.last: Result | None = None
         self._severity: Severity | None = None  # of the last event
         self.gap_s = 0.0
         self._heard_until = 0
@@ -94,13 +93,10 @@ class Machine:
         for block in self._tap.blocks():
             self._count_gap(block)
             self._evidence.push(block)
-            try:
-                for step in self._pipeline.push(block):
-                    self._progress_at = time.monotonic()
-                    self._score_error = None
-                    self._take(step)
-            except ScoreError as error:
-                self._fail(error)
+            for step in self._pipeline.push(block):
+                self._progress_at = time.monotonic()
+                self._report_score_error(step.error)
+                self._take(step)
         reason = self._deaf_because()
         if reason is None:
             if self._hears:
@@ -110,7 +106,7 @@ class Machine:
         self._progress_at = now  # a published wait for the device
         if now - self._deaf_at >= DEAF_EVERY_S or not self._is_deaf:
             self._hears, self._is_deaf, self._deaf_at = False, True, now
-            self._take(self._pipeline.deaf(self._tap.now, reason))
+            self._take(self._pipeline.no_input(self._tap.now, reason))
         self._feed.available(False)
 
     def _notice_rate(self) -> None:
@@ -183,7 +179,7 @@ class Machine:
             return f"microphone_{trouble.reason}"
         return "microphone_channel" if self._tap.trouble else None
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Result) -> None:
         step = self._evidence.attach_clip(step)
         if self.last is None or (step.state, step.reason) != (self.last.state, self.last.reason):
             why = step.reason or ("no score yet" if step.ratio is None else f"{step.ratio:.2f} x the threshold")
@@ -222,10 +218,8 @@ class Machine:
         self._hears, self._is_deaf = True, False
         self._heard_at = time.monotonic()
 
-    def _fail(self, error: ScoreError) -> None:
-        """A score that is no number says nothing of the machine."""
-        if self._score_error != str(error):
-            self._score_error = str(error)
+    def _report_score_error(self, error: str | None) -> None:
+        """Log it once; a restart would not help, so it counts as progress."""
+        if error is not None and error != self._score_error:
             log.error("%s: %s", self.name, error)
-        self._progress_at = time.monotonic()  # it is said, and no restart would mend it
-        self._take(self._pipeline.deaf(self._tap.now, "score_error"))
+        self._score_error = error

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
 from monitor.events.event import Event, EventClock, Severity, rfc3339
-from monitor.events.pipeline import State, Step
+from monitor.events.pipeline import Result, State
 from monitor.events.slow_path import SlowPath
 from monitor.json_lines import to_json
 from monitor.mqtt.messages import StateMessage
@@ -52,7 +52,7 @@ class StatePublisher:
         self._available: str | None = None
         self._said_at = 0
 
-    def step(self, step: Step, timeline: EventClock) -> None:
+    def step(self, step: Result, timeline: EventClock) -> None:
         """Say what has changed with this tick, or with a command since the last one."""
         event = step.event.id if step.event is not None and step.event.event_type != "end" else None
         self._alarm.update(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())

@@ -26,7 +26,7 @@ from monitor.clips.store import ClipStore, clip_stem
 from monitor.clips.worker import MAX_WAITING, BackgroundWorker
 from monitor.config import ClipsConfig
 from monitor.events.event import Event
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 from monitor.explain.reference import Reference
 from monitor.scoring.front_end import LogSpectrumSpec
 from monitor.scoring.quality import measure_quality
@@ -65,13 +65,13 @@ class Told:
     number: int = 1
     told: list[Event] = field(default_factory=list)
 
-    def step(self, tick: int, stop: int, samples: F32) -> Step:
+    def step(self, tick: int, stop: int, samples: F32) -> Result:
         start, _update, end = anomaly(self.number)
         start = replace(start, onset_ts=start.ts - timedelta(seconds=self.onset_ticks * TICK / RATE_HZ))
         event = start if tick == self.start_tick else replace(end, onset_ts=start.onset_ts) if tick == self.end_tick else None
         score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 1.0, 10)
         ratio = 2.0 if self.start_tick <= tick < self.end_tick else 0.5
-        return Step(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
+        return Result(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 
 
 def listen(evidence: ClipRecorder, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
@@ -149,7 +149,7 @@ def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
     evidence = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
     listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
     evidence.attach_clip(
-        Step(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None)
+        Result(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None)
     )
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
@@ -166,7 +166,7 @@ def test_what_is_open_at_the_end_is_kept(tmp_path: Path) -> None:
 def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> None:
     @dataclass
     class Two(Told):
-        def step(self, tick: int, stop: int, samples: F32) -> Step:
+        def step(self, tick: int, stop: int, samples: F32) -> Result:
             return Told(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
 
     listen(ClipRecorder(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
