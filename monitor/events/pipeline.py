@@ -61,7 +61,7 @@ class Pipeline:
     With `idle_is_anomaly` a machine that is off is an alarm instead of `idle`. The ratio of such a tick is the expected
     amplitude / the measured one.
 
-    `clip_name` gives the file name of an event's clip, from the event's id.
+    `clip_name` gives the file name of an event's clip, from the machine and the event's id.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Pipeline:
         anchor: EventClock,
         idle_is_anomaly: bool = False,
         slow_path: SlowPath | None = None,
-        clip_name: Callable[[str], str | None] = lambda _: None,
+        clip_name: Callable[[str, str], str | None] | None = None,
     ) -> None:
         self._scorer = scorer
         if alarm_threshold is not None and alarm_threshold < threshold:
@@ -312,7 +312,7 @@ class Pipeline:
             bands=described.bands,
             summary=described.summary,
             bundle=self._identity.bundle,
-            clip=self._clip_name(event_id),
+            clip=None if self._clip_name is None else self._clip_name(self._identity.machine, event_id),
             impulses_hz=None if described.impulses_hz is None else round(described.impulses_hz, 2),
             end_reason=reason,
             raised_by=anomaly.raised_by,

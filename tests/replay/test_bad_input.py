@@ -129,7 +129,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 78, "machines must name at least one, got none: there is nothing to listen to"),
+        ([], 78, "machines must name at least one, got none"),
         (["--replay"], 2, "expected at least one argument"),
         (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
         (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed: invalid choice: '2'"),
