@@ -195,6 +195,7 @@ def test_a_reload_that_is_refused_changes_nothing_and_says_why(unit: Unit) -> No
     unit.container.put("machines: {fan: {bundle: models/demo-fan, channel: 0}}\n", "/etc/stethos/monitor.yaml")
     unit.container.check("systemctl reload stethos")
     unit.container.wait_for(lambda: "machines.fan.channel must be in 1..256, got 0" in unit.container.journal("stethos"))
+    assert "reload refused, the old settings stay" in unit.container.check("journalctl -u stethos -p err -o cat")
     unit.container.wait_for(lambda: unit.show("ActiveState") == "active")
     assert unit.show("MainPID") == pid
     unit.wait_until_retained("status", "online")
