@@ -56,7 +56,7 @@ class Daemon:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load(fall_back=True)
+        self._config, bundles = self._load()
         self._lock = _lock_state_dir(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
@@ -278,11 +278,11 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
-        return config, load_bundles(config, fall_back=fall_back)
+        return config, load_bundles(config)
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
