@@ -67,7 +67,7 @@ class Machine:
         self._outlet = outlet
         self._evidence = evidence
         self._scorer = scorer
-        self._tap = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
+        self._tap = microphone.add_reader(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         identity = Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16))
         self.slow_path = make_slow_path(bundle, scorer, slow_state)
         self._slow_status = self.slow_path.status

@@ -1,6 +1,7 @@
-"""A process that holds a microphone and answers on the control socket as the service does."""
+"""A process that opens a microphone and shares it on the control socket, as the service does."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -10,19 +11,26 @@ from pathlib import Path
 
 from monitor.audio.microphone import Microphone
 from monitor.daemon.control import ControlServer
-from monitor.daemon.shared_microphone import lend, microphone_status, shared_microphones
+from monitor.daemon.shared_microphone import microphone_status, share_sound, shared_microphones
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def lending(
-    path: Path, selector: str, environment: Mapping[str, str], *, private: bool = False
+def sharing(
+    path: Path,
+    selector: str,
+    environment: Mapping[str, str],
+    *,
+    private: bool = False,
+    ring_s: float = 30.0,
+    log: Path | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """One that has the microphone open."""
-    command = [sys.executable, "-m", "tests.daemon.lender", str(path), selector, *(["private"] if private else [])]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    """One that has opened the microphone."""
+    command = [sys.executable, "-m", "tests.daemon.sharing", str(path), selector, str(ring_s), *(["private"] if private else [])]
+    with (log or Path(os.devnull)).open("ab") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=file)
     try:
         wait_until(lambda: any(one.device for one in shared_microphones(path)))
         yield process
@@ -31,13 +39,13 @@ def lending(
         process.wait()
 
 
-async def _lend(path: Path, selector: str, *, private: bool) -> None:
-    microphone = Microphone(selector, wanted_rate_hz=16_000)
+async def _share(path: Path, selector: str, ring_s: float, *, private: bool) -> None:
+    microphone = Microphone(selector, wanted_rate_hz=16_000, ring_s=ring_s)
     server = ControlServer(
         path,
         {
             "microphones": lambda _: microphone_status([microphone]),
-            "ring": lambda request: lend([microphone], request, private=private),
+            "stream": lambda request: share_sound([microphone], request, private=private),
         },
     )
     await server.start()
@@ -47,4 +55,5 @@ async def _lend(path: Path, selector: str, *, private: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_lend(Path(sys.argv[1]), sys.argv[2], private="private" in sys.argv[3:]))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(_share(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), private="private" in sys.argv[4:]))
