@@ -25,7 +25,7 @@ WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t wit
 MIN_RATIO = 1.2  # of the limit to the normal level: smaller rises are not worth a warning
 MAX_LEVEL_RATIO = 2.0  # of the learned level to that in training
 MAX_GAIN_DB = 3.0  # of a microphone after a change of its gain or place
-MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: audible, and significant
+MIN_BAND_DB, BAND_SPREADS = 1.5, 4.0  # a clear difference of a band: more than a load change makes, and significant
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
 
