@@ -89,7 +89,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
-        self._watchdog.watch(self._reload_probe())
+        self._watchdog.watch(self._reload_probe(), self._control_probe())
         self._stalled: list[str] = []
         self._courier.start()
         self._control = ControlServer(
@@ -189,6 +189,16 @@ class Daemon:
             is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
             advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
             n_failures=lambda: self._n_failed_reloads,
+            patience_s=DISK_PATIENCE_S,
+        )
+
+    def _control_probe(self) -> Probe:
+        """The view of the control socket; it waits for requests, so that it need not advance."""
+        return Probe(
+            name="control socket",
+            is_alive=lambda: self._control.is_alive,
+            advanced=time.monotonic_ns,
+            n_failures=lambda: self._control.n_failed,
             patience_s=DISK_PATIENCE_S,
         )
 

@@ -98,25 +98,6 @@ def test_an_unexpected_error_of_one_machine_leaves_the_others_running(
         assert '"reason": "microphone_absent"' in outlet.last["fan/state"]
 
 
-def test_an_unexpected_error_of_a_microphone_opens_it_again_for_its_machines(
-    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.0)
-    outlet = Outlet()
-    with running(outlet) as supervisor:
-        supervisor.apply_config(config_of(demo_bundle, "fan", "pump"), {"fan": bundle, "pump": bundle})
-        (microphone,) = supervisor.microphones
-        with monkeypatch.context() as patch:
-            patch.setattr(microphone, "poll", lambda: 1 // 0)
-            supervisor.poll()
-        assert supervisor.n_failures == 2
-        supervisor.poll()
-        supervisor.poll()
-        assert supervisor.microphones[0] is not microphone
-        for name in ("fan", "pump"):
-            assert '"reason": "microphone_absent"' in outlet.last[f"{name}/state"]
-
-
 def test_the_same_error_again_doubles_the_wait_and_logs_no_other_traceback(
     demo_bundle: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
