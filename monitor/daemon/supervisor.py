@@ -66,7 +66,7 @@ class Supervisor:
         self._n_failures = 0  # of machines
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the machines that the configuration and people want. A machine for which nothing has changed goes on."""
+        """Run the machines that the configuration and people want. A machine without a change continues."""
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}

@@ -10,11 +10,13 @@ import soundfile
 
 from monitor import Monitor, Recording, load_bundle
 from monitor.arrays import F32
+from monitor.audio.channel_reader import ChannelReader
 from monitor.block import Block
 from monitor.bundle import Bundle
 from monitor.events.event import Event
 from monitor.events.pipeline import Result
 from monitor.explain.excerpt import Excerpt
+from monitor.monitor import Source
 from tests.signals import blocks, even_blocks
 
 
@@ -63,6 +65,13 @@ def test_a_monitor_needs_a_bundle_and_blocks_alone(bundle: Bundle, fault: F32) -
     end = monitor.close()
     assert end is not None
     assert (end.id, end.event_type, end.end_reason) == (start.id, "end", "shutdown")
+
+
+def test_a_recording_and_a_channel_of_a_microphone_are_sources(demo_fault: Path) -> None:
+    sources: list[Source] = [Recording(demo_fault, sample_rate_hz=16_000), ChannelReader(channel=None, sample_rate_hz=16_000)]
+    recorded, live = (list(source.blocks()) for source in sources)
+    assert recorded[-1].start + len(recorded[-1].samples) == soundfile.info(str(demo_fault)).frames
+    assert live == []  # nothing has been captured
 
 
 def test_two_monitors_do_not_give_the_same_ids(bundle: Bundle, fault: F32) -> None:
