@@ -1,4 +1,4 @@
-"""Evidence: the sound around an event and its picture, told step by step, on real disks."""
+"""Clips: the sound around an event and its picture, on real disks."""
 
 import io
 import logging
@@ -55,7 +55,7 @@ def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | 
 
 
 @dataclass
-class Told:
+class Story:
     """What a pipeline would say: an event that is raised at the end of one tick and over at the end of another."""
 
     start_tick: int
@@ -72,7 +72,7 @@ class Told:
         return Result(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 
 
-def listen(recorder: ClipRecorder, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
+def listen(recorder: ClipRecorder, sound: F32, story: Story, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
     """Sound in blocks of a size, each tick told as soon as it is whole; at each of `gaps` a sample is missing."""
     n_ticks, held = 0, 0
     for at in range(0, len(sound), size):
@@ -105,14 +105,14 @@ SOUND = as_16_bits(hum(1, 60 * RATE_HZ))
 
 
 def test_a_clip_reaches_from_before_the_onset_to_after_the_end(tmp_path: Path) -> None:
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=24))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Story(start_tick=19, end_tick=24))
     onset, over = 17 * TICK, 25 * TICK
     assert np.array_equal(heard(tmp_path), SOUND[onset - 2 * RATE_HZ : over + RATE_HZ])
     assert at_once(tmp_path).clip_name("fan", anomaly(1)[0].id) == f"{stem()}.flac"
 
 
 def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=50))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Story(start_tick=19, end_tick=50))
     begin = 17 * TICK - 2 * RATE_HZ
     assert np.array_equal(heard(tmp_path), SOUND[begin : begin + 20 * RATE_HZ])
 
@@ -121,7 +121,7 @@ def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [160, 7_919, 32_000, 480_000])
 def test_the_same_sound_gives_the_same_files_in_whatever_blocks_it_comes(tmp_path: Path, size: int, end_tick: int) -> None:
     for name, blocks in (("one", 1_600), ("other", size)):
-        listen(ClipRecorder(at_once(tmp_path / name), REFERENCE, CLIPS), SOUND, Told(19, end_tick), size=blocks)
+        listen(ClipRecorder(at_once(tmp_path / name), REFERENCE, CLIPS), SOUND, Story(19, end_tick), size=blocks)
     for suffix in (".flac", ".png"):
         one, other = ((tmp_path / name / f"{stem()}{suffix}").read_bytes() for name in ("one", "other"))
         assert one == other
@@ -129,35 +129,35 @@ def test_the_same_sound_gives_the_same_files_in_whatever_blocks_it_comes(tmp_pat
 
 def test_a_clip_begins_after_a_gap_before_the_event_was_raised(tmp_path: Path) -> None:
     gap = 18 * TICK + 5
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Story(19, 24), gaps=[gap])
     assert np.array_equal(heard(tmp_path), SOUND[gap + 1 : 25 * TICK + RATE_HZ])
 
 
 def test_a_clip_ends_at_a_gap_in_its_middle(tmp_path: Path) -> None:
     gap = 22 * TICK + 5
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(19, 24), gaps=[gap])
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Story(19, 24), gaps=[gap])
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : gap])
 
 
 def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
     recorder = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
-    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
+    listen(recorder, SOUND[: 22 * TICK], Story(19, 24))
     recorder.push(Result(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None))
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_what_is_open_at_the_end_is_kept(tmp_path: Path) -> None:
     recorder = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
-    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
+    listen(recorder, SOUND[: 22 * TICK], Story(19, 24))
     recorder.close(anomaly(1)[-1])
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> None:
     @dataclass
-    class Two(Told):
+    class Two(Story):
         def step(self, tick: int, stop: int, samples: F32) -> Result:
-            return Told(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
+            return Story(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
 
     listen(ClipRecorder(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
     assert np.array_equal(heard(tmp_path, 1), SOUND[17 * TICK - 2 * RATE_HZ : 26 * TICK])
@@ -167,14 +167,14 @@ def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> No
 def test_without_clips_or_in_private_nothing_is_written_or_named(tmp_path: Path) -> None:
     for service in (at_once(None), at_once(tmp_path, private=True)):
         recorder = ClipRecorder(service, REFERENCE, CLIPS)
-        listen(recorder, SOUND, Told(19, 24))
+        listen(recorder, SOUND, Story(19, 24))
         assert recorder.clip_name("fan", anomaly(1)[0].id) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_time() -> None:
     recorder = ClipRecorder(at_once(None), REFERENCE, CLIPS)
-    never, sound = Told(10**9, 10**9), hum(1, 1_600)
+    never, sound = Story(10**9, 10**9), hum(1, 1_600)
     starts = count(0, 1_600)
 
     def after(minutes: int) -> int:
@@ -199,7 +199,7 @@ def test_memory_does_not_grow_with_time() -> None:
 def test_a_picture_shows_the_excess_where_it_is(tmp_path: Path) -> None:
     t = np.arange(len(SOUND)) / RATE_HZ
     tone = np.where(t > 17 * TICK / RATE_HZ, 0.1 * np.sin(2 * np.pi * 3_000 * t), 0.0).astype(np.float32)
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND + tone, Told(19, 24))
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND + tone, Story(19, 24))
     picture = np.asarray(Image.open(tmp_path / f"{stem()}.png").convert("RGB"), int)
     assert picture.shape == (436, 960, 3)
     is_red = (abs(picture - [200, 55, 31]).sum(axis=2) == 0)[57:311, 880:933]  # right of the excess panel's middle
@@ -216,7 +216,7 @@ def test_a_snapshot_is_shown_at_the_start_and_small_even_where_nothing_compresse
     reference = replace(REFERENCE, front_end=fine, expected=None)
     shown: list[bytes] = []
     recorder = ClipRecorder(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
-    listen(recorder, noise(1, 20 * TICK), Told(19, 10**9, onset_ticks=18))
+    listen(recorder, noise(1, 20 * TICK), Story(19, 10**9, onset_ticks=18))
     (png,) = shown
     assert len(png) <= 100_000
     assert Image.open(io.BytesIO(png)).size == (960, 436)
@@ -228,7 +228,7 @@ def test_in_private_a_picture_shows_whole_seconds(tmp_path: Path) -> None:
     n_columns = []
     for private in (False, True):
         shown: list[bytes] = []
-        listen(ClipRecorder(at_once(None, private=private, shown=shown), REFERENCE, CLIPS), clicks[: 20 * TICK], Told(19, 10**9))
+        listen(ClipRecorder(at_once(None, private=private, shown=shown), REFERENCE, CLIPS), clicks[: 20 * TICK], Story(19, 10**9))
         row = np.asarray(Image.open(io.BytesIO(shown[0])).convert("RGB"), int)[60:300, 58:654].reshape(240, -1)
         strips = row.reshape(240, 596, 3)
         n_columns.append(1 + int((abs(np.diff(strips, axis=1)).sum(axis=(0, 2)) > 0).sum()))
@@ -246,7 +246,7 @@ def worker() -> Iterator[BackgroundWorker]:
     made.close(10)
 
 
-def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
+def test_a_stalled_disk_blocks_no_caller_and_lost_clips_are_counted_and_logged(
     tmp_path: Path, worker: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.mkfifo(tmp_path / f"{stem(0)}.flac.part")  # writing to it waits until somebody reads
@@ -254,7 +254,7 @@ def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
     recorder = ClipRecorder(service, REFERENCE, CLIPS)
     slowest_s = 0.0
     for number in range(MAX_WAITING + 4):
-        listen(recorder, SOUND[: 20 * TICK], Told(19, 24, number=number))
+        listen(recorder, SOUND[: 20 * TICK], Story(19, 24, number=number))
         began = time.monotonic()
         recorder.close(anomaly(number)[-1])
         slowest_s = max(slowest_s, time.monotonic() - began)
@@ -270,7 +270,7 @@ def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
     assert service.n_saved == MAX_WAITING
 
 
-def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
+def test_a_full_disk_is_logged_once_and_later_clips_are_written(
     tmp_path: Path, worker: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -280,11 +280,11 @@ def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
         service = ClipService(ClipStore(disk / "clips", max_bytes=10**8), run=worker.put, present=None)
         recorder = ClipRecorder(service, REFERENCE, CLIPS)
         for number in range(3):
-            listen(recorder, SOUND, Told(19, 24, number=number))
+            listen(recorder, SOUND, Story(19, 24, number=number))
             worker.close(20)
         assert (service.n_saved, worker.n_failed) == (0, 3)
         full.unlink()
-        listen(recorder, SOUND, Told(19, 24, number=3))
+        listen(recorder, SOUND, Story(19, 24, number=3))
         worker.close(20)
         assert service.n_saved == 1
         assert sorted(path.name for path in (disk / "clips").iterdir()) == [f"{stem(3)}.flac", f"{stem(3)}.png"]
@@ -298,7 +298,7 @@ def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
 
 def test_a_clip_is_fetched_and_the_next_one_only_after_a_while(tmp_path: Path) -> None:
     service = at_once(tmp_path)
-    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Story(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
     assert service.fetch("fan", event_id, snapshot=None, now=100.0, send=got.append) is None
@@ -320,9 +320,9 @@ def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) ->
     assert got == []
 
 
-def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deleted_clip_is_logged_once_and_does_not_count_as_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     service = at_once(tmp_path)
-    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Story(19, 24))
     (tmp_path / f"{stem()}.flac").unlink()
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
@@ -345,10 +345,10 @@ def test_a_folder_that_cannot_be_read_changes_nothing_of_what_is_known(tmp_path:
     assert store.stems == {stem()}
 
 
-def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
+def test_the_clip_of_an_open_event_is_sent_as_far_as_it_is_recorded(tmp_path: Path) -> None:
     service = at_once(tmp_path)
     recorder = ClipRecorder(service, REFERENCE, CLIPS)
-    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
+    listen(recorder, SOUND[: 22 * TICK], Story(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
     assert recorder.snapshot("another") is None
@@ -360,7 +360,7 @@ def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
 def test_what_is_sent_is_bounded(tmp_path: Path) -> None:
     service = at_once(tmp_path)
     recorder = ClipRecorder(service, REFERENCE, ClipsConfig(max_s=120))
-    listen(recorder, noise(1, 120 * RATE_HZ, level=0.2), Told(19, 110))
+    listen(recorder, noise(1, 120 * RATE_HZ, level=0.2), Story(19, 110))
     recorder.close(None)
     assert (tmp_path / f"{stem()}.flac").stat().st_size > 1_500_000
     got: list[bytes] = []

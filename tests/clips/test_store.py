@@ -1,4 +1,4 @@
-"""Clips and pictures as files: bounded, whole, and only ours."""
+"""The clip folder: bounded in bytes, whole files, and no file of others touched."""
 
 import io
 import os
@@ -120,7 +120,7 @@ def test_what_a_crash_left_half_written_counts_and_makes_room(tmp_path: Path) ->
     assert numbers(store) == [1]
 
 
-def test_an_event_that_is_told_again_is_written_again(tmp_path: Path) -> None:
+def test_an_event_that_is_saved_again_is_written_again(tmp_path: Path) -> None:
     store = ClipStore(tmp_path, max_bytes=2_500)
     for number in (1, 2, 1):
         keep(store, number)

@@ -1,4 +1,4 @@
-"""The real daemon in a process of its own, with its own state, told to be ready like systemd's services are."""
+"""The real daemon in its own process with its own state, and a socket for its notifications to systemd."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""One machine's alarm: what rings when, who is spared, what a flood is; by examples and by made-up histories."""
+"""The alarm of one machine: ringing, acknowledgement, snooze and floods, by examples and by random histories."""
 
 from dataclasses import dataclass
 
@@ -111,7 +111,7 @@ def test_a_snoozed_machine_reads_off_and_rings_when_the_snooze_ends() -> None:
     assert history.alarm.marks.snoozed_until is None
 
 
-def test_a_snooze_ends_when_told_and_a_longer_one_than_allowed_is_cut() -> None:
+def test_a_snooze_ends_on_command_and_a_longer_one_than_allowed_is_cut() -> None:
     history = fresh()
     history.anomaly()
     history.alarm.snooze(10 * MAX_SNOOZE_S, history.now)

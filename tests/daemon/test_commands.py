@@ -1,4 +1,4 @@
-"""Commands: what is accepted, what is refused and why, and that nothing which arrives does more than the contract says."""
+"""Commands: accepted or refused with a reason, and without effects beyond the contract."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""Unexpected errors: each is logged and counted, and stops nothing but the part in which it happened."""
+"""Unexpected errors: each is logged and counted, and affects only the part in which it happened."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""What is retained of a node, its machines and their announcements goes when the configuration does not want it any more."""
+"""Retained topics of a node and its machines are cleared when they are no longer configured."""
 
 from pathlib import Path
 

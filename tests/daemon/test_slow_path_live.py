@@ -1,4 +1,4 @@
-"""What the slow path has learned, over restarts of the real daemon with a real microphone and broker."""
+"""The state of the slow path over restarts of the real daemon, with a real microphone and broker."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What survives a restart beside events: a file that is whole, written on change only, and never waited for."""
+"""The state file: written atomically, only on change, and in the background."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ def state_file(path: Path) -> StateFile[ServiceState]:
     return StateFile(path, ServiceState(), what="acknowledgements")
 
 
-def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
+def test_a_saved_state_is_loaded_again(tmp_path: Path) -> None:
     file = state_file(tmp_path / "state" / "kept.json")
     assert file.loaded == ServiceState()
     file.save(SOME)
@@ -55,7 +55,7 @@ def test_the_last_of_many_is_what_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"alarms": 3}', b"\xff" * 100])
-def test_a_file_that_is_damaged_is_said_and_replaced(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_logged_and_replaced(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "kept.json"
     path.write_bytes(content)
     file = state_file(path)
@@ -66,7 +66,7 @@ def test_a_file_that_is_damaged_is_said_and_replaced(content: bytes, tmp_path: P
     assert state_file(path).loaded == SOME
 
 
-def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     (tmp_path / "state").write_text("no folder")
     file = state_file(tmp_path / "state" / "kept.json")
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path, caplog: py
 
 
 @pytest.mark.parametrize("how", ["with time", "in the end"])
-def test_what_the_disk_did_not_take_is_written_later(
+def test_a_failed_write_is_repeated_later(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -102,6 +102,6 @@ def test_what_the_disk_did_not_take_is_written_later(
     assert caplog.messages[-1].startswith("kept.json: written again; failed so far: ")
 
 
-def test_keys_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+def test_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text('{"alarms": {"fan": {"disabled": true, "new": 1}}, "newer": []}')
     assert state_file(tmp_path / "kept.json").loaded.alarms == {"fan": AlarmState(disabled=True)}

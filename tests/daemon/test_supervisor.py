@@ -1,4 +1,4 @@
-"""Who shares a microphone, and what it is asked for."""
+"""Shared microphones, and the rate that is requested of them."""
 
 from pathlib import Path
 

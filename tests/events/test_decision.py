@@ -46,7 +46,7 @@ def test_a_cleared_anomaly_needs_the_whole_count_again() -> None:
 
 
 @given(RULES, RATIOS)
-def test_the_rule_is_what_it_says(rule: Rule, ratios: list[float]) -> None:
+def test_the_rule_agrees_with_its_definition(rule: Rule, ratios: list[float]) -> None:
     """Against a plain reading of the rule over the whole history."""
     raised, since = False, 0
     for i, got in enumerate(run(rule, ratios)):

@@ -1,4 +1,4 @@
-"""Drift follows slow change, says nothing too early, and hears normal segments alone."""
+"""Drift follows slow changes of normal segments, and has no value too early."""
 
 import json
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ def drift() -> Drift:
     return Drift(score_mean=1.0, score_std=0.1, tick_s=TICK_S)
 
 
-def test_it_says_nothing_for_ten_minutes_and_then_the_mean_of_what_was_heard() -> None:
+def test_it_has_no_value_for_ten_minutes_and_then_the_mean() -> None:
     found = drift()
     scores = 1.0 + 0.1 * np.random.default_rng(0).standard_normal(600)
     said = []

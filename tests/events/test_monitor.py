@@ -1,4 +1,4 @@
-"""The monitor: what its results and its sinks get, and the clip names in events."""
+"""The monitor: its results, its sinks, and the clip names in events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -97,7 +97,7 @@ def test_a_fault_gives_one_event_with_a_start_an_update_and_an_end() -> None:
     assert {(event.node, event.machine, event.bundle) for event in events} == {("pi", "fan", "demo@1")}
 
 
-def test_an_event_says_where_in_frequency_the_sound_differs() -> None:
+def test_an_event_describes_where_in_frequency_the_sound_differs() -> None:
     t = np.arange(60 * 16000) / 16000
     signal = hum(1, len(t)) + np.where(t > 20, 0.02 * np.sin(2 * np.pi * 3000 * t), 0.0).astype(np.float32)
     _, (start, *_) = run(signal)
@@ -234,7 +234,7 @@ def test_an_update_on_the_way_back_keeps_the_bands_of_the_fault() -> None:
     assert all(any(band.low_hz < 3000 < band.high_hz for band in event.bands) for event in late)
 
 
-def test_after_a_lost_event_the_state_is_unknown_until_a_segment_is_heard() -> None:
+def test_after_a_lost_event_the_state_is_unknown_until_a_segment_is_scored() -> None:
     signal = quiet_and_loud([(30, False), (30, True), (30, True)])
     cut = 60 * 16000
     steps, events = run([Block(0, signal[:cut]), Block(cut + 100 * 16000, signal[cut:])])

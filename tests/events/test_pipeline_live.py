@@ -1,4 +1,4 @@
-"""What live sound adds: a machine that is off, a microphone that is gone, a clock that is set."""
+"""The pipeline with live sound: a machine that is off, a lost microphone, a clock that is set."""
 
 from datetime import timedelta
 
@@ -68,7 +68,7 @@ def test_silence_can_itself_be_the_anomaly() -> None:
     assert "idle" not in {step.state for step in steps}
 
 
-def test_a_deaf_machine_is_unknown_at_once_and_heard_again_within_a_segment() -> None:
+def test_without_input_a_machine_is_unknown_at_once_and_scored_again_within_a_segment() -> None:
     pipeline = make_pipeline()
     for _ in pipeline.push(Block(0, NORMAL)):
         pass
@@ -81,7 +81,7 @@ def test_a_deaf_machine_is_unknown_at_once_and_heard_again_within_a_segment() ->
     assert (first_normal.tick.stop - back_at) / 16000 <= 15.0
 
 
-def test_an_open_anomaly_survives_a_short_deafness_and_is_lost_after_a_minute() -> None:
+def test_an_open_anomaly_survives_a_short_loss_of_input_and_is_lost_after_a_minute() -> None:
     pipeline = make_pipeline()
     loud = quiet_and_loud([(20, False), (40, True)])
     events = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
@@ -94,7 +94,7 @@ def test_an_open_anomaly_survives_a_short_deafness_and_is_lost_after_a_minute() 
     assert pipeline.no_input(len(loud) + 62 * 16000, "microphone_frozen").event is None
 
 
-def test_counters_freeze_while_deaf() -> None:
+def test_counters_freeze_without_input() -> None:
     """A fault that goes on behind a short loss raises when 12 segments have passed, not from nothing again."""
     pipeline = make_pipeline()
     calm, loud = quiet_and_loud([(20, False)]), quiet_and_loud([(8, True)])

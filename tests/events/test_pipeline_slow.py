@@ -112,7 +112,7 @@ def test_gaps_and_silence_pause_the_slow_path() -> None:
     assert slow.state() == before
 
 
-def test_a_warning_of_which_nothing_is_heard_is_lost_and_the_next_one_is_another_event() -> None:
+def test_a_warning_without_input_is_lost_and_the_next_one_is_another_event() -> None:
     machine, _ = pipeline()
     _, events = run(machine, sound(10, 12, hiss=WEAK))
     assert events[0].event_type == "start"

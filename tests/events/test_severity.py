@@ -1,4 +1,4 @@
-"""Two levels through the pipeline: a warning, an alarm, and the update that makes one of the other."""
+"""Two severities through the pipeline: a warning, an alarm, and the update from one to the other."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_an_alarm_threshold_below_that_for_warnings_is_refused() -> None:
         make_pipeline(alarm_margin=1.4)
 
 
-def test_a_fault_that_grows_is_one_event_which_says_at_once_that_it_is_an_alarm() -> None:
+def test_a_fault_that_grows_is_one_event_which_becomes_an_alarm_at_once() -> None:
     steps, events = run(hissing([(40, 0.0), (30, WEAK), (70, STRONG), (60, 0.0)]), make_pipeline(alarm_margin=ALARM_MARGIN))
     start, became, later, end = events
     assert told(events) == [("start", 0, "warning"), ("update", 1, "alarm"), ("update", 2, "alarm"), ("end", 3, "alarm")]
@@ -81,7 +81,7 @@ def test_any_block_size_gives_the_same_events_with_two_levels() -> None:
     assert run(even_blocks(signal, 1601), make_pipeline(alarm_margin=ALARM_MARGIN))[1] == whole
 
 
-def test_a_scream_is_an_alarm_whatever_the_segments_say() -> None:
+def test_a_scream_is_an_alarm_whatever_the_segments_score() -> None:
     steps, events = run(with_scream(30, 16 * TICK, 10**9), listening(alarm_threshold=1e9))
     assert told(events) == [("start", 0, "alarm"), ("end", 1, "alarm")]
     assert events[0].raised_by == "fast"

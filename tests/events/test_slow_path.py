@@ -77,7 +77,7 @@ def test_it_never_raises_below_a_fifth_more_than_normal_whatever_the_bands_do(sc
     assert not any(hear(watching(), scores, FAULT_DB, is_normal=False))
 
 
-def test_a_lasting_rise_raises_within_half_the_median_and_says_where() -> None:
+def test_a_lasting_rise_raises_within_half_the_median_and_gives_the_bands() -> None:
     slow = watching()
     hear(slow, [1.0] * MINUTES)
     raised = hear(slow, [3.0] * MINUTES, FAULT_DB, is_normal=False)

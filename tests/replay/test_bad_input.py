@@ -1,4 +1,4 @@
-"""Bad input gives one line that says what is wrong, the right exit status, and never a traceback."""
+"""Bad input gives a one-line error, the right exit status, and no traceback."""
 
 import errno
 import json
@@ -138,7 +138,7 @@ def test_a_disk_error_in_one_file_does_not_stop_the_others(
     assert (second["error"], second["verdict"]) == (None, "normal")
 
 
-def test_what_was_heard_before_a_file_was_cut_off_is_not_lost(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+def test_events_before_a_file_was_cut_off_are_not_lost(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     cut = tmp_path / "cut.wav"
     soundfile.write(cut, soundfile.read(demo_fault)[0], 16000)
     cut.write_bytes(cut.read_bytes()[: 70 * 32_000])

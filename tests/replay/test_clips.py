@@ -1,4 +1,4 @@
-"""`monitor --replay --clips DIR`: the files that a microphone in the recording's place would have left."""
+"""`monitor --replay --clips DIR`: the same files as from a microphone."""
 
 from pathlib import Path
 

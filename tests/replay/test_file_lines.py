@@ -1,4 +1,4 @@
-"""The line of a whole file: its verdict, how bad it is, and why."""
+"""The JSON line of a file: verdict, severity and description."""
 
 import json
 from pathlib import Path
@@ -28,9 +28,7 @@ def file_line(ran: Ran) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 3.0, 10.0, 14.0])
-def test_a_clip_says_what_is_wrong_however_short_it_is(
-    seconds: float, tmp_path: Path, demo_fault: Path, demo_bundle: Path
-) -> None:
+def test_a_clip_is_described_however_short_it_is(seconds: float, tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     line = file_line(monitor("--replay", clip(tmp_path, demo_fault, seconds), "--model", demo_bundle))
     assert (line["verdict"], line["severity"]) == ("anomaly", "alarm")
     assert any(band["low_hz"] < 3100 < band["high_hz"] and band["excess_db"] > 15 for band in line["bands"])  # type: ignore[attr-defined]
@@ -39,7 +37,7 @@ def test_a_clip_says_what_is_wrong_however_short_it_is(
         assert "impulses about 87 times a second" in str(line["summary"])
 
 
-def test_a_normal_file_has_nothing_to_say(demo_normal: Path, demo_bundle: Path) -> None:
+def test_a_normal_file_has_no_description(demo_normal: Path, demo_bundle: Path) -> None:
     line = file_line(monitor("--replay", demo_normal, "--model", demo_bundle))
     assert (line["verdict"], line["severity"], line["bands"], line["summary"]) == ("normal", None, [], None)
 
@@ -67,14 +65,14 @@ def test_a_long_file_is_described_by_its_most_abnormal_segment(
     assert strongest[0] == pytest.approx(strongest[1], abs=2.0)
 
 
-def test_a_file_that_ends_in_silence_still_says_why(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+def test_a_file_that_ends_in_silence_is_still_described(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     samples, _ = soundfile.read(demo_fault, dtype="float32")
     path = tmp_path / "cut.wav"
     soundfile.write(path, np.concatenate((samples[FAULT][: 3 * RATE_HZ], np.zeros(40 * RATE_HZ, np.float32))), RATE_HZ)
     assert "dB more than usual at" in str(file_line(monitor("--replay", path, "--model", demo_bundle))["summary"])
 
 
-def test_a_file_without_a_score_says_nothing(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_file_without_a_score_has_no_description(tmp_path: Path, demo_bundle: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
     line = file_line(monitor("--replay", tmp_path / "silence.wav", "--model", demo_bundle))
     assert (line["verdict"], line["severity"], line["bands"], line["summary"]) == ("unknown", None, [], None)

@@ -1,4 +1,4 @@
-"""A model small enough to write down, and a scorer around it: the core without any runtime."""
+"""A small linear model and a scorer around it, without an interpreter."""
 
 from dataclasses import dataclass
 

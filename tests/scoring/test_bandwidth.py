@@ -1,4 +1,4 @@
-"""Sound that was resampled from a lower rate is told from a machine that is quiet."""
+"""Sound that was resampled from a lower rate is distinguished from a quiet machine."""
 
 import numpy as np
 import pytest

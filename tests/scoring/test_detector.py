@@ -1,4 +1,4 @@
-"""What each component measures, and how it tells the abnormal."""
+"""The sums and scores of each component, on normal and abnormal sound."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def values(feature: Feature, *ticks: F32) -> F64:
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_a_feature_has_the_sizes_it_says(feature: Feature) -> None:
+def test_a_feature_has_the_declared_sizes(feature: Feature) -> None:
     assert feature.measure(observe(frames(0, 32))).shape == (feature.n_sums,)
     assert values(feature, frames(0, 32)).shape == (feature.n_values,)
 

@@ -1,4 +1,4 @@
-"""The same samples give the same bits, in whatever blocks they arrive."""
+"""Block sizes do not change a bit of the scores."""
 
 from pathlib import Path
 

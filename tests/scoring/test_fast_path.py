@@ -1,4 +1,4 @@
-"""The fast path: what screams is told within three seconds, what bangs is not told at all."""
+"""The fast path: a scream is reported within three seconds, a bang is not reported."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def starts(events: list[Event]) -> list[Event]:
 
 @pytest.mark.parametrize("kind", ["hiss", "180", "2400", "7100"])
 @pytest.mark.parametrize("eighths", range(8))
-def test_a_scream_is_told_within_three_seconds_wherever_in_a_tick_it_begins(kind: str, eighths: int) -> None:
+def test_a_scream_is_reported_within_three_seconds_wherever_in_a_tick_it_begins(kind: str, eighths: int) -> None:
     onset = 12 * TICK + eighths * TICK // 8 + 100
     (start,) = starts(run(with_scream(20, onset, 10**9, kind=kind, db=15.0), listening(segment_threshold=1e9))[1])
     assert seconds(start.ts) - onset / 16000 <= 2.6
@@ -84,7 +84,7 @@ def test_a_scream_is_told_within_three_seconds_wherever_in_a_tick_it_begins(kind
 
 @pytest.mark.parametrize("length_s", [0.05, 0.3, 0.6, 1.2])
 @pytest.mark.parametrize("sixths", range(6))
-def test_a_bang_is_not_told_wherever_in_a_tick_it_begins(length_s: float, sixths: int) -> None:
+def test_a_bang_is_not_reported_wherever_in_a_tick_it_begins(length_s: float, sixths: int) -> None:
     onset = 12 * TICK + sixths * TICK // 6
     signal = with_scream(20, onset, onset + round(length_s * 16000), kind="hiss", db=15.0)
     assert run(signal, listening())[1] == []
@@ -99,7 +99,7 @@ def test_normal_sound_stays_far_below() -> None:
     assert max(excesses) < FAST.threshold_db - 6.0
 
 
-def test_an_event_of_the_fast_path_says_its_own_numbers_and_bands() -> None:
+def test_an_event_of_the_fast_path_has_its_own_numbers_and_bands() -> None:
     signal = with_scream(40, 16 * TICK, 10**9)
     start = starts(run(signal, listening())[1])[0]
     assert start.threshold == FAST.threshold_db
@@ -135,7 +135,7 @@ def test_a_short_scream_is_an_event_that_ends() -> None:
     assert [(event.event_type, event.end_reason) for event in events] == [("start", None), ("end", "cleared")]
 
 
-def test_a_machine_that_screams_from_the_start_is_told_before_a_segment_has_a_score() -> None:
+def test_a_machine_that_screams_from_the_start_is_reported_before_a_segment_has_a_score() -> None:
     signal = with_scream(20, 0, 10**9)
     steps, events = run(signal, listening())
     assert states(steps) == [("starting", None), ("anomaly", None)]
@@ -173,7 +173,7 @@ def test_without_a_threshold_there_is_no_fast_path() -> None:
     assert all(step.tick.excess_db is None for step in steps)
 
 
-def test_a_scream_and_a_machine_that_is_off_are_each_told_where_silence_is_an_anomaly() -> None:
+def test_a_scream_and_a_machine_that_is_off_are_each_reported_where_silence_is_an_anomaly() -> None:
     off = noise(7, 80 * 16000, level=0.0005)
     signal = np.concatenate((with_scream(30, 16 * TICK, 20 * TICK), hum(4, 60 * 16000), off))
     found = starts(run(signal, listening(idle_below_dbfs=-50.0))[1])
@@ -208,7 +208,7 @@ def test_frequent_frames_are_of_whole_neighbouring_ticks() -> None:
     assert frequent_frames(frames[:63], tick_frames=32).shape == (0, 1)
 
 
-def test_the_scorer_says_the_same_as_the_function_for_whole_recordings() -> None:
+def test_the_scorer_gives_the_same_as_the_function_for_whole_recordings() -> None:
     scorer = linear_scorer()
     heard = [scorer.frequent_frame() for tick in scorer.extract(Block(0, NORMAL)) if scorer.score_tick(tick)]
     rows = [row for row in heard if row is not None]

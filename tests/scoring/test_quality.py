@@ -56,7 +56,7 @@ def test_a_valve_in_a_quiet_room_is_no_dropout() -> None:
     assert quality.reason is None
 
 
-def test_a_constant_offset_is_told_and_is_no_level() -> None:
+def test_a_constant_offset_is_measured_and_is_not_part_of_the_level() -> None:
     quality = measure_quality((noise(1, 16_000) + 0.1).astype(np.float32))
     assert quality.dc == pytest.approx(0.1, abs=0.002)
     assert quality.rms_dbfs == pytest.approx(measure_quality(noise(1, 16_000)).rms_dbfs, abs=0.01)

@@ -1,4 +1,4 @@
-"""The layers: who may import whom, and what the device never imports."""
+"""The rooms: allowed imports, and libraries that the device never imports."""
 
 import ast
 import os

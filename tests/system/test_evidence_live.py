@@ -1,4 +1,4 @@
-"""Evidence off the computer: what mosquitto_sub fetches from the real daemon can be looked at and listened to."""
+"""Clips and pictures over MQTT: mosquitto_sub fetches them from the real daemon."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Several machines in one daemon: what befalls one microphone is told of its machine, and no other loses a sample."""
+"""Several machines in one daemon: a failure of one microphone is reported for its machine, and no other loses a sample."""
 
 import os
 import signal
