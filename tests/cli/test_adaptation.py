@@ -32,7 +32,7 @@ from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.scoring.scorer import score_stream
 from tests.conftest import ROOT
 from tests.tmpfs import tmpfs
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Growth, Scene
 
 LONG = bool(os.environ.get("LONG_TESTS"))

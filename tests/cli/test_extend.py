@@ -24,7 +24,7 @@ from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 from tests.cli.test_adaptation import RATE_HZ, Bench, made
 from tests.tmpfs import tmpfs
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 
 RULE_S = 60.0
 

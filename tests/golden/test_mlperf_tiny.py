@@ -13,7 +13,7 @@ from monitor.bundle import load_bundle
 from monitor.scoring.front_end import LogMelSpec
 from tests.golden.test_librosa import our_frames
 from tests.replay.command import monitor
-from train.cli import main as train
+from train.cli.main import main as train
 
 FIRST, LAST = 50, 249  # the published frames, in the count of a centred front end
 SPEC = LogMelSpec(

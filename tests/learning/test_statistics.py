@@ -11,9 +11,9 @@ from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
 from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.scoring.components import Detector, Distance, Observation, Reconstruction, Shape, Spectrum, nothing_known
-from train.features import WindowSet
-from train.fit import representative_windows
-from train.recipe import load_recipe
+from train.features.frames import WindowSet
+from train.networks.training import representative_windows
+from train.recipes.recipe import load_recipe
 
 N_BANDS = 8
 

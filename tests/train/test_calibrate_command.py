@@ -14,9 +14,9 @@ from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from monitor.errors import SourceError, UsageError
 from tests.replay.command import monitor
-from train.calibrate import score_pieces
-from train.cli import main as train
-from train.commands.calibrate import add
+from train.calibration.normal_scores import score_pieces
+from train.cli.calibrate import add
+from train.cli.main import main as train
 from train.datasets import Split, pieces, read_dataset, save_split
 
 

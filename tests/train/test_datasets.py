@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import SourceError, UsageError
 from tests.signals import noise
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import (
     LAYOUTS,
     Clip,

@@ -12,13 +12,13 @@ from monitor.bundle.write import STATISTICS, amended, file_ref, manifest_json
 from monitor.errors import BundleError, ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import read_dataset
-from train.evaluate import evaluate
-from train.recipe import load_recipe
-from train.report.look import close_look
+from train.evaluation.close_up import close_look
+from train.evaluation.evaluate import evaluate
+from train.evaluation.results import shipped_model
+from train.recipes.recipe import load_recipe
 from train.report.over_time import over_time
-from train.report.results import shipped_model
 from train.report.style import Plate
 
 

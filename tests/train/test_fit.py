@@ -12,10 +12,10 @@ import yaml
 from monitor.bundle import Manifest, load_bundle
 from monitor.bundle.manifest import read_manifest
 from tests.replay.command import monitor
-from train.calibrate import score_pieces
-from train.cli import main as train
+from train.calibration.normal_scores import score_pieces
+from train.cli.main import main as train
 from train.datasets import read_dataset, split_dataset, split_pieces
-from train.recipe import RECIPES
+from train.recipes.recipe import RECIPES
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from monitor.bundle.manifest import read_manifest
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import Split, read_dataset, save_split
 
 

@@ -12,8 +12,8 @@ import soundfile
 from monitor.arrays import F32
 from monitor.errors import SourceError
 from tests.signals import hum
-from train.cli import main as train
-from train.commands import inspect
+from train.cli import inspect
+from train.cli.main import main as train
 from train.datasets import LAYOUTS, Split, read_dataset, save_split, split_dataset
 from train.datasets.survey import survey
 

@@ -11,10 +11,10 @@ import soundfile
 import yaml
 
 from tests.waiting import wait_until
-from train.backup import Backup
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets.order import UNKNOWN_SESSIONS
-from train.recipe import RECIPES
+from train.networks.backup import Backup
+from train.recipes.recipe import RECIPES
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from monitor.arrays import F32
 from monitor.cli.recording_session import Session, Take
 from monitor.errors import SourceError
 from tests.signals import hum
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order
 from train.datasets.alike import likeness
 from train.datasets.survey import survey

@@ -14,8 +14,8 @@ from monitor.bundle import load_bundle
 from monitor.errors import ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
-from train.cli import main as train
-from train.recipe import load_recipe
+from train.cli.main import main as train
+from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Scene
 
 RATE_HZ = 48_000

@@ -10,9 +10,9 @@ import yaml
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from tests.replay.command import monitor
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import read_dataset, split_dataset
-from train.recipe import RECIPES, load_recipe
+from train.recipes.recipe import RECIPES, load_recipe
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
@@ -212,7 +212,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(sounds: Path, tmp_pat
     arguments = ["fit", str(sounds), "--recipe", str(recipe)]
     assert train([*arguments, "--out", str(whole)]) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "train.cli", *arguments, "--out", str(resumed)],
+        [sys.executable, "-m", "train.cli.main", *arguments, "--out", str(resumed)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

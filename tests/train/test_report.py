@@ -22,17 +22,17 @@ from monitor.audio.recording import Recording
 from monitor.bundle import load_bundle
 from monitor.errors import SourceError, UsageError
 from monitor.scoring.scorer import score_stream
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip
-from train.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
+from train.evaluation.close_up import band_errors, close_look
+from train.evaluation.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
+from train.evaluation.groups import group_metrics
+from train.evaluation.results import compute_results, shipped_model
 from train.report import compare, write_report
 from train.report.files import tables
-from train.report.groups import group_metrics
-from train.report.look import band_errors, close_look
 from train.report.page import Pair, Section, render_page
 from train.report.provenance import code_version
-from train.report.results import compute_results, shipped_model
 from train.report.style import Plate
 from train.report.summary import summary
 from train.report.tables import group_items, part_items
@@ -356,7 +356,7 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
 
 def test_layers_are_read_without_tensorflow(demo_bundle: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from train.report.layers import read_layers\n"
+        "import sys; from pathlib import Path; from train.networks.layers import read_layers\n"
         "print(len(read_layers(Path(sys.argv[1]).read_bytes())), 'tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(demo_bundle / "model.tflite")]

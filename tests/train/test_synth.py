@@ -9,7 +9,7 @@ import soundfile
 from scipy import signal
 
 from monitor.arrays import F32, F64
-from train.cli import main as train
+from train.cli.main import main as train
 from train.synth import FAULTS, MACHINES, Fan, Gearbox, Growth, Pump, Scene, Valve
 
 FAN = Fan(3)

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 
 from monitor.arrays import F64, Bool
-from train.metrics import MAX_FPR, Verdicts
-from train.report.groups import Group
+from train.evaluation.groups import Group
+from train.evaluation.metrics import MAX_FPR, Verdicts
 from train.report.style import ANOMALY, NORMAL, QUIET, Plate, render, row
 
 

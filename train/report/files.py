@@ -11,9 +11,9 @@ from typing import Any
 from sklearn.metrics import classification_report
 
 from monitor.bundle.manifest import CalibrationPart
-from train.evaluate import ClipScore, Evaluation
-from train.metrics import Verdicts
-from train.report.results import Results
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.metrics import Verdicts
+from train.evaluation.results import Results
 
 KIND = "stethos-evaluation"
 _FILE_HEAD = (

@@ -5,7 +5,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from monitor.scoring.scorer import TickScore
-from train.report.look import Look
+from train.evaluation.close_up import Look
 from train.report.style import COLOURS, NAMES, Plate, draw_threshold, render, row
 
 

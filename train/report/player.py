@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from monitor.arrays import F32
-from train.report.look import Look
+from train.evaluation.close_up import Look
 from train.report.style import NAMES
 
 MAX_S = 10.0

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from monitor.arrays import F32, F64
-from train.report.look import Look
+from train.evaluation.close_up import Look
 from train.report.sound import draw_image, name_bands
 from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, Plate, render, row
 

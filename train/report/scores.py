@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from monitor.arrays import F64
 from train.datasets.clip import Label
-from train.evaluate import ClipScore, Evaluation
-from train.metrics import Verdicts
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.metrics import Verdicts
 from train.report.style import (
     ANOMALY,
     COLOURS,

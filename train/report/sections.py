@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from monitor.arrays import F64
-from train.evaluate import Evaluation
+from train.evaluation.close_up import Look, band_errors, close_look, typical
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.results import Results, score_unit, shipped_model
 from train.report import curves, reconstruction, scores, sound
-from train.report.look import Look, band_errors, close_look, typical
 from train.report.over_time import over_time
 from train.report.page import Item, Note, Section
 from train.report.player import players
-from train.report.results import Results, score_unit, shipped_model
 from train.report.summary import only_kind, summary
 from train.report.tables import (
     area_table,

@@ -9,7 +9,7 @@ from matplotlib.image import AxesImage
 from scipy import signal
 
 from monitor.arrays import F32, F64
-from train.report.look import Look
+from train.evaluation.close_up import Look
 from train.report.style import COLOURS, NAMES, Plate, logarithmic, render, row
 
 _MAX_POINTS = 4000

@@ -1,10 +1,10 @@
 """What a report says first: the result in two sentences, and what to beware of."""
 
 from monitor.learning.report_text import count
-from train.evaluate import Evaluation
-from train.metrics import Interval, Verdicts, rate_interval
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.metrics import Interval, Verdicts, rate_interval
+from train.evaluation.results import Area, Results
 from train.report.page import Item, Note, number, percent
-from train.report.results import Area, Results
 
 _FEW = 10  # clips of a kind, below which a rate says little
 

@@ -4,13 +4,13 @@ import math
 from itertools import groupby
 
 from monitor.learning.report_text import count, duration
-from train.evaluate import ClipScore, Evaluation
-from train.features import seconds_by_reason
-from train.metrics import Interval, Verdicts
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.groups import Group, Groups
+from train.evaluation.metrics import Interval, Verdicts
+from train.evaluation.results import Results, float_pairs
+from train.features.frames import seconds_by_reason
 from train.report import curves, scores
-from train.report.groups import Group, Groups
 from train.report.page import Item, Note, Table, number
-from train.report.results import Results, float_pairs
 
 _SHOWN_FILES = 50
 _KNOWN_PARTS = "Training clips have no components here: by statistics that know these clips they would be too small."

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from monitor.errors import UsageError
 from monitor.files import atomic_replace_dir
-from train.evaluate import Evaluation
-from train.metrics import RESAMPLES
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.metrics import RESAMPLES
+from train.evaluation.results import Results, compute_results
 from train.report.files import metrics_json, tables, write_folder
 from train.report.page import Section, render_page
-from train.report.results import Results, compute_results
 from train.report.sections import report_sections
 from train.report.style import Plate
 

@@ -11,10 +11,10 @@ import numpy as np
 from monitor.arrays import F32
 from monitor.errors import SourceError, StethosError
 from monitor.scoring.windows import frame_columns
-from train.backup import Backup, Progress
-from train.features import WindowSet
-from train.networks import BandStatistics, build_network
-from train.recipe import Recipe
+from train.features.frames import WindowSet
+from train.networks.backup import Backup, Progress
+from train.networks.networks import BandStatistics, build_network
+from train.recipes.recipe import Recipe
 
 
 class DivergedError(StethosError):

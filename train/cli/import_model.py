@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from monitor.errors import UsageError
-from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number, positive
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, positive
 
 
 def add(commands: Commands) -> None:
@@ -34,8 +34,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.threshold is not None and of_sound:
         raise UsageError(f"--{of_sound[0]} goes with --calibrate-on, got --threshold, which leaves nothing to set")
 
-    from train.import_model import NormalScoresOfImport, import_model
-    from train.recipe import load_recipe
+    from train.fitting.import_model import NormalScoresOfImport, import_model
+    from train.recipes.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe)
     if recipe.rate == "recordings":

@@ -7,8 +7,8 @@ the partial AUC is taken over all of a section's (or id's) clips. (nttcslab/dcas
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.evaluate import ClipScore, labels_and_scores
-from train.metrics import Interval, auc, bootstrap, harmonic_mean, partial_auc, verdicts
+from train.evaluation.evaluate import ClipScore, labels_and_scores
+from train.evaluation.metrics import Interval, auc, bootstrap, harmonic_mean, partial_auc, verdicts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from train.commands.arguments import Commands, add_dataset_options
+from train.cli.arguments import Commands, add_dataset_options
 from train.text import printable
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _likeness(dataset: "Dataset", order: "RecordingOrder", heard: Sequence["Surv
 def _too_little(rates: Counter[int]) -> str:
     """The shipped recipes whose bands reach above what the lowest rate carries."""
     from monitor.scoring.bandwidth import empty_bands
-    from train.recipe import RECIPES, load_recipe
+    from train.recipes.recipe import RECIPES, load_recipe
 
     lowest = min(rates, default=0)
     recipes = {path.stem: load_recipe(str(path)) for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
@@ -140,7 +140,7 @@ def _too_little(rates: Counter[int]) -> str:
 
 
 def _refused(heard: Sequence["Surveyed"]) -> str:
-    from train.features import seconds_by_reason
+    from train.features.frames import seconds_by_reason
 
     total: dict[str, float] = defaultdict(float)
     for one in heard:
@@ -151,7 +151,7 @@ def _refused(heard: Sequence["Surveyed"]) -> str:
 
 def _problems(dataset: "Dataset", heard: Sequence["Surveyed"], split: "Split | None") -> list[str]:
     """What makes training impossible; of files that training may draw also what `train fit` refuses."""
-    from train.preflight import problems_of
+    from train.fitting.preflight import problems_of
 
     listed = None if split is None else {clip.path for clip in (*split.train, *split.held_out)}
     drawn = [one for one in heard if _may_be_drawn(one.clip) and (listed is None or one.clip.path in listed)]
@@ -174,9 +174,9 @@ def _may_be_drawn(clip: "Clip") -> bool:
 def _too_short(dataset: "Dataset", heard: Sequence["Surveyed"], lists: Path | None, channel: int | None) -> list[str]:
     """What `train fit` with the recipe `default` would refuse before it trains, of recordings that can be read."""
     from monitor.errors import SourceError
-    from train.bandwidth import check_some_bands
-    from train.preflight import check_lengths, recipe_split
-    from train.recipe import load_recipe
+    from train.datasets.bandwidth import check_some_bands
+    from train.fitting.preflight import check_lengths, recipe_split
+    from train.recipes.recipe import load_recipe
 
     recipe = load_recipe("default")
     try:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from train.commands.arguments import Commands
+from train.cli.arguments import Commands
 
 
 def add(commands: Commands) -> None:

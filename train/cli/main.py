@@ -12,7 +12,7 @@ from typing import TextIO
 
 from monitor import __version__
 from monitor.errors import StethosError
-from train.commands import calibrate, evaluate, fit, import_model, inspect, report, synth
+from train.cli import calibrate, evaluate, fit, import_model, inspect, report, synth
 from train.text import printable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -6,7 +6,7 @@ from pathlib import Path
 from monitor.errors import SourceError
 from train.datasets import Clip, Dataset, Piece, Split, load_split, split_dataset, split_pieces
 from train.datasets.survey import Surveyed, survey
-from train.recipe import PLAIN, Recipe
+from train.recipes.recipe import PLAIN, Recipe
 
 MOST_CLIPPED = 0.1  # of a recording
 _MIN_SEGMENTS = 2  # one alone has no spread,

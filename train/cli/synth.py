@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from monitor.errors import UsageError
-from train.commands.arguments import Commands, count, not_negative, positive, seed
+from train.cli.arguments import Commands, count, not_negative, positive, seed
 
 _RECORDINGS, _FORMAT = 10, "flac"  # of a data set
 _GROWTH = {"fault_at": "start_s", "grow": "grow_s", "repaired_at": "repaired_s", "severity": "severity"}  # by option

@@ -8,12 +8,12 @@ import numpy as np
 from monitor.arrays import F64, Bool
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.bundle.manifest import Manifest
-from train import metrics
 from train.datasets.clip import Label
-from train.evaluate import ClipScore, Evaluation, Role, labels_and_scores
-from train.metrics import Interval, Verdicts
-from train.report.groups import Groups, group_metrics
-from train.report.layers import Layer, microseconds_a_window, read_layers
+from train.evaluation import metrics
+from train.evaluation.evaluate import ClipScore, Evaluation, Role, labels_and_scores
+from train.evaluation.groups import Groups, group_metrics
+from train.evaluation.metrics import Interval, Verdicts
+from train.networks.layers import Layer, microseconds_a_window, read_layers
 from train.report.provenance import code_version
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from monitor.errors import SourceError
 from train.datasets import Dataset, of_channel, open_clip
-from train.recipe import MOST_RATE_HZ, Recipe
+from train.recipes.recipe import MOST_RATE_HZ, Recipe
 
 
 def at_own_rate(recipe: Recipe, data: Dataset, *, channel: int | None) -> Recipe:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monitor.audio.recording import file_sha256
 from monitor.bundle.manifest import Manifest
-from train.cross_fitted import CrossFitted
+from train.calibration.cross_fitted import CrossFitted
 from train.datasets import Dataset, Piece, Split, listed, load_split
 
 SPLIT = "report/split"

@@ -16,11 +16,11 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.errors import SourceError
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer, TickScore
-from train.bandwidth import warn_of_low_rates
-from train.cross_fitted import Stretch, read_cross_fitted
+from train.calibration.cross_fitted import Stretch, read_cross_fitted
+from train.calibration.known_split import known_split
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
+from train.datasets.bandwidth import warn_of_low_rates
 from train.datasets.clip import Label
-from train.known_split import known_split
 from train.text import printable
 
 FLOAT_MODEL = "report/model_float32.tflite"

@@ -25,14 +25,11 @@ from monitor.scoring.components import Detector
 from monitor.scoring.fast_path import Fast, fit_fast
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import Scorer
-from train.backup import Backup
-from train.bandwidth import check_rates
-from train.cache import cached_frames
-from train.calibrate import expected_of, score_pieces
+from train.calibration.cross_fitted import CROSS_FITTED, write_cross_fitted
+from train.calibration.cross_fitting import first_and_last, learn_statistics, time_order
 from train.calibration.method import Method
+from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
-from train.cross_fitted import CROSS_FITTED, write_cross_fitted
-from train.cross_fitting import first_and_last, learn_statistics, time_order
 from train.datasets import (
     Clip,
     Dataset,
@@ -47,14 +44,17 @@ from train.datasets import (
     save_split,
     split_pieces,
 )
-from train.export import to_tflite
-from train.features import PieceFrames, WindowSet, left_out_s
-from train.fit import Trained, fit_network, representative_windows
-from train.manifest import detector_part, make_manifest, versions
-from train.networks import device_network
-from train.preflight import check_lengths, check_sound, recipe_split
-from train.rate import at_own_rate
-from train.recipe import Recipe
+from train.datasets.bandwidth import check_rates
+from train.features.cache import cached_frames
+from train.features.frames import PieceFrames, WindowSet, left_out_s
+from train.fitting.manifest import detector_part, make_manifest, versions
+from train.fitting.preflight import check_lengths, check_sound, recipe_split
+from train.fitting.rate import at_own_rate
+from train.networks.backup import Backup
+from train.networks.export import to_tflite
+from train.networks.networks import device_network
+from train.networks.training import Trained, fit_network, representative_windows
+from train.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

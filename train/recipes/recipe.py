@@ -20,7 +20,7 @@ from monitor.scoring.scorer import ScorerSpec
 from monitor.scoring.windows import WindowSpec
 from train.calibration.method import Method, MethodName
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -12,7 +12,7 @@ from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import TickScore, score_stream
 from monitor.scoring.windows import frame_columns
 from train.datasets import open_clip
-from train.evaluate import ClipScore, Evaluation
+from train.evaluation.evaluate import ClipScore, Evaluation
 
 MAX_S = 60.0
 

@@ -29,7 +29,7 @@ class PieceFrames:
     """What a piece gives to learn from: frames (m, n_bands), float32, dB, in runs without a hole.
 
     A run ends where the device would not score: `left_out` counts the frames of such ticks by reason (silent, clipped, …).
-    `key` says which sound it is (`train.cache`): the file's bytes, the channel and the times.
+    `key` says which sound it is (`train.features.cache`): the file's bytes, the channel and the times.
     """
 
     runs: tuple[F32, ...]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from monitor.arrays import F32, F64
-from train.recipe import ConvNetwork, DenseNetwork, Recipe
+from train.recipes.recipe import ConvNetwork, DenseNetwork, Recipe
 
 
 @dataclass(frozen=True)

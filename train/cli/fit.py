@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from train.calibration.method import METHODS
-from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
 
 
 def add(commands: Commands) -> None:
@@ -29,9 +29,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from train.build import Choices, fit
-    from train.features import seconds_by_reason
-    from train.recipe import load_recipe
+    from train.features.frames import seconds_by_reason
+    from train.fitting.fit import Choices, fit
+    from train.recipes.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
     choices = Choices(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monitor.errors import UsageError
 from train.calibration.method import METHODS, Method, MethodName
-from train.commands.arguments import Commands, add_dataset_options, bundle_folder, method_number
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number
 
 _TAKES: dict[
     str, tuple[str, tuple[MethodName, ...], MethodName]
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     method = _method(arguments)
 
-    from train.calibration.bundle import recalibrate
+    from train.calibration.recalibrate import recalibrate
     from train.datasets import read_dataset
 
     out = arguments.out if arguments.out is not None else arguments.bundle

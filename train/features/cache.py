@@ -27,7 +27,7 @@ from monitor.audio.recording import file_sha256
 from monitor.scoring.front_end import FrontEndSpec
 from train.datasets import Piece
 from train.datasets.parallel import in_parallel, n_cores
-from train.features import PieceFrames, stream_piece
+from train.features.frames import PieceFrames, stream_piece
 
 _FORMAT = 2  # of a shard and its index
 SHARD_S = 1800.0  # sound in a shard, unless one recording is longer

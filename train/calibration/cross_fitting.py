@@ -15,10 +15,10 @@ from monitor.learning.thresholds import HeldOut
 from monitor.scoring.components import Detector, Reconstruction
 from monitor.scoring.fast_path import Fast
 from monitor.scoring.scorer import Scorer
-from train.calibrate import measure_pieces
-from train.cross_fitted import CrossFitted, Stretch
+from train.calibration.cross_fitted import CrossFitted, Stretch
+from train.calibration.normal_scores import measure_pieces
 from train.datasets import Clip, Dataset, Piece, RecordingOrder, folds
-from train.recipe import Recipe
+from train.recipes.recipe import Recipe
 
 N_FOLDS = 5
 

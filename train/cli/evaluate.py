@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.commands.arguments import Commands, add_dataset_options, count
+from train.cli.arguments import Commands, add_dataset_options, count
 
 if TYPE_CHECKING:
-    from train.metrics import Verdicts
+    from train.evaluation.metrics import Verdicts
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from train.datasets import read_dataset
-    from train.evaluate import evaluate
+    from train.evaluation.evaluate import evaluate
     from train.report import write_report
     from train.report.summary import at_alarm_level
     from train.report.write import PAGE, check_out
