@@ -11,20 +11,14 @@ from monitor.scoring.components import (
     Distance,
     Feature,
     Modulation,
-    Peaks,
     Reconstruction,
-    Residual,
-    Shape,
     Spectrum,
     nothing_known,
 )
 
 _FEATURES: Mapping[str, Callable[[DetectorSpec, int], Feature]] = {
-    "residual": lambda _, n_bands: Residual(n_bands),
     "spectrum": lambda _, n_bands: Spectrum(n_bands),
-    "shape": lambda _, n_bands: Shape(n_bands),
     "modulation": lambda spec, n_bands: _modulation(spec, n_bands),
-    "peaks": lambda spec, n_bands: _peaks(spec, n_bands),
 }
 
 
@@ -51,8 +45,3 @@ def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: 
 def _modulation(spec: DetectorSpec, n_bands: int) -> Feature:
     assert spec.modulation is not None
     return Modulation(n_bands=n_bands, n_groups=spec.modulation.n_groups, lags=spec.modulation.lags_frames)
-
-
-def _peaks(spec: DetectorSpec, n_bands: int) -> Feature:
-    assert spec.peaks is not None
-    return Peaks(n_bands=n_bands, decay=spec.peaks.decay)

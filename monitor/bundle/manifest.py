@@ -19,7 +19,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
-ComponentName = Literal["reconstruction", "residual", "spectrum", "shape", "modulation", "peaks"]
+ComponentName = Literal["reconstruction", "spectrum", "modulation"]
 TickFrames = Annotated[int, Field(ge=1, le=1024)]
 MOST_TICKS = 1024  # in a segment
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -51,29 +51,19 @@ class ModulationPart(_Part):
     lags_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
-class PeaksPart(_Part):
-    """By how much each louder frame of a tick counts more than the next."""
-
-    decay: Annotated[float, Field(gt=0, lt=1)]
-
-
 class DetectorSpec(_Part):
-    """The components, what shapes them, and how they become the score: one as it is, or the mean of several."""
+    """The components and their parameters. The number of one component is the score; of several, the mean of their ratios."""
 
     components: tuple[ComponentName, ...]
-    fusion: Literal["none", "mean"]
+    fusion: Literal["none", "mean"] | None = Field(default=None, exclude=True)  # in bundles of version 0.1; ignored
     modulation: ModulationPart | None = None
-    peaks: PeaksPart | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> "DetectorSpec":
         if not self.components or len(set(self.components)) != len(self.components):
             raise ValueError(f"components must be one or more, each once, got {list(self.components)}")
-        if (self.fusion == "none") != (len(self.components) == 1):
-            raise ValueError(f"fusion must be none with one component and mean with several, got {self.fusion}")
-        for name in ("modulation", "peaks"):
-            if (getattr(self, name) is not None) != (name in self.components):
-                raise ValueError(f"{name} must be there exactly where components hold {name}")
+        if (self.modulation is not None) != ("modulation" in self.components):
+            raise ValueError("modulation must be given if and only if components contain modulation")
         return self
 
 

@@ -10,7 +10,7 @@ from monitor.errors import ConfigError
 from monitor.learning.states import Labels, find_states
 from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.normal import NOISE_DB, Distance, Normal, fit_normal
-from monitor.scoring.components.spectrum import PerBand
+from monitor.scoring.components.spectrum import Spectrum
 
 ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
 MAX_POWER = 4.0
@@ -67,7 +67,7 @@ def fit_normals(
             rows, has_values = _values(blank, number, sums)
             labels = None if states is None else np.unique(states[component.name][has_values], return_inverse=True)[1]
             level_db = gain_db if component.feature.carries_level else 0.0
-            least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, PerBand) else noise_db
+            least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, Spectrum) else noise_db
             normals[component.name] = fit_normal(rows, level_db=level_db, states=labels, noise_db=least_db)
     return normals
 

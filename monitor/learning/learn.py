@@ -42,7 +42,6 @@ def default_detector(n_bands: int) -> DetectorSpec:
     return DetectorSpec.model_validate(
         {
             "components": ("reconstruction", "spectrum", "modulation"),
-            "fusion": "mean",
             "modulation": {"n_groups": min(16, n_bands), "lags_frames": (1, 2, 4, 8, 16)},
         }
     )

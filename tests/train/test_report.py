@@ -251,7 +251,7 @@ def test_the_parts_of_a_score_are_told_apart(evaluation: Evaluation) -> None:
         for one in evaluation.scores
     ]
     manifest = evaluation.bundle.manifest
-    two = manifest.detector.model_copy(update={"components": ("reconstruction", "spectrum"), "fusion": "mean"})
+    two = manifest.detector.model_copy(update={"components": ("reconstruction", "spectrum")})
     manifest = manifest.model_copy(update={"detector": two})
     bundle = dataclasses.replace(evaluation.bundle, manifest=manifest)
     changed = dataclasses.replace(evaluation, scores=tuple(scores), bundle=bundle)

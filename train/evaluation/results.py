@@ -131,7 +131,7 @@ def shipped_model(evaluation: Evaluation) -> tuple[bytes, TFLiteModel, int]:
 
 def score_unit(manifest: Manifest) -> str:
     """What a score counts, for the axes of figures."""
-    if tuple(manifest.detector.components) != ("reconstruction",) or manifest.detector.fusion != "none":
+    if tuple(manifest.detector.components) != ("reconstruction",):
         return "score"
     return {"mse": "mean squared error, dB²", "mae": "mean absolute error, dB"}[manifest.detector.error]
 

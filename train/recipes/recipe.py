@@ -94,7 +94,7 @@ class CalibrationPart(_Part):
 TICK_S = 1.024  # about how long a tick is, where a recipe does not say
 MOST_RATE_HZ = 48_000
 _FAST = sorted(2**a * 3**b * 5**c for a in range(1, 21) for b in range(5) for c in range(4))  # lengths with a fast FFT
-PLAIN = DetectorSpec(components=("reconstruction",), fusion="none")
+PLAIN = DetectorSpec(components=("reconstruction",))
 
 
 def _about_a_second(recipe: dict[str, Any]) -> int:
