@@ -18,12 +18,13 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
+from train.calibration.states import find_normal_states
 from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 

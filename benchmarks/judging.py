@@ -10,10 +10,11 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.methods import equal_blocks
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer
+from train.calibration.states import find_normal_states
 from train.recipes.recipe import Recipe
 
 FUSED = "fused"

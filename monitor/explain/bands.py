@@ -13,8 +13,6 @@ MIN_SPREADS = 4.0
 ENOUGH = 0.6  # of that is enough to be named after clearer ones: something is different, after all
 MAX_BANDS = 5
 _SIX_DB = 0.25  # of its strongest band's added power: a band with less is on the skirts of the difference
-_EDGE = 0.5  # of its inner neighbour's added power: in frames, a band with less is the flank of the difference
-_FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
 _RISE = 2.0  # of the least power so far, by chance
 _LOG_NORMAL_DB = 6.0  # what scatters more comes and goes; to take it for log-normal would make too much of it
 _ALIKE_DB = 2.0  # bands whose excess is so nearly the same are louder together
@@ -33,8 +31,8 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
     """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
 
     A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
-    is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is what `expected`
-    is of: in sharp bands, of frames or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
+    is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is
+    measured as `expected` was: in sharp bands, or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
     """
     levels = expected.best_levels
     excess = np.asarray(level_db - levels.mean_db, np.float64)
@@ -48,16 +46,13 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
         added = sign * (power - normal * 10.0 ** (ground / 10.0))
         part = _added(peak, added, sign * (excess - ground))
         skirts[_skirts(part, added)] = True
-        if expected.levels is None:
-            part = _unblurred(part, added)
         if not ground.any():
             part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
         if named[part].any():  # the outskirts of one that is clearer
             continue
         named[part] = True
-        leaked = sign * _leaked(part, added) if expected.levels is None else 0.0
-        usual = _usual(normal[part], levels.contrast_spread_db[part]) + max(0.0, -leaked)
-        excess_db = 10.0 * float(np.log10((power[part].sum() + max(0.0, leaked)) / usual))
+        usual = _usual(normal[part], levels.contrast_spread_db[part])
+        excess_db = 10.0 * float(np.log10(power[part].sum() / usual))
         band = Band(*(round(float(value), 1) for value in (limits_hz[part.start], limits_hz[part.stop], excess_db)))
         found.append((clarity**2 * abs(excess_db), band))
     return tuple(band for _, band in sorted(found, key=lambda one: -one[0])[:MAX_BANDS])
@@ -100,22 +95,6 @@ def _skirts(part: slice, added: F64) -> slice:
         return at
 
     return slice(last(part.start, -1), last(part.stop - 1, 1) + 1)
-
-
-def _unblurred(part: slice, added: F64) -> slice:
-    """A run without what only leaks out of its strongest band, in frames, whose bands hear their neighbours."""
-    low = high = part.start + int(np.argmax(added[part]))
-    while low > part.start and added[low - 1] >= _EDGE * added[low]:
-        low -= 1
-    while high + 1 < part.stop and added[high + 1] >= _EDGE * added[high]:
-        high += 1
-    return slice(low, high + 1)
-
-
-def _leaked(part: slice, added: F64) -> float:
-    """How much of a run's power (n_bands,) lies in the bands beside it, in frames."""
-    beside = ((part.start - 1, part.start), (part.stop, part.stop - 1))
-    return _FLANK * sum(max(0.0, float(min(added[i], _EDGE * added[own]))) for i, own in beside if 0 <= i < len(added))
 
 
 def _usual(normal: F64, spread_db: F32) -> float:

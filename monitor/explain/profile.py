@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from monitor.arrays import F32, F64
 from monitor.explain.band_power import band_power_db
 from monitor.explain.envelope import Envelope, Run, envelope_spectrum, pooled_rates_hz
@@ -30,12 +28,6 @@ def level(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> F64:
     """The level (n_bands,), dB, of one or more ticks in order of time, in sharp bands."""
     runs = [Run(one.start, one.samples) for one in sounds]
     return band_power_db(runs, front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
-
-
-def frame_level(sounds: Sequence[TickSound]) -> F64:
-    """The dB of the mean power (n_bands,) of one or more ticks' frames; of a front end of magnitudes, too."""
-    power = np.sum([one.power_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds)
-    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))
 
 
 def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:

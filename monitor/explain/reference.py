@@ -33,23 +33,21 @@ class EnvelopeSpectra:
 
 @dataclass(frozen=True)
 class Reference:
-    """Normal sound: mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
+    """Normal sound: the mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
 
-    `levels` are of the power in sharp bands (`monitor.explain.band_power`). Older bundles know those of frames (`frame_levels`)
-    instead, whose bands hear their neighbours, or none, and no envelope spectra.
+    `levels` are of the power in sharp bands (`monitor.explain.band_power`). They and the envelope spectra are missing where
+    there were too few segments to learn them from.
     """
 
     mean_db: F32
     spread_db: F32
     levels: Levels | None = None
     envelope: EnvelopeSpectra | None = None
-    frame_levels: Levels | None = None
 
     @property
     def best_levels(self) -> Levels:
-        """The sharpest levels that it knows; at worst those of mean frames, without a contrast."""
-        frames = Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
-        return self.levels or self.frame_levels or frames
+        """The levels in sharp bands; where they are missing, those of mean frames, without a contrast."""
+        return self.levels or Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
 
 
 def fit_reference(portraits: Sequence[SegmentProfile]) -> Reference:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.arrays import F64, Bool
 from monitor.errors import ConfigError
-from monitor.learning.states import Labels, find_states
 from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.normal import NOISE_DB, Distance, Normal, fit_normal
 from monitor.scoring.components.spectrum import Spectrum
@@ -16,6 +16,7 @@ ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is r
 MAX_POWER = 4.0
 DRIFT_REACH = 6.0  # the future lies further out than one block of time does from its neighbours
 MIN_SPREAD = 0.01
+Labels = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def fit_normals(
     normals = {}
     for number, component in enumerate(blank.components):
         if isinstance(component, Distance):
-            rows, has_values = _values(blank, number, sums)
+            rows, has_values = feature_values(blank, number, sums)
             labels = None if states is None else np.unique(states[component.name][has_values], return_inverse=True)[1]
             level_db = gain_db if component.feature.carries_level else 0.0
             least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, Spectrum) else noise_db
@@ -72,19 +73,7 @@ def fit_normals(
     return normals
 
 
-def find_normal_states(blank: Detector, sums: F64, *, max_states: int) -> dict[str, Labels]:
-    """In which normal state, at most so many, each of the sums (n, k) is, by feature; -1 for those without values."""
-    found = {}
-    for number, component in enumerate(blank.components):
-        if isinstance(component, Distance):
-            rows, has_values = _values(blank, number, sums)
-            labels = np.full(len(sums), -1, np.intp)
-            labels[has_values] = find_states(rows, max_states=max_states) if len(rows) else ()
-            found[component.name] = labels
-    return found
-
-
-def _values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
+def feature_values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
     """A feature's vectors (m, p) of those sums (n, k) that have one, and which have (n,)."""
     component = blank.components[number]
     assert isinstance(component, Distance)

@@ -156,4 +156,4 @@ def _as_heard(expected: Reference, response_db: F32 | None) -> Reference:
         return None if levels is None else replace(levels, mean_db=levels.mean_db + response_db)
 
     mean_db = expected.mean_db + response_db
-    return replace(expected, mean_db=mean_db, levels=louder(expected.levels), frame_levels=louder(expected.frame_levels))
+    return replace(expected, mean_db=mean_db, levels=louder(expected.levels))

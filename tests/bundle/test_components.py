@@ -40,7 +40,7 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     features = make_features(spec, n_bands=64)
     rng = np.random.default_rng(0)
     normals = {one.name: fit_normal(rng.normal(-50.0, 3.0, (40, one.n_values)), level_db=3.0) for one in features}
-    content = write_statistics(plain.expected, normals=normals, typical=[2.0, 1.5, 1.2])
+    content = write_statistics(plain.expected, normals=normals, typical=[2.0, 1.5, 1.2], powers=[2.0, 1.0, 1.0])
     statistics = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=3)
     detector = make_detector(spec, error="mse", n_bands=64, statistics=statistics)
     model = (folder / "model.tflite").read_bytes()
@@ -51,22 +51,14 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_what_noise_adds_to_a_distance_is_kept_and_older_bundles_hold_none(older: bool) -> None:
+def test_the_noise_term_of_a_distance_is_stored() -> None:
     features = make_features(DetectorSpec.model_validate_json(json.dumps(ALL)), n_bands=64)
     normals = {one.name: fit_normal(np.zeros((40, one.n_values))) for one in features}
     zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
-    content = write_statistics(Reference(zeros, ones), normals=normals, typical=[1.0] * 3)
-    if older:
-        with np.load(io.BytesIO(content)) as archive:
-            arrays = {key: array for key, array in archive.items() if not key.endswith("_noise")}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        content = buffer.getvalue()
+    content = write_statistics(Reference(zeros, ones), normals=normals, typical=[1.0] * 3, powers=[1.0] * 3)
     found = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=3).normals
     for name, normal in normals.items():
-        assert found[name].noise == (0.0 if older else normal.noise)
-        assert normal.noise > 0.9
+        assert found[name].noise == normal.noise > 0.9
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -110,13 +102,6 @@ def test_the_same_bits_in_whatever_blocks(bundle: Path) -> None:
         assert score_stream(scorer, even_blocks(signal, size)) == whole
 
 
-def test_a_mean_without_states_is_that_of_the_only_one(bundle: Path) -> None:
-    signal = hum(1, 200_000)
-    new = score_stream(load_bundle(bundle).scorer(), blocks(signal))
-    change_arrays(bundle, lambda a: a.update({key: a[key][0] for key in a if key.endswith("_mean")}))
-    assert score_stream(load_bundle(bundle).scorer(), blocks(signal)) == new
-
-
 def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
     signal = hum(1, 200_000)
     one = score_stream(load_bundle(bundle).scorer(), blocks(signal))
@@ -128,6 +113,8 @@ def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda a: a.pop("powers"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
+        (lambda a: a.pop("modulation_noise"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
         (lambda a: a.pop("spectrum_mean"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
         (lambda a: a.update(colour=np.ones(1)), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
         (lambda a: a.update(typical=np.ones(2)), "statistics.typical must be (3,) finite numbers, got (2,)"),
@@ -142,11 +129,14 @@ def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
         ),
         (
             lambda a: a.update(spectrum_mean=np.ones((0, 64))),
-            "statistics.spectrum_mean must be (64,) finite numbers, got (0, 64)",
+            "statistics.spectrum_mean must be (1, 64) finite numbers, got (0, 64)",
         ),
         (lambda a: a["spectrum_mean"].fill(np.nan), "statistics.spectrum_mean must be (1, 64) finite numbers, got (1, 64)"),
         (lambda a: a["spectrum_scale"].fill(-1.0), "statistics.spectrum_scale must be above 0, got -1"),
-        (lambda a: a.update(spectrum_mean=np.array(["a"] * 64)), "statistics cannot be read: could not convert string to float"),
+        (
+            lambda a: a.update(spectrum_mean=np.array([["a"] * 64])),
+            "statistics cannot be read: could not convert string to float",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(bundle: Path, change: Callable[[Arrays], object], message: str) -> None:

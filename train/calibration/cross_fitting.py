@@ -9,7 +9,7 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.audio.recording import file_sha256
 from monitor.errors import ConfigError, SourceError
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import HeldOut
 from monitor.scoring.components import Detector, Reconstruction
@@ -17,6 +17,7 @@ from monitor.scoring.fast_path import Fast
 from monitor.scoring.scorer import Scorer
 from train.calibration.cross_fitted import CrossFitted, Stretch
 from train.calibration.normal_scores import measure_pieces
+from train.calibration.states import find_normal_states
 from train.datasets import Clip, Dataset, Piece, RecordingOrder, folds
 from train.recipes.recipe import Recipe
 

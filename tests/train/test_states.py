@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.mixture import GaussianMixture
 
 from monitor.arrays import F64
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
-from monitor.learning.states import find_states
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.scoring.components import Detector, Distance, Observation, Reconstruction, Spectrum, nothing_known
+from train.calibration.states import find_normal_states, find_states
 
 N_BANDS = 32
 STATES = np.stack((np.full(N_BANDS, -60.0), np.linspace(-30.0, -50.0, N_BANDS)))  # idle and under load
@@ -66,15 +65,6 @@ def test_a_state_needs_segments_and_no_more_are_found_than_asked_for() -> None:
 
 def test_segments_that_are_all_alike_are_one_state() -> None:
     assert not find_states(np.full((40, N_BANDS), -100.0), max_states=4).any()
-
-
-def test_the_states_are_those_of_the_library() -> None:
-    for seed in range(5):
-        rows = sound(np.random.default_rng(seed).normal(-45.0, 8.0, (3, N_BANDS)), n=90, seed=seed)
-        ours = find_states(rows, max_states=3)
-        theirs = GaussianMixture(3, covariance_type="tied", n_init=10, reg_covar=1e-3, random_state=0).fit_predict(rows)
-        pairs = Counter(zip(ours.tolist(), theirs.tolist(), strict=True))
-        assert len(pairs) == 3
 
 
 def sums(rows: F64) -> F64:
