@@ -116,7 +116,7 @@ def take_into_use(target: Target, bundle_id: str) -> str:
 
 def report(made: AdaptedBundle, last: str) -> None:
     """Tell people, once it is written: whoever stops reading must not undo it."""
-    print(*made.said[:-1], last, sep="\n")
+    print(*made.messages[:-1], last, sep="\n")
 
 
 def _state_dir(config: Config, control: Path) -> Path:
@@ -186,7 +186,7 @@ class TickCollector:
 
     def _attach(self, portraits: Iterator[SegmentProfile]) -> None:
         for portrait in portraits:
-            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), portrait=portrait)
+            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), profile=portrait)
 
 
 def _level(tick: TickFrames) -> str:

@@ -46,12 +46,12 @@ def calibrate(
     """
     chosen = method or Method()
 
-    def thresholds_of(evidence: NormalScores) -> Thresholds:
+    def thresholds_of(normal: NormalScores) -> Thresholds:
         if chosen.name == "default":
-            calm, notes = _without_lone(held_out, evidence)
+            calm, notes = _without_isolated(held_out, normal)
             found = predicted_thresholds(calm, prior=prior)
             return replace(found, notes=(*found.notes, *notes))
-        segment, notes = _threshold(evidence, chosen)
+        segment, notes = _threshold(normal, chosen)
         return Thresholds(segment=segment, file=_file_threshold(held_out.file_scores, chosen, segment), notes=notes)
 
     return make_calibration(
@@ -67,31 +67,32 @@ def calibrate(
     )
 
 
-def _without_lone(held_out: HeldOut, evidence: NormalScores) -> tuple[HeldOut, tuple[str, ...]]:
-    """The segments that share no sound without lone disturbances, and a note: one bang would make the detector deaf."""
-    limit, rule = outlier_limit(evidence.scores, evidence.rule), evidence.rule
-    bangs = [isolated_runs(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
+def _without_isolated(held_out: HeldOut, normal: NormalScores) -> tuple[HeldOut, tuple[str, ...]]:
+    """Drop isolated outliers from the scores of segments that share no sound; a single one would raise the threshold too far."""
+    limit, rule = outlier_limit(normal.scores, normal.rule), normal.rule
+    bangs = [isolated_runs(scores > limit, rule, max_length=rule.raise_k - 1) for scores in normal.sequences]
     if not any(bangs):
         return held_out, ()
-    kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(evidence.sequences, bangs, strict=True)]
-    note = f"{count(sum(map(len, bangs)), 'lone disturbance')}, too short for the rule, was left out"
-    return replace(held_out, unit_scores=np.concatenate([one[:: evidence.segment_ticks] for one in kept])), (note,)
+    kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(normal.sequences, bangs, strict=True)]
+    n = sum(map(len, bangs))
+    note = f"{count(n, 'isolated outlier')}, too short to raise an event, {'was' if n == 1 else 'were'} left out"
+    return replace(held_out, unit_scores=np.concatenate([one[:: normal.segment_ticks] for one in kept])), (note,)
 
 
-def _threshold(evidence: NormalScores, method: Method) -> Found:
+def _threshold(normal: NormalScores, method: Method) -> Found:
     """The threshold for segments of a method with one level, and notes."""
     if method.name == "mean+k*sigma":
-        return mean_sigma_threshold(evidence.scores, k=method.k), ()
+        return mean_sigma_threshold(normal.scores, k=method.k), ()
     if method.name == "percentile":
-        return percentile_threshold(evidence.scores, percentile=method.percentile), ()
+        return percentile_threshold(normal.scores, percentile=method.percentile), ()
     if method.name == "gamma":
-        found = gamma_quantile(evidence.scores, false_alarm=method.false_alarm)
-        return _or_fallback(found, evidence.scores, "a gamma distribution cannot be fitted to these scores")
+        found = gamma_quantile(normal.scores, false_alarm=method.false_alarm)
+        return _or_fallback(found, normal.scores, "a gamma distribution cannot be fitted to these scores")
     if method.name == "conformal":
-        return conformal_or_largest(evidence.block_peaks, method.false_alarm)
-    tail = fit_tail(*evidence.tail)
-    found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / evidence.blocks_per_week))
-    return _or_fallback(found, evidence.scores, "there are too few peaks to extrapolate from")
+        return conformal_or_largest(normal.block_peaks, method.false_alarm)
+    tail = fit_tail(*normal.tail)
+    found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / normal.blocks_per_week))
+    return _or_fallback(found, normal.scores, "there are too few peaks to extrapolate from")
 
 
 def conformal_or_largest(peaks: F64, false_alarm: float) -> Found:
