@@ -21,7 +21,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
 ComponentName = Literal["reconstruction", "spectrum", "modulation"]
 TickFrames = Annotated[int, Field(ge=1, le=1024)]
-MOST_TICKS = 1024  # in a segment
+MAX_TICKS = 1024  # in a segment
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -170,7 +170,7 @@ class Manifest(_Part):
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
     tick_frames: TickFrames
-    segment_ticks: Annotated[int, Field(ge=1, le=MOST_TICKS)]
+    segment_ticks: Annotated[int, Field(ge=1, le=MAX_TICKS)]
     model: ModelPart
     detector: DetectorPart
     calibration: CalibrationPart

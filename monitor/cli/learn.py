@@ -13,7 +13,7 @@ from monitor.errors import SinkError, UsageError
 from monitor.learning.learn import learn
 from monitor.learning.on_device import AdaptedBundle, tick_s
 from monitor.learning.report_text import count
-from monitor.learning.sessions import LearnedSession, remove_other_sessions, write_session, read_sessions
+from monitor.learning.sessions import LearnedSession, read_sessions, remove_other_sessions, write_session
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from monitor.learning import sessions as learned
 from monitor.learning.false_alarms import count_events
 from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.learning.session_file import decode, encode, halved
-from monitor.learning.sessions import remove_other_sessions, write_session, read_sessions
+from monitor.learning.sessions import read_sessions, remove_other_sessions, write_session
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 from tests.cli.test_adaptation import RATE_HZ, Bench, made

@@ -198,7 +198,7 @@ def test_of_the_data_set_it_was_trained_on_only_what_was_held_out_counts(
 def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["synth", str(tmp_path / "set"), "--recordings", "3", "--seconds", "15", "--sample-rate", "8000"]) == 0
     run(demo_bundle, "--on", tmp_path / "set", "--sigma", 3, "--out", tmp_path / "low")
-    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz" in capsys.readouterr().err
+    assert "train: warning: 3 of 3 recordings (8000 Hz) contain nothing above 4 kHz" in capsys.readouterr().err
 
 
 def test_a_bundle_learns_below_which_level_its_machine_is_off(

@@ -201,8 +201,8 @@ def test_a_folder_counts_once_and_a_circle_of_links_ends(tmp_path: Path) -> None
     assert list(by_name(dataset)) == ["normal/a.wav", "normal/deep/b.wav"]
     assert {path.relative_to(root).as_posix(): why for path, why in dataset.skipped.items()} == {
         "again": "the same folder as normal",
-        "normal/up": "link to a folder that holds it",
-        "normal/deep/round": "link to a folder that holds it",
+        "normal/up": "link to a parent folder",
+        "normal/deep/round": "link to a parent folder",
     }
 
 
@@ -214,11 +214,11 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
     dataset = read_dataset(root)
     assert list(by_name(dataset)) == ["normal/a.wav"]
     assert {path.name for path in dataset.skipped} == {"annexed.wav", "anomaly", "self.wav"}
-    assert set(dataset.skipped.values()) == {"link that leads nowhere"}
+    assert set(dataset.skipped.values()) == {"broken link"}
     told = capsys.readouterr().err
-    assert told == f"train: warning: {root}: skipped 3: anomaly (link that leads nowhere), …; see train inspect\n"
+    assert told == f"train: warning: {root}: skipped 3: anomaly (broken link), …; see train inspect\n"
     (root / "normal/a.wav").unlink()
-    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(link that leads nowhere\), …$"):
+    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(broken link\), …$"):
         read_dataset(root)
 
 

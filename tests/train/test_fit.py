@@ -127,7 +127,7 @@ def test_recordings_of_any_number_and_length(seconds: list[float], quick: Path, 
         ("empty", 1, "must hold sound files"),
         ("text", 1, "is not a sound file that libsndfile reads"),
         ("short", 1, "must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
-        ("silent", 1, "must hold sound to train on, got silence (and 2 more; see train inspect)"),
+        ("silent", 1, "is silent, so it cannot be trained on (and 2 more; see train inspect)"),
         ("clipped", 1, "must not be clipped to train on, got 100% of it clipped"),
     ],
 )
@@ -222,7 +222,8 @@ def test_sound_without_any_of_the_models_bands_is_refused(
     told, error = capsys.readouterr()
     assert "Epoch" not in told
     assert error.splitlines() == [
-        "train: error: 4 of 4 recordings carry nothing that the model hears: all 64 bands lie above what 8000 Hz carries (4 kHz)"
+        "train: error: 4 of 4 recordings have no sound in the model's bands: "
+        "all 64 bands lie above half their rate (4 kHz at 8000 Hz)"
     ]
 
 
@@ -276,7 +277,9 @@ def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     capsys.readouterr()
     assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "out")]) == 0
     out, error = capsys.readouterr()
-    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
+    assert (
+        "train: warning: 3 of 3 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
+    )
     (line,) = (line for line in out.splitlines() if line.startswith("left out of training, as the device would leave it out: "))
     assert "6 s silent" in line
     assert "1 s gap" in line  # the tick with less than half of it silent

@@ -127,7 +127,7 @@ def test_what_should_be_looked_at_is_named(
 @pytest.mark.parametrize(
     ("signals", "message"),
     [
-        ([np.zeros(16_000 * 30, np.float32)], "0.wav: must hold sound to train on, got silence"),
+        ([np.zeros(16_000 * 30, np.float32)], "0.wav: is silent, so it cannot be trained on"),
         ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: must not be clipped to train on, got 100% of it clipped"),
         ([hum(0, 16_000 * 3)], "1 recording to train on must give at least 3 segments of 10.2 s (a shorter recording counts"),
         ([hum(0, 16_000 * 20)], "1 recording to train on must give at least 3 segments of 10.2 s"),
@@ -137,7 +137,7 @@ def test_what_should_be_looked_at_is_named(
         ),
         ([hum(i, 16_000 * 4) for i in range(2)], "2 recordings to train on must give at least 3 segments of 10.2 s"),
         ([hum(i, 2_000) for i in range(4)], "0.wav: must hold at least 0.19 s of sound to train on, got 0.12 s"),
-        ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: must hold sound to train on, got silence"),
+        ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: is silent, so it cannot be trained on"),
     ],
 )
 def test_what_fit_refuses_cannot_be_trained_on(
@@ -182,7 +182,7 @@ def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Pat
 def test_links_that_lead_nowhere_are_skipped_and_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (good / "normal/annexed.wav").symlink_to("../.git/annex/objects/x")
     run(good)
-    assert fact(capsys.readouterr().out, "skipped") == "normal/annexed.wav (link that leads nowhere)"
+    assert fact(capsys.readouterr().out, "skipped") == "normal/annexed.wav (broken link)"
 
 
 def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest.CaptureFixture[str]) -> None:

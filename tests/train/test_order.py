@@ -17,7 +17,7 @@ from monitor.errors import SourceError
 from tests.signals import hum
 from train.cli.main import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order
-from train.datasets.alike import likeness
+from train.datasets.session_distances import session_distances
 from train.datasets.survey import survey
 
 DAY_S = 86_400
@@ -151,7 +151,7 @@ def test_file_times_count_where_no_copy_has_made_them(tmp_path: Path) -> None:
     assert order.source == "file times"
     assert [name.removeprefix("normal/") for name in order.recordings] == ["echo", "delta", "bravo", "alpha"]
     assert one_session_note(order) == (
-        "all recordings are of one session: other days, loads and speeds will look like faults until they are recorded"
+        "all recordings are from one session: record other days, loads and speeds, or they will look like faults"
     )
     assert len(order_of(named_by_people(tmp_path / "daily", DAY_S)).sessions) == 4
     copied = order_of(named_by_people(tmp_path / "copied", 0.2))
@@ -339,11 +339,11 @@ def test_inspect_says_the_order_the_sessions_and_how_alike_they_are(tmp_path: Pa
 
 def test_recordings_of_one_session_at_random_are_alike(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).normal(0.0, 2.0, (60, 20)).tolist()
-    found = likeness(levels, [at % 3 for at in range(60)])
+    found = session_distances(levels, [at % 3 for at in range(60)])
     assert found is not None
     assert found.ratio == pytest.approx(1.0, abs=0.05)
-    assert likeness(levels, [0] * 60) is None
-    assert likeness(levels[:3], [0, 1, 2]) is None
+    assert session_distances(levels, [0] * 60) is None
+    assert session_distances(levels[:3], [0, 1, 2]) is None
 
 
 @pytest.mark.parametrize("name", ["slide-rail-id00", "air-compressor", "bldc-motor"])
@@ -360,7 +360,7 @@ def test_real_recordings_assigned_to_sessions_at_random_are_alike(
 ) -> None:
     levels = [one.levels_db for one in survey(read_dataset(real_data / name).labelled("normal"))]
     draws = [np.random.default_rng(seed).integers(0, 4, len(levels)).tolist() for seed in range(50)]
-    ratios = [found.ratio for draw in draws if (found := likeness(levels, draw)) is not None]
+    ratios = [found.ratio for draw in draws if (found := session_distances(levels, draw)) is not None]
     record_property("figures", f"{name}: four sessions at random differ at most {max(ratios):.2f} x as much")
     assert len(ratios) == 50
     assert max(ratios) < 1.2

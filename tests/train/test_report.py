@@ -25,7 +25,7 @@ from monitor.scoring.scorer import score_stream
 from train.cli.main import main as train
 from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip
-from train.evaluation.close_up import band_errors, close_look
+from train.evaluation.close_up import band_errors, close_up
 from train.evaluation.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
 from train.evaluation.groups import group_metrics
 from train.evaluation.results import compute_results, shipped_model
@@ -33,7 +33,7 @@ from train.report import compare, write_report
 from train.report.files import tables
 from train.report.page import Pair, Section, render_page
 from train.report.provenance import code_version
-from train.report.style import Plate
+from train.report.style import ReportFigure
 from train.report.summary import summary
 from train.report.tables import group_items, part_items
 
@@ -261,13 +261,13 @@ def test_the_parts_of_a_score_are_told_apart(evaluation: Evaluation) -> None:
         ("spectrum", 0.5, 3.0, 1.0),
     ]
     html = render_page("x", [Section("components", "C", part_items(results))]).decode()
-    assert "AUC by itself" in html
+    assert "AUC alone" in html
     assert tables(changed, results)["files.csv"].splitlines()[0].endswith(b"component_reconstruction,component_spectrum")
     assert part_items(compute_results(evaluation, n_resamples=10, commit="1")) == []
 
 
 def test_what_is_not_scored_does_not_count_in_the_error_of_a_band(demo_bundle: Path, tmp_path: Path) -> None:
-    """Four seconds of silence within: the model errs there, and the device does not look."""
+    """Four seconds of silence within: the model errs there, and the device does not score it."""
     assert train(["synth", str(tmp_path / "a.wav"), "--seconds", "12", "--take", "50"]) == 0
     samples, rate_hz = soundfile.read(tmp_path / "a.wav", dtype="float32")
     (tmp_path / "set/normal").mkdir(parents=True)
@@ -275,15 +275,15 @@ def test_what_is_not_scored_does_not_count_in_the_error_of_a_band(demo_bundle: P
     soundfile.write(tmp_path / "set/normal/a.wav", samples, rate_hz, "FLOAT")
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
     _, model, n_rows = shipped_model(found)
-    look = close_look(found.scores[0], found, model, n_rows=n_rows)
-    silent = np.array([(window <= -99.9).all() for window in look.target])
-    errors = band_errors(look)
+    detail = close_up(found.scores[0], found, model, n_rows=n_rows)
+    silent = np.array([(window <= -99.9).all() for window in detail.target])
+    errors = band_errors(detail)
     assert silent.sum() > 90
-    assert not look.scored[silent].any()
-    assert look.scored.sum() > 150
+    assert not detail.scored[silent].any()
+    assert detail.scored.sum() > 150
     assert errors is not None
-    assert errors.mean() < look.errors[silent].mean() / 2
-    nothing = dataclasses.replace(look, scored=np.zeros_like(look.scored))
+    assert errors.mean() < detail.errors[silent].mean() / 2
+    nothing = dataclasses.replace(detail, scored=np.zeros_like(detail.scored))
     assert band_errors(nothing) is None
 
 
@@ -347,7 +347,7 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
     assert train(["synth", str(tmp_path / "set"), *options, "--take", "50"]) == 0
     capsys.readouterr()
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
-    said = "2 of 4 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie"
+    said = "2 of 4 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie"
     assert capsys.readouterr().err.splitlines() == [f"train: warning: {said}"]
     assert [one.problem for one in found.scores] == [*["not scored: bandwidth"] * 2, None, None]
     write_report(found, tmp_path / "report", n_resamples=10)
@@ -405,7 +405,7 @@ def test_groups_are_drawn_and_listed() -> None:
     html = render_page("groups", [Section("groups", "Groups", items)]).decode()
     assert "figure-groups" in html
     assert "&lt;b&gt;$pump$ / id_00" in html
-    assert [item.kind for item in items] == ["plate", "table", "table"]
+    assert [item.kind for item in items] == ["figure", "table", "table"]
 
 
 def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_path: Path) -> None:
@@ -439,8 +439,8 @@ def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evalua
 
 def test_figures_too_wide_for_half_a_page_stand_one_above_the_other(report: Path) -> None:
     def pair(key: str) -> Pair:
-        plates = [Plate(key=key, title="", reading="", png=(report / f"figures/{key}.png").read_bytes()) for _ in "AB"]
-        return Pair(*plates)
+        figures = [ReportFigure(key=key, title="", reading="", png=(report / f"figures/{key}.png").read_bytes()) for _ in "AB"]
+        return Pair(*figures)
 
     assert pair("scatter").wide
     assert not pair("roc").wide

@@ -1,4 +1,4 @@
-"""`report/cross_fitted.npz`: the scores of a bundle's training recordings by statistics that do not know them."""
+"""`report/cross_fitted.npz`: cross-fitted scores of a bundle's training recordings, by statistics fitted without them."""
 
 import io
 import math
@@ -28,8 +28,8 @@ _FAST = ("fast_ceiling_db", "fast_threshold_db")
 class Stretch:
     """A training recording, or the part of one that lies in one fold, with its scores.
 
-    `segments` holds when (s, from the file's start) each full segment ends, and its score. Of a recording that is shorter
-    than a segment but longer than half of one it holds the whole score.
+    `segments` contains the end (s, from the file's start) and the score of each full segment. For a recording shorter
+    than a segment but longer than half of one, it contains the score of the whole recording.
     """
 
     name: str  # within the data set, as in the split lists
@@ -42,7 +42,7 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFitted:
-    """All of them, and what a calibration needs. `held_out.frequent` is empty: `fast` is what was fitted on it."""
+    """All stretches, and the data for a calibration. `held_out.frequent` is empty; `fast` was fitted to it."""
 
     stretches: tuple[Stretch, ...]
     held_out: HeldOut
@@ -60,20 +60,20 @@ class CrossFitted:
         return frozenset(one.sha256 for one in self.stretches)
 
     def stretches_of(self, name: str, sha256: str) -> tuple[Stretch, ...]:
-        """The stretches of a file, of two with the same bytes those of the one with this name; none if it is not known."""
+        """The stretches of a file; of files with the same bytes, those of the one with this name. Empty if there are none."""
         same = [one for one in self.stretches if one.sha256 == sha256]
         names = [one.name for one in same]
         chosen = name if name in names else names[0] if names else ""
         return tuple(one for one in same if one.name == chosen)
 
     def is_channel(self, clip: Clip, channel: int | None) -> bool:
-        """Whether `channel` of a training clip is the sound that was trained on."""
+        """Whether `channel` of a training clip was trained on."""
         return clip.file_channel is not None or channel == self.channel
 
 
-def write_cross_fitted(kept: CrossFitted) -> bytes:
+def write_cross_fitted(cross_fitted: CrossFitted) -> bytes:
     """The bytes of `report/cross_fitted.npz`; the same scores give the same bytes."""
-    held_out, stretches = kept.held_out, kept.stretches
+    held_out, stretches = cross_fitted.held_out, cross_fitted.stretches
     segments = [segment for one in stretches for segment in one.segments]
     arrays: dict[str, Any] = {
         "names": np.array([one.name for one in stretches]),
@@ -90,17 +90,17 @@ def write_cross_fitted(kept: CrossFitted) -> bytes:
         "tick_scores": held_out.tick_scores,
         "tick_levels_dbfs": held_out.tick_levels_dbfs,
         **{name: np.array(getattr(held_out, name), np.float64) for name in _NUMBERS[:-1]},
-        "channel": np.array(kept.channel or 0, np.float64),
+        "channel": np.array(cross_fitted.channel or 0, np.float64),
     }
-    if kept.fast is not None:
-        arrays |= {"fast_ceiling_db": kept.fast.ceiling_db, "fast_threshold_db": np.array(kept.fast.threshold_db)}
+    if cross_fitted.fast is not None:
+        arrays |= {"fast_ceiling_db": cross_fitted.fast.ceiling_db, "fast_threshold_db": np.array(cross_fitted.fast.threshold_db)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 def read_cross_fitted(folder: Path) -> CrossFitted | None:
-    """What the bundle in `folder` keeps; None where it keeps none. BundleError says in one line what is damaged."""
+    """The cross-fitted scores of the bundle in `folder`; None where there are none. BundleError names what is damaged."""
     path = folder / CROSS_FITTED
     if not path.is_file():
         return None
@@ -124,7 +124,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(arrays: Mapping[str, np.ndarray]) -> CrossFitted:
-    """ValueError names the array that does not fit the others."""
+    """Check the arrays; ValueError names one that does not fit the others."""
 
     def check(fits: bool, name: str, what: str) -> None:
         if not fits:

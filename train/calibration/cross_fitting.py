@@ -1,4 +1,4 @@
-"""Learn statistics from all normal sound, and score each block of time by statistics that do not know it."""
+"""Cross-fitting: learn statistics from all normal sound, and score each fold of time by the statistics of the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class Learned:
-    """Statistics of all the sound, and the scores of each part of it by statistics that do not know that part.
+    """Statistics of all the sound, and cross-fitted scores of each part of it.
 
     The names of `stretches` are the files' paths.
     """
@@ -35,8 +35,8 @@ class Learned:
     held_out: HeldOut
     stretches: tuple[Stretch, ...]
 
-    def to_keep(self, dataset: Dataset, *, fast: Fast | None, channel: int | None) -> CrossFitted:
-        """What the bundle's report keeps of it; `channel` is the one that was measured."""
+    def to_store(self, dataset: Dataset, *, fast: Fast | None, channel: int | None) -> CrossFitted:
+        """The scores to store in the bundle's report; `channel` is the one that was measured."""
         sha256 = {name: file_sha256(Path(name)) for name in {one.name for one in self.stretches}}
         named = (
             replace(one, name=Path(one.name).relative_to(dataset.root).as_posix(), sha256=sha256[one.name])
@@ -55,7 +55,7 @@ def learn_statistics(
 ) -> Learned:
     """Measure pieces, of these clips, and cross-fit the scorer's blank detector to them in folds of time.
 
-    `error_growth` is by how much the network's error grows on sound that it was not trained on.
+    `error_growth` is the factor by which the network's error grows on sound that it was not trained on.
     """
     measured = [
         replace(_grown(one, scorer.detector, error_growth), name=str(clip.path))
@@ -70,23 +70,23 @@ def learn_statistics(
         normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
-    judged = [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)]
+    fold_detectors = [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)]
     held_out = held_out_scores(
-        judged,
+        fold_detectors,
         segment_ticks=recipe.segment_ticks,
         n_recordings=len(measured),
         n_learned=len(everything),
         drift=found.drift,
     )
-    stretches = _stretches(judged, n_ticks=recipe.segment_ticks, sample_rate_hz=recipe.front_end.sample_rate_hz)
+    stretches = _stretches(fold_detectors, n_ticks=recipe.segment_ticks, sample_rate_hz=recipe.front_end.sample_rate_hz)
     return Learned(Fitted(normals, found.typical, found.powers), held_out, stretches)
 
 
 def _stretches(
-    judged: Sequence[tuple[Detector, Sequence[RecordingSums]]], *, n_ticks: int, sample_rate_hz: int
+    fold_detectors: Sequence[tuple[Detector, Sequence[RecordingSums]]], *, n_ticks: int, sample_rate_hz: int
 ) -> tuple[Stretch, ...]:
-    """Each recording, or the part of one in a fold, with its scores by the detector beside that fold."""
-    everything = [(detector, one) for detector, part in judged for one in part if len(one)]
+    """Each recording, or the part of one in a fold, with its scores by the detector paired with that fold."""
+    everything = [(detector, one) for detector, part in fold_detectors for one in part if len(one)]
     begins_s = [one.starts[0] / sample_rate_hz for _, one in everything]
     found = [_stretch(detector, one, n_ticks, sample_rate_hz) for detector, one in everything]
     for at in range(1, len(found)):
@@ -107,7 +107,7 @@ def _stretch(detector: Detector, measured: RecordingSums, n_ticks: int, sample_r
 
 
 def time_order(clips: Sequence[Clip], order: RecordingOrder) -> list[int]:
-    """Which clip comes first, which next, in order of time; the clips of one recording as they are."""
+    """The indexes of clips in order of time; clips of one recording keep their order."""
     number = {name: at for at, name in enumerate(order.recordings)}
     return sorted(range(len(clips)), key=lambda at: number[clips[at].recording])
 
@@ -136,7 +136,7 @@ def in_folds(
 
 
 def _grown(measured: RecordingSums, blank: Detector, growth: float) -> RecordingSums:
-    """With the network's error as it is on sound that it was not trained on."""
+    """The recording with its network errors scaled to those of sound that was not trained on."""
     scale: F64 = np.concatenate(
         [
             [growth] + [1.0] * (component.n_sums - 1) if isinstance(component, Reconstruction) else np.ones(component.n_sums)

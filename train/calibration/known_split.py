@@ -1,4 +1,4 @@
-"""Which clips of a data set a bundle was trained on, where that is known."""
+"""The split of a data set that a bundle was trained on, where it is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ SPLIT = "report/split"
 
 
 def known_split(folder: Path, manifest: Manifest, dataset: Dataset, *, data_sha256: str, given: Path | None) -> Split | None:
-    """The lists that were given, else the bundle's own if it was trained on this very data set, else None."""
+    """The given lists, else the bundle's own if it was trained on exactly this data set, else None."""
     if given is None and data_sha256 == manifest.provenance.dataset_sha256 and (folder / SPLIT).is_dir():
         given = folder / SPLIT
     return None if given is None else load_split(given, dataset)
 
 
 def trained_pieces(pieces: Sequence[Piece], dataset: Dataset, folder: Path, kept: CrossFitted | None) -> list[Piece]:
-    """The pieces that the bundle in `folder` was trained on, by the bytes of their files where it knows these.
+    """The pieces that the bundle in `folder` was trained on, by the hashes of their files where the bundle has them.
 
-    Otherwise it is the names in its list. They count only where the data set holds all of them and other sound: another
-    data set often has some of the same names.
+    Otherwise names in its list are compared. They count only where the data set contains all of them and other sound,
+    because other data sets often have some of the same names.
     """
     if kept is not None:
         return [piece for piece in pieces if file_sha256(piece.recording.path) in kept.sha256]

@@ -17,12 +17,12 @@ from train.datasets import Piece
 
 
 def measure_pieces(scorer: Scorer, pieces: Sequence[Piece]) -> list[RecordingSums]:
-    """Every piece, tick by tick; SourceError names one that holds nothing to score."""
+    """Measure every piece, tick by tick; SourceError names one without scorable sound."""
     return [_measure(scorer, piece) for piece in tqdm(pieces, desc="measure", unit="file", disable=None, leave=False)]
 
 
 def score_pieces(scorer: Scorer, pieces: Sequence[Piece], *, n_learned: int | None = None) -> HeldOut:
-    """Score normal sound that the scorer's detector does not know; it was fitted to `n_learned` recordings, or as many."""
+    """Score normal sound that the scorer's detector was not fitted to; it was fitted to `n_learned` recordings, or as many."""
     measured = measure_pieces(scorer, pieces)
     return held_out_scores(
         [(scorer.detector, measured)],
@@ -33,21 +33,21 @@ def score_pieces(scorer: Scorer, pieces: Sequence[Piece], *, n_learned: int | No
 
 
 def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Reference:
-    """What is expected of a segment, by normal sound; of recordings shorter than half a segment, of all of each."""
-    portraits: list[SegmentProfile] = []
-    ear = FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames)
-    for piece in tqdm(pieces, desc="portraits", unit="file", disable=None, leave=False):
-        ear.reset()
+    """The reference of normal sound, from the profiles of its segments; a recording shorter than one has one profile."""
+    profiles: list[SegmentProfile] = []
+    extractor = FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames)
+    for piece in tqdm(pieces, desc="profiles", unit="file", disable=None, leave=False):
+        extractor.reset()
         profiler = Profiler(spec.front_end, segment_ticks=spec.segment_ticks)
         blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
-        heard = chain(chain.from_iterable(map(ear.push, blocks)), ear.flush())
-        portraits += chain.from_iterable(map(profiler.push, heard))
-        portraits += profiler.end()
-    return fit_reference(portraits)
+        ticks = chain(chain.from_iterable(map(extractor.push, blocks)), extractor.flush())
+        profiles += chain.from_iterable(map(profiler.push, ticks))
+        profiles += profiler.end()
+    return fit_reference(profiles)
 
 
 def stream_ticks(scorer: Scorer, piece: Piece) -> Iterator[TickScore]:
-    """The ticks of a piece as a stream of its own; after each, the scorer is where that tick left it."""
+    """The ticks of a piece as a separate stream. The scorer's state after each is that of the tick."""
     scorer.reset()
     for block in piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s):
         yield from scorer.push(block)
@@ -64,7 +64,7 @@ def _measure(scorer: Scorer, piece: Piece) -> RecordingSums:
             frame = scorer.frequent_frame()
             frequent += [] if frame is None else [frame]
     if not ticks:
-        raise SourceError(f"{piece.recording.path}: must hold sound that can be scored, got none")
+        raise SourceError(f"{piece.recording.path}: contains no sound that can be scored")
     return RecordingSums(
         sums=np.array(sums),
         levels_dbfs=np.array([tick.rms_dbfs for tick in ticks], np.float64),

@@ -1,4 +1,4 @@
-"""Calibrate a bundle anew: the same model, thresholds and statistics from other normal sound."""
+"""Recalibrate a bundle: the same model, with thresholds and statistics from other normal sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ from train.datasets.bandwidth import check_rates
 
 @dataclass(frozen=True, kw_only=True)
 class NormalSound:
-    """Normal sound to calibrate on: the pieces, their scores by statistics that do not know them, and the fast path.
+    """Normal sound to calibrate on: the pieces, their scores by statistics that were not fitted to them, and the fast path.
 
-    `note` says in a line which sound that is, where the data set holds training recordings.
+    `note` describes the sound in a line if the data set contains training recordings.
     """
 
     pieces: Sequence[Piece]
@@ -39,11 +39,11 @@ class NormalSound:
 def recalibrate(
     folder: Path, data: Dataset, out: Path, *, method: Method, split: Path | None = None, channel: int | None = None
 ) -> tuple[Calibration, str | None]:
-    """Set the thresholds of the bundle in `folder` on normal sound and write the bundle `out`, which may be the same.
+    """Compute new thresholds for the bundle in `folder` and write the bundle `out`, which may be the same.
 
-    Returns the calibration, and a line that says which sound was used where `data` holds training recordings. The lists in
-    `split`, or the bundle's own if it was trained on this very data set, say what was held out. Nothing held out means that
-    the cross-fitted scores count that the bundle keeps.
+    Returns the calibration, and a note about the sound that was used if `data` contains training recordings. The lists in
+    `split`, or the bundle's own if it was trained on exactly this data set, define the held-out clips. If none were held
+    out, the bundle's cross-fitted scores are used.
     """
     bundle = load_bundle(folder)
     manifest = bundle.manifest
@@ -79,10 +79,10 @@ def recalibrate(
 
 
 def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | None, *, channel: int | None) -> NormalSound:
-    """The normal sound of `data` to calibrate on, with its scores: what `known` holds out, without that all of it.
+    """The normal sound of `data` to calibrate on, with its scores: the held-out clips of `known`, else all normal clips.
 
-    Recordings that the bundle was trained on never count as other sound. They are left out, or their cross-fitted scores
-    count where there are no others. SourceError where that leaves nothing to calibrate on.
+    Recordings that the bundle was trained on are left out. Where there are no others, their cross-fitted scores are used.
+    SourceError where nothing is left to calibrate on.
     """
     manifest = bundle.manifest
     rate_hz = manifest.front_end.sample_rate_hz
@@ -100,14 +100,15 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
         is_same = all(kept.is_channel(clips[piece.recording.path], channel) for piece in trained_on)
         if not (kept.sha256 <= sha256 and is_same):
             raise SourceError(
-                f"{data.root}: must hold all {count(len(kept.sha256), 'recording')} that the bundle was trained on, in the same "
-                f"channel, or other normal sound; got {len(sha256)} of them"
+                f"{data.root}: must contain all {count(len(kept.sha256), 'recording')} that the bundle was trained on, in the "
+                f"same channel, or other normal sound; got {len(sha256)} of them"
             )
         note = f"used the cross-fitted scores of the bundle's {count(len(kept.names), 'training recording')}"
         return NormalSound(pieces=trained_on, scores=kept.held_out, fast=kept.fast, note=note)
     if not others:
         raise SourceError(
-            f"{data.root}: nothing of it was held out of training, and the bundle keeps no scores of it: use other normal sound"
+            f"{data.root}: no recording was held out from training, and the bundle has no cross-fitted scores: "
+            "use other normal sound"
         )
     check_rates([piece.recording.rate_hz for piece in others], manifest.front_end)
     n_learned = manifest.calibration.n_units if kept is None else kept.held_out.n_learned
@@ -119,7 +120,7 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
 
 
 def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method, fast: Fast | None = None) -> Calibration:
-    """Thresholds for a bundle's own rule, segment and tick."""
+    """Thresholds for the bundle's rule, segment and tick."""
     return calibrate(
         normal,
         rule=manifest.rule,

@@ -41,8 +41,8 @@ def calibrate(
 ) -> Calibration:
     """Set all thresholds on the scores of normal sound; the same scores always give the same result.
 
-    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. The named
-    methods set one level, `default` those of warnings and alarms, with a prior that belongs to the score.
+    `rule` is the rule that will be applied to the scores; its `clear_ratio` is not used. `tick_s` is the length of a tick in
+    seconds. `default` sets a warning and an alarm level, with the score's prior; the other methods set one level.
     """
     chosen = method or Method()
 
@@ -96,11 +96,11 @@ def _threshold(normal: NormalScores, method: Method) -> Found:
 
 
 def conformal_or_largest(peaks: F64, false_alarm: float) -> Found:
-    """Just above the conformal threshold over blocks (a ratio of 1 is over), or above the largest where they are few."""
+    """Just above the conformal threshold over blocks (a ratio of 1 is above), or above the largest where there are too few."""
     needs = conformal_needs(false_alarm)
     if len(peaks) >= needs:
         return math.nextafter(conformal_threshold(peaks, false_alarm=false_alarm), math.inf), ()
-    note = f"a chance of {false_alarm:.2g} a block needs {needs} blocks, so the largest score of the {len(peaks)} counts"
+    note = f"a chance of {false_alarm:.2g} per block needs {needs} blocks, so the largest of {len(peaks)} scores is used"
     return math.nextafter(float(peaks.max()), math.inf), (note,)
 
 
@@ -112,7 +112,7 @@ def _or_fallback(found: float | None, scores: F64, why: str) -> Found:
 
 
 def _file_threshold(scores: F64, method: Method, threshold: float) -> float:
-    """The same method over whole files' scores (m,), each of them a block; with few files the segments' threshold."""
+    """The same method applied to scores (m,) of whole files, each a block; with few files, the segments' threshold."""
     if len(scores) < MIN_FILES:
         return threshold
     if method.name == "mean+k*sigma":

@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common."""
+"""Arguments that several commands share."""
 
 import argparse
 import math
@@ -13,9 +13,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_dataset_options(parser: argparse.ArgumentParser, *, split: str) -> None:
-    """How a data set is read; `split` says what the command does with lists of clips."""
+    """Options for reading a data set; `split` is the command's use of lists of clips."""
     layouts = "mimii, toyadmos, dcase2020, dcase2021 or plain"
-    parser.add_argument("--layout", metavar="NAME", help=f"how the data set is laid out: {layouts} (default: recognised)")
+    parser.add_argument("--layout", metavar="NAME", help=f"how the data set is laid out: {layouts} (default: detected)")
     parser.add_argument("--channel", type=count, metavar="N", help="use channel N, from 1 (default: the mean of all)")
     parser.add_argument("--split", type=Path, metavar="DIR", help=f"train.txt, held_out.txt and test.txt: {split}")
 
@@ -32,7 +32,7 @@ def positive(text: str) -> float:
 
 
 def method_number(parameter: str) -> Callable[[str], float]:
-    """A number that may be this parameter of a calibration method; out of range on the command line is a matter of usage."""
+    """A parser for this parameter of a calibration method, which reports values out of range as usage errors."""
 
     def parse(text: str) -> float:
         value = positive(text)
@@ -46,7 +46,7 @@ def method_number(parameter: str) -> Callable[[str], float]:
 
 
 def bundle_folder(text: str) -> Path:
-    """A folder that gives a bundle its name; one that is written without a name, such as `.`, by its whole path."""
+    """A folder whose name is the bundle's; a path without a name, such as `.`, is resolved."""
     path = Path(text)
     return path.resolve() if path.name in ("", "..") else path
 

@@ -1,4 +1,4 @@
-"""`train calibrate`: set a bundle's thresholds anew, on other normal sound or by another method."""
+"""`train calibrate`: compute new thresholds for a bundle, from other normal sound or by another method."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from train.cli.arguments import Commands, add_dataset_options, bundle_folder, me
 
 _TAKES: dict[
     str, tuple[str, tuple[MethodName, ...], MethodName]
-] = {  # option: (parameter, the methods that take it, that which it means alone)
+] = {  # option: (parameter, methods that use it, method that it implies)
     "sigma": ("k", ("mean+k*sigma",), "mean+k*sigma"),
     "percentile": ("percentile", ("percentile",), "percentile"),
     "false_alarm": ("false_alarm", ("conformal", "gamma"), "conformal"),
@@ -22,14 +22,14 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     calibrate = commands.add_parser(
         "calibrate",
-        help="set a bundle's thresholds anew on normal sound",
-        description="Score the normal sound of DATASET with BUNDLE and write the bundle again with thresholds set on these "
-        "scores; the model stays as it is. Of the data set that it was trained on the held-out part is used, or the scores that "
-        "it keeps of it. See docs/calibration.md.",
+        help="compute new thresholds for a bundle from normal sound",
+        description="Score the normal sound of DATASET with BUNDLE and write the bundle with thresholds computed from these "
+        "scores. The model is not changed. On the data set that the bundle was trained on, its held-out part or its cross-fitted "
+        "scores are used. See docs/calibration.md.",
     )
     calibrate.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle to calibrate")
     calibrate.add_argument("--on", type=Path, required=True, metavar="DATASET", help="folder of normal recordings")
-    add_dataset_options(calibrate, split="use held_out.txt alone (default: the bundle's own, on the data it was trained on)")
+    add_dataset_options(calibrate, split="use only held_out.txt (default: the bundle's own lists, on the data it was trained on)")
     calibrate.add_argument(
         "--method",
         choices=METHODS,
@@ -43,10 +43,10 @@ def add(commands: Commands) -> None:
         "--false-alarm",
         type=method_number("false_alarm"),
         metavar="A",
-        help="conformal: chance that a block of normal sound holds a segment over; gamma: that a segment is (0.02)",
+        help="conformal: chance that a block of normal sound has a segment above; gamma: that a segment is above (0.02)",
     )
     calibrate.add_argument(
-        "--per-week", type=method_number("events_per_week"), metavar="R", help="pot: false events a week to aim at (1)"
+        "--per-week", type=method_number("events_per_week"), metavar="R", help="pot: target rate of false events per week (1)"
     )
     calibrate.add_argument(
         "--out", type=bundle_folder, metavar="models/NAME", help="the bundle to write or replace (default: BUNDLE)"
@@ -73,12 +73,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _method(arguments: argparse.Namespace) -> Method:
-    """The method and its numbers; UsageError where an option does not belong to it."""
+    """The method and its parameters; UsageError where an option does not belong to the method."""
     given = {option: value for option in _TAKES if (value := getattr(arguments, option)) is not None}
     implied: tuple[MethodName, ...] = (*(_TAKES[option][2] for option in given), "default")
     name: MethodName = arguments.method or implied[0]
     for option in given:
         methods = _TAKES[option][1]
         if name not in methods:
-            raise UsageError(f"--{option.replace('_', '-')} goes with the method {' or '.join(methods)}, got {name}")
+            raise UsageError(f"--{option.replace('_', '-')} requires the method {' or '.join(methods)}, got {name}")
     return Method(name=name, **{_TAKES[option][0]: value for option, value in given.items()})

@@ -21,11 +21,11 @@ def add(commands: Commands) -> None:
     evaluate.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle (models/NAME)")
     evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="folder of the data set")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="the report to write or replace")
-    add_dataset_options(evaluate, split="which clips were trained on (default: the bundle's own, on the data it was trained on)")
-    evaluate.add_argument("--resamples", type=count, default=1000, metavar="N", help="of the bootstrap (default 1000)")
+    add_dataset_options(evaluate, split="the training clips (default: the bundle's own lists, on the data it was trained on)")
     evaluate.add_argument(
-        "--commit", metavar="ID", help="commit to name in the report (default: asked of git, where there is one)"
+        "--resamples", type=count, default=1000, metavar="N", help="number of bootstrap resamples (default 1000)"
     )
+    evaluate.add_argument("--commit", metavar="ID", help="commit to name in the report (default: from git, in a checkout)")
     evaluate.set_defaults(run=_run)
 
 
@@ -41,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> None:
     evaluation = evaluate(arguments.bundle, dataset, split=arguments.split, channel=arguments.channel)
     results = write_report(evaluation, arguments.out, n_resamples=arguments.resamples, commit=arguments.commit)
     at = results.at
-    found = f"{at.true_positives} of {_count(at.n_anomaly, 'anomalous clip')} found, " if at.n_anomaly else ""
+    found = f"{at.true_positives} of {_count(at.n_anomaly, 'anomalous clip')} detected, " if at.n_anomaly else ""
     areas = "" if results.auc.value is None else f", AUC {results.auc.value:.3f}, pAUC {results.pauc.value:.3f}"
     print(f"{found}{_count(at.false_positives, 'false alarm')} on {_count(at.n_normal, 'normal clip')}{areas}")
     if at.n_anomaly:
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if results.best is not None:
         print(f"at the best compromise, chosen on test labels, {_rates(results.best)}")
     print(f"wrote {arguments.out / PAGE}")
-    print(f"next: train report --compare {arguments.out} OTHER --out DIR sets it beside another bundle's")
+    print(f"next: train report --compare {arguments.out} OTHER --out DIR compares it with another bundle's report")
 
 
 def _count(n: int, what: str) -> str:

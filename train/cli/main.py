@@ -18,17 +18,17 @@ from train.text import printable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _EXAMPLE = """\
-from recordings in my-fan/normal/ (and faulty ones, if any, in my-fan/anomaly/) to a page to read:
+from recordings in my-fan/normal/ (and optionally faulty ones in my-fan/anomaly/) to a report:
   train inspect my-fan
   train fit my-fan --recipe default --out models/my-fan
   train evaluate models/my-fan my-fan --out reports/my-fan
-each command's --help has the rest; exit status: 0 done, 1 failed, 2 usage, 78 recipe or bundle refused, 130 interrupted
+see each command's --help; exit status: 0 done, 1 failed, 2 usage, 78 recipe or bundle refused, 130 interrupted
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
-    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None: it was closed
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None if closed
     arguments = _parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _status(arguments)
     try:
         sys.stdout.flush()
-    except OSError:  # told already
-        _nobody_reads()
+    except OSError:  # already reported
+        _discard_output()
     return status
 
 
@@ -51,13 +51,13 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"train: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
-        _nobody_reads()
-        return 0  # a reader that leaves is no failure
+        _discard_output()
+        return 0  # a reader that stops early is no failure
     except OSError as error:
         print(f"train: error: {printable(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"train: interrupted; {str(interrupt) or 'what was being written is not there'}", file=sys.stderr)
+        print(f"train: interrupted; {str(interrupt) or 'the output was not written'}", file=sys.stderr)
         return 130
     return 0
 
@@ -66,15 +66,15 @@ def _nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
-def _nobody_reads() -> None:
-    """Let what is still to be printed go nowhere, quietly."""
+def _discard_output() -> None:
+    """Discard the rest of the output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train",
-        description="From recordings of normal sound to a bundle for `monitor`.",
+        description="Turn recordings of normal operation into a bundle for `monitor`.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

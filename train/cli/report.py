@@ -1,4 +1,4 @@
-"""`train report`: evaluated bundles side by side."""
+"""`train report`: compare the reports of two bundles."""
 
 import argparse
 from pathlib import Path
@@ -11,9 +11,9 @@ def add(commands: Commands) -> None:
     report = commands.add_parser(
         "report",
         help="compare two reports",
-        description="Set two folders that `train evaluate` wrote side by side: metrics with differences, and figures.",
+        description="Compare two reports of `train evaluate`: metrics with differences, and figures.",
     )
-    report.add_argument("--compare", type=Path, nargs=2, required=True, metavar=("A", "B"), help="two evaluated folders")
+    report.add_argument("--compare", type=Path, nargs=2, required=True, metavar=("A", "B"), help="two reports")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", help="the comparison to write or replace")
     report.set_defaults(run=_run)
 
@@ -24,4 +24,4 @@ def _run(arguments: argparse.Namespace) -> None:
 
     one, other = arguments.compare
     compare(one, other, arguments.out)
-    print(f"wrote {arguments.out / PAGE}\nnext: open it in a browser; it needs no network")
+    print(f"wrote {arguments.out / PAGE}\nnext: open it in a browser (works offline)")

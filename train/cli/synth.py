@@ -1,4 +1,4 @@
-"""`train synth`: the sound of a made machine."""
+"""`train synth`: sound of a synthetic machine."""
 
 import argparse
 from collections.abc import Iterable
@@ -15,23 +15,29 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     synth = commands.add_parser(
         "synth",
-        help="make the sound of a machine, with or without a fault that grows",
+        help="generate sound of a synthetic machine, optionally with a growing fault",
         description="Write one recording (OUT ends in .flac or .wav) or a data set (OUT/normal or OUT/anomaly).",
     )
     synth.add_argument("out", type=Path, metavar="OUT")
-    synth.add_argument("--machine", choices=("fan", "pump", "valve", "gearbox"), default="fan", help="what runs (default fan)")
+    synth.add_argument(
+        "--machine", choices=("fan", "pump", "valve", "gearbox"), default="fan", help="kind of machine (default fan)"
+    )
     synth.add_argument("--seconds", type=positive, default=60.0, help="length of a recording (default 60)")
-    synth.add_argument("--recordings", type=count, metavar="N", help=f"in a data set (default {_RECORDINGS})")
-    synth.add_argument("--seed", type=seed, default=0, help="which individual in which room (default 0)")
-    synth.add_argument("--take", type=seed, default=0, metavar="N", help="which (first) recording of it (default 0)")
+    synth.add_argument(
+        "--recordings", type=count, metavar="N", help=f"number of recordings in a data set (default {_RECORDINGS})"
+    )
+    synth.add_argument("--seed", type=seed, default=0, help="individual machine and room (default 0)")
+    synth.add_argument("--take", type=seed, default=0, metavar="N", help="number of the (first) recording (default 0)")
     synth.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
-    synth.add_argument("--format", choices=("flac", "wav"), help=f"of a data set (default {_FORMAT})")
-    synth.add_argument("--bangs-per-hour", type=not_negative, default=0.0, metavar="N", help="next door, at least 31 s apart")
+    synth.add_argument("--format", choices=("flac", "wav"), help=f"file format of a data set (default {_FORMAT})")
+    synth.add_argument(
+        "--bangs-per-hour", type=not_negative, default=0.0, metavar="N", help="bangs in the background, at least 31 s apart"
+    )
     synth.add_argument("--fault", choices=("bearing", "imbalance", "rubbing", "rattle", "blade", "leak", "cavitation"))
-    synth.add_argument("--fault-at", type=not_negative, metavar="S", help="when it begins (default 0)")
-    synth.add_argument("--grow", type=not_negative, metavar="S", help="how long it grows (default 0)")
-    synth.add_argument("--repaired-at", type=positive, metavar="S", help="when it is gone again (default never)")
-    synth.add_argument("--severity", type=positive, help="of the grown fault (default 1)")
+    synth.add_argument("--fault-at", type=not_negative, metavar="S", help="start of the fault, s (default 0)")
+    synth.add_argument("--grow", type=not_negative, metavar="S", help="duration of its growth, s (default 0)")
+    synth.add_argument("--repaired-at", type=positive, metavar="S", help="end of the fault, s (default never)")
+    synth.add_argument("--severity", type=positive, help="severity of the fully grown fault (default 1)")
     synth.set_defaults(run=_run)
 
 
@@ -43,12 +49,12 @@ def _run(arguments: argparse.Namespace) -> None:
     if not 8_000 <= arguments.sample_rate <= 192_000:
         raise UsageError(f"--sample-rate must be in 8000..192000, got {arguments.sample_rate}")
     if arguments.seconds * arguments.sample_rate < 1:
-        raise UsageError(f"--seconds must make at least one sample, got {arguments.seconds:g}")
+        raise UsageError(f"--seconds must be at least one sample, got {arguments.seconds:g}")
     if arguments.bangs_per_hour > 120:
         raise UsageError(f"--bangs-per-hour must be in 0..120, got {arguments.bangs_per_hour:g}")
-    single = arguments.out.suffix.lower() in SUFFIXES  # of sound that cannot be written, too: it is no folder's
+    single = arguments.out.suffix.lower() in SUFFIXES  # also formats that cannot be written; they are not folder names
     if single:
-        _left_out(arguments, ("recordings", "format"), f"goes with a data set, got one recording, {arguments.out}")
+        _refuse_given(arguments, ("recordings", "format"), f"requires a data set, got one recording, {arguments.out}")
     growth = Growth(**_growth(arguments))
     machine = MACHINES[arguments.machine](arguments.seed, sample_rate_hz=arguments.sample_rate)
     folder = arguments.out / ("normal" if arguments.fault is None else "anomaly")
@@ -63,9 +69,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _growth(arguments: argparse.Namespace) -> dict[str, float]:
-    """What was said of the fault's growth; UsageError where no fault would be heard."""
+    """The options of the fault's growth; UsageError where the fault would never sound."""
     if arguments.fault is None:
-        _left_out(arguments, _GROWTH, "goes with --fault, got none")
+        _refuse_given(arguments, _GROWTH, "requires --fault")
     given = {field: value for option, field in _GROWTH.items() if (value := getattr(arguments, option)) is not None}
     start_s, end_s = given.get("start_s", 0.0), min(arguments.seconds, given.get("repaired_s", arguments.seconds))
     if start_s >= end_s:
@@ -73,7 +79,7 @@ def _growth(arguments: argparse.Namespace) -> dict[str, float]:
     return given
 
 
-def _left_out(arguments: argparse.Namespace, options: Iterable[str], why: str) -> None:
+def _refuse_given(arguments: argparse.Namespace, options: Iterable[str], why: str) -> None:
     """UsageError for the first of these options that was given."""
     for option in options:
         if getattr(arguments, option) is not None:

@@ -1,4 +1,4 @@
-"""A close look at one clip: its sound, its frames, and what the model makes of every window."""
+"""Details of one clip for figures: its sound, its frames, and the model's prediction of every window."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ MAX_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """The first minute of what was scored of a clip.
+class CloseUp:
+    """The first minute of the scored part of a clip.
 
     Samples (n,), full scale [-1, 1]; frames (m, n_bands), dB; targets and predictions (k, n_target_frames, n_bands), dB.
     """
@@ -30,7 +30,7 @@ class Look:
     frames: F32
     target: F32
     predicted: F32
-    scored: Bool  # (k,): the windows that count; the others lie in ticks that are silent, clipped, …
+    scored: Bool  # (k,): whether each window is scored; others lie in ticks that are silent, clipped, …
     frame_s: float
     window_s: float  # from one window to the next
     limits_hz: F64  # (n_bands + 1,): band i lies between limits i and i + 1
@@ -42,8 +42,8 @@ class Look:
         return np.asarray(np.abs(self.target - self.predicted))
 
 
-def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, n_rows: int, max_s: float = MAX_S) -> Look:
-    """Look at the clip behind a score, at two windows at least; `model` predicts `n_rows` windows at a time."""
+def close_up(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, n_rows: int, max_s: float = MAX_S) -> CloseUp:
+    """Compute the details of a scored clip, of at least two windows; `model` predicts `n_rows` windows at a time."""
     spec = evaluation.bundle.manifest.scorer_spec
     front_end = spec.front_end
     window_s = (front_end.n_fft + spec.window.n_frames * front_end.hop_length) / front_end.sample_rate_hz
@@ -57,7 +57,7 @@ def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, 
     shape = (len(runs), len(spec.target_frames), n_bands)
     ticks = score_stream(evaluation.bundle.scorer(), [block])
     counts = np.concatenate([np.full((tick.stop - tick.start) // front_end.hop_length, tick.reason is None) for tick in ticks])
-    return Look(
+    return CloseUp(
         score=score,
         rate_hz=front_end.sample_rate_hz,
         samples=block.samples,
@@ -73,19 +73,19 @@ def close_look(score: ClipScore, evaluation: Evaluation, model: TFLiteModel, *, 
 
 
 def typical(clips: tuple[ClipScore, ...]) -> ClipScore | None:
-    """The clip whose score is the median one; None of none."""
+    """The clip with the median score; None if there are no clips."""
     ranked = sorted(clips, key=lambda one: (one.score or 0.0, one.name))
     return ranked[len(ranked) // 2] if ranked else None
 
 
-def band_errors(look: Look) -> F64 | None:
-    """Mean absolute error (n_bands,), dB, of a clip in each band, over the windows that are scored; None where none is."""
-    errors = look.errors[look.scored]
+def band_errors(detail: CloseUp) -> F64 | None:
+    """Mean absolute error (n_bands,), dB, of a clip in each band, over the scored windows; None where there are none."""
+    errors = detail.errors[detail.scored]
     return np.asarray(errors.mean(axis=(0, 1), dtype=np.float64)) if len(errors) else None
 
 
 def _predict(model: TFLiteModel, windows: F32, n_rows: int) -> F32:
-    """Predictions of any number of windows (k, n_in): the last batch is padded, as the model takes full ones only."""
+    """Predictions of any number of windows (k, n_in): the last batch is padded, because the model takes full batches only."""
     padded = np.zeros((-(-len(windows) // n_rows) * n_rows, windows.shape[1]), np.float32)
     padded[: len(windows)] = windows
     return np.concatenate([model.predict(padded[at : at + n_rows]) for at in range(0, len(padded), n_rows)])[: len(windows)]

@@ -29,61 +29,63 @@ Role = Literal["training", "cross-fitted", "held out", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """What one clip's sound, or a part of it, gave.
+    """The scores of a clip, or of a part of it.
 
-    Held out is what was not trained on, but the threshold was set on it. Of a cross-fitted clip, which was trained on, `score`
-    and `segments` are by statistics that do not know it, as the bundle keeps them; it has no components and no float score.
+    A held-out clip was not trained on, but used for the threshold. A cross-fitted clip was trained on; its `score` and
+    `segments` are those stored in the bundle, by statistics fitted without it. It has no components and no float score.
 
-    `segments` holds when (s) each full segment ends, and its score: what a threshold is set on. Of a clip that is shorter
-    than one it is the longest part of it that is scored.
+    `segments` contains the end (s) and the score of each full segment. For a clip shorter than a segment, it contains the
+    longest part that is scored.
     """
 
     clip: Clip
     name: str  # within the data set
     role: Role
-    start_s: float = 0.0  # where in the file that begins; above 0 where the part before was trained on
-    stop_s: float = math.inf  # and ends; finite where the part after was held out
+    start_s: float = 0.0  # in the file; above 0 where the part before was trained on
+    stop_s: float = math.inf  # finite where the part after was held out
     duration_s: float | None = None
     score: float | None = None  # of the whole file, or of this part of it
-    components: tuple[float, ...] = ()  # where the score is their mean: each as a multiple of what it typically is
+    components: tuple[float, ...] = ()  # ratios to their typical values, where the score is their mean
     float_score: float | None = None  # the score on the float32 model, where the bundle has one
     segments: tuple[tuple[float, float], ...] = ()
-    float_pairs: tuple[tuple[float, float], ...] = ()  # full segments on the float32 and on the shipped model, else all of it
+    float_pairs: tuple[
+        tuple[float, float], ...
+    ] = ()  # scores of full segments, else of the whole clip, on the float32 and on the shipped model
     problem: str | None = None  # why there is no score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All clips' scores, and what they were made with."""
+    """The scores of all clips, with the bundle and data set that they belong to."""
 
     folder: Path
     bundle: Bundle
     dataset: Dataset
     channel: int | None
     float_model: bytes | None
-    roles_known: bool  # which clips were trained on
+    roles_known: bool  # whether it is known which clips were trained on
     data_sha256: str
-    low_rates: str | None  # a sentence, where recordings cannot carry all bands
+    low_rates: str | None  # a sentence, where recordings have empty bands
     scores: tuple[ClipScore, ...]
 
     @property
     def threshold(self) -> float:
-        """The score of a whole file from which on it is called anomalous."""
+        """The score from which a whole file counts as anomalous."""
         return float(self.bundle.manifest.calibration.file_threshold)
 
     @property
     def alarm_threshold(self) -> float | None:
-        """The score of a whole file from which on it is an alarm; None where there is one level."""
+        """The score from which a whole file is an alarm; None where there is one level."""
         return self.bundle.manifest.calibration.file_alarm_threshold
 
     @property
     def clips(self) -> tuple[Clip, ...]:
-        """What was scored, each once: a clip that was cut in time has two scores."""
+        """The scored clips, each once; a clip that was cut in time has two scores."""
         return tuple(dict.fromkeys(one.clip for one in self.scores))
 
     @property
     def tested_roles(self) -> frozenset[Role]:
-        """Test clips; held-out and cross-fitted ones where there is no normal test clip; training ones if there are no others."""
+        """The roles in metrics: test, held-out and cross-fitted where no test clip is normal, training if there are no others."""
         scored = [one for one in self.scores if one.score is not None]
         if any(one.role == "test" and one.clip.label == "normal" for one in scored):
             return frozenset(("test",))
@@ -93,12 +95,12 @@ class Evaluation:
 
     @property
     def test(self) -> tuple[ClipScore, ...]:
-        """The scored clips that every metric is about."""
+        """The scored clips that metrics are computed from."""
         roles = self.tested_roles
         return tuple(one for one in self.scores if one.score is not None and one.role in roles)
 
     def untested(self, role: Role) -> tuple[ClipScore, ...]:
-        """The scored clips of this role that no metric is about."""
+        """The scored clips of this role that metrics do not use."""
         return tuple(one for one in self.scores if one.score is not None and one.role == role not in self.tested_roles)
 
     def labelled(self, label: Label) -> tuple[ClipScore, ...]:
@@ -109,9 +111,9 @@ class Evaluation:
 def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, channel: int | None = None) -> Evaluation:
     """Score `dataset` with the bundle in `folder`.
 
-    The lists in `split` (else, where it was trained on this data set, those in the bundle) say which clips it was trained
-    on. A clip whose cross-fitted scores the bundle keeps has these. A clip that cannot be read or scored is kept with its
-    problem; SourceError where that leaves nothing to evaluate.
+    The lists in `split`, else those in the bundle if it was trained on this data set, define the training clips. Cross-fitted
+    scores are taken from the bundle where it has them. A clip that cannot be scored is listed with its problem. SourceError
+    where no clip can be scored.
     """
     bundle = load_bundle(folder)
     data_sha256 = dataset.sha256()
@@ -161,18 +163,18 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     )
     if not found.test:
         problems = [f" ({one.name}: {one.problem})" for one in scores if one.problem]
-        raise SourceError(f"{dataset.root}: must hold clips that can be scored, got none of {len(scores)}{''.join(problems[:1])}")
+        raise SourceError(f"{dataset.root}: none of {len(scores)} clips can be scored{''.join(problems[:1])}")
     return found
 
 
 def labels_and_scores(clips: Sequence[ClipScore]) -> tuple[Bool, F64]:
-    """Which of the scored clips are anomalous (n,), and their scores (n,)."""
+    """Whether each scored clip is anomalous (n,), and its score (n,)."""
     scored = [(one.clip.label == "anomaly", one.score) for one in clips if one.score is not None]
     return np.array([anomaly for anomaly, _ in scored], bool), np.array([score for _, score in scored], np.float64)
 
 
 def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
-    """What each clip, or where it was cut in time its last part, served for."""
+    """The role of each clip, or of its last part where it was cut in time."""
     roles: dict[Path, Role] = {}
     for clip in dataset.clips:
         roles[clip.path] = "training" if split is None and clip.part == "train" else "test"
@@ -185,35 +187,35 @@ def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
 def _cross_fitted(
     blank: ClipScore, stretch: Stretch, recording: Recording, scorers: list[Scorer], detector: Detector
 ) -> ClipScore:
-    """A training clip, or the part of one in a fold, with the scores that the bundle keeps of it.
+    """A training clip, or the part of one in a fold, with its scores stored in the bundle.
 
-    The models' pairs are by the bundle's own statistics, which know the clip: they only serve to compare the models.
+    `float_pairs` are scored by the bundle's own statistics, which include the clip; they only compare the models.
     """
     part = dataclasses.replace(blank, role="cross-fitted", start_s=stretch.start_s, stop_s=stretch.stop_s)
-    known = _scored(part, recording, scorers, detector)
+    rescored = _scored(part, recording, scorers, detector)
     end_s = math.inf if recording.duration_s is None else recording.duration_s
     return dataclasses.replace(
-        known,
+        rescored,
         score=stretch.score,
         components=(),
         float_score=None,
         segments=tuple((min(stop_s, end_s), score) for stop_s, score in stretch.segments),
-        problem=None if stretch.score is not None else known.problem or "not scored: too short",
+        problem=None if stretch.score is not None else rescored.problem or "not scored: too short",
     )
 
 
 def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detector: Detector) -> ClipScore:
     for scorer in scorers:
         scorer.source_rate_hz = recording.rate_hz
-    heard = list(_ticks(recording, scorers, blank))
+    ticks_of_all = list(_ticks(recording, scorers, blank))
     rate_hz = scorers[0].spec.front_end.sample_rate_hz
     score, *of_float = (scorer.file_score() for scorer in scorers)
-    reasons = [tick.reason for tick, *_ in heard if tick.reason is not None]
+    reasons = [tick.reason for tick, *_ in ticks_of_all if tick.reason is not None]
     problem = None
     if score is None:
         problem = f"not scored: {reasons[0]}" if reasons else "not scored: too short"
     sums = scorers[0].file_sums()
-    with_score = [ticks for ticks in heard if ticks[0].score is not None]
+    with_score = [ticks for ticks in ticks_of_all if ticks[0].score is not None]
     full = [ticks for ticks in with_score if ticks[0].n_ticks == scorers[0].spec.segment_ticks] or with_score[-1:]
     pairs = [(other.score, tick.score) for tick, *others in full for other in others] or [(one, score) for one in of_float]
     return dataclasses.replace(
@@ -229,7 +231,7 @@ def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detec
 
 
 def _ticks(recording: Recording, scorers: list[Scorer], part: ClipScore) -> Iterator[tuple[TickScore, ...]]:
-    """Each tick as every scorer sees it; all hear the same blocks, so that a file is decoded once."""
+    """The results of all scorers for each tick. All receive the same blocks, so that a file is decoded once."""
     for scorer in scorers:
         scorer.reset()
     for block in recording.blocks(start_s=part.start_s, stop_s=part.stop_s):

@@ -1,4 +1,4 @@
-"""Metrics a machine, id, section and domain, and DCASE's harmonic mean over them.
+"""Metrics per machine, id, section and domain, and DCASE's harmonic mean over them.
 
 As in DCASE Task 2 since 2022: a domain's AUC sets its normal clips against all anomalous clips of the section (or id), and
 the partial AUC is taken over all of a section's (or id's) clips. (nttcslab/dcase2023_task2_evaluator)

@@ -1,4 +1,4 @@
-"""Metrics of scores against labels: areas under curves, verdicts at a threshold, intervals. scikit-learn and SciPy count.
+"""Metrics of scores against labels: areas under curves, verdicts at a threshold, intervals. Computed with scikit-learn and SciPy.
 
 Everywhere `anomaly` (n,) says which clips are anomalous, `scores` (n,) how abnormal they sound, higher = more, and a clip
 whose score reaches the threshold is called anomalous. None stands for what the clips at hand cannot tell.
@@ -24,7 +24,7 @@ Area = Callable[[Bool, F64], float | None]
 
 @dataclass(frozen=True)
 class Interval:
-    """The limits between which a number lies with 95 % confidence."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """How many clips a threshold calls right and wrong, and the usual shares of that."""
+    """Counts of correct and wrong verdicts at a threshold, and the usual rates."""
 
     threshold: float
     true_positives: int
@@ -56,7 +56,7 @@ class Verdicts:
 
     @property
     def false_alarm_rate(self) -> float | None:
-        """Share of the normal clips that are called anomalous."""
+        """Share of the normal clips with the verdict anomaly."""
         return self.false_positives / self.n_normal if self.n_normal else None
 
 
@@ -76,7 +76,7 @@ def average_precision(anomaly: Bool, scores: F64) -> float | None:
 
 
 def bootstrap(area: Area, anomaly: Bool, scores: F64, *, n_resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
-    """95 % percentile interval of an area; normal and anomalous clips are drawn apart. None with fewer than 2 of a kind."""
+    """95 % percentile interval of an area; each label is resampled separately. None with fewer than 2 per label."""
     normal, abnormal = scores[~anomaly], scores[anomaly]
     if min(len(normal), len(abnormal)) < 2:
         return None
@@ -99,7 +99,7 @@ def bootstrap(area: Area, anomaly: Bool, scores: F64, *, n_resamples: int = RESA
 
 
 def rate_interval(n_hits: int, n: int) -> Interval | None:
-    """95 % interval (Clopper-Pearson) of a rate that was seen n_hits times in n; None without any."""
+    """95 % interval (Clopper-Pearson) of a rate of n_hits in n; None for n = 0."""
     if not n:
         return None
     found = stats.binomtest(n_hits, n).proportion_ci(CONFIDENCE, method="exact")
@@ -107,13 +107,13 @@ def rate_interval(n_hits: int, n: int) -> Interval | None:
 
 
 def verdicts(anomaly: Bool, scores: F64, *, threshold: float) -> Verdicts:
-    """What this threshold makes of the clips; there must be at least one."""
+    """Verdicts of this threshold on at least one clip."""
     called = scores >= threshold
     tn, fp, fn, tp = (int(n) for n in metrics.confusion_matrix(anomaly, called, labels=[False, True]).ravel())
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         anomaly, called, labels=[True], average="macro", zero_division=np.nan
     )
-    some = tp + fn > 0  # without any anomaly, none of these says anything
+    some = tp + fn > 0  # undefined without anomalies
     return Verdicts(
         threshold=float(threshold),
         true_positives=tp,
@@ -128,7 +128,7 @@ def verdicts(anomaly: Bool, scores: F64, *, threshold: float) -> Verdicts:
 
 
 def sweep(anomaly: Bool, scores: F64) -> tuple[Verdicts, ...]:
-    """Verdicts over a range of thresholds, rising: every distinct score (at most 400 of them), and one above them all."""
+    """Verdicts at rising thresholds: every distinct score (at most 400), and one above all."""
     distinct = np.unique(scores)
     which = np.unique(np.linspace(0, len(distinct) - 1, MAX_THRESHOLDS).round().astype(np.intp))
     thresholds = [*distinct[which], np.nextafter(distinct[-1], np.inf)]
@@ -136,22 +136,22 @@ def sweep(anomaly: Bool, scores: F64) -> tuple[Verdicts, ...]:
 
 
 def best_compromise(swept: Sequence[Verdicts]) -> Verdicts:
-    """Where false positives and false negatives are most nearly equal, and then fewest. Chosen on test labels."""
+    """The verdicts with the smallest difference of false positives and false negatives, then the fewest. Uses test labels."""
     return min(swept, key=lambda at: (abs(at.false_positives - at.false_negatives), at.false_positives + at.false_negatives))
 
 
 def best_f1(swept: Sequence[Verdicts]) -> Verdicts:
-    """Where F1 is highest. Chosen on test labels."""
+    """The verdicts with the highest F1. Uses test labels."""
     return max(swept, key=lambda at: -1.0 if at.f1 is None else at.f1)
 
 
 def harmonic_mean(values: Sequence[float]) -> float | None:
-    """DCASE's mean of areas, which one bad area pulls down; None of nothing."""
+    """DCASE's mean of areas, which a single low area reduces strongly; None without areas."""
     return float(stats.hmean(values)) if values else None
 
 
 def rank_correlation(one: F64, other: F64) -> float | None:
-    """Spearman's; None with fewer than 3 values or where all are alike."""
+    """Spearman's; None with fewer than 3 values or where all are equal."""
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(stats.spearmanr(one, other).statistic)

@@ -1,4 +1,4 @@
-"""Everything that a report says in numbers, computed once from an evaluation."""
+"""All numbers of a report, computed once from an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class AgainstFloat:
-    """The float32 model against the shipped one, on the same segments: held-out ones, and for the areas anomalous ones, too.
+    """The float32 model against the shipped one on the same segments: held-out ones, and anomalous ones for the areas.
 
     There are no areas where the normal segments were trained on: their scores on either model are too low.
     """
 
-    segments: Role  # of which clips the normal ones are: held out, or where the data set holds none of these, what was tested
+    segments: Role  # role of the normal clips: held out, or tested where none were held out
     n_normal: int
     n_anomaly: int
     n_bytes: int
@@ -46,7 +46,7 @@ class AgainstFloat:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one component of the score does by itself: its mean multiple of what it typically is, and its AUC."""
+    """One component of the score: its mean ratio to its typical value, by label, and its AUC."""
 
     name: str
     normal: float | None
@@ -56,11 +56,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the model takes to store and to run."""
+    """Size and run time of the model."""
 
     n_bytes: int
     macs: int
-    microseconds: float  # a window, on the computer that evaluated
+    microseconds: float  # per window, on the computer of the evaluation
     layers: tuple[Layer, ...]
 
 
@@ -82,7 +82,7 @@ class Results:
     pauc: Area
     average_precision: Area
     groups: Groups
-    segments_over: dict[str, tuple[int, int]]  # label: segments at or over the threshold, all segments
+    segments_over: dict[str, tuple[int, int]]  # label: segments at or above the threshold, all segments
     segments_over_alarm: dict[str, tuple[int, int]]  # the same at the alarm level; empty where there is one level
     cross_fitted: bool  # whether the normal clips are training clips with cross-fitted scores
     parts: tuple[Part, ...]  # of a score that is a mean of several
@@ -122,7 +122,7 @@ def compute_results(evaluation: Evaluation, *, n_resamples: int, commit: str | N
 
 
 def shipped_model(evaluation: Evaluation) -> tuple[bytes, TFLiteModel, int]:
-    """The bundle's model as bytes and ready to run, and how many windows it takes at a time."""
+    """The bundle's model, as bytes and ready to run, and its batch size."""
     manifest = evaluation.bundle.manifest
     content = (evaluation.folder / manifest.model.file).read_bytes()
     n_rows = max(1, manifest.tick_frames // manifest.window.hop_frames)
@@ -130,7 +130,7 @@ def shipped_model(evaluation: Evaluation) -> tuple[bytes, TFLiteModel, int]:
 
 
 def score_unit(manifest: Manifest) -> str:
-    """What a score counts, for the axes of figures."""
+    """The unit of a score, for the axes of figures."""
     if tuple(manifest.detector.components) != ("reconstruction",):
         return "score"
     return {"mse": "mean squared error, dB²", "mae": "mean absolute error, dB"}[manifest.detector.error]
@@ -165,7 +165,7 @@ def _parts(evaluation: Evaluation) -> tuple[Part, ...]:
 
 
 def float_pairs(evaluation: Evaluation) -> tuple[Role, dict[Label, F64]]:
-    """Scores (n, 2) of segments on the float32 and on the shipped model, by label, and of which clips the normal ones are."""
+    """Scores (n, 2) of segments on the float32 and on the shipped model, by label, and the role of the normal ones."""
     held_out = [one for one in evaluation.scores if one.role == "held out" and one.score is not None]
     normal = held_out or evaluation.labelled("normal")
     role: Role = normal[0].role if normal else "test"
@@ -173,7 +173,7 @@ def float_pairs(evaluation: Evaluation) -> tuple[Role, dict[Label, F64]]:
 
 
 def _pairs(clips: Sequence[ClipScore]) -> F64:
-    """Of a clip that is too short for a segment, its whole score."""
+    """For a clip shorter than a segment, its whole score."""
     return np.array([pair for one in clips for pair in one.float_pairs], np.float64).reshape(-1, 2)
 
 

@@ -1,10 +1,10 @@
-"""Frames of recordings, computed once on all cores and kept on disk, mapped into memory when used.
+"""Frames of recordings, computed once on all cores, cached on disk, and mapped into memory when used.
 
-`FOLDER/<front end>/<shard>.npy` holds the frames of some recordings one after the other (frames, n_bands), float32, dB;
-`<shard>.json` says which: piece -> its runs (first frame, number of frames) and how many frames were left out, by reason. A
-piece goes by the SHA-256 of its file's bytes, its channel and its times; a front end by its parameters, the tick, and the
-code and libraries that compute it. What is there is never changed, so the whole folder may be deleted at any time; a killed
-run may leave a hidden `.part` file that nothing reads. One hour at 16 kHz, hop 512 and 64 bands takes 29 MB.
+`FOLDER/<front end>/<shard>.npy` contains the frames of several recordings (frames, n_bands), float32, dB. Its index
+`<shard>.json` maps each piece to its runs (first frame, number of frames) and to the frames left out, by reason. The key of
+a piece is a hash of its file's bytes, its channel and its times. The key of a front end is a hash of its parameters, the
+tick, and the code and libraries that compute it. Files are never changed, so the folder may be deleted at any time. A killed
+run may leave a hidden `.part` file, which is ignored. One hour at 16 kHz, hop 512 and 64 bands takes 29 MB.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from train.features.frames import PieceFrames, stream_piece
 
 _FORMAT = 2  # of a shard and its index
 SHARD_S = 1800.0  # sound in a shard, unless one recording is longer
-_FEW_S = 1800.0  # of sound are read before other processes have even started
+_FEW_S = 1800.0  # of sound; less is read faster by one process than others start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,12 @@ def default_folder() -> Path:
 def cached_frames(
     pieces: Sequence[Piece], spec: FrontEndSpec, *, tick_frames: int, folder: Path | None = None, workers: int | None = None
 ) -> list[PieceFrames]:
-    """Frames of every piece, read only, mapped from the cache once they are in it."""
+    """Frames of every piece, read-only and mapped from the cache; missing ones are computed first."""
     front_end = (folder or default_folder()) / _front_end_key(spec, tick_frames)
     with ThreadPoolExecutor(n_cores()) as threads:
         keys = list(threads.map(_piece_key, pieces))
-    kept = _map(front_end, set(keys))
-    missing = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in kept}
+    cached = _map(front_end, set(keys))
+    missing = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in cached}
     if missing:
         front_end.mkdir(parents=True, exist_ok=True)
         if workers is None:
@@ -66,12 +66,12 @@ def cached_frames(
         shards = list(_shards(missing, front_end, spec, tick_frames=tick_frames, workers=workers))
         for _ in in_parallel(_write, shards, workers=workers, bar="features"):
             pass
-        kept |= _map(front_end, set(missing))
-    return [kept[key] for key in keys]
+        cached |= _map(front_end, set(missing))
+    return [cached[key] for key in keys]
 
 
 def _shards(missing: dict[str, Piece], folder: Path, spec: FrontEndSpec, *, tick_frames: int, workers: int) -> Iterator[Shard]:
-    """Deal pieces out to shards of about the same length, enough of them to keep all workers busy."""
+    """Group pieces into shards of about the same length, enough to keep all workers busy."""
     limit_s = min(SHARD_S, sum(map(_seconds, missing.values())) / workers)
     some: list[tuple[str, Piece]] = []
     length_s = 0.0
@@ -85,10 +85,10 @@ def _shards(missing: dict[str, Piece], folder: Path, spec: FrontEndSpec, *, tick
 
 
 def _write(shard: Shard) -> None:
-    """Compute and write a shard; the index, which makes it count, comes last."""
+    """Compute and write a shard; its index is written last and makes it valid."""
     index: dict[str, dict[str, Any]] = {}
     n_frames = 0
-    with _aside(shard.path.with_suffix(".npy")) as file:
+    with _atomic_file(shard.path.with_suffix(".npy")) as file:
         _write_header(file, 0, shard.spec.n_bands)
         for key, piece in shard.pieces:
             runs: list[list[int]] = []
@@ -105,7 +105,7 @@ def _write(shard: Shard) -> None:
             index[key] = {"runs": runs, "left_out": left_out}
         file.seek(0)
         _write_header(file, n_frames, shard.spec.n_bands)
-    with _aside(shard.path.with_suffix(".json")) as file:
+    with _atomic_file(shard.path.with_suffix(".json")) as file:
         file.write(json.dumps(index).encode())
 
 
@@ -115,21 +115,21 @@ def _write_header(file: BinaryIO, n_frames: int, n_bands: int) -> None:
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there under its name only when it is whole and on the disk."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when it is complete and on disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("wb") as file:
+        with part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        part.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _map(folder: Path, keys: set[str]) -> dict[str, PieceFrames]:
-    """Frames of those keys that are there."""
+    """The cached frames of these keys."""
     found: dict[str, PieceFrames] = {}
     for index in sorted(folder.glob("*.json")):
         try:
@@ -138,7 +138,7 @@ def _map(folder: Path, keys: set[str]) -> dict[str, PieceFrames]:
                 continue
             frames = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
-            continue  # cut short or deleted by somebody: computed again
+            continue  # truncated or deleted; computed again
         for key, place in places.items():
             runs = tuple(np.asarray(frames[first : first + n]) for first, n in place["runs"])
             found[key] = PieceFrames(runs, place["left_out"], key)
@@ -163,6 +163,6 @@ def _digest(content: dict[str, object]) -> str:
 
 
 def _seconds(piece: Piece) -> float:
-    """How long a piece is, about."""
+    """The approximate length of a piece."""
     whole = SHARD_S if piece.recording.duration_s is None else piece.recording.duration_s
     return max(0.0, min(piece.stop_s, whole) - piece.start_s)

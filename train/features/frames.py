@@ -1,4 +1,4 @@
-"""Features: frames of recordings, computed by the very front end that runs on the device, and the windows over them."""
+"""Frames of recordings, computed by the device's front end, and the windows over them."""
 
 import mmap
 from collections import Counter
@@ -18,18 +18,18 @@ from train.datasets import Piece
 
 MIN_DEVIATION_DB = 0.1
 _ROWS = 8192  # frames summed up at a time
-_TICKS = 256  # looked through at a time
+_TICKS = 256  # searched at a time
 _STATM = Path("/proc/self/statm")
-_MOST_MAPPED = 384 << 20  # bytes of mapped files that may stay in memory
-_BLOCK_S = 10.0  # read at a time: a clip at once; frames do not depend on it
+_MAX_MAPPED = 384 << 20  # bytes of mapped files that may stay in memory
+_BLOCK_S = 10.0  # read at a time; frames do not depend on it
 
 
 @dataclass(frozen=True)
 class PieceFrames:
-    """What a piece gives to learn from: frames (m, n_bands), float32, dB, in runs without a hole.
+    """The frames (m, n_bands), float32, dB, of a piece, in runs without a gap.
 
-    A run ends where the device would not score: `left_out` counts the frames of such ticks by reason (silent, clipped, …).
-    `key` says which sound it is (`train.features.cache`): the file's bytes, the channel and the times.
+    A run ends where the device would not score. `left_out` counts the frames of such ticks by reason (silent, clipped, …).
+    `key` identifies the sound (`train.features.cache`): the file's bytes, the channel and the times.
     """
 
     runs: tuple[F32, ...]
@@ -58,7 +58,7 @@ def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> Piece
 
 
 def left_out_s(pieces: Iterable[PieceFrames], spec: FrontEndSpec) -> dict[str, float]:
-    """Seconds of sound left out of all of them, by reason."""
+    """Seconds of sound left out of all pieces, by reason."""
     frames: Counter[str] = Counter()
     for piece in pieces:
         frames.update(piece.left_out)
@@ -66,15 +66,15 @@ def left_out_s(pieces: Iterable[PieceFrames], spec: FrontEndSpec) -> dict[str, f
 
 
 def seconds_by_reason(seconds: Mapping[str, float]) -> str:
-    """Seconds left out, for people."""
+    """Seconds left out, as text."""
     return ", ".join(f"{value:.0f} s {reason.replace('_', ' ')}" for reason, value in sorted(seconds.items())) or "nothing"
 
 
 class WindowSet:
     """All windows of many runs of frames, gathered by index; none spans two runs.
 
-    A run (m, n_bands), float32, is in memory or mapped from a file; it is not copied, and mapped pages are handed back as
-    one goes, so that memory does not grow with hours of sound. Its windows begin at frames 0, hop_frames, 2 hop_frames and
+    A run (m, n_bands), float32, is in memory or mapped from a file; it is not copied, and mapped pages are released on
+    the way, so that memory does not grow with hours of sound. Its windows begin at frames 0, hop_frames, 2 hop_frames and
     so on, as on the device.
     """
 
@@ -87,9 +87,9 @@ class WindowSet:
             sizes = sorted({frames.shape[1] for frames in self._runs})
             raise ConfigError(f"runs must have the same bands, got {', '.join(map(str, sizes))}")
         mappings = {id(mapping): mapping for frames in self._runs if (mapping := _mapping(frames)) is not None}
-        small = sum(map(len, mappings.values())) <= _MOST_MAPPED
-        self._mappings = () if small else tuple(mappings.values())  # whose pages are handed back
-        self._mapped = _mapped_bytes()  # when they last were
+        small = sum(map(len, mappings.values())) <= _MAX_MAPPED
+        self._mappings = () if small else tuple(mappings.values())  # whose pages are released
+        self._mapped = _mapped_bytes()  # after the last release
         self._n_frames = n_frames
         self._hop_frames = hop_frames
         counts = [max(0, (len(frames) - n_frames) // hop_frames + 1) for frames in self._runs]
@@ -107,10 +107,10 @@ class WindowSet:
         out = np.empty((len(which), self._n_frames, n_bands), np.float32)
         run = np.searchsorted(self._ends, which, side="right")
         first = (which - self._begins[run]) * self._hop_frames
-        # A slice a window: where there are many runs, eight times as fast as gathering from one after the other.
+        # One slice per window is eight times as fast as gathering run by run where there are many runs.
         for row, index, start in zip(out, run.tolist(), first.tolist(), strict=True):
             row[:] = self._runs[index][start : start + self._n_frames]
-        self._hand_back()
+        self._release_pages()
         return out.reshape(len(which), self._n_frames * n_bands)
 
     def band_statistics(self) -> tuple[F64, F64]:
@@ -133,13 +133,13 @@ class WindowSet:
         return mean, np.maximum(np.sqrt(squares / n), MIN_DEVIATION_DB)
 
     def frequent_frames(self, *, tick_frames: int) -> F32:
-        """What the fast path is fitted on, of all runs: (n, n_bands), dB (`monitor.scoring.fast_path.frequent_frames`)."""
+        """Rows (n, n_bands), dB, of all runs, for the fast path (`monitor.scoring.fast_path.frequent_frames`)."""
         rows = []
         for frames in self._runs:
             for first in range(0, len(frames), _TICKS * tick_frames):
                 part = frames[first : first + (_TICKS + 1) * tick_frames]  # the last tick is the first of the next part
                 rows.append(frequent_frames(part, tick_frames=tick_frames))
-                self._hand_back()
+                self._release_pages()
         return np.concatenate(rows)
 
     def range(self) -> tuple[float, float]:
@@ -153,18 +153,18 @@ class WindowSet:
         for frames in self._runs:
             for first in range(0, len(frames), _ROWS):
                 yield frames[first : first + _ROWS]
-                self._hand_back()
+                self._release_pages()
 
-    def _hand_back(self) -> None:
-        """Hand mapped pages back before they are too many; the kernel still has them in its cache."""
-        if self._mappings and _mapped_bytes() - self._mapped > _MOST_MAPPED:
+    def _release_pages(self) -> None:
+        """Release mapped pages before they are too many; they stay in the kernel's page cache."""
+        if self._mappings and _mapped_bytes() - self._mapped > _MAX_MAPPED:
             for mapping in self._mappings:
                 mapping.madvise(mmap.MADV_DONTNEED)
             self._mapped = _mapped_bytes()
 
 
 def _mapped_bytes() -> int:
-    """Bytes of all mapped files in this process' memory, as Linux counts them."""
+    """Bytes of all mapped files resident in this process, as counted by Linux."""
     return int(_STATM.read_text().split()[2]) * mmap.PAGESIZE if _STATM.exists() else 0
 
 

@@ -59,14 +59,14 @@ from train.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the person at the keyboard chose beside data set and recipe."""
+    """Choices on the command line other than data set and recipe."""
 
     recipe_name: str
     seed: int
     method: Method
     channel: int | None = None
     layout: str | None = None
-    split: Path | None = None  # lists of clips to use again
+    split: Path | None = None  # lists of clips of an earlier split
     resume: bool = False
 
 
@@ -78,12 +78,12 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     recipe = at_own_rate(recipe, data, channel=choices.channel)
     sound = _sound(data, recipe, choices)
     backup = Backup(out.parent / f".{name}-training")
-    dropped = backup.prepare(_decides_weights(sound, recipe, choices.seed), resume=choices.resume)
+    dropped = backup.prepare(_weights_key(sound, recipe, choices.seed), resume=choices.resume)
     if dropped is not None:
         print(f"train: {dropped}", file=sys.stderr)
     if (note := one_session_note(sound.order)) is not None:
         print(f"train: {note}", file=sys.stderr)
-    with backup.told():
+    with backup.announced():
         manifest = _write(out, name, sound, recipe, choices, backup=backup)
         backup.remove()
     return manifest
@@ -91,31 +91,31 @@ def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sound:
-    """What of a data set serves what, and its frames: of what is trained on, and of what is watched, held out first."""
+    """The split of a data set with its pieces, and frames of the training and validation pieces, held-out ones first."""
 
     data: Dataset
-    sha256: str  # of all of it, before it is trained on
+    sha256: str  # of the whole data set, before training
     split: Split
     training: list[Piece]
     held_out: list[Piece]
     frames: list[PieceFrames]
-    watched: list[PieceFrames]
-    clips: list[Clip]  # what is trained on, a clip a piece
+    validation: list[PieceFrames]
+    clips: list[Clip]  # the training clips, one per piece
     order: RecordingOrder
 
 
 def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
-    """The data set as it is trained on; SourceError where it cannot be."""
+    """Split and check the data set; SourceError where it cannot be trained on."""
     split = recipe_split(data, recipe, seed=choices.seed, lists=choices.split)
-    heard = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
-    check_rates([one.rate_hz for one in heard], recipe.front_end)
+    surveyed = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
+    check_rates([one.rate_hz for one in surveyed], recipe.front_end)
     is_predicted = choices.method.name == "default"
-    check_lengths(split, heard, recipe, channel=choices.channel, is_predicted=is_predicted)
+    check_lengths(split, surveyed, recipe, channel=choices.channel, is_predicted=is_predicted)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
-    frames, watched = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
+    frames, validation = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     if not len(_windows(frames, recipe)):
         needed = recipe.window.n_frames
-        raise SourceError(f"{data.root}: recordings must hold at least {needed} frames to train on, got none that do")
+        raise SourceError(f"{data.root}: recordings must hold at least {needed} frames to train on, but none do")
     return _Sound(
         data=data,
         sha256=data.sha256(),
@@ -123,17 +123,17 @@ def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
         training=training,
         held_out=held_out,
         frames=frames,
-        watched=watched,
+        validation=validation,
         clips=list(of_channel(split.train, choices.channel)),
         order=recording_order(data, split.train),
     )
 
 
-def _decides_weights(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Everything that decides the network's weights: where it is the same, a training may go on with another's epochs."""
-    keys = [[frames.key for frames in part] for part in (sound.frames, sound.watched)]
+def _weights_key(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Everything that determines the network's weights. A training can be resumed if it is unchanged."""
+    keys = [[frames.key for frames in part] for part in (sound.frames, sound.validation)]
     parts = {"front_end", "window", "tick_frames", "network", "training", "gain_db"}
-    drawn = {"held_out", "seed", "split_by", "validate_on"}  # decide which sound that is, and so does the command
+    drawn = {"held_out", "seed", "split_by", "validate_on"}  # determine the split, which is part of `sound`
     return {
         **recipe.model_dump(mode="json", include=parts, exclude={"training": drawn}),
         "sound": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
@@ -144,7 +144,7 @@ def _decides_weights(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]
 
 def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices, *, backup: Backup) -> Manifest:
     """Train, calibrate and write the bundle."""
-    training, held_out, frames, watched = sound.training, sound.held_out, sound.frames, sound.watched
+    training, held_out, frames, validation = sound.training, sound.held_out, sound.frames, sound.validation
     windows = _windows(frames, recipe)
     trained, error_growth = _train(sound, recipe, windows, seed=choices.seed, backup=backup)
     network = device_network(trained.model)
@@ -157,10 +157,10 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
         )
         fitted, normal = learned.fitted, learned.held_out
     else:
-        judged = held_out if recipe.calibration.part == "held_out" else training
-        fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), judged, n_learned=len(training))
+        scored = held_out if recipe.calibration.part == "held_out" else training
+        fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), scored, n_learned=len(training))
     scorer = _scorer(model, recipe, fitted.detector(blank))
-    all_normal = (windows, _windows(watched[: len(held_out)], recipe))
+    all_normal = (windows, _windows(validation[: len(held_out)], recipe))
     fast = _fast(all_normal, recipe) if recipe.calibration.fast_path else None
     found = calibrate(
         normal,
@@ -194,7 +194,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
             "versions": versions(),
             "metrics": {
                 "n_training_windows": len(windows),
-                "left_out_s": left_out_s([*frames, *watched[: len(held_out)]], recipe.front_end),
+                "left_out_s": left_out_s([*frames, *validation[: len(held_out)]], recipe.front_end),
                 "held_out_mean": float(np.mean(normal.segment_scores)),
                 "held_out_max": float(np.max(normal.segment_scores)),
                 "error_growth": round(error_growth, 4),
@@ -211,7 +211,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
         **(
             {}
             if learned is None
-            else {CROSS_FITTED: write_cross_fitted(learned.to_keep(sound.data, fast=fast, channel=choices.channel))}
+            else {CROSS_FITTED: write_cross_fitted(learned.to_store(sound.data, fast=fast, channel=choices.channel))}
         ),
     }
     write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
@@ -223,12 +223,12 @@ def _scorer(model: bytes, recipe: Recipe, detector: Detector) -> Scorer:
 
 
 def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, backup: Backup) -> tuple[Trained, float]:
-    """The network, trained on everything, and by how much its error grows on sound that it was not trained on.
+    """The network, trained on everything, and the growth of its error on sound that it was not trained on.
 
-    Where nothing is held out, a second network learns all but the last part; the error of both on that part tells.
+    Where nothing is held out, the growth is measured with a second network, trained on all but the last part.
     """
     if recipe.calibration.part != "cross_fitted":
-        return fit_network(recipe, windows, _windows(sound.watched, recipe), seed=seed, backup=backup), 1.0
+        return fit_network(recipe, windows, _windows(sound.validation, recipe), seed=seed, backup=backup), 1.0
     runs = [run for at in time_order(sound.clips, sound.order) for run in sound.frames[at].runs]
     first, last = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
     trained = fit_network(recipe, windows, last, seed=seed, backup=backup)
@@ -238,14 +238,14 @@ def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, back
     return trained, max(1.0, without_last.history["val_loss"][-1] / trained.history["val_loss"][-1])
 
 
-def _fast(heard: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
-    """The fast path from all that was heard: it knows nothing of the network, so that nothing need be held out from it."""
-    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in heard if len(windows)]
+def _fast(window_sets: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
+    """The fast path, fitted to all sound. It does not use the network, so nothing needs to be held out."""
+    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in window_sets if len(windows)]
     return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
 
 
 def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:
-    """What early stopping watches: held-out sound, or as published everything that is not trained on."""
+    """Validation sound for early stopping: held-out sound, or as published everything that is not trained on."""
     if recipe.training.validate_on == "held_out":
         return held_out
     return held_out + pieces(split.test, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)

@@ -24,7 +24,7 @@ from train.recipes.recipe import PLAIN, Recipe
 
 @dataclass(frozen=True)
 class NormalScoresOfImport:
-    """The data set that a threshold is set on: all its normal clips, or those that the lists in `split` hold out."""
+    """The data set for the threshold: all its normal clips, or those in held_out.txt of `split`."""
 
     dataset: Path
     layout: str | None = None
@@ -32,7 +32,7 @@ class NormalScoresOfImport:
     split: Path | None = None
 
     def pieces(self, *, sample_rate_hz: int) -> list[Piece]:
-        """What to listen to."""
+        """The pieces to score."""
         data = read_dataset(self.dataset, layout=self.layout)
         if self.split is not None:
             return split_pieces(load_split(self.split, data), sample_rate_hz=sample_rate_hz, channel=self.channel)[1]
@@ -49,7 +49,7 @@ def import_model(
     normal: NormalScoresOfImport | None,
     method: Method,
 ) -> Manifest:
-    """Write the bundle `out` around a model; its threshold is given, or set on normal sound."""
+    """Write the bundle `out` around a model; its threshold is given, or computed from normal sound."""
     name = bundle_name(out)
     try:
         model = path.read_bytes()

@@ -51,12 +51,12 @@ def make_manifest(
 
 
 def detector_part(spec: DetectorSpec, *, error: str, statistics: bytes | None) -> dict[str, Any]:
-    """What the manifest says of the detector."""
+    """The manifest's `detector`."""
     return {**dict(spec), "error": error, "statistics": None if statistics is None else file_ref(STATISTICS, statistics)}
 
 
 def versions() -> dict[str, str]:
-    """Versions of what shaped the bundle."""
+    """Versions of the packages that the bundle was made with."""
     packages = ("numpy", "tensorflow", "ai-edge-litert", "tflite-runtime", "soxr")
     found = {"stethos": __version__}
     for package in packages:

@@ -1,4 +1,4 @@
-"""Before an hour of training: is the sound sound?"""
+"""Checks before training: readable files, clipping, and enough sound."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,72 +8,74 @@ from train.datasets import Clip, Dataset, Piece, Split, load_split, split_datase
 from train.datasets.survey import Surveyed, survey
 from train.recipes.recipe import PLAIN, Recipe
 
-MOST_CLIPPED = 0.1  # of a recording
-_MIN_SEGMENTS = 2  # one alone has no spread,
-_MIN_CROSS_FITTED = 3  # and each of them is scored by at least two others
+MAX_CLIPPED = 0.1  # of a recording
+_MIN_SEGMENTS = 2  # for a spread
+_MIN_CROSS_FITTED = 3  # each is scored by statistics of at least two others
 
 
 def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Surveyed]:
-    """Every clip can be read and holds sound; SourceError names the first that does not, and counts the rest."""
-    heard = survey(clips, channel=channel)
-    if problems := problems_of(heard):
+    """Check that every clip can be read and is not silent; SourceError names the first bad one and counts the others."""
+    surveyed = survey(clips, channel=channel)
+    if problems := problems_of(surveyed):
         more = f" (and {len(problems) - 1} more; see train inspect)" if len(problems) > 1 else ""
         raise SourceError(f"{problems[0]}{more}")
-    return heard
+    return surveyed
 
 
-def problems_of(heard: Iterable[Surveyed]) -> list[str]:
-    """What keeps files from being trained on, a text each of these."""
-    return [problem for one in heard if (problem := _problem(one)) is not None]
+def problems_of(surveyed: Iterable[Surveyed]) -> list[str]:
+    """The problems of files that cannot be trained on, one text per file."""
+    return [problem for one in surveyed if (problem := _problem(one)) is not None]
 
 
 def check_held_out(
-    pieces: Sequence[Piece], heard: Iterable[Surveyed], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
+    pieces: Sequence[Piece], surveyed: Iterable[Surveyed], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
 ) -> None:
-    """What is held out, of what was heard, gives enough sound to set a threshold on; SourceError says how much it gives.
+    """Check that there is enough held-out sound for a threshold; SourceError states how much there is.
 
-    To predict one (`is_predicted`) takes segments that share no sound.
+    A predicted threshold (`is_predicted`) needs segments that share no sound.
     """
     two = 2 * segment_ticks if is_predicted else segment_ticks + 1
 
     def segments(ticks: float) -> int:
         return 0 if 2 * ticks < segment_ticks else 1 if ticks < two else 2
 
-    found = sum(segments(seconds / tick_s) for seconds in _usable_s(pieces, heard))
+    found = sum(segments(seconds / tick_s) for seconds in _usable_s(pieces, surveyed))
     _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
 
 
-def check_training(pieces: Sequence[Piece], heard: Iterable[Surveyed], recipe: Recipe) -> None:
-    """What is trained on, of what was heard, shows how segments differ; SourceError says how many it gives.
+def check_training(pieces: Sequence[Piece], surveyed: Iterable[Surveyed], recipe: Recipe) -> None:
+    """Check that there are enough training segments for statistics; SourceError states how many there are.
 
     A recording shorter than a segment counts as one. SourceError names one that is too short to be scored at all.
     """
-    usable_s = _usable_s(pieces, heard)
+    usable_s = _usable_s(pieces, surveyed)
     for piece, seconds in zip(pieces, usable_s, strict=True):
         if seconds < recipe.shortest_s:
-            path, least = piece.recording.path, recipe.shortest_s
-            raise SourceError(f"{path}: must hold at least {least:.2f} s of sound to train on, got {max(0.0, seconds):.2f} s")
+            path, shortest_s = piece.recording.path, recipe.shortest_s
+            raise SourceError(
+                f"{path}: must hold at least {shortest_s:.2f} s of sound to train on, got {max(0.0, seconds):.2f} s"
+            )
     found = sum(max(1, int(seconds / recipe.tick_s) // recipe.segment_ticks) for seconds in usable_s)
     segment_s = recipe.segment_ticks * recipe.tick_s
     _check_segments(
-        found, pieces, "{} to train on", segment_s, " (a shorter recording counts as one)", at_least=_MIN_CROSS_FITTED
+        found, pieces, "{} to train on", segment_s, " (a shorter recording counts as one)", min_segments=_MIN_CROSS_FITTED
     )
 
 
 def check_lengths(
-    split: Split, heard: Iterable[Surveyed], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
+    split: Split, surveyed: Iterable[Surveyed], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
 ) -> None:
-    """What is trained on and what is held out, of what was heard, is long enough for the recipe; else SourceError."""
+    """Check that training and held-out sound are long enough for the recipe; else SourceError."""
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
-    heard = tuple(heard)
+    surveyed = tuple(surveyed)
     if recipe.calibration.part == "held_out":
-        check_held_out(held_out, heard, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, is_predicted=is_predicted)
+        check_held_out(held_out, surveyed, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, is_predicted=is_predicted)
     if recipe.detector != PLAIN:
-        check_training(training, heard, recipe)
+        check_training(training, surveyed, recipe)
 
 
 def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None) -> Split:
-    """What `train fit` takes for what: by the lists in a folder, or drawn by the seed. Where nothing is held out, none is."""
+    """The split of `train fit`: from the lists in a folder, or drawn by the seed; cross-fitted recipes hold nothing out."""
     is_all = recipe.calibration.part == "cross_fitted"
     if lists is None:
         share = 0.0 if is_all else recipe.training.held_out
@@ -84,29 +86,29 @@ def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None
     return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
 
 
-def _usable_s(pieces: Sequence[Piece], heard: Iterable[Surveyed]) -> list[float]:
-    """How much of each piece the device would score."""
-    by_path = {one.clip.path: one for one in heard}
+def _usable_s(pieces: Sequence[Piece], surveyed: Iterable[Surveyed]) -> list[float]:
+    """Seconds of each piece that the device would score."""
+    by_path = {one.clip.path: one for one in surveyed}
     return [by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces]
 
 
 def _check_segments(
-    found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "", *, at_least: int = _MIN_SEGMENTS
+    found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "", *, min_segments: int = _MIN_SEGMENTS
 ) -> None:
-    if found < at_least:
+    if found < min_segments:
         recordings = which.format(f"recording{'s' * (len(pieces) != 1)}")
         raise SourceError(
-            f"{len(pieces)} {recordings} must give at least {at_least} segments of {segment_s:.1f} s{what_for}, "
+            f"{len(pieces)} {recordings} must give at least {min_segments} segments of {segment_s:.1f} s{what_for}, "
             f"got {found}: more or longer recordings are needed"
         )
 
 
-def _problem(heard: Surveyed) -> str | None:
-    if heard.error is not None:
-        return heard.error
-    if heard.silent:
-        return f"{heard.clip.path}: must hold sound to train on, got silence"
-    share = heard.refused_s.get("clipped", 0.0) / heard.duration_s
-    if share > MOST_CLIPPED:
-        return f"{heard.clip.path}: must not be clipped to train on, got {share:.0%} of it clipped"
+def _problem(surveyed: Surveyed) -> str | None:
+    if surveyed.error is not None:
+        return surveyed.error
+    if surveyed.silent:
+        return f"{surveyed.clip.path}: is silent, so it cannot be trained on"
+    share = surveyed.refused_s.get("clipped", 0.0) / surveyed.duration_s
+    if share > MAX_CLIPPED:
+        return f"{surveyed.clip.path}: is clipped in {share:.0%} of its length (at most {MAX_CLIPPED:.0%} allowed)"
     return None

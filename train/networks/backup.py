@@ -1,4 +1,4 @@
-"""Keep every finished epoch of a training, so that an interrupted one goes on exactly where it was."""
+"""Save every finished epoch of a training, so that an interrupted one resumes exactly where it stopped."""
 
 import json
 import shutil
@@ -13,32 +13,32 @@ import numpy as np
 
 @dataclass
 class Progress:
-    """How far a training is: losses an epoch, and the weights of the epoch with the least validation loss, if one watches."""
+    """Progress of a training: losses per epoch, and the weights of the epoch with the lowest validation loss, if there is one."""
 
     losses: dict[str, list[float]] = field(default_factory=dict)
     best: list[Any] | None = None
 
     @property
     def n_epochs(self) -> int:
-        """Epochs done."""
+        """Number of finished epochs."""
         return len(self.losses.get("loss", []))
 
     @property
     def n_without_gain(self) -> int:
-        """Epochs since the validation loss was least."""
+        """Epochs since the lowest validation loss."""
         watched = self.losses.get("val_loss", [])
         return len(watched) - 1 - watched.index(min(watched)) if watched else 0
 
     def add(self, logs: dict[str, float]) -> None:
-        """One more epoch."""
+        """Add the losses of an epoch."""
         for key, loss in logs.items():
             self.losses.setdefault(key, []).append(float(loss))
 
 
 class Backup:
-    """One file with the state of model and optimizer after the last finished epoch, replaced whole or not at all.
+    """One file with the state of model and optimizer after the last finished epoch, replaced atomically.
 
-    Beside it a note says which training that is.
+    A second file identifies the training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,51 +47,53 @@ class Backup:
         self._note = folder / "of.json"
 
     def prepare(self, of: Mapping[str, Any], *, resume: bool) -> str | None:
-        """Make the folder ready for the training `of`, a JSON object of all that decides its weights.
+        """Prepare the folder for the training `of`, a JSON object of everything that determines its weights.
 
         Epochs stay only where they are to be gone on with and are of the very same training. The sentence, for people, says
         that and why none are gone on with, where somebody may think so.
         """
         was_there = self._path.is_file()
         of = json.loads(json.dumps(of))
-        why = self._differs(of) if resume else "without --resume a training begins anew"
+        why = self._differs(of) if resume else "--resume was not given"
         if was_there and why is None:
             return None
         self.remove()
         self._folder.mkdir(parents=True)
         self._note.write_text(json.dumps(of))
         if was_there:
-            return f"the epochs kept of an unfinished training are dropped: {why}"
-        return "there are no kept epochs to go on with: training begins anew" if resume else None
+            return f"discarding the saved epochs of an unfinished training: {why}"
+        return "there are no saved epochs to resume; training starts from the beginning" if resume else None
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """An interruption says whether there are epochs to go on with; without any, the folder does not outlast the training."""
+    def announced(self) -> Iterator[None]:
+        """On interruption, say whether the training can be resumed; a folder without any epochs is removed."""
         try:
             yield
         except KeyboardInterrupt as interrupt:
             if self._path.is_file():
-                raise KeyboardInterrupt("the epochs so far are kept: with --resume the same command goes on") from interrupt
+                raise KeyboardInterrupt(
+                    "finished epochs are saved; run the same command with --resume to continue"
+                ) from interrupt
             raise
         finally:
             if not self._path.is_file():
                 self.remove()
 
     def remove(self) -> None:
-        """Keep nothing."""
+        """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _differs(self, of: Mapping[str, Any]) -> str | None:
-        """In what the kept training is another one than `of`."""
+        """The difference between the saved training and `of`; None where there is none."""
         try:
             kept = json.loads(self._note.read_bytes())
         except (OSError, ValueError):
-            return "it is not known of what"
+            return "their record cannot be read"
         keys = sorted(_differing(kept, of))
-        return f"what they were trained with differs in {', '.join(keys)}" if keys else None
+        return f"they were trained with different {', '.join(keys)}" if keys else None
 
     def restore(self, model: Any) -> Progress:
-        """Put a kept state into a compiled model; returns the progress so far, none where nothing is kept."""
+        """Restore a saved state into a compiled model; returns its progress, empty where nothing is saved."""
         model.optimizer.build(model.trainable_variables)
         if not self._path.is_file():
             return Progress()
@@ -102,7 +104,7 @@ class Backup:
             return Progress(json.loads(str(kept["losses"])), best)
 
     def keep(self, model: Any, progress: Progress) -> None:
-        """Keep the state after an epoch and the progress so far."""
+        """Save the state after an epoch and the progress so far."""
         arrays: dict[str, Any] = {f"v{number}": np.asarray(variable) for number, variable in enumerate(_state(model))}
         arrays |= {f"b{number}": weights for number, weights in enumerate(progress.best or ())}
         aside = self._path.with_suffix(".part")
@@ -112,7 +114,7 @@ class Backup:
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    """The keys, section by section, whose values differ."""
+    """The keys whose values differ, with their sections."""
     for key in one.keys() | other.keys():
         mine, yours = one.get(key), other.get(key)
         if isinstance(mine, dict) and isinstance(yours, dict):

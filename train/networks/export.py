@@ -1,4 +1,4 @@
-"""Export: a network to TFLite, full int8 (one weight scale a channel) or float32."""
+"""Export: a network to TFLite, full int8 (one weight scale per channel) or float32."""
 
 import io
 import os
@@ -27,17 +27,17 @@ def to_tflite(network: Any, *, representative: F32 | None) -> bytes:
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    with held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():  # Keras lists its whole signature
+    with held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():  # Keras prints its whole signature
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return bytes(converter.convert())
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """What the converter's C++ writes to stderr, its flags say, is shown only if it fails."""
+    """Hold back what the converter's C++ code writes to stderr, and show it only if the conversion fails."""
     try:
         stderr = os.dup(2)
-    except OSError:  # it is closed: there is nobody to hide it from
+    except OSError:  # stderr is closed
         yield
         return
     try:

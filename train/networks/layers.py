@@ -1,4 +1,4 @@
-"""What a .tflite file is made of: its layers' shapes, types and sizes, and what a window costs."""
+"""The layers of a .tflite file with shapes, types and sizes, and the time per window."""
 
 import time
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _REPEATS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One operator. `macs` are its multiply-accumulates for one window; None for an operator that has none to speak of."""
+    """One operator. `macs` are its multiply-accumulates for one window; None for an operator without any."""
 
     operator: str
     output_shape: tuple[int, ...]
     output_type: str
     weights_shape: tuple[int, ...] | None
     weights_type: str | None
-    n_scales: int  # of the weights: more than one where they are quantised a channel
+    n_scales: int  # of the weights: more than one where they are quantised per channel
     n_bytes: int  # of all its constants
     macs: int | None
 
@@ -51,7 +51,7 @@ def microseconds_a_window(model: TFLiteModel, *, n_rows: int) -> float:
 
 @cache
 def _schema() -> ModuleType:
-    """TensorFlow's generated reader of .tflite files, by itself: it needs no more of TensorFlow, which takes seconds to load."""
+    """TensorFlow's generated reader of .tflite files, loaded without TensorFlow, which takes seconds."""
     package = find_spec("tensorflow")
     assert package is not None
     assert package.submodule_search_locations is not None

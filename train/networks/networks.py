@@ -1,4 +1,4 @@
-"""Networks: what is trained in Keras, and the plain form that the device runs."""
+"""Networks: the Keras model that is trained, and the plain form that the device runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from train.recipes.recipe import ConvNetwork, DenseNetwork, Recipe
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Of the training frames: mean and standard deviation of each band (n_bands,), least and greatest of all values, dB."""
+    """Statistics of the training frames, dB: mean and standard deviation (n_bands,) of each band, minimum and maximum of all."""
 
     mean: F64
     deviation: F64
@@ -99,7 +99,7 @@ def fold(model: Any) -> list[Layer]:
 
     keras = tf.keras.layers
     folded: list[Layer] = []
-    before: tuple[F64, F64] | None = None  # x * scale + offset, waiting for the next dense layer
+    before: tuple[F64, F64] | None = None  # x * scale + offset, to fold into the next dense layer
     for layer in model.layers:
         if isinstance(layer, keras.Rescaling):
             scale, offset = (np.asarray(value, np.float64).reshape(-1) for value in (layer.scale, layer.offset))
@@ -127,7 +127,7 @@ def fold(model: Any) -> list[Layer]:
 
 
 def plain_network(layers: Sequence[Layer]) -> Any:
-    """A Keras model of the folded layers alone, its layers named, so that the export never depends on what came before."""
+    """A Keras model of the folded layers alone, its layers named, so that the export does not depend on earlier models."""
     import tensorflow as tf
 
     model = tf.keras.Sequential([tf.keras.Input((layers[0].weights.shape[0],), name="frames")], name="autoencoder")

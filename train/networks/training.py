@@ -23,7 +23,7 @@ class DivergedError(StethosError):
 
 @dataclass(frozen=True)
 class Trained:
-    """The trained Keras model, and its losses an epoch."""
+    """The trained Keras model, and its losses per epoch."""
 
     model: Any
     history: Mapping[str, list[float]]
@@ -32,7 +32,7 @@ class Trained:
 def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, seed: int, backup: Backup | None = None) -> Trained:
     """Train for the recipe's epochs; the same seed on the same machine gives the same bits.
 
-    With a `backup` every epoch is kept there, and a run that was interrupted goes on from it.
+    With a `backup` every epoch is saved there, and an interrupted run resumes from it.
     """
     import tensorflow as tf
 
@@ -41,7 +41,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     tf.config.experimental.enable_op_determinism()
     statistics = BandStatistics(*windows.band_statistics(), *windows.range())
     if statistics.low == statistics.high:
-        raise SourceError(f"recordings must differ from silence in the recipe's bands, got {statistics.low:g} dB in all of them")
+        raise SourceError(f"the recordings are silent in the recipe's bands ({statistics.low:g} dB in all of them)")
     model = build_network(recipe, statistics)
     training = recipe.training
     model.compile(tf.keras.optimizers.Adam(training.learning_rate), loss=training.loss)
@@ -58,9 +58,9 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
         weights = model.get_weights()
         if not np.isfinite(
             [*logs.values(), *(np.ptp(values) for values in weights)]
-        ).all():  # a ReLU hides a weight from the loss
+        ).all():  # behind a ReLU, a bad weight may not show in the loss
             rate = f"training.learning_rate (got {training.learning_rate:g}) may be too high"
-            raise DivergedError(f"training diverged in epoch {epoch + 1}: losses and weights must be finite, got others; {rate}")
+            raise DivergedError(f"training diverged in epoch {epoch + 1}: a loss or weight is not finite; {rate}")
         progress.add(logs)
         if stopping is not None and progress.n_without_gain == 0:
             progress.best = weights
@@ -74,7 +74,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
             validation_data=_batches(recipe, validation, seed=None) if len(validation) else None,
             initial_epoch=progress.n_epochs,
             epochs=training.epochs,
-            shuffle=False,  # the batches do it, by epoch, so that an interrupted run goes on as it would have
+            shuffle=False,  # the batches shuffle themselves by epoch, so that a resumed run sees the same order
             callbacks=[
                 tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch), on_epoch_end=finish)
             ],
@@ -86,7 +86,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
 
 
 def representative_windows(recipe: Recipe, windows: WindowSet, *, n: int = 1000) -> F32:
-    """Model inputs (k, n_in), dB, spread evenly over the whole training set, at gains as in training."""
+    """Model inputs (k, n_in), dB, spread evenly over the training set, with random gains as in training."""
     which = np.unique(np.linspace(0, len(windows) - 1, n).astype(np.intp))
     return _louder(windows.windows(which), recipe.gain_db, (0,))[:, _columns(recipe, recipe.scorer_spec.input_frames)]
 
@@ -96,7 +96,7 @@ def _columns(recipe: Recipe, frames: tuple[int, ...]) -> slice | list[int]:
 
 
 def _louder(batch: F32, gain_db: float, seed: Sequence[int]) -> F32:
-    """Windows (k, n_values), dB, as through microphones of other gains: normally distributed around none."""
+    """Windows (k, n_values), dB, with random microphone gains, normally distributed around 0 dB."""
     if not gain_db:
         return batch
     gains = np.random.default_rng(seed).standard_normal((len(batch), 1), np.float32)
@@ -120,7 +120,7 @@ def _batches(recipe: Recipe, windows: WindowSet, *, seed: int | None) -> Any:
             self._epoch = 0
 
         def shuffle(self, epoch: int) -> None:
-            """The order of this epoch, whatever was trained before it."""
+            """Set the order of this epoch, which does not depend on earlier ones."""
             if seed is not None:
                 self._order = np.random.default_rng([seed, epoch]).permutation(len(windows))
                 self._epoch = epoch

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from monitor.arrays import F64
 from monitor.bundle.detector import make_features
-from monitor.bundle.manifest import MOST_TICKS, DetectorSpec, TickFrames, check_tick, one_line
+from monitor.bundle.manifest import MAX_TICKS, DetectorSpec, TickFrames, check_tick, one_line
 from monitor.config.yaml_file import read_mapping
 from monitor.errors import ConfigError
 from monitor.events.decision import Rule
@@ -71,7 +71,7 @@ class TrainingPart(_Part):
     batch_size: Count
     epochs: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # where the command gives none
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # unless the command specifies one
     split_by: Literal["recording", "file"] = "recording"
     validate_on: Literal["held_out", "test"] = "held_out"
     early_stopping: EarlyStopping | None = None
@@ -91,8 +91,8 @@ class CalibrationPart(_Part):
         return self
 
 
-TICK_S = 1.024  # about how long a tick is, where a recipe does not say
-MOST_RATE_HZ = 48_000
+TICK_S = 1.024  # approximate length of a tick, where a recipe does not specify it
+MAX_RATE_HZ = 48_000
 _FAST = sorted(2**a * 3**b * 5**c for a in range(1, 21) for b in range(5) for c in range(4))  # lengths with a fast FFT
 PLAIN = DetectorSpec(components=("reconstruction",))
 
@@ -110,7 +110,7 @@ def _about_a_second(recipe: dict[str, Any]) -> int:
 class Recipe(_Part):
     """A whole recipe. Seconds here become ticks in the manifest.
 
-    Where `rate` is `recordings`, the front end is written for one rate and `at` gives it the same times at another.
+    Where `rate` is `recordings`, the front end is specified for one rate, and `at` converts it to another.
     """
 
     description: str
@@ -121,11 +121,11 @@ class Recipe(_Part):
     segment_s: Positive
     network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
-    gain_db: NotNegative = 0.0  # how far the level may be off in use, as a standard deviation, beyond what recordings show
+    gain_db: NotNegative = 0.0  # standard deviation of the level in use, in addition to that of the recordings
     detector: DetectorSpec = PLAIN
-    max_states: Annotated[int, Field(ge=1, le=4)] = 1  # normal states that a feature may have
+    max_states: Annotated[int, Field(ge=1, le=4)] = 1  # normal states per feature
     calibration: CalibrationPart
-    leaks: tuple[str, ...] = ()  # what a published procedure lets slip; the report marks each
+    leaks: tuple[str, ...] = ()  # data leaks of a published procedure; the report marks each
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -137,9 +137,9 @@ class Recipe(_Part):
             make_features(self.detector, n_bands=self.front_end.n_bands)
         except ConfigError as error:
             raise ValueError(f"detector.{error}") from error
-        if self.segment_ticks > MOST_TICKS:
-            most = f"{MOST_TICKS} ticks, {MOST_TICKS * self.tick_s:g} s"
-            raise ValueError(f"segment_s must be at most {most}, got {self.segment_s:g}")
+        if self.segment_ticks > MAX_TICKS:
+            longest = f"{MAX_TICKS} ticks, {MAX_TICKS * self.tick_s:g} s"
+            raise ValueError(f"segment_s must be at most {longest}, got {self.segment_s:g}")
         shortest_s, longest_s = FAST_TICK_S
         if self.calibration.fast_path and not shortest_s <= self.tick_s <= longest_s:
             raise ValueError(f"calibration.fast_path needs ticks of {shortest_s:g} to {longest_s:g} s, got {self.tick_s:.3g} s")
@@ -159,11 +159,11 @@ class Recipe(_Part):
         rounded to a length with a fast FFT. Bands end where they did, or at half the rate. ConfigError where the rate is
         too low for that many bands.
         """
-        rate_hz, written = min(rate_hz, MOST_RATE_HZ), self.front_end
+        rate_hz, written = min(rate_hz, MAX_RATE_HZ), self.front_end
         if self.rate == "fixed" or rate_hz == written.sample_rate_hz:
             return self
         times = rate_hz / written.sample_rate_hz
-        step = 2 * written.n_bins if isinstance(written, LogSpectrumSpec) else 1  # bins must make whole bands
+        step = 2 * written.n_bins if isinstance(written, LogSpectrumSpec) else 1  # bins must divide into whole bands
         n_fft = min((n for n in _FAST if not n % step), key=lambda n: abs(n - times * written.n_fft), default=0)
         hop_length = round(times * written.hop_length)
         try:
@@ -173,8 +173,8 @@ class Recipe(_Part):
             given = {name: getattr(self, name) for name in self.model_fields_set}
             return Recipe.model_validate(given | {"front_end": front_end})
         except (ConfigError, ValidationError) as error:
-            told = one_line(error) if isinstance(error, ValidationError) else error
-            raise ConfigError(f"recordings at {rate_hz} Hz do not suit the recipe: {told}") from error
+            reason = one_line(error) if isinstance(error, ValidationError) else error
+            raise ConfigError(f"recordings at {rate_hz} Hz do not suit the recipe: {reason}") from error
 
     @property
     def shortest_s(self) -> float:
@@ -184,7 +184,7 @@ class Recipe(_Part):
 
     @property
     def noise_db(self) -> F64:
-        """The least spread (n_bands,), dB, of each band in use."""
+        """The minimum spread (n_bands,), dB, of each band."""
         return least_spread_db(self.front_end.band_limits_hz(), sample_rate_hz=self.front_end.sample_rate_hz)
 
     @property
@@ -198,7 +198,7 @@ class Recipe(_Part):
         return max(1, round(self.segment_s / self.tick_s))
 
     def method(self, *, name: MethodName | None = None, k: float | None = None) -> Method:
-        """How the threshold is set: as the recipe says, or by name; a `k` alone means mean + k sigma."""
+        """The threshold method: the recipe's, or by name; `k` alone means mean + k sigma."""
         if name is None:
             name = self.calibration.method if k is None else "mean+k*sigma"
         return Method(name=name, k=k or self.calibration.k)
@@ -210,12 +210,12 @@ class Recipe(_Part):
 
     @property
     def layout(self) -> Literal["flat", "image"]:
-        """How a window goes into the network."""
+        """The layout of the network's input."""
         return "image" if isinstance(self.network, ConvNetwork) else "flat"
 
     @property
     def scorer_spec(self) -> ScorerSpec:
-        """What shapes a score under this recipe."""
+        """The scorer's parameters under this recipe."""
         frames = tuple(range(self.window.n_frames))
         centre = (self.window.n_frames // 2,)
         idnn = isinstance(self.network, DenseNetwork) and self.network.predicts == "centre"
@@ -230,9 +230,9 @@ class Recipe(_Part):
 
 
 def load_recipe(name: str, *, as_published: bool = False) -> Recipe:
-    """A shipped recipe by name, or one's own by path; ConfigError says which key is wrong.
+    """A shipped recipe by name, or a recipe file by path; ConfigError names the key that is wrong.
 
-    `as_published` applies the recipe's section of that name: the write-up's own procedure, leaks included.
+    `as_published` applies the recipe's section of that name: the published procedure, leaks included.
     """
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
@@ -246,7 +246,7 @@ def load_recipe(name: str, *, as_published: bool = False) -> Recipe:
         return recipe
     if not isinstance(published, dict):
         raise ConfigError(f"{path}: as_published must be a mapping of keys, got a {type(published).__name__}")
-    merged = _validated(_merged(content, published), where=f"{path}, as_published")  # also when it is not asked for
+    merged = _validated(_merged(content, published), where=f"{path}, as_published")  # even if it is not requested
     return merged if as_published else recipe
 
 
@@ -264,8 +264,12 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     content = read_mapping(path)
     try:
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
-    except (TypeError, ValueError, RecursionError) as error:  # YAML has keys that are no text, and values that hold themselves
-        raise ConfigError(f"{path}: must be a tree of texts, numbers, lists and mappings, got something else: {error}") from error
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # YAML allows keys that are not text, and values that contain themselves
+        raise ConfigError(f"{path}: must consist of texts, numbers, lists and mappings: {error}") from error
     return plain
 
 
