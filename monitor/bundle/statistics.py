@@ -1,4 +1,4 @@
-"""`statistics.npz`: what a bundle knows of normal sound, as plain arrays (never pickle)."""
+"""`statistics.npz`: a bundle's statistics of normal sound, as plain arrays without pickle."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ _RESPONSE = "response_db"
 _FAST = "fast_ceiling_db"
 _LEVELS = ("power_mean_db", "power_spread_db", "power_contrast_spread_db")
 _ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
-_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # how the names of arrays end that must be above 0
+_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # endings of the names of arrays that must be above 0
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The expected spectrum; what is normal of each feature, by its name; each component's typical raw number.
+    """The reference of normal sound, the normal values by feature name, and the typical raw number of each component.
 
-    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is what the
-    microphone in use hears more than the one that was trained with; `expected` is as heard by the one in use.
+    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is the
+    response of the microphone in use relative to that of training; `expected` includes it.
     """
 
     expected: Reference
@@ -48,7 +48,7 @@ def read_statistics(
     n_components: int = 1,
     fast: bool = False,
 ) -> Statistics:
-    """The statistics of a bundle; BundleError names the array that is missing, of another shape or not a number."""
+    """The statistics of a bundle; BundleError names an array that is missing, has a wrong shape or is not finite."""
     shapes = _shapes(n_bands, features, n_components) | ({_FAST: (n_bands,)} if fast else {})
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:

@@ -1,4 +1,4 @@
-"""The description of a sound that is not normal: where in frequency it differs, its impulses, and one sentence."""
+"""Describe abnormal sound: the frequency bands that differ, impulses, and a summary sentence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from monitor.scoring.tick_sound import TickSound, mean_frame
 
 @dataclass(frozen=True)
 class Description:
-    """Where the sound differs from normal (`bands`), impulses a second that are not usual, and both as a sentence."""
+    """The bands that differ from normal sound, the rate of unusual impulses, and both as a sentence."""
 
     bands: tuple[Band, ...] = ()
     impulses_hz: float | None = None
@@ -33,5 +33,5 @@ def describe(sounds: Sequence[TickSound], expected: Reference, front_end: FrontE
 
 
 def comparable_level(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> F64:
-    """The level (n_bands,), dB, measured in the same way as the expected one."""
+    """The level (n_bands,), dB, measured in the same way as the reference's."""
     return mean_frame(sounds) if expected.levels is None else level(sounds, front_end)

@@ -41,7 +41,7 @@ Say = Callable[[], tuple[str, str]]
 
 
 def made(machine: str, *, seed: int = 0, take: int = 0, seconds: float = 60.0, fault: str | None = None) -> F32:
-    """The sound of a made machine; the demo's fan is fan 0."""
+    """The sound of a synthetic machine; the demo's fan is fan 0."""
     scene = Scene(machine=MACHINES[machine](seed), take=take, fault=fault, growth=Growth())
     return np.concatenate(list(scene.chunks(seconds)))
 
@@ -117,7 +117,10 @@ def heard(change: str, samples: F32) -> F32:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("gain", "level +6.0 dB: microphone or gain seems to have changed"), ("tilt", "the microphone or its place seems to have")],
+    [
+        ("gain", "level +6.0 dB: microphone or gain seems to have changed"),
+        ("tilt", "the microphone or its position seems to have"),
+    ],
 )
 def test_another_microphone_is_named_and_corrected(bench: Bench, change: str, named: str) -> None:
     before = bench.ratios(heard(change, made("fan", take=71)))
@@ -170,7 +173,9 @@ def response_db(bundle: Bundle) -> F32 | None:
 
 
 def test_the_same_microphone_is_said_to_be_the_same(bench: Bench) -> None:
-    assert "microphone and gain are as in training" in bench.run("calibrate", "--from", bench.sound(made("fan", take=70)))
+    assert "microphone and gain have not changed since training" in bench.run(
+        "calibrate", "--from", bench.sound(made("fan", take=70))
+    )
     assert bench.used().manifest.calibration.threshold >= load_bundle(bench.bundle).manifest.calibration.threshold
     assert response_db(bench.used()) is None
 
@@ -187,7 +192,7 @@ def test_another_machine_is_refused_unless_forced(bench: Bench, machine: str) ->
 
 def test_a_machine_that_is_off_for_a_third_of_the_time_is_refused(bench: Bench) -> None:
     gearbox = bench.sound(made("gearbox", seconds=90.0))  # idle, it is softer than what the demo's fan is off at
-    assert "must be usable, got 31% of it that is not, most of it idle" in bench.run("calibrate", "--from", gearbox, status=1)
+    assert "31% of the audio is unusable, mostly idle" in bench.run("calibrate", "--from", gearbox, status=1)
 
 
 def test_a_fault_that_is_there_from_the_start_is_refused(bench: Bench) -> None:
@@ -212,7 +217,7 @@ def test_a_pump_is_learned_with_the_shipped_fans_network(bench: Bench, record_pr
     first, later = np.split(pump, [60 * minutes * RATE_HZ])
     said = bench.run("learn", "--yes", "--from", bench.sound(first))
     assert "learned from " in said
-    assert "no false events, which proves only that there are fewer than" in said
+    assert "no false events, which proves only a rate below" in said
     bundle = bench.used()
     assert bundle.model == load_bundle(bench.bundle).model
     assert bundle.manifest.detector.components == default_detector(64).components
@@ -284,8 +289,8 @@ def test_a_machine_that_does_not_run_as_always_is_refused(bench: Bench) -> None:
     [
         (("learn", "--yes"), made("fan", seconds=60.0), 1, "at least 5 min of usable sound is needed, got"),
         (("calibrate",), made("fan", seconds=20.0), 1, "at least 45 s of usable sound is needed, got"),
-        (("learn", "--yes"), np.zeros(400 * RATE_HZ, np.float32), 1, "100% of it that is not, most of it silent"),
-        (("calibrate",), np.sign(made("fan")), 1, "100% of it that is not, most of it clipped"),
+        (("learn", "--yes"), np.zeros(400 * RATE_HZ, np.float32), 1, "100% of the audio is unusable, mostly silent"),
+        (("calibrate",), np.sign(made("fan")), 1, "100% of the audio is unusable, mostly clipped"),
         (("learn",), made("fan", seconds=10.0), 2, "somebody must confirm that the machine runs normally: --yes"),
         (("calibrate", "--machine", "saw"), made("fan", seconds=10.0), 2, "--machine must be one of fan, got saw"),
     ],

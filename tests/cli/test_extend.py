@@ -94,7 +94,7 @@ def test_what_cannot_be_learned_is_not_kept(bench: Bench) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
     before = {path: path.read_bytes() for path in kept(bench)}
     noise = bench.sound(np.zeros(330 * RATE_HZ, np.float32), "silence")
-    assert "most of it silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
+    assert "mostly silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
     assert {path: path.read_bytes() for path in kept(bench)} == before
 
 
@@ -136,7 +136,7 @@ def test_a_store_that_cannot_be_used_is_refused_in_one_line_before_anything_is_h
         path.write_bytes(content)
         said = bench.run("learn", "--yes", "--extend", "--from", nothing, status=1)
         assert said.startswith(f"monitor: error: {path}: is damaged: ")
-        assert said.endswith("; remove it, or learn anew without --extend")
+        assert said.endswith("; remove it, or learn without --extend")
     path.write_bytes(bytes(70_000_000))
     assert "must have at most 64,000,000 bytes, got 70,000,000" in bench.run(
         "learn", "--yes", "--extend", "--from", nothing, status=1
@@ -205,7 +205,7 @@ def test_a_session_of_another_front_end_is_refused(spec: ScorerSpec) -> None:
         replace(spec, tick_frames=16),
         replace(spec, segment_ticks=5),
     ):
-        with pytest.raises(SourceError, match=r"was heard with another front end than the configured bundle's"):
+        with pytest.raises(SourceError, match=r"was recorded with a different front end than the configured bundle's"):
             decode(content, other)
 
 

@@ -242,7 +242,7 @@ def test_scores_of_segments_that_share_their_sound_are_refused_by_the_default_al
 def test_methods_that_cannot_be_fitted_say_what_was_done_instead() -> None:
     assert "so mean + 6 sigma is used" in calibrated(np.linspace(1.0, 2.0, 11), method=Method(name="pot")).statement
     assert "A gamma distribution cannot be fitted" in calibrated(np.full(19, 3.0), method=Method(name="gamma")).statement
-    assert "needs 99 blocks, so the largest score of the 5 counts" in (
+    assert "needs 99 blocks, so the largest of 5 scores is used" in (
         calibrated(steady(0, 100), method=Method(name="conformal", false_alarm=0.01)).statement
     )
 

@@ -1,4 +1,4 @@
-"""`train calibrate`: a bundle's thresholds set anew, the model untouched."""
+"""`train calibrate`: new thresholds for a bundle, the model untouched."""
 
 import argparse
 import json
@@ -106,9 +106,9 @@ def test_without_out_the_bundle_itself_is_replaced_and_a_fault_is_still_found(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma goes with the method mean\+k\*sigma, got pot"),
-        (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile goes with the method percentile, got mean\+k"),
-        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method pot, got gamma"),
+        (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma requires the method mean\+k\*sigma, got pot"),
+        (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile requires the method percentile, got mean\+k"),
+        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week requires the method pot, got gamma"),
         (("--layout", "zip"), UsageError, "--layout must be one of mimii, toyadmos, dcase2020, dcase2021, plain, got 'zip'"),
         (("--out", "Bad Name"), UsageError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
     ],

@@ -225,7 +225,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [
-        ([], None, "there is no such folder"),
+        ([], None, "no such folder"),
         (["readme.txt.wav/x.txt"], None, "found none"),
         (["a.wav", "b/c.wav"], None, "none of its 2 sound files (a.wav, …) fits"),
         ([*DCASE2020, *PLAIN], None, "4 files fit dcase2020, 3 (abnormal/a.wav, …) do not"),
@@ -456,7 +456,7 @@ def test_a_split_in_time_is_saved_and_loaded_again(tmp_path: Path) -> None:
     assert load_split(tmp_path / "lists", dataset) == split
     assert split.in_time
     (tmp_path / "lists/cut.txt").write_text("four fifths")
-    with pytest.raises(SourceError, match=r"cut\.txt: must hold one number above 0 and below 1"):
+    with pytest.raises(SourceError, match=r"cut\.txt: must contain one number above 0 and below 1"):
         load_split(tmp_path / "lists", dataset)
     (tmp_path / "lists/cut.txt").unlink()
     with pytest.raises(SourceError, match="must be in train or held out, got both"):

@@ -66,8 +66,8 @@ def test_the_report_shows_what_it_hears(bundle: Path, normal_set: Path) -> None:
         over_time(detail, threshold=at.threshold, fast_threshold=threshold, unit="score")
         for threshold in (at.fast_threshold, None)
     )
-    assert "told at once" in with_it.reading
-    assert "told at once" not in without.reading
+    assert "reported at once" in with_it.reading
+    assert "reported at once" not in without.reading
     assert height_px(with_it) > 1.5 * height_px(without)
 
 

@@ -123,12 +123,12 @@ def test_recordings_of_any_number_and_length(seconds: list[float], quick: Path, 
 @pytest.mark.parametrize(
     ("make", "status", "message"),
     [
-        ("nothing", 1, "there is no such folder"),
+        ("nothing", 1, "no such folder"),
         ("empty", 1, "must hold sound files"),
         ("text", 1, "is not a sound file that libsndfile reads"),
         ("short", 1, "must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
         ("silent", 1, "is silent, so it cannot be trained on (and 2 more; see train inspect)"),
-        ("clipped", 1, "must not be clipped to train on, got 100% of it clipped"),
+        ("clipped", 1, "is clipped in 100% of its length (at most 10% allowed)"),
     ],
 )
 def test_bad_data_sets_are_named(
@@ -234,10 +234,7 @@ def test_sound_below_the_floor_is_refused(dataset: Path, quick: Path, tmp_path: 
     assert train(["fit", str(dataset), "--recipe", str(tmp_path / "deaf.yaml"), "--out", str(tmp_path / "out")]) == 1
     told, error = capsys.readouterr()
     assert "Epoch" not in told
-    assert (
-        error.splitlines()[-1]
-        == "train: error: recordings must differ from silence in the recipe's bands, got 0 dB in all of them"
-    )
+    assert error.splitlines()[-1] == "train: error: the recordings are silent in the recipe's bands (0 dB in all of them)"
 
 
 def test_a_training_that_diverges_stops_at_once(
@@ -280,7 +277,9 @@ def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     assert (
         "train: warning: 3 of 3 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
     )
-    (line,) = (line for line in out.splitlines() if line.startswith("left out of training, as the device would leave it out: "))
+    (line,) = (
+        line for line in out.splitlines() if line.startswith("left out of training, because the device would not score it: ")
+    )
     assert "6 s silent" in line
     assert "1 s gap" in line  # the tick with less than half of it silent
     left_out = read_manifest(tmp_path / "out").provenance.metrics["left_out_s"]

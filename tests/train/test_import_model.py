@@ -35,7 +35,7 @@ def test_a_threshold_that_is_given_leaves_nothing_to_listen_to(
 ) -> None:
     given = ["--out", str(tmp_path / "out"), "--threshold", "1", *option]
     assert train(["import-model", str(demo_bundle / "model.tflite"), "--recipe", "mimii-mel", *given]) == 2
-    assert f"{option[0]} goes with --calibrate-on, got --threshold" in capsys.readouterr().err
+    assert f"{option[0]} requires --calibrate-on, got --threshold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_numbers_sort_by_value_and_are_one_session(tmp_path: Path) -> None:
     assert order.source == "numbers in names"
     assert [int(name.rpartition("-")[2]) for name in order.recordings] == [1, 2, 3, 10, 21]
     assert len(order.sessions) == 1
-    assert (one_session_note(order) or "").startswith("nothing tells when the recordings were made, so they count as one session")
+    assert (one_session_note(order) or "").startswith("the recordings have no times, so they count as one session")
 
 
 def named_by_people(root: Path, spacing_s: float, *, n: int = 4) -> Path:
@@ -330,11 +330,11 @@ def test_inspect_says_the_order_the_sessions_and_how_alike_they_are(tmp_path: Pa
         facts[name] = capsys.readouterr().out
     assert "\norder       by folders: normal/day-0/0 first, normal/day-2/3 last\n" in facts["alike"]
     assert "\nsessions    3; sessions differ 1.0 x as much as recordings within one" in facts["alike"]
-    assert "they sound alike\n            day-0 (4 recordings)\n" in facts["alike"]
+    assert "they sound similar\n            day-0 (4 recordings)\n" in facts["alike"]
     (line,) = [line for line in facts["unlike"].splitlines() if line.startswith("sessions ")]
     assert float(line.split("differ ")[1].split(" x")[0]) > 3.0
-    assert line.endswith("day-1 most: a day, load or speed that is not recorded may look like a fault")
-    assert "\nsessions    1; nothing tells when the recordings were made" in facts["one"]
+    assert line.endswith("day-1 most: other days, loads or speeds may look like faults unless they are recorded")
+    assert "\nsessions    1; the recordings have no times" in facts["one"]
 
 
 def test_recordings_of_one_session_at_random_are_alike(tmp_path: Path) -> None:

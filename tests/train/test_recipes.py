@@ -66,7 +66,7 @@ def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
     assert (found.n_recordings, found.n_units, found.bound_95_per_week) == (6, 6, None)
     told = capsys.readouterr().out
     assert "The recordings are too short to replay the rule, so no rate of false events is proven." in told
-    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only gross faults are found" in told
+    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only severe faults are detected" in told
     for clip in sorted((tmp_path / "set/normal").glob("*"))[:4]:
         clip.unlink()
     assert train(command) == 1
@@ -156,7 +156,7 @@ def test_yaml_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path
     path.write_text(f"{text}\n")
     assert train(["fit", str(tmp_path), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"train: error: {path}: must be a tree of texts, numbers, lists and mappings, got something else: ")
+    assert error.startswith(f"train: error: {path}: must consist of texts, numbers, lists and mappings: ")
     assert message in error
 
 

@@ -366,7 +366,7 @@ def test_layers_are_read_without_tensorflow(demo_bundle: Path) -> None:
 def test_a_data_set_that_cannot_be_scored_is_refused(demo_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "normal").mkdir()
     (tmp_path / "normal/a.wav").write_bytes(b"no sound")
-    with pytest.raises(SourceError, match=r"must hold clips that can be scored, got none of 1 \(normal/a.wav"):
+    with pytest.raises(SourceError, match=r"none of 1 clips can be scored \(normal/a.wav"):
         evaluate(demo_bundle, read_dataset(tmp_path))
 
 
@@ -427,7 +427,7 @@ def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_pat
 
 def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match="must be a folder that `train evaluate` wrote"):
+    with pytest.raises(UsageError, match="not a report of `train evaluate`"):
         compare(report, tmp_path, tmp_path / "out")
     with pytest.raises(UsageError, match="--out must be a new folder or a report to replace"):
         write_report(evaluation, tmp_path)
@@ -507,14 +507,14 @@ def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp
     out = str(tmp_path / "a")
     assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
     told = capsys.readouterr().out
-    assert "3 of 3 anomalous clips found" in told
+    assert "3 of 3 anomalous clips detected" in told
     assert "at the bundle's threshold 3.6" in told
     assert "at the best compromise, chosen on test labels, " in told
     assert told.count("accuracy 1.000, precision 1.000, recall 1.000, F1 1.000") == 2
     assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {tmp_path / 'c/index.html'}"
     assert train(["report", "--compare", out, str(dataset), "--out", str(tmp_path / "c")]) == 2
-    assert "must be a folder that `train evaluate` wrote" in capsys.readouterr().err
+    assert "not a report of `train evaluate`" in capsys.readouterr().err
 
 
 def test_a_recipes_leaks_are_marked(evaluation: Evaluation) -> None:

@@ -168,7 +168,7 @@ def _problems(dataset: "Dataset", surveyed: Sequence["Surveyed"], split: "Split 
         *([] if usable else ["there is no normal sound to train on"]),
         *([f"{_files(n_unreadable)} cannot be read"] if n_unreadable else []),
         *(f"{problem}{more}" for problem in unfit[:1]),
-        *([f"{_files(len(misplaced))} in the training part are anomalies"] if misplaced else []),
+        *([f"there are anomalies in the training part ({_files(len(misplaced))})"] if misplaced else []),
     ]
 
 
