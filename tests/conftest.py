@@ -14,6 +14,16 @@ settings.register_profile("any machine", deadline=None)  # a busy one is slow, n
 settings.load_profile("any machine")
 
 
+WAITS = ("audio", "mqtt", "clips", "daemon", "cli", "config", "contract", "system/test_live", "system/test_unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that wait most of their time, for sound as it plays, brokers or systemd: they run side by side."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").as_posix().startswith(WAITS):
+            item.add_marker("waits")
+
+
 def need(condition: bool, what: str) -> None:
     """Skip the test, or fail it under CI, when what it needs is not there."""
     if not condition:

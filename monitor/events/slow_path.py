@@ -25,7 +25,7 @@ WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t wit
 MIN_RATIO = 1.2  # to normal: what is less is not worth a warning
 MAX_LEVEL_RATIO = 2.0  # of the level on the spot to that in training
 MAX_GAIN_DB = 3.0  # that a microphone's gain or place may change
-MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: what an ear just notices, and what is not chance
+MIN_BAND_DB, BAND_SPREADS = 1.5, 4.0  # a band differs clearly: more than a load change moves it, and not by chance
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
 
