@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.frame_ticks import frame_ticks
 from benchmarks.quality import CARS, DATA, car_features
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
@@ -74,7 +75,8 @@ class Listener:
         sums: list[F64] = []
         before: F64 = np.zeros(1)
         for at in range(0, len(frames), n):
-            scorer.push_frames(frames[at : at + n])
+            for tick in frame_ticks(frames[at : at + n], tick_frames=n, is_fresh=at == 0):
+                scorer.score_tick(tick)
             total = scorer.file_sums()
             if total is not None:
                 sums.append(total - before)

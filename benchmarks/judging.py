@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.frame_ticks import frame_ticks
 from monitor.arrays import F32, F64
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
@@ -46,7 +47,8 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
     sums = []
     for clip in clips:
         scorer.reset()
-        scorer.push_frames(clip)
+        for tick in frame_ticks(clip, tick_frames=scorer.spec.tick_frames):
+            scorer.score_tick(tick)
         sums.append(scorer.file_sums())
     return np.array(sums, np.float64)
 

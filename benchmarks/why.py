@@ -218,7 +218,7 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
         bundle.scorer(),
     )
     for tick in ticks:
-        scorer.take(tick)
+        scorer.score_tick(tick)
     began_s = time.process_time()
     for tick in ticks * 20:
         tick_sound(tick, spec.front_end)

@@ -94,12 +94,12 @@ def _write(shard: Shard) -> None:
             runs: list[list[int]] = []
             left_out: Counter[str] = Counter()
             for tick in stream_piece(piece, shard.spec, tick_frames=shard.tick_frames):
-                if tick.reason is not None:
-                    left_out[tick.reason] += tick.n_frames
+                if tick.frames is None:
+                    left_out[str(tick.quality.reason)] += tick.n_frames
                     continue
                 if tick.fresh:
                     runs.append([n_frames, 0])
-                file.write(np.ascontiguousarray(tick.frames, "<f4").data)
+                file.write(np.ascontiguousarray(tick.frames[: tick.n_frames], "<f4").data)
                 runs[-1][1] += tick.n_frames
                 n_frames += tick.n_frames
             index[key] = {"runs": runs, "left_out": left_out}

@@ -50,8 +50,8 @@ def stream_ticks(scorer: Scorer, piece: Piece) -> Iterator[TickScore]:
     """The ticks of a piece as a stream of its own; after each, the scorer is where that tick left it."""
     scorer.reset()
     for block in piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s):
-        yield from scorer.push(block)
-    yield from scorer.flush()
+        yield from map(scorer.score_tick, scorer.extract(block))
+    yield from map(scorer.score_tick, scorer.extract_last())
 
 
 def _measure(scorer: Scorer, piece: Piece) -> RecordingSums:

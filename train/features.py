@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from monitor.arrays import F32, F64
 from monitor.errors import ConfigError, SourceError
 from monitor.scoring.fast_path import frequent_frames
-from monitor.scoring.frames import TickFrames, scorable_frames
+from monitor.scoring.features import TickFrames
+from monitor.scoring.frames import scorable_frames
 from monitor.scoring.front_end import FrontEndSpec
 from train.datasets import Piece
 
@@ -48,12 +49,12 @@ def piece_frames(piece: Piece, spec: FrontEndSpec, *, tick_frames: int) -> Piece
     runs: list[list[F32]] = []
     left_out: Counter[str] = Counter()
     for tick in stream_piece(piece, spec, tick_frames=tick_frames):
-        if tick.reason is not None:
-            left_out[tick.reason] += tick.n_frames
+        if tick.frames is None:
+            left_out[str(tick.quality.reason)] += tick.n_frames
         elif tick.fresh:
-            runs.append([tick.frames])
+            runs.append([tick.frames[: tick.n_frames]])
         else:
-            runs[-1].append(tick.frames)
+            runs[-1].append(tick.frames[: tick.n_frames])
     return PieceFrames(tuple(np.concatenate(run) for run in runs), dict(left_out))
 
 

@@ -58,8 +58,9 @@ class Bundle:
         return make_detector(spec, error=spec.error, n_bands=self.manifest.front_end.n_bands, statistics=self.statistics)
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path | str) -> Bundle:
     """Load and check the bundle in a folder; BundleError says which check failed and by how much."""
+    folder = Path(folder)
     manifest = read_manifest(folder)
     try:
         model = _read(folder, manifest.model)

@@ -1,1 +1,6 @@
-"""The `monitor` command, one file a verb."""
+"""The `monitor` command, one file per subcommand. It may touch everything."""
+
+import os
+
+# More BLAS threads double the CPU time and gain nothing at these sizes. NumPy reads this when it is first imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -176,7 +176,7 @@ class TickCollector:
         """Take a block in."""
         for tick in self._ear.push(block):
             told = self._portrayer.push(tick)
-            self.ticks.append(tick if tick.frames is None else replace(tick, frames=tick.frames.copy()))
+            self.ticks.append(tick if tick.frames is None else replace(tick, samples=tick.samples[:0].copy()))
             self._attach(told)
 
     def end(self) -> list[TickFrames]:

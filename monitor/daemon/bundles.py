@@ -1,4 +1,4 @@
-"""The bundles in use: read from where the configuration says, kept in the state directory for the day they are gone."""
+"""The bundles in use. A copy of each is kept in the state directory, in case the configured folder is lost or damaged."""
 
 import logging
 import shutil
@@ -7,39 +7,42 @@ from pathlib import Path
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, IdleConfig, MachineConfig
 from monitor.daemon.adaptations import in_use
-from monitor.daemon.assembly import idle_level_dbfs
 from monitor.errors import ConfigError, StethosError
+from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo
 
 log = logging.getLogger(__name__)
-FOLDER = "bundles"  # of the state directory: one bundle a machine, the last that was accepted
+FOLDER = "bundles"  # in the state directory: for each machine the last bundle that was accepted
 
 
 def load_bundles(config: Config, *, fall_back: bool = True) -> dict[str, Bundle]:
-    """The bundle of every enabled machine, the one adapted to it where there is one, and a copy of each configured one.
+    """The bundle of every enabled machine, or the one adapted from it, where there is one.
 
-    Where one cannot be used and `fall_back`, the copy of the last that could be takes its place: a machine is better
-    listened to with yesterday's bundle than not at all. Else ConfigError names the first that cannot be used.
+    When all can be used, copies are kept. Where one cannot be used, and with `fall_back`, the copy of the last one that
+    could be used takes its place. Otherwise ConfigError names the first that cannot be used.
     """
     loaded: dict[str, Bundle] = {}
-    checked: dict[Path, Bundle] = {}  # machines may share one; to check it takes a tenth of a second
+    checked: dict[Path, Bundle] = {}  # machines may share one, and the check takes a tenth of a second
+    configured: dict[str, Bundle] = {}
     for name, settings in config.machines.items():
         if settings.enabled:
             kept = config.state_dir / FOLDER / name
             try:
                 loaded[name] = checked.get(settings.bundle) or load_bundle(settings.bundle)
                 checked[settings.bundle] = loaded[name]
-                _keep(settings.bundle, loaded[name], kept)
+                configured[name] = loaded[name]
             except StethosError as error:
                 loaded[name] = _last_one(name, kept if fall_back else None, error)
             loaded[name] = in_use(config.state_dir, name, loaded[name])
             if (wrong := idle_problem(name, settings.idle, loaded[name])) is not None:
                 raise ConfigError(wrong)
+    for name, bundle in configured.items():
+        _keep(config.machines[name].bundle, bundle, config.state_dir / FOLDER / name)
     return loaded
 
 
 def machine_info(settings: MachineConfig, bundle: Bundle | None) -> MachineInfo:
-    """What `info` says of a machine."""
+    """A machine in `info`."""
     adapted = None if bundle is None else bundle.manifest.provenance.adapted
     return MachineInfo(
         name=settings.name,
@@ -50,17 +53,17 @@ def machine_info(settings: MachineConfig, bundle: Bundle | None) -> MachineInfo:
 
 
 def service_problems(config: Config) -> list[str]:
-    """What a recording may leave unset and the service may not."""
+    """Settings that are missing for the service, although a replay does without them."""
     problems = []
     if not config.machines:
-        problems.append("machines must name at least one, got none: there is nothing to listen to")
+        problems.append("machines must name at least one, got none")
     if "node" not in config.model_fields_set:
         problems.append("node must be set: this computer's name in topics and events")
     return problems
 
 
 def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
-    """A machine whose silence is an anomaly needs a level that it can fall short of."""
+    """A machine whose silence is an anomaly needs a level below which it is silent."""
     if idle.means != "anomaly" or idle_level_dbfs(bundle, idle) is not None:
         return None
     why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"
@@ -68,7 +71,7 @@ def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
 
 
 def _last_one(name: str, kept: Path | None, error: StethosError) -> Bundle:
-    """The bundle that was kept, said loudly; what is wrong with the configured one where there is none."""
+    """The copy of the last bundle; ConfigError with the problem of the configured one where there is no copy."""
     refusal = ConfigError(f"machines.{name}.bundle: {error}")
     if kept is None:
         raise refusal from error
@@ -76,12 +79,12 @@ def _last_one(name: str, kept: Path | None, error: StethosError) -> Bundle:
         bundle = load_bundle(kept)
     except StethosError:
         raise refusal from error
-    log.error("%s; listening with the last one that was accepted, %s", refusal, bundle.id)
+    log.error("%s; using the last one that was accepted, %s", refusal, bundle.id)
     return bundle
 
 
 def _keep(folder: Path, bundle: Bundle, kept: Path) -> None:
-    """Copy a bundle beside the one kept so far, then put it in its place; nothing is written where it is kept already."""
+    """Replace the copy of a bundle, unless it is up to date."""
     manifest = bundle.manifest
     statistics = manifest.detector.statistics
     files = ["manifest.json", manifest.model.file, *([] if statistics is None else [statistics.file])]
@@ -99,7 +102,7 @@ def _keep(folder: Path, bundle: Bundle, kept: Path) -> None:
         new.rename(kept)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        log.warning("%s: the bundle cannot be kept: %s", kept, error.strerror)
+        log.warning("%s: cannot write the copy of the bundle: %s", kept, error.strerror)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -129,7 +129,7 @@ def _piece(scorer: Scorer, piece: TickRun) -> _Part:
     ticks: list[TickScore] = []
     frequent: list[F32] = []
     for heard in piece:
-        tick = scorer.take(heard)
+        tick = scorer.score_tick(heard)
         ticks.append(tick)
         if tick.reason is None and (row := scorer.frequent_frame()) is not None:
             frequent.append(row)

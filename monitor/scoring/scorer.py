@@ -1,6 +1,6 @@
 """From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,10 +59,10 @@ class TickScore:
 
 
 class Scorer:
-    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come.
+    """Score a stream of blocks, tick by tick. Block sizes do not change a bit of the scores.
 
-    `response_db` (n_bands,) is what the microphone in use hears more than the one that was trained with: frames are
-    scored without it.
+    `response_db` (n_bands,) is the response of the microphone in use relative to the one used in training; it is
+    subtracted from the frames before they are scored.
     """
 
     def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
@@ -76,7 +76,7 @@ class Scorer:
         self._model = model
         self.detector = detector
         self._response_db = response_db
-        self._ear = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
+        self._extractor = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
@@ -86,44 +86,41 @@ class Scorer:
     @property
     def tick_s(self) -> float:
         """How long a tick is, in seconds."""
-        return self._ear.step_samples / self.spec.front_end.sample_rate_hz
+        return self._extractor.step_samples / self.spec.front_end.sample_rate_hz
 
     @property
     def idle_below_dbfs(self) -> float | None:
         """Below it the machine is off; None: it is never taken to be."""
-        return self._ear.idle_below_dbfs
+        return self._extractor.idle_below_dbfs
 
     @idle_below_dbfs.setter
     def idle_below_dbfs(self, level: float | None) -> None:
-        self._ear.idle_below_dbfs = level
+        self._extractor.idle_below_dbfs = level
 
     def reset(self) -> None:
         """Forget all sound: the next block opens a new stream."""
-        self._ear.reset()
+        self._extractor.reset()
         self._windows.reset()
-        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ear.step_samples)
+        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
         self._last: list[F32] = []  # the frames of the last whole ticks in a row, as heard
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
-    def push(self, block: Block) -> Iterator[TickScore]:
-        """Append a block; yield a score for each tick that it completes."""
-        for heard in self._ear.push(block):
-            yield self.take(heard)
+    def extract(self, block: Block) -> list[TickFrames]:
+        """Append a block; return the ticks that it completes, each to be given to `score_tick`."""
+        return self._extractor.push(block)
 
-    def flush(self) -> Iterator[TickScore]:
-        """Score the partial tick at the end of a recording, its padding masked."""
-        for heard in self._ear.flush():
-            yield self.take(heard)
+    def extract_last(self) -> list[TickFrames]:
+        """Return the partial tick at the end of a recording; its padding is masked when it is scored."""
+        return self._extractor.flush()
 
-    def push_frames(self, frames: F32) -> None:
-        """Take frames (m, n_bands), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
-        n = self.spec.tick_frames
-        for at in range(0, len(frames), n):
-            part = frames[at : at + n]
-            padded = np.zeros((n, frames.shape[1]), np.float32)
-            padded[: len(part)] = part
-            self._add_to_file(self._measure(self._corrected(padded), len(part)), len(part))
+    def push(self, block: Block) -> list[TickScore]:
+        """Append a block; return a score for each tick that it completes."""
+        return [self.score_tick(tick) for tick in self.extract(block)]
+
+    def flush(self) -> list[TickScore]:
+        """Score the partial tick at the end of a recording."""
+        return [self.score_tick(tick) for tick in self.extract_last()]
 
     def file_score(self) -> float | None:
         """The score over all valid windows since the stream opened."""
@@ -153,25 +150,25 @@ class Scorer:
         """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
         return self._corrected(frequent_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
 
-    def take(self, heard: TickFrames) -> TickScore:
-        """Score what was heard in the next tick."""
-        self._segment.advance(heard.stop)
-        reason = heard.quality.reason if heard.frames is None else self._out_of_band(heard.frames[: heard.n_frames])
-        if heard.fresh or reason is not None:
+    def score_tick(self, tick: TickFrames) -> TickScore:
+        """Score the next tick of the stream."""
+        self._segment.advance(tick.stop)
+        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick.frames[: tick.n_frames])
+        if tick.fresh or reason is not None:
             self._windows.reset()
             self._last = []
-        if heard.frames is None or reason is not None:
-            return self._unscored(heard, reason)
-        n_frames = heard.n_frames
-        self._last = [*self._last, heard.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
-        sums = self._measure(self._corrected(heard.frames), n_frames)
+        if tick.frames is None or reason is not None:
+            return self._unscored(tick, reason)
+        n_frames = tick.n_frames
+        self._last = [*self._last, tick.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
+        sums = self._measure(self._corrected(tick.frames), n_frames)
         if sums is None:
-            return self._unscored(heard, "short")
+            return self._unscored(tick, "short")
         self._add_to_file(sums, n_frames)
-        self._segment.push(Measured(sums, tick_sound(heard, self.spec.front_end)))
+        self._segment.push(Measured(sums, tick_sound(tick, self.spec.front_end)))
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self.detector.score(sums)
-        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
+        return TickScore(tick.start, tick.stop, tick.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
     @property
     def empty_bands(self) -> int:
@@ -185,8 +182,8 @@ class Scorer:
         cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
         return "bandwidth" if self._is_cut_by_rate or cut_off else None
 
-    def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
-        return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
+    def _unscored(self, tick: TickFrames, reason: str | None) -> TickScore:
+        return TickScore(tick.start, tick.stop, tick.quality, reason, None, None, len(self._segment))
 
     def _excess_db(self) -> float | None:
         if self.ceiling_db is None or len(self._last) < N_TICKS:
@@ -216,4 +213,4 @@ def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
     """Score blocks as one whole stream from a fresh start, its last partial tick included."""
     scorer.reset()
     scored = [tick for block in blocks for tick in scorer.push(block)]
-    return scored + list(scorer.flush())
+    return scored + scorer.flush()

@@ -38,11 +38,11 @@ class TickSound:
         return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
 
 
-def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
-    """What to keep of a tick that has frames."""
-    assert heard.frames is not None
-    samples = heard.samples[: heard.n_frames * front_end.hop_length].copy()
-    return TickSound(heard.start, heard.frames[: heard.n_frames], samples, front_end.power)
+def tick_sound(tick: TickFrames, front_end: FrontEndSpec) -> TickSound:
+    """The sound of a tick that has frames."""
+    assert tick.frames is not None
+    samples = tick.samples[: tick.n_frames * front_end.hop_length]
+    return TickSound(tick.start, tick.frames[: tick.n_frames], samples, front_end.power)
 
 
 def mean_frame(sounds: Sequence[TickSound]) -> F64:

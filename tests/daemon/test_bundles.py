@@ -26,7 +26,7 @@ def test_a_bundle_that_is_gone_is_the_one_that_was_kept(config: Config, tmp_path
     before = load_bundles(config)["fan"]
     shutil.rmtree(tmp_path / "fan")
     assert load_bundles(config)["fan"].id == before.id
-    assert "listening with the last one that was accepted" in caplog.text
+    assert "using the last one that was accepted" in caplog.text
 
 
 def test_a_damaged_bundle_does_not_replace_the_kept_one(config: Config, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_harmless(
 ) -> None:
     (tmp_path / "state").write_text("not a folder")
     assert load_bundles(config)["fan"].manifest.name == "demo-fan"
-    assert "the bundle cannot be kept" in caplog.text
+    assert "cannot write the copy of the bundle" in caplog.text
 
 
 @pytest.mark.parametrize(("below_dbfs", "why"), [("learned", "the bundle has learned none"), (None, "got null")])

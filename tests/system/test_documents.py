@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor import __version__
-from monitor.audio.recording import Recording
+from monitor import Monitor, Recording, __version__, load_bundle
 from monitor.scoring.components.component import Component, Observation
 from tests.system.test_architecture import GROUND, ROOMS
 
@@ -84,7 +83,7 @@ def test_decisions_are_numbered_without_a_hole_under_one_form_of_heading() -> No
 
 def test_the_rooms_are_those_of_the_architecture_test() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = re.findall(r"^\| `monitor/(\w+)` \| .+ \| (.*?) ?\|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `monitor/(\w+)(?:\.py)?` \| .+ \| (.*?) ?\|$", page, re.MULTILINE)
     assert {room: set(filter(None, below.split(", "))) for room, below in rows} == {
         room: set(below.split()) for room, below in ROOMS.items()
     }
@@ -145,6 +144,17 @@ def test_the_example_of_a_source_yields_the_samples_of_a_recording(examples: dic
     got = list(examples["RawPcm"](pcm).blocks())
     assert [block.start for block in got] == list(range(0, len(recorded), 4096))
     assert np.array_equal(np.concatenate([block.samples for block in got]), recorded)
+
+
+def test_the_example_of_a_sink_writes_the_start_and_the_end_of_an_anomaly(examples: dict[str, Any]) -> None:
+    written = io.StringIO()
+    fan = Monitor(load_bundle(ROOT / "models" / "demo-fan"), sinks=[examples["PlainLog"](written)])
+    for block in Recording(ROOT / "demo" / "fan-bearing.flac", sample_rate_hz=fan.sample_rate_hz).blocks():
+        fan.push(block)
+    fan.close()
+    lines = [line.split(" demo-fan ")[1] for line in written.getvalue().splitlines()]
+    assert [line.split()[0] for line in lines] == ["start", "end"]
+    assert lines[0].startswith("start 13 dB more than usual at 3.0-3.3 kHz")
 
 
 def test_the_example_of_a_component_scores_knocks_above_steady_noise(examples: dict[str, Any]) -> None:
