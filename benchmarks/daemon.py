@@ -174,10 +174,10 @@ def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscrib
     to_utc = time.time() - time.monotonic()
     after_ts, off = [], []
     for device, ear in enumerate(ears):
-        ring = open_shared(control, f"name:mic{device}")
-        assert ring is not None
-        began_s = ear.played_at(ring)
-        ring.close()
+        stream = open_shared(control, f"name:mic{device}")
+        assert stream is not None
+        began_s = ear.played_at(stream)
+        stream.close()
         for heard in listener.ending("/event"):
             if int(heard.json["machine"][1:]) // arrangement.n_channels == device:
                 ts = datetime.fromisoformat(heard.json["ts"].replace("Z", "+00:00")).timestamp()

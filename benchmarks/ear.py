@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from monitor.arrays import F64
-from monitor.audio.ring import Reader, Ring
+from monitor.audio.gaps import UnbrokenSound
+from monitor.daemon.shared_microphone import SoundStream
 from tests.rig import VirtualMicrophone
 
 RATE_HZ = 16000
@@ -34,15 +35,18 @@ class Ear:
             self._heard += data
             self._origin_s = min(self._origin_s, time.time() - len(self._heard) / 2 / RATE_HZ)
 
-    def played_at(self, ring: Ring) -> float:
-        """The wall clock when frame 0 of a capture at RATE_HZ was played, by the sound that both have heard last."""
-        chunks = list(Reader(ring, backlog=True).read())
-        data = b"".join(chunk.data for chunk in chunks)
-        theirs = np.frombuffer(data, "<i4").reshape(-1, ring.format.n_channels).mean(axis=1)[-round(COMPARED_S * RATE_HZ) :]
+    def played_at(self, stream: SoundStream) -> float:
+        """The wall clock when frame 0 of a capture at RATE_HZ was played, by comparing the next seconds of both recordings."""
+        sounds: list[UnbrokenSound] = []
+        while sum(sound.n_frames for sound in sounds) < COMPARED_S * RATE_HZ:
+            time.sleep(0.1)
+            sounds += stream.read()
+        data = b"".join(sound.data for sound in sounds)
+        theirs = np.frombuffer(data, "<i4").reshape(-1, stream.form.n_channels).mean(axis=1)[-round(COMPARED_S * RATE_HZ) :]
         ours = np.frombuffer(bytes(self._heard[: len(self._heard) // 2 * 2]), "<i2").astype(np.float64)
         first = max(0, len(ours) - 3 * len(theirs))
         at = first + _where(ours[first:], theirs)
-        frame = chunks[-1].note.frame + chunks[-1].note.n_frames - len(theirs)
+        frame = sounds[-1].frame + sounds[-1].n_frames - len(theirs)
         return self._origin_s + (at - frame) / RATE_HZ
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """The capture process: PortAudio on one device, and a callback that copies into a ring and returns.
 
-`python -m monitor.audio.capture REQUEST` (JSON, see `Request`) fills the ring whose file descriptor it is given and says
-on its output, one JSON line each, which device it opened or why it could not. It ends with its standard input, that is, with its
-parent. `--list` says which devices there are. No NumPy here; whatever PortAudio does, the cure is to kill this process.
+`python -m monitor.audio.capture REQUEST` (JSON, see `Request`) fills the ring whose file descriptor it inherits. On standard
+output it reports the device that it opened, or the reason why it could not, as a JSON line. It exits when its standard input
+closes, that is, with its parent. `--list` prints the devices. No NumPy here. If PortAudio hangs, this process is killed.
 """
 
 import gc
@@ -15,47 +15,47 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from monitor.audio.devices import Device, Unavailable, find_device, identify, why_missing
-from monitor.audio.ring import Ring, RingFormat
+from monitor.audio.ring import Ring, SoundFormat
 
 COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
-VIRTUAL_RATE_HZ = 48_000  # what most devices behind a converting one do; the good resampler is ours
+VIRTUAL_RATE_HZ = 48_000  # the native rate of most devices behind a converting one; our resampler is better than its own
 USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
-LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, so 20 wake-ups a second and time for a busy computer
-LOOK_S = 1.0  # how often a stream is asked whether it still runs
+LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, so 20 wake-ups a second and slack for a busy computer
+CHECK_S = 1.0  # how often the stream is checked
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
-NOT_OPENED = -9993  # its paBadIODeviceCombination, which stands for whatever else ALSA refuses with
+NOT_OPENED = -9993  # paBadIODeviceCombination, which covers every other error of ALSA
 
 
 _output = 1
 
 
 class Request(NamedTuple):
-    """What to capture, and where to."""
+    """The device and format to capture, and the ring to fill."""
 
     selector: str
-    wanted_rate_hz: int  # what the listener would like best
-    rate_hz: int | None  # what it insists on
-    n_channels: int  # at least, where the device converts (1: their mean); else all that it has
+    wanted_rate_hz: int  # preferred
+    rate_hz: int | None  # required
+    n_channels: int  # minimum where the device converts (1: their mean); real devices are opened with all their channels
     sample_format: str
     ring_s: float
     ring_fd: int
 
 
 def main(arguments: list[str]) -> None:
-    """List, or capture until the device or the parent is gone."""
-    _keep_output()
+    """List the devices, or capture until the device or the parent is gone."""
+    redirect_output()
     try:
         if arguments == ["--list"]:
-            _say({"devices": [asdict(device) for device in _devices(_portaudio(), with_rates=True)]})
+            send({"devices": [asdict(device) for device in _devices(_portaudio(), with_rates=True)]})
         else:
-            threading.Thread(target=_end_with_parent, daemon=True).start()
+            threading.Thread(target=_exit_with_parent, daemon=True).start()
             _capture(Request(**json.loads(arguments[0])))
     except Unavailable as error:
-        _say({"trouble": error.reason, "detail": str(error)})
-    except Exception as error:  # whatever it is, the parent is to hear of it
-        _say({"trouble": "failed", "detail": f"the capture process failed: {error!r}"})
+        send({"trouble": error.reason, "detail": str(error)})
+    except Exception as error:  # the parent reports it
+        send({"trouble": "failed", "detail": f"the capture process failed: {error!r}"})
         raise
-    os._exit(0)  # PortAudio's own way out can hang
+    os._exit(0)  # a normal exit can hang in PortAudio
 
 
 def _capture(request: Request) -> None:
@@ -67,11 +67,11 @@ def _capture(request: Request) -> None:
     n_channels = channels_of(device, request.n_channels)
     try:
         rate_hz = _choose_rate(sd, device, request, n_channels)
-        form = RingFormat(rate_hz, n_channels, request.sample_format, round(request.ring_s * rate_hz))
-        ring = Ring.create(form, fd=request.ring_fd)
+        form = SoundFormat(rate_hz, n_channels, request.sample_format)
+        ring = Ring.create(form, round(request.ring_s * rate_hz), fd=request.ring_fd)
         ended = threading.Event()
 
-        def arrive(data: Any, n_frames: int, times: Any, status: Any) -> None:
+        def on_samples(data: Any, n_frames: int, times: Any, status: Any) -> None:
             ring.write(memoryview(data), time_ns=time.monotonic_ns(), overrun=status.input_overflow)
 
         stream = sd.RawInputStream(
@@ -81,23 +81,23 @@ def _capture(request: Request) -> None:
             dtype=request.sample_format,
             blocksize=0,
             latency=LATENCY_S,
-            callback=arrive,
+            callback=on_samples,
             finished_callback=ended.set,
         )
         gc.disable()
         stream.start()
     except sd.PortAudioError as error:
         raise open_error_text(error, device, request.selector) from error
-    _say({"device": asdict(device)})
-    while not ended.wait(LOOK_S) and stream.active:
+    send({"device": asdict(device)})
+    while not ended.wait(CHECK_S) and stream.active:
         pass
     raise Unavailable("lost", f"{device.name}: the stream ended")
 
 
 def channels_of(device: Device, wanted: int) -> int:
-    """How many channels to open: all of a real device. A sound server mixes what there is into as many as one asks for.
+    """The number of channels to open: all of a real device.
 
-    There, two give both sides of stereo as they are, and one their mean; more than that are the server's to arrange.
+    A sound server mixes its device's channels into any number: two are the sides of stereo, one is their mean.
     """
     if not device.is_virtual:
         return device.n_channels
@@ -106,15 +106,15 @@ def channels_of(device: Device, wanted: int) -> int:
 
 
 def _choose_rate(sd: Any, device: Device, request: Request, n_channels: int) -> int:
-    """The first of the rates to try that the device takes; what it cannot do is resampled."""
+    """The first rate, in order of preference, that the device supports; the readers resample from it."""
     wanted_hz = max(VIRTUAL_RATE_HZ, request.wanted_rate_hz) if device.is_virtual else request.wanted_rate_hz
     for rate_hz in (request.rate_hz or wanted_hz, device.default_rate_hz, *reversed(COMMON_RATES_HZ)):
-        if _takes(sd, device, rate_hz, n_channels, request.sample_format):
+        if _supports(sd, device, rate_hz, n_channels, request.sample_format):
             return rate_hz
-    raise Unavailable("failed", f"{device.name}: takes none of the rates {COMMON_RATES_HZ} with {n_channels} channels")
+    raise Unavailable("failed", f"{device.name}: supports none of the rates {COMMON_RATES_HZ} with {n_channels} channels")
 
 
-def _takes(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_format: str) -> bool:
+def _supports(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_format: str) -> bool:
     try:
         sd.check_input_settings(device=device.index, channels=n_channels, samplerate=rate_hz, dtype=sample_format)
     except sd.PortAudioError as error:
@@ -125,22 +125,22 @@ def _takes(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_format
 
 
 def open_error_text(error: Exception, device: Device, selector: str) -> Unavailable:
-    """What an error of PortAudio's (its text and code) means for a person."""
+    """An error of PortAudio (text and code) as a reason and one line for people."""
     text = " ".join(map(str, error.args)).replace("\n", " ")
     code = error.args[1] if len(error.args) > 1 else None
     if code == BUSY or "busy" in text.lower():
-        return Unavailable("busy", f"{device.name}: another program uses it ({text})")
+        return Unavailable("busy", f"{device.name}: in use by another program ({text})")
     if "permission" in text.lower():
         return Unavailable("denied", f"{device.name}: {text}")
     if code == NO_SUCH_DEVICE or "no such" in text.lower():
         return Unavailable("absent", f"{device.name}: {text}")
     if code == NOT_OPENED:
-        text = f"is listed, but ALSA does not open it ({text})"
+        text = f"is listed, but ALSA cannot open it ({text})"
     return why_missing(selector) or Unavailable("failed", f"{device.name}: {text}")
 
 
 def _devices(sd: Any, *, with_rates: bool) -> list[Device]:
-    """Everything with an input."""
+    """All devices with an input."""
     hosts = sd.query_hostapis()
     default = next((host["default_input_device"] for host in hosts if host["default_input_device"] >= 0), None)
     devices = []
@@ -164,40 +164,43 @@ def _devices(sd: Any, *, with_rates: bool) -> list[Device]:
 def _rates(sd: Any, device: Device) -> tuple[int, ...]:
     n_channels = 1 if device.is_virtual else device.n_channels
     try:
-        return tuple(rate_hz for rate_hz in COMMON_RATES_HZ if _takes(sd, device, rate_hz, n_channels, "int32"))
-    except sd.PortAudioError:  # busy, say: it is listed nevertheless
+        return tuple(rate_hz for rate_hz in COMMON_RATES_HZ if _supports(sd, device, rate_hz, n_channels, "int32"))
+    except sd.PortAudioError:  # for example, busy: still listed
         return ()
 
 
 def _portaudio() -> Any:
-    """Loads PortAudio, which lists the devices once and for all; ALSA's chatter is not ours."""
+    """Load PortAudio, which lists the devices once, when it is loaded. ALSA's messages on stderr are discarded."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         import sounddevice
     except OSError as error:
-        raise Unavailable("failed", f"PortAudio cannot be loaded ({error}); on Debian: apt-get install libportaudio2") from error
-    except Exception as error:  # a PortAudioError, which cannot be named before the import that raises it
-        raise Unavailable("failed", f"PortAudio does not start: {error}") from error
+        raise Unavailable("failed", f"cannot load PortAudio ({error}); on Debian: apt-get install libportaudio2") from error
+    except Exception as error:  # a PortAudioError, whose class is not imported yet
+        raise Unavailable("failed", f"PortAudio failed to start: {error}") from error
     return sounddevice
 
 
-def _end_with_parent() -> None:
-    """Also when the main thread hangs in PortAudio."""
-    while os.read(0, 1):
-        pass
-    os._exit(0)
+def _exit_with_parent() -> None:
+    """A thread of its own, because the main thread may hang in PortAudio."""
+    try:
+        while os.read(0, 1):
+            pass
+    finally:
+        os._exit(0)
 
 
-def _keep_output() -> None:
-    """What we say goes where output went; what a library prints there, nowhere."""
+def redirect_output() -> None:
+    """Keep standard output for our messages; discard what libraries print."""
     global _output
     _output = os.dup(1)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
 
 
-def _say(message: dict[str, Any]) -> None:
+def send(message: dict[str, Any]) -> None:
+    """Report to the parent."""
     os.write(_output, json.dumps(message).encode() + b"\n")
 
 

@@ -1,4 +1,4 @@
-"""A capture process as its parent sees it: started, asked, killed; no call waits."""
+"""A capture process as its parent controls it: started, polled, killed. No call blocks."""
 
 import contextlib
 import json
@@ -22,12 +22,12 @@ class CaptureProcess:
         self.started_s = time.monotonic()
         ring_fd = new_ring_fd()
         self._ring_fd: int | None = ring_fd
-        self._said = b""
+        self._received = b""
         request = request._replace(ring_fd=ring_fd)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "monitor.audio.capture", json.dumps(request._asdict())],
-                stdin=subprocess.PIPE,  # never written to: it ends with us
+                stdin=subprocess.PIPE,  # never written to: the process exits when we do
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[ring_fd],
@@ -42,11 +42,11 @@ class CaptureProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, and that of its group."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     def opened(self) -> tuple[Device, Ring] | None:
-        """The device and the ring once it has opened them, told once; Unavailable once it has failed or ended."""
+        """The device and the ring, once, when they are open; Unavailable if the process has failed or ended."""
         message = self._message()
         if message is not None and "device" in message:
             assert self._ring_fd is not None
@@ -55,18 +55,18 @@ class CaptureProcess:
                 return device_from_json(message["device"]), Ring.attach(fd)
             except SourceError as error:
                 raise Unavailable("failed", str(error)) from error
-        if message is not None:
+        if message is not None and "trouble" in message:
             raise Unavailable(message["trouble"], message["detail"])
         status = self._process.poll()
         if status is not None:
-            how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            raise Unavailable("lost", f"the capture process ended with {how}")
+            cause = signal.Signals(-status).name if status < 0 else f"status {status}"
+            raise Unavailable("lost", f"the capture process ended with {cause}")
         return None
 
     def kill(self) -> None:
-        """Kill it and whatever it has started."""
+        """Kill the process and its children."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # between its end and our asking
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
@@ -76,27 +76,27 @@ class CaptureProcess:
             self._ring_fd = None
 
     def is_gone(self) -> bool:
-        """Whether it has been reaped; one that hangs in the kernel may take its time."""
+        """Whether it has been reaped. One that hangs in the kernel may never be."""
         return self._process.poll() is not None
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for its end, at the very end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will have it
+        """Wait for its end, at most so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will reap it
             self._process.wait(timeout_s)
 
     def _message(self) -> dict[str, Any] | None:
-        """The next whole line that it has said."""
-        if b"\n" not in self._said:
+        """The next complete message."""
+        if b"\n" not in self._received:
             try:
-                self._said += os.read(self._output, 65536)
+                self._received += os.read(self._output, 65536)
             except BlockingIOError:
                 return None
-        line, newline, rest = self._said.partition(b"\n")
+        line, newline, rest = self._received.partition(b"\n")
         if not newline:
             return None
-        self._said = rest
+        self._received = rest
         try:
             message: dict[str, Any] = json.loads(line)
         except ValueError:
-            raise Unavailable("failed", f"the capture process said {line[:80]!r}") from None
+            raise Unavailable("failed", f"unexpected output of the capture process: {line[:80]!r}") from None
         return message

@@ -1,4 +1,4 @@
-"""One listener's share of a microphone: its channel, its rate, its own count of samples."""
+"""One channel of a microphone at a rate of the reader's choice, with its own sample count."""
 
 import time
 from collections import deque
@@ -9,16 +9,16 @@ from monitor.arrays import F32
 from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.pcm import mono, to_float
 from monitor.audio.resample import Resampler
-from monitor.audio.ring import RingFormat
+from monitor.audio.ring import SoundFormat
 from monitor.audio.timeline import Timeline
 from monitor.block import Block
 from monitor.clock import clock_synced
 
-KEPT_S = 60.0  # blocks that nobody asks for; the oldest go first and become a gap
+MAX_BUFFERED_S = 60.0  # the oldest blocks are dropped first and become a gap
 
 
 class ChannelReader:
-    """Mono sound at `sample_rate_hz`, counted from the moment the tap was made, on through everything that is missed."""
+    """Mono sound at `sample_rate_hz`. The sample count starts when the reader is made and runs on through gaps."""
 
     def __init__(self, *, channel: int | None, sample_rate_hz: int) -> None:
         self.channel = channel  # from 1; None: the mean of all
@@ -26,36 +26,36 @@ class ChannelReader:
         self.timeline = Timeline(
             sample_rate_hz=sample_rate_hz, monotonic_s=time.monotonic(), utc_s=time.time(), synced=clock_synced()
         )
-        self.trouble: str | None = None  # one line: why this tap is deaf although its microphone may not be
+        self.trouble: str | None = None  # one line: why this channel has no sound although the microphone works
         self.closed = False
         self._blocks: deque[Block] = deque()
-        self._n_kept = 0
-        self._form: RingFormat | None = None
-        self._anchor = (0, 0)  # a sample's index and the number of the device's frame that it belongs to
+        self._n_buffered = 0
+        self._form: SoundFormat | None = None
+        self._anchor = (0, 0)  # a sample's index and the number of its frame
         self._anchored = False
         self._next_frame = 0
-        self._due = 0  # the sample after the last one that arrived
+        self._due = 0  # index after the last sample that arrived
         self._resampler: Resampler | None = None
-        self._start = 0  # of the next block
+        self._start = 0  # index of the next block
 
     def blocks(self) -> list[Block]:
-        """What has arrived since last asked. A jump in `Block.start` is a gap."""
+        """The blocks since the last call. A jump in `Block.start` is a gap."""
         blocks = list(self._blocks)
         self._blocks.clear()
-        self._n_kept = 0
+        self._n_buffered = 0
         return blocks
 
     @property
     def now(self) -> int:
-        """The sample that is due now, heard or not."""
+        """The index of the sample that is due now, whether or not there is sound."""
         return self.timeline.sample_at(time.monotonic())
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more sound."""
         self.closed = True
 
-    def open(self, form: RingFormat) -> None:
-        """The microphone has opened its device: frames count from 0 again."""
+    def open(self, form: SoundFormat) -> None:
+        """The microphone has opened its device: frames are counted from 0 again."""
         self._end_run()
         self._form = form
         self._anchored = False
@@ -64,47 +64,47 @@ class ChannelReader:
         if self.channel is not None and self.channel > form.n_channels:
             self.trouble = f"channel must be in 1..{form.n_channels}, got {self.channel}"
 
-    def push(self, piece: UnbrokenSound) -> None:
-        """Take consecutive frames from the microphone."""
+    def push(self, sound: UnbrokenSound) -> None:
+        """Accept consecutive frames from the microphone."""
         form = self._form
         if form is None or self.trouble is not None:
             return
-        if piece.begins or piece.frame != self._next_frame:
+        if sound.begins or sound.frame != self._next_frame:
             self._end_run()
-        if piece.begins or not self._anchored:
-            self._anchor = (self._after(piece.origin_s + piece.frame / form.rate_hz), piece.frame)
+        if sound.begins or not self._anchored:
+            self._anchor = (self._after(sound.origin_s + sound.frame / form.rate_hz), sound.frame)
             self._anchored = True
-            self.timeline.begin_run(piece.arrived_s)
+            self.timeline.begin_run(sound.arrived_s)
         if self._resampler is None:
             self._resampler = Resampler(from_hz=form.rate_hz, to_hz=self.sample_rate_hz)
-            self._start = self._index(piece.frame)
-        self._next_frame = piece.frame + piece.n_frames
+            self._start = self._index(sound.frame)
+        self._next_frame = sound.frame + sound.n_frames
         self._due = self._index(self._next_frame)
-        self.timeline.arrived(self._due, piece.arrived_s)
-        self._keep(self._resampler.push(mono(to_float(piece.data, form), self.channel)))
+        self.timeline.arrived(self._due, sound.arrived_s)
+        self._buffer(self._resampler.push(mono(to_float(sound.data, form), self.channel)))
 
     def _end_run(self) -> None:
-        """Give what the resampler still holds."""
+        """Flush the resampler."""
         if self._resampler is not None:
             rest = self._resampler.push(np.empty(0, np.float32), last=True)
-            self._keep(rest[: self._due - self._start])
+            self._buffer(rest[: self._due - self._start])
             self._resampler = None
 
     def _after(self, monotonic_s: float) -> int:
-        """The index by the clock, but never one that was given already: frames are missing, so at least one is skipped."""
+        """The index by the clock, and after a gap at least one more than the last, because frames are missing."""
         return max(self.timeline.sample_at(monotonic_s), self._due + 1 if self._due else 0)
 
     def _index(self, frame: int) -> int:
-        """By integers from the last anchor, so that nothing adds up over the hours."""
+        """The index of a frame, in integers from the last anchor, so that no error accumulates over hours."""
         assert self._form is not None
         sample, anchor = self._anchor
         return sample + (frame - anchor) * self.sample_rate_hz // self._form.rate_hz
 
-    def _keep(self, samples: F32) -> None:
+    def _buffer(self, samples: F32) -> None:
         if not len(samples):
             return
         self._blocks.append(Block(self._start, samples))
         self._start += len(samples)
-        self._n_kept += len(samples)
-        while self._n_kept > KEPT_S * self.sample_rate_hz:
-            self._n_kept -= len(self._blocks.popleft().samples)
+        self._n_buffered += len(samples)
+        while self._n_buffered > MAX_BUFFERED_S * self.sample_rate_hz:
+            self._n_buffered -= len(self._blocks.popleft().samples)

@@ -1,4 +1,4 @@
-"""Which microphones there are, and which one a selector means. Imported by the capture process: standard library alone."""
+"""List microphones and find the one that a selector means. Standard library only: the capture process imports it."""
 
 import errno
 import json
@@ -14,9 +14,9 @@ from typing import Any, Literal
 from monitor.errors import SourceError
 
 Reason = Literal["absent", "busy", "denied", "frozen", "lost", "failed"]
-ROOT = Path("/")  # of /sys and /dev; tests make one of their own
-LIST_S = 15.0  # PortAudio opens every device to list them
-FORMS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:PATH, index:N"
+ROOT = Path("/")  # of /sys and /dev
+LIST_S = 15.0  # PortAudio opens every device in order to list it
+SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:PATH, index:N"
 _HARDWARE = re.compile(r" *\(?hw:(\d+),(\d+)\)?$")
 _REASONS: dict[int | None, Reason] = {
     errno.EBUSY: "busy",
@@ -30,12 +30,12 @@ _REASONS: dict[int | None, Reason] = {
 
 @dataclass(frozen=True)
 class Usb:
-    """A USB device's identity, as /sys has it."""
+    """The identity of a USB device, from /sys."""
 
     vendor: str  # four hexadecimal digits
     product: str
     serial: str | None
-    port: str  # the path of the socket it sits in, such as 1-1.2
+    port: str  # path of the USB port, such as 1-1.2
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,24 @@ class Device:
     host_api: str
     n_channels: int
     default_rate_hz: int
-    rates_hz: tuple[int, ...]  # of the common ones; empty where they were not asked for
+    rates_hz: tuple[int, ...]  # those of COMMON_RATES_HZ that it supports; empty if not queried
     is_default: bool
     usb: Usb | None
     selector: str  # the most stable one
 
     @property
     def plain_name(self) -> str:
-        """The name without the card's number."""
+        """The name without the card number."""
         return _HARDWARE.sub("", self.name)
 
     @property
     def is_virtual(self) -> bool:
-        """Whether ALSA or a sound server converts for it: it then claims every rate and many channels."""
+        """Whether it is a converting device of ALSA or a sound server, which claims every rate and many channels."""
         return _HARDWARE.search(self.name) is None
 
 
 class Unavailable(SourceError):
-    """A microphone cannot be had, and why."""
+    """A microphone cannot be used, with the reason."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -72,34 +72,36 @@ class Unavailable(SourceError):
 
 
 def list_devices() -> list[Device]:
-    """What PortAudio finds now, asked of a fresh process."""
+    """The devices that PortAudio finds now, in a fresh process."""
     command = [sys.executable, "-m", "monitor.audio.capture", "--list"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIST_S, check=False)
-        said = json.loads(done.stdout)
+        output, _ = process.communicate(timeout=LIST_S)
+        answer = json.loads(output)
     except subprocess.TimeoutExpired as error:
-        raise SourceError(f"microphones: PortAudio must answer within {LIST_S:g} s, it did not") from error
+        process.kill()  # not waited for: it may hang in a driver
+        raise SourceError(f"microphones: PortAudio did not answer within {LIST_S:g} s; an audio driver may hang") from error
     except ValueError as error:
-        raise SourceError(f"microphones: the listing process failed with status {done.returncode}") from error
-    if "trouble" in said:
-        raise SourceError(f"microphones: {said['detail']}")
-    return [device_from_json(item) for item in said["devices"]]
+        raise SourceError(f"microphones: the listing process failed with status {process.returncode}") from error
+    if "trouble" in answer:
+        raise SourceError(f"microphones: {answer['detail']}")
+    return [device_from_json(item) for item in answer["devices"]]
 
 
 def device_from_json(item: dict[str, Any]) -> Device:
-    """The inverse of `asdict`, through JSON."""
+    """The inverse of `asdict` after a round trip through JSON."""
     usb = None if item["usb"] is None else Usb(**item["usb"])
     return Device(**{**item, "rates_hz": tuple(item["rates_hz"]), "usb": usb})
 
 
 def identify(devices: Sequence[Device], *, root: Path = ROOT) -> list[Device]:
-    """Devices with their USB identity and the selector that finds each again."""
-    known = [replace(device, usb=_usb_of_card(card, root)) if (card := _card(device)) else device for device in devices]
-    return [replace(device, selector=_stable_selector(device, known)) for device in known]
+    """Devices with their USB identity and their most stable selector."""
+    identified = [replace(device, usb=_usb_of_card(card, root)) if (card := _card(device)) else device for device in devices]
+    return [replace(device, selector=_stable_selector(device, identified)) for device in identified]
 
 
 def find_device(devices: Sequence[Device], selector: str) -> Device:
-    """The one device that a selector means; Unavailable names what is there."""
+    """The one device that a selector means; Unavailable lists the devices present."""
     kind, _, text = selector.partition(":")
     if kind == "default" and not text:
         found = [device for device in devices if device.is_default]
@@ -108,33 +110,35 @@ def find_device(devices: Sequence[Device], selector: str) -> Device:
         found = [device for device in found if text.casefold() == device.plain_name.casefold()] or found
     elif kind in ("usb", "usb-port") and text:
         found = [device for device in devices if device.usb is not None and _is_usb(device.usb, kind, text)]
-        found = found[:1] if len({_card(device) for device in found}) == 1 else found  # a card may have several inputs
+        found = (
+            found[:1] if len({_card(device) for device in found}) == 1 else found
+        )  # a card may have several inputs: take the first
     elif kind == "index" and text.isdecimal():
         found = [device for device in devices if device.index == int(text)]
     else:
-        raise Unavailable("failed", f"microphone must be one of {FORMS}, got {selector}")
-    there = ", ".join(f"{device.name} [{device.selector}]" for device in devices) or "none"
+        raise Unavailable("failed", f"microphone must be one of {SELECTORS}, got {selector}")
+    present = ", ".join(f"{device.name} [{device.selector}]" for device in devices) or "none"
     if not found:
-        raise Unavailable("absent", f"no microphone is {selector}; there: {there}")
+        raise Unavailable("absent", f"no microphone matches {selector}; present: {present}")
     if len(found) > 1:
-        raise Unavailable("failed", f"{selector} must mean one microphone, got {len(found)}; there: {there}")
+        raise Unavailable("failed", f"{selector} must match one microphone, got {len(found)}; present: {present}")
     return found[0]
 
 
 def why_missing(selector: str, *, root: Path = ROOT) -> Unavailable | None:
-    """Why a sound card that is plugged in is not in PortAudio's list, which leaves out what it cannot open; None: unknown."""
+    """Why a plugged-in sound card is missing from PortAudio's list, which omits cards that cannot be opened; None: unknown."""
     for card in _matching_cards(selector, root):
         for node in sorted((root / "dev/snd").glob(f"pcmC{card}D*c")):
             error = _opening_error(node)
             if error is not None:
                 reason = _REASONS.get(error.errno, "failed")
-                who = "; is this user in the group audio?" if reason == "denied" else ""
-                return Unavailable(reason, f"{selector}: {node}: {error.strerror}{who}")
+                hint = "; is this user in the group audio?" if reason == "denied" else ""
+                return Unavailable(reason, f"{selector}: {node}: {error.strerror}{hint}")
     return None
 
 
 def is_unplugged(selector: str, *, root: Path = ROOT) -> bool:
-    """Whether /sys alone says that the device is not there, for selectors by USB identity."""
+    """Whether /sys shows that the device is absent; only for selectors by USB identity."""
     return selector.startswith(("usb:", "usb-port:")) and not any(_matching_cards(selector, root))
 
 
@@ -176,13 +180,13 @@ def _card(device: Device) -> str | None:
 
 
 def _usb_of_card(card: str, root: Path) -> Usb | None:
-    """Walk up from the card's device to the USB device that it is a part of."""
-    place = (root / f"sys/class/sound/card{card}/device").resolve()
-    while place != place.parent:
-        vendor, product = _read(place / "idVendor"), _read(place / "idProduct")
+    """Walk up from the card's device to its USB device."""
+    folder = (root / f"sys/class/sound/card{card}/device").resolve()
+    while folder != folder.parent:
+        vendor, product = _read(folder / "idVendor"), _read(folder / "idProduct")
         if vendor and product:
-            return Usb(vendor.lower(), product.lower(), _read(place / "serial"), place.name)
-        place = place.parent
+            return Usb(vendor.lower(), product.lower(), _read(folder / "serial"), folder.name)
+        folder = folder.parent
     return None
 
 
@@ -196,8 +200,8 @@ def _read(path: Path) -> str | None:
 def _stable_selector(device: Device, among: Sequence[Device]) -> str:
     usb = device.usb
     if usb is None:
-        alone = sum(device.plain_name.casefold() == other.plain_name.casefold() for other in among) == 1
-        return f"name:{device.plain_name}" if alone else f"index:{device.index}"
+        unique = sum(device.plain_name.casefold() == other.plain_name.casefold() for other in among) == 1
+        return f"name:{device.plain_name}" if unique else f"index:{device.index}"
     plain = f"usb:{usb.vendor}:{usb.product}"
     twins = [other.usb for other in among if other.usb and _is_usb(other.usb, "usb", f"{usb.vendor}:{usb.product}")]
     ports = {other.port for other in twins}

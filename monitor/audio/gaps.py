@@ -1,68 +1,69 @@
-"""Where sound from a device is unbroken, and when each such run began by the clock.
+"""Detect gaps in a device's sound by its arrival times.
 
-PortAudio says that it lost frames, not how many, and some devices lose them without a word when they stall. The clock knows:
-the frames that come after arrive later than their number says. One late arrival proves nothing, so frames are held back for
-SETTLE_S, and the earliest arrival among them counts.
+PortAudio reports that it lost frames, not how many, and some devices lose frames unreported when they stall. The clock shows it:
+later frames then arrive later than their number implies. One late arrival proves nothing, so frames are held back for SETTLE_S,
+and the earliest arrival among them decides.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
-from monitor.audio.ring import Chunk
+from monitor.audio.ring import Chunk, Reader, Ring
 
 SETTLE_S = 0.3
-STALL_S = 0.15  # so much later than usual is looked into
-LOST_S = 0.03  # so much later for good means that frames are missing
-WINDOW_S = 10.0  # the usual arrival is the earliest of this long: clocks drift
+STALL_S = 0.15  # an arrival this much later than usual is examined
+LOST_S = 0.03  # a lasting delay of this much means that frames are missing
+WINDOW_S = 10.0  # the usual arrival is the earliest of this period, because clocks drift
 
 
 class UnbrokenSound(NamedTuple):
     """Consecutive frames."""
 
-    frame: int  # of its first frame, counted since the opening
+    frame: int  # the first frame's number, counted from the opening of the device
     n_frames: int
     data: bytes
-    origin_s: float  # CLOCK_MONOTONIC of the opening's frame 0 as this run has it: frames divided by the rate are added
+    origin_s: float  # CLOCK_MONOTONIC of frame 0 as this run implies it: add frames divided by the rate
     arrived_s: float  # CLOCK_MONOTONIC
-    begins: bool  # a run whose place only the clock knows: the first, and one after frames lost by the device
+    begins: bool  # starts a run whose position only the clock knows: the first one, and each one after lost frames
 
 
 class GapDetector:
-    """Cut one opening's chunks into runs."""
+    """Cut the chunks of one opening into unbroken runs."""
 
     def __init__(self, *, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._held: list[Chunk] = []
-        self._begins = True  # what is held begins a run for certain
+        self._begins = True  # the held chunks certainly begin a run
         self._settling = True
-        self._usual: float | None = None  # origin of the run now
-        self._recent = [float("inf"), float("inf")]  # earliest origin in the last window and in this one
+        self._usual: float | None = None  # origin of the current run
+        self._recent = [float("inf"), float("inf")]  # earliest origin in the previous and in the current window
         self._window_ends_s = 0.0
-        self.overruns = 0  # what PortAudio reported, what readers missed, and stalls that lost frames
+        self.overruns = 0  # reported by PortAudio, overwritten unread, and stalls that lost frames
         self.lost_frames = 0  # at the device's rate
 
     def push(self, chunks: Iterable[Chunk]) -> list[UnbrokenSound]:
-        """What can be said of these chunks and of those held back."""
-        pieces: list[UnbrokenSound] = []
+        """The sound, of these chunks and of those held back, whose position is certain."""
+        sounds: list[UnbrokenSound] = []
         for chunk in chunks:
             if chunk.n_overwritten:
                 self.overruns += 1
                 self.lost_frames += chunk.n_overwritten
-            if chunk.note.overrun and chunk.note.frame:
-                pieces += self.release()
+            if chunk.record.overrun and chunk.record.frame:
+                sounds += self.release()
                 self._settling = self._begins = True
             elif not self._settling and self._usual is not None and self._origin_s(chunk) > self._usual + STALL_S:
                 self._settling = True
             if not self._settling:
-                pieces.append(self._piece(chunk, begins=False))
+                sounds.append(self._sound(chunk, begins=False))
                 continue
             self._held.append(chunk)
-            if chunk.note.time_ns - self._held[0].note.time_ns >= SETTLE_S * 1e9:
-                pieces += self.release()
-        return pieces
+            if chunk.record.time_ns - self._held[0].record.time_ns >= SETTLE_S * 1e9:
+                sounds += self.release()
+        return sounds
 
     def release(self) -> list[UnbrokenSound]:
-        """Decide about what is held back, because it has settled or nothing more will come."""
+        """Decide about the chunks held back, because they have settled or nothing more will arrive."""
         if not self._held:
             return []
         origin_s = min(map(self._origin_s, self._held))
@@ -75,17 +76,47 @@ class GapDetector:
             self._recent = [float("inf"), origin_s]
         held, begins = self._held, self._begins
         self._held, self._begins, self._settling = [], False, False
-        return [self._piece(chunk, begins=begins and chunk is held[0]) for chunk in held]
+        return [self._sound(chunk, begins=begins and chunk is held[0]) for chunk in held]
 
-    def _piece(self, chunk: Chunk, *, begins: bool) -> UnbrokenSound:
-        note, arrived_s = chunk.note, chunk.note.time_ns * 1e-9
+    def _sound(self, chunk: Chunk, *, begins: bool) -> UnbrokenSound:
+        record, arrived_s = chunk.record, chunk.record.time_ns * 1e-9
         if arrived_s >= self._window_ends_s:
             self._window_ends_s = arrived_s + WINDOW_S
             self._recent = [self._recent[1], float("inf")]
         self._recent[1] = min(self._recent[1], self._origin_s(chunk))
         self._usual = min(self._recent)
-        return UnbrokenSound(note.frame, note.n_frames, chunk.data, self._usual, arrived_s, begins)
+        return UnbrokenSound(record.frame, record.n_frames, chunk.data, self._usual, arrived_s, begins)
 
     def _origin_s(self, chunk: Chunk) -> float:
-        """When frame 0 would have arrived, had this chunk come without delay."""
-        return chunk.note.time_ns * 1e-9 - (chunk.note.frame + chunk.note.n_frames) / self._rate_hz
+        """When frame 0 would have arrived if this chunk was not delayed."""
+        return chunk.record.time_ns * 1e-9 - (chunk.record.frame + chunk.record.n_frames) / self._rate_hz
+
+
+class SoundReader:
+    """Read a ring as unbroken runs: from the oldest frame still there (`backlog`), or from now on."""
+
+    def __init__(self, ring: Ring, *, backlog: bool) -> None:
+        self.ring = ring
+        self._reader = Reader(ring, backlog=backlog)
+        self._gaps = GapDetector(rate_hz=ring.format.rate_hz)
+        self.n_frames = 0  # read so far, including those held back
+
+    @property
+    def overruns(self) -> int:
+        """See GapDetector."""
+        return self._gaps.overruns
+
+    @property
+    def lost_frames(self) -> int:
+        """See GapDetector."""
+        return self._gaps.lost_frames
+
+    def read(self, *, max_chunks: int | None = None) -> list[UnbrokenSound]:
+        """The sound since the last call, of at most `max_chunks` writes."""
+        chunks = list(islice(self._reader.read(), max_chunks))
+        self.n_frames += sum(chunk.record.n_frames for chunk in chunks)
+        return self._gaps.push(chunks)
+
+    def release(self) -> list[UnbrokenSound]:
+        """The sound held back, when nothing more will arrive."""
+        return self._gaps.release()

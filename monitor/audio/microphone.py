@@ -1,4 +1,4 @@
-"""A microphone that stays up: opened in a process of its own, watched by progress, restarted for ever."""
+"""A microphone that stays up: opened in a process of its own, watched by progress, reopened for ever."""
 
 import logging
 import time
@@ -9,42 +9,45 @@ from monitor.audio.capture import Request, channels_of
 from monitor.audio.capture_process import CaptureProcess
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Reason, Unavailable, is_unplugged
-from monitor.audio.gaps import GapDetector, UnbrokenSound
-from monitor.audio.ring import Reader, Ring
+from monitor.audio.gaps import SoundReader, UnbrokenSound
+from monitor.audio.ring import Ring
 from monitor.clock import clock_synced
 
 log = logging.getLogger(__name__)
-FROZEN_S = 3.0  # without a sample, although the stream says that it runs
-OPEN_S, OPEN_MOST_S = 4.0, 12.0  # for opening; longer after each attempt that took too long, for slow computers
-RETRY_S, RETRY_MOST_S = 0.5, 3.0
+FROZEN_S = 3.0  # without samples from a stream that claims to run
+OPEN_S, OPEN_MAX_S = 4.0, 12.0  # time to open the device; raised after each timeout, for slow computers
+RETRY_S, RETRY_MAX_S = 0.5, 3.0
+REAP_S = 2.0  # a killed process is reported if it takes longer than this to end
 CLOCK_EVERY_S = 1.0
 SYNCED_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why nothing is heard."""
+    """Why there is no sound."""
 
     reason: Reason
     detail: str  # one line
-    since: datetime  # UTC, when the last sample came
+    since: datetime  # UTC, when the last sample arrived
 
 
 @dataclass(frozen=True)
 class MicrophoneCounts:
-    """What went wrong since the start."""
+    """Totals since the start."""
 
     overruns: int = 0
-    lost_frames: int = 0  # at the device's rate; not those between two openings
+    lost_frames: int = 0  # at the device's rate; time between two openings is not counted
     restarts: int = 0
+    faults: int = 0  # unexpected exceptions
 
 
 class Microphone:
-    """One device, opened once for any number of taps. All calls come from one thread, and none waits.
+    """One device, opened once for any number of readers. All calls come from one thread, and none blocks.
 
-    `selector` as in configs/monitor.yaml. `wanted_rate_hz` is asked of the device where `rate_hz` does not insist on another;
-    what the device cannot do is resampled. `sample_format` int32 loses nothing of 16 and 24 bits. Its trouble is logged when it
-    comes and goes, unless whoever polls says it (`says_trouble`).
+    `selector` as in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at `wanted_rate_hz` if it supports
+    that; the readers resample. `sample_format` int32 holds 16 and 24 bit samples without loss. At most one process exists per
+    device: the next one starts only after the last one has been reaped. Trouble is logged when it begins and ends, unless the
+    caller reports it (`logs_trouble`). A watchdog can ask `advanced()`.
     """
 
     def __init__(
@@ -55,34 +58,36 @@ class Microphone:
         rate_hz: int | None = None,
         sample_format: str = "int32",
         ring_s: float = 30.0,
-        says_trouble: bool = True,
+        logs_trouble: bool = True,
     ) -> None:
         self.selector = selector
-        self._says_trouble = says_trouble
+        self._logs_trouble = logs_trouble
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
-        self._taps: list[ChannelReader] = []
+        self._readers: list[ChannelReader] = []
         self._process: CaptureProcess | None = None
-        self._killed: list[CaptureProcess] = []
-        self._reader: Reader | None = None
-        self._runs: GapDetector | None = None
-        self._past = MicrophoneCounts()  # of openings that are over
-        self._n_starts = 0
+        self._killed: CaptureProcess | None = None  # not reaped yet
+        self._killed_s = 0.0
+        self._reports_killed = False
+        self._sound: SoundReader | None = None
+        self._past = MicrophoneCounts()  # of earlier openings
+        self._n_starts = self._n_faults = self._n_polls = 0
+        self._fault: str | None = None
         self._retry_s = RETRY_S
         self._retry_at_s = 0.0
         self._open_s = OPEN_S
         self._progress_s = 0.0
-        self._heard_at = datetime.now(timezone.utc)
+        self._last_sample_at = datetime.now(timezone.utc)
         self._clock_at_s = self._synced_at_s = 0.0
         self._synced = clock_synced()
-        self.trouble: Trouble | None = None  # None while samples flow, and at the start until the first attempt has failed
+        self.trouble: Trouble | None = None  # None while samples arrive, and at the start until the first attempt has failed
         self.opened: Device | None = None
-        self.ring: Ring | None = None  # another one after each opening
+        self.ring: Ring | None = None  # a new one for each opening
         if selector.startswith("index:"):
-            log.warning("microphone %s: an index changes with every plug and boot; `monitor devices` shows what stays", selector)
+            log.warning("microphone %s: indexes change with every plug and boot; `monitor devices` shows a stable name", selector)
 
     @property
     def device(self) -> str | None:
-        """The opened device in words."""
+        """The opened device and its format, for people."""
         if self.opened is None or self.ring is None:
             return None
         form = self.ring.format
@@ -90,67 +95,107 @@ class Microphone:
         return f"{self.opened.name}, {form.rate_hz} Hz, {channels}, {form.sample_format}"
 
     @property
-    def counts(self) -> MicrophoneCounts:
-        """What went wrong since the start."""
-        return self._counts()
+    def pid(self) -> int | None:
+        """The id of the capture process and of its process group; None while there is none."""
+        return None if self._process is None else self._process.pid
 
-    def tap(self, *, channel: int | None, sample_rate_hz: int) -> ChannelReader:
-        """One more listener: `channel` counts from 1, None is the mean of all."""
-        tap = ChannelReader(channel=channel, sample_rate_hz=sample_rate_hz)
-        self._taps.append(tap)
-        wanted = 1 if channel is None else max(2, channel)  # one of a pair, not a sound server's mean of both
+    @property
+    def counts(self) -> MicrophoneCounts:
+        """Totals since the start."""
+        overruns, lost_frames = self._past.overruns, self._past.lost_frames
+        if self._sound is not None:
+            overruns, lost_frames = overruns + self._sound.overruns, lost_frames + self._sound.lost_frames
+        return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1), self._n_faults)
+
+    def advanced(self) -> int:
+        """A number that rises with every completed poll, whether or not there is sound."""
+        return self._n_polls
+
+    def add_reader(self, *, channel: int | None, sample_rate_hz: int) -> ChannelReader:
+        """A reader of one channel: `channel` counts from 1, None is the mean of all."""
+        reader = ChannelReader(channel=channel, sample_rate_hz=sample_rate_hz)
+        self._readers.append(reader)
+        wanted = 1 if channel is None else max(2, channel)  # a sound server opened with one channel mixes both sides
         self._request = self._request._replace(n_channels=max(self._request.n_channels, wanted))
         if self.opened is not None and self.ring is not None:
             if channels_of(self.opened, self._request.n_channels) > self.ring.format.n_channels:
-                self._stop()  # opened anew with more channels
+                self._stop()  # reopened with more channels
             else:
-                tap.open(self.ring.format)
-        return tap
+                reader.open(self.ring.format)
+        return reader
 
     def poll(self) -> None:
-        """Read what has arrived and see to it that more will. About every 100 ms."""
+        """Read what has arrived; open or reopen the device if needed. Call about every 100 ms."""
         now_s = time.monotonic()
-        self._killed = [process for process in self._killed if not process.is_gone()]
-        self._taps = [tap for tap in self._taps if not tap.closed]
-        self._tell_time(now_s)
+        self._reap(now_s)
+        self._readers = [reader for reader in self._readers if not reader.closed]
+        self._set_clocks(now_s)
         try:
             if self._process is None:
                 self._start(now_s)
             else:
-                self._attend(self._process, now_s)
+                self._watch(self._process, now_s)
         except Unavailable as error:
             self._fail(error, now_s)
+        except Exception as error:  # a fault of one device must not reach the others
+            self._n_faults += 1
+            if self._fault != repr(error):
+                self._fault = repr(error)
+                log.exception("microphone %s: unexpected error", self.selector)
+            self._fail(Unavailable("failed", f"unexpected error: {error!r}"), now_s)
+        self._n_polls += 1
 
     def close(self) -> None:
-        """Stop capturing; no process is left behind."""
+        """Stop capturing and wait for the process to end."""
         self._stop()
-        for process in self._killed:
-            process.wait(1.0)
+        if self._killed is not None:
+            self._killed.wait(1.0)
+
+    def _reap(self, now_s: float) -> None:
+        if self._killed is None or not self._killed.is_gone():
+            return
+        if self._reports_killed:
+            log.info("microphone %s: the killed capture process ended after %.0f s", self.selector, now_s - self._killed_s)
+        self._killed = None
+        self._reports_killed = False
 
     def _start(self, now_s: float) -> None:
         if now_s < self._retry_at_s:
             return
+        if self._killed is not None:
+            self._check_killed(self._killed, now_s)
+            return
         if is_unplugged(self.selector):
-            self._retry_s = RETRY_S  # looking costs nothing
-            raise Unavailable("absent", f"no microphone is {self.selector}")
+            self._retry_s = RETRY_S  # this check is cheap
+            raise Unavailable("absent", f"microphone {self.selector} is not plugged in")
         try:
             self._process = CaptureProcess(self._request)
-        except OSError as error:  # no memory, say: better luck next time
-            raise Unavailable("failed", f"the capture process cannot be started: {error}") from error
+        except OSError as error:  # for example, out of memory
+            raise Unavailable("failed", f"cannot start the capture process: {error}") from error
         self._n_starts += 1
         self._progress_s = now_s
 
-    def _attend(self, process: CaptureProcess, now_s: float) -> None:
+    def _check_killed(self, killed: CaptureProcess, now_s: float) -> None:
+        """Unavailable once the killed process is overdue; until it has ended no other one is started."""
+        if now_s - self._killed_s < REAP_S:
+            return
+        detail = f"capture process {killed.pid} was killed but does not end: its audio driver hangs; replug the device or reboot"
+        if not self._reports_killed:
+            self._reports_killed = True
+            log.error("microphone %s: %s", self.selector, detail)
+        raise Unavailable("frozen", detail)
+
+    def _watch(self, process: CaptureProcess, now_s: float) -> None:
         try:
             opened = process.opened()
             if opened is not None:
                 self._open(*opened)
                 self._progress_s = now_s
-        finally:  # what had arrived before it failed was heard
+        finally:  # samples that arrived before a failure are valid
             self._read(now_s)
         waited_s = now_s - self._progress_s
         if self.ring is None and waited_s > self._open_s:
-            self._open_s = min(self._open_s + 2.0, OPEN_MOST_S)
+            self._open_s = min(self._open_s + 2.0, OPEN_MAX_S)
             raise Unavailable("frozen", f"{self.selector} did not open within {waited_s:.0f} s")
         if self.ring is not None and waited_s > FROZEN_S:
             raise Unavailable("frozen", f"{self.device}: no samples for {waited_s:.0f} s")
@@ -158,62 +203,59 @@ class Microphone:
     def _open(self, device: Device, ring: Ring) -> None:
         self.opened, self.ring = device, ring
         self._open_s = OPEN_S
-        self._reader = Reader(ring, backlog=True)
-        self._runs = GapDetector(rate_hz=ring.format.rate_hz)
-        for tap in self._taps:
-            tap.open(ring.format)
+        self._sound = SoundReader(ring, backlog=True)
+        for reader in self._readers:
+            reader.open(ring.format)
         if self.trouble is None:
             log.info("microphone %s: %s", self.selector, self.device)
 
     def _read(self, now_s: float) -> None:
-        if self._reader is None or self._runs is None:
+        if self._sound is None:
             return
-        chunks = list(self._reader.read())
-        if chunks:
+        n_before = self._sound.n_frames
+        sounds = self._sound.read()
+        if self._sound.n_frames > n_before:
             self._progress_s = now_s
-        self._share(self._runs.push(chunks))
+        self._distribute(sounds)
 
-    def _share(self, pieces: list[UnbrokenSound]) -> None:
-        for piece in pieces:
-            for tap in self._taps:
-                tap.push(piece)
-        if pieces:
-            self._heard_at = datetime.now(timezone.utc)
+    def _distribute(self, sounds: list[UnbrokenSound]) -> None:
+        for sound in sounds:
+            for reader in self._readers:
+                reader.push(sound)
+        if sounds:
+            self._last_sample_at = datetime.now(timezone.utc)
             self._retry_s = RETRY_S
             if self.trouble is not None:
-                if self._says_trouble:
-                    deaf_s = (self._heard_at - self.trouble.since).total_seconds()
-                    log.info("microphone %s: samples flow again after %.1f s: %s", self.selector, deaf_s, self.device)
+                if self._logs_trouble:
+                    lost_s = (self._last_sample_at - self.trouble.since).total_seconds()
+                    log.info("microphone %s: samples flow again after %.1f s: %s", self.selector, lost_s, self.device)
                 self.trouble = None
 
     def _fail(self, error: Unavailable, now_s: float) -> None:
         self._stop()
         self._retry_at_s = now_s + self._retry_s
-        self._retry_s = min(2 * self._retry_s, RETRY_MOST_S)
-        if self._says_trouble and (self.trouble is None or self.trouble.reason != error.reason):
+        self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
+        if self._logs_trouble and (self.trouble is None or self.trouble.reason != error.reason):
             log.warning("microphone %s: %s: %s", self.selector, error.reason, error)
-        since = self._heard_at if self.trouble is None else self.trouble.since
+        since = self._last_sample_at if self.trouble is None else self.trouble.since
         self.trouble = Trouble(error.reason, str(error), since)
 
     def _stop(self) -> None:
-        if self._runs is not None:
-            self._share(self._runs.release())
-            self._past = self._counts()
         if self._process is not None:
             self._process.kill()
-            self._killed.append(self._process)
-        if self.ring is not None:
-            self.ring.close()
-        self._process = self._reader = self._runs = self.opened = self.ring = None
+            self._killed, self._killed_s = self._process, time.monotonic()
+        try:
+            if self._sound is not None:
+                rest = self._sound.release()
+                self._past = self.counts
+                self._distribute(rest)
+        finally:
+            if self.ring is not None:
+                self.ring.close()
+            self._process = self._sound = self.opened = self.ring = None
 
-    def _counts(self) -> MicrophoneCounts:
-        overruns, lost_frames = self._past.overruns, self._past.lost_frames
-        if self._runs is not None:
-            overruns, lost_frames = overruns + self._runs.overruns, lost_frames + self._runs.lost_frames
-        return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1))
-
-    def _tell_time(self, now_s: float) -> None:
-        """Keep the taps' timelines on the wall clock."""
+    def _set_clocks(self, now_s: float) -> None:
+        """Keep the readers' timelines on the wall clock."""
         if now_s < self._clock_at_s:
             return
         self._clock_at_s = now_s + CLOCK_EVERY_S
@@ -221,7 +263,7 @@ class Microphone:
             self._synced_at_s = now_s + SYNCED_EVERY_S
             self._synced = clock_synced()
         utc_s = time.time()
-        steps = [tap.timeline.set_utc(utc_s, monotonic_s=now_s, synced=self._synced) for tap in self._taps]
+        steps = [reader.timeline.set_utc(utc_s, monotonic_s=now_s, synced=self._synced) for reader in self._readers]
         step_s = next((step for step in steps if step is not None), None)
         if step_s is not None:
-            log.warning("microphone %s: the clock was set by %+.1f s; later times follow it", self.selector, step_s)
+            log.warning("microphone %s: the system clock was set by %+.1f s; later timestamps follow it", self.selector, step_s)

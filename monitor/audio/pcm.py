@@ -1,13 +1,13 @@
-"""Samples as a device gives them, made float32 with full scale [-1, 1]."""
+"""Convert device samples to float32 with full scale [-1, 1]."""
 
 import numpy as np
 
 from monitor.arrays import F32
-from monitor.audio.ring import RingFormat
+from monitor.audio.ring import SoundFormat
 
 
-def to_float(data: bytes, form: RingFormat) -> F32:
-    """Interleaved samples of a ring as an array (n, n_channels); what is not finite in a float device's becomes 0."""
+def to_float(data: bytes, form: SoundFormat) -> F32:
+    """Interleaved samples as an array (n, n_channels); non-finite samples of a float device become 0."""
     if form.sample_format == "int16":
         flat = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(1 << 15)
     elif form.sample_format == "int24":

@@ -1,4 +1,4 @@
-"""A recording as a source: the very blocks a microphone would give, from any file that libsndfile reads."""
+"""A recording as a source: the same blocks as from a microphone, from any file that libsndfile reads."""
 
 import errno
 import hashlib
@@ -20,12 +20,11 @@ from monitor.errors import SourceError
 
 MAX_RATE_HZ, MAX_CHANNELS = 1_000_000, 256
 MAX_AMPLITUDE = 1e4  # full scale is 1; float files may exceed it, but not by 80 dB
+START_UP_S, START_UP_STEP_S = 0.25, 0.01  # a recorder's start-up is at most this long, measured in these steps
+START_UP_POWER = 1e-3  # of the first second's power: 30 dB quieter
 _SLACK_BYTES = 16  # some writers count their padding wrongly
-_NO_PROMISE_BYTES = 0x7FFFFF00
-_UNKNOWN_LENGTH = 1 << 60  # what libsndfile reports for streams that do not say how long they are
-
-START_UP_S, START_UP_STEP_S = 0.25, 0.01  # looked at for the recorder's start-up, in steps
-START_UP_POWER = 1e-3  # of the first second's: 30 dB quieter
+_NO_LENGTH_BYTES = 0x7FFFFF00  # a header that states this much or more states no length
+_UNKNOWN_LENGTH = 1 << 60  # libsndfile's value for streams of unknown length
 
 
 class Recording:
@@ -47,7 +46,7 @@ class Recording:
                 self._exact_length = sound.format != "MP3"  # whose length is often an estimate
                 self._cut = _is_cut_off(sound.extra_info)
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+            raise _unreadable(path, error) from error
         except soundfile.LibsndfileError as error:
             raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
         except TypeError as error:  # headerless files
@@ -63,7 +62,7 @@ class Recording:
 
     @property
     def duration_s(self) -> float | None:
-        """Its length, where the file says so."""
+        """Its length; None if the file does not state it."""
         return None if self.n_samples is None else self.n_samples / self.rate_hz
 
     def sha256(self) -> str:
@@ -71,21 +70,21 @@ class Recording:
         return file_sha256(self.path)
 
     def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
-        """Its sound, or that between two of its times, as a stream whose sample 0 is the first of them.
+        """Its sound from `start_s` to `stop_s`, as a stream whose sample 0 is at `start_s`.
 
-        The quiet moment with which many recorders start is left out: the stream then begins that much later. A file that ends
-        early or holds NaN raises SourceError after the sound before that point.
+        The quiet start-up of many recorders is skipped: the stream then begins that much later. A file that is cut off or
+        contains NaN raises SourceError after the sound before that point.
         """
         first = 0 if start_s else round(self._start_up_s() * self.sample_rate_hz)
         start = 0
         for samples in self._resampled(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
-            kept = samples[max(0, first - start) :]
-            if len(kept):
-                yield Block(max(first, start), kept)
+            rest = samples[max(0, first - start) :]
+            if len(rest):
+                yield Block(max(first, start), rest)
             start += len(samples)
 
     def _resampled(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
-        """Mono samples at the wanted rate, of `n` samples of the file at a time."""
+        """Mono samples at `sample_rate_hz`, read in chunks of `n` samples of the file."""
         resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
         for samples in self._chunks(n, start_s, stop_s):
             yield resampler.push(samples)
@@ -93,7 +92,7 @@ class Recording:
             yield resampler.push(np.empty(0, np.float32), last=True)
 
     def _start_up_s(self) -> float:
-        """How long the beginning is far quieter than the first second: the recorder was not ready."""
+        """The length of the beginning that is far quieter than the first second: the recorder was starting up."""
         step = max(1, round(START_UP_STEP_S * self.rate_hz))
         first = next(self._chunks(self.rate_hz, 0.0, 1.0), np.empty(0, np.float32))
         n_steps = min(round(START_UP_S / START_UP_STEP_S), len(first) // step)
@@ -113,7 +112,7 @@ class Recording:
                 try:
                     chunk = sound.read(n, dtype="float32", always_2d=True, out=buffer)
                 except soundfile.LibsndfileError as error:
-                    raise self._cut_off(done, error.error_string) from error
+                    raise self._truncated(done, error.error_string) from error
                 if not len(chunk):
                     break
                 if stop is not None:
@@ -130,33 +129,40 @@ class Recording:
                 yield mono
         short = self.n_samples is not None and done < self.n_samples and self._exact_length
         if stop is None and (self._cut or short):
-            raise self._cut_off(done, "its header promises more")
+            raise self._truncated(done, "its header states more")
 
     def _mono(self, chunk: F32) -> F32:
         if self.channel is None and chunk.shape[1] > 1:
             return np.asarray(chunk.mean(axis=1), np.float32)
         return np.array(chunk[:, (self.channel or 1) - 1])
 
-    def _cut_off(self, done: int, why: str) -> SourceError:
-        return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {why}")
+    def _truncated(self, done: int, reason: str) -> SourceError:
+        return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {reason}")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes; SourceError if it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(partial(file.read, 1 << 20), b""):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            for chunk in iter(partial(file.read, 1 << 20), b""):
+                digest.update(chunk)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return digest.hexdigest()
 
 
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{path}: cannot be read: {error.strerror or error}")
+
+
 def _name(path: Path) -> Path | bytes:
-    """For soundfile, which encodes text strictly, but a file's name need not be text."""
+    """For soundfile, which encodes text strictly: a file name need not be valid text."""
     return path if os.name == "nt" else os.fsencode(path)
 
 
 def _check_file(path: Path) -> None:
-    """A recording is read more than once, which a pipe cannot be."""
+    """Check that it can be opened (libsndfile gives no reason), and more than once, which rules out pipes."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -164,12 +170,13 @@ def _check_file(path: Path) -> None:
         raise SourceError(f"{path}: must be a regular file, got a pipe or device")
     if status.st_size == 0:
         raise SourceError(f"{path}: is empty (0 bytes)")
+    path.open("rb").close()
 
 
 def _is_cut_off(header_log: str) -> bool:
-    """Whether a header promises more bytes than the file holds; libsndfile notes both numbers while it opens a file.
+    """Whether the header states more bytes than the file has; libsndfile logs both numbers when it opens a file.
 
-    A recorder that writes to a pipe cannot know the length and leaves 0 or the largest number, which promises nothing.
+    A recorder that writes to a pipe cannot know the length and writes 0 or the largest number instead.
     """
     found = re.findall(r": (\d+) \(should be (\d+)\)", header_log)
-    return any(int(held) + _SLACK_BYTES < int(promised) < _NO_PROMISE_BYTES for promised, held in found)
+    return any(int(actual) + _SLACK_BYTES < int(stated) < _NO_LENGTH_BYTES for stated, actual in found)

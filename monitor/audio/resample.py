@@ -1,4 +1,4 @@
-"""Streaming resampling with soxr, float32 only: there its output does not depend on how the input is cut."""
+"""Streaming resampling with soxr, float32 only: its output then does not depend on block sizes."""
 
 import numpy as np
 import soxr
@@ -7,7 +7,7 @@ from monitor.arrays import F32
 
 
 class Resampler:
-    """From one rate to another, chunk by chunk."""
+    """A stream from one rate to another."""
 
     def __init__(self, *, from_hz: int, to_hz: int) -> None:
         self._stream = None
@@ -15,7 +15,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: F32, *, last: bool = False) -> F32:
-        """Resample samples (n,) and return those (m,) that are ready; `last` drains what is left."""
+        """Resample samples (n,); return the samples (m,) that are ready. `last` flushes the filter."""
         if self._stream is None:
             return samples
         return np.asarray(self._stream.resample_chunk(samples, last=last), np.float32)

@@ -1,7 +1,7 @@
-"""Which sample was when: a microphone's sample index against the monotonic clock and UTC.
+"""Map a microphone's sample index to the monotonic clock and to UTC.
 
-The index follows the device's crystal, which drifts, so the line from index to time is bent now and then, by MAX_PPM at
-most; what lies before a bend keeps its time. Only a wall clock that steps moves the line at once.
+The index follows the device's crystal, which drifts. So the line from index to time is bent when needed, by MAX_PPM at most.
+Times before a bend do not change. Only a step of the wall clock moves the line at once.
 """
 
 from bisect import bisect_right
@@ -12,30 +12,31 @@ from monitor.clock import STEP_S
 
 MAX_PPM = 500.0
 WINDOW_S = 10.0  # the line is bent at most this often
-TOLERANCE_S = 0.002  # and only for more than this
-CATCH_UP_S = 30.0  # in which an error is to vanish
-MAX_BENDS = 4096  # those before lie hours back, where a millisecond matters to nobody
+TOLERANCE_S = 0.002  # smaller errors are ignored
+CATCH_UP_S = 30.0  # time in which an error is corrected
+MAX_BENDS = 4096  # older ones are hours back, where milliseconds do not matter
 
 
 class _Bend(NamedTuple):
-    """From here on the line is straight."""
+    """A point from which the line is straight."""
 
     sample: int
     monotonic_s: float
     utc_s: float
-    slower: float  # seconds a nominal second of samples takes, minus 1
-    utc_faster: float  # seconds of UTC that a monotonic second takes, minus 1
+    slower: float  # real seconds per nominal second of samples, minus 1
+    utc_faster: float  # seconds of UTC per monotonic second, minus 1
 
 
 class Timeline:
-    """Sample 0 was at `monotonic_s` and `utc_s`. It runs on while nothing is heard."""
+    """Sample 0 was at `monotonic_s` and `utc_s`. The count runs on through gaps."""
 
     def __init__(self, *, sample_rate_hz: int, monotonic_s: float, utc_s: float, synced: bool) -> None:
         self.sample_rate_hz = sample_rate_hz
+        self.began_s = monotonic_s
         self.synced = synced
         self._bends = [_Bend(0, monotonic_s, utc_s, 0.0, 0.0)]
-        self._drift = 0.0  # of the device's crystal, as far as it is known; unit as `slower`
-        self._earliest_s = float("inf")  # arrival against the line, the best of this window
+        self._drift = 0.0  # estimate for the device's crystal, in the unit of `slower`
+        self._earliest_s = float("inf")  # earliest arrival of this window, relative to the line
         self._window_from_s = monotonic_s
         self._utc_from_s = monotonic_s
 
@@ -50,7 +51,7 @@ class Timeline:
         return bend.sample + round((monotonic_s - bend.monotonic_s) * self.sample_rate_hz / (1 + bend.slower))
 
     def arrived(self, sample: int, monotonic_s: float) -> None:
-        """All samples before this one had arrived by then: keep the line on the earliest arrivals."""
+        """All samples before this one had arrived by then: fit the line to the earliest arrivals."""
         bend = self._bends[-1]
         self._earliest_s = min(self._earliest_s, monotonic_s - self._monotonic_s(bend, sample))
         if monotonic_s - self._window_from_s < WINDOW_S:
@@ -64,12 +65,12 @@ class Timeline:
         self.begin_run(monotonic_s)
 
     def begin_run(self, monotonic_s: float) -> None:
-        """Forget arrivals from before: a device that was opened again may take longer to deliver."""
+        """Drop earlier arrivals: a reopened device may have another latency."""
         self._window_from_s = monotonic_s
         self._earliest_s = float("inf")
 
     def set_utc(self, utc_s: float, *, monotonic_s: float, synced: bool) -> float | None:
-        """What the wall clock says now. When it has been set, follow at once and return by how much, in seconds."""
+        """Follow the wall clock. If it was set, follow at once and return the step in seconds."""
         self.synced = synced
         now = self.sample_at(monotonic_s)
         bend = self._bends[-1]

@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common."""
+"""Types and checks shared by the commands' arguments."""
 
 import argparse
 import math
@@ -28,14 +28,14 @@ def within(low: float, high: float) -> Callable[[str], float]:
 
 
 def channel_number(text: str) -> int:
-    """For `type=`: a channel, which counts from 1."""
+    """For `type=`: a channel, counted from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
     return int(text)
 
 
 def selector(text: str) -> str:
-    """For `type=`: what names a microphone."""
+    """For `type=`: a microphone's selector."""
     from monitor.config.settings import SELECTOR, SELECTORS
 
     if not re.fullmatch(SELECTOR, text):
@@ -44,11 +44,11 @@ def selector(text: str) -> str:
 
 
 def configured_machine(name: str | None, config: "Config", *, instead: str = "") -> str:
-    """The machine that is meant, by default the only one; UsageError names those that there are, or what would do `instead`."""
-    known = config.machines
-    if name is None and len(known) == 1:
-        (name,) = known
-    if name is None or name not in known:
-        allowed = f"one of {', '.join(known)}" if known else f"configured (--config FILE){instead}"
+    """The requested machine, by default the only one; UsageError lists the configured ones and the alternative (`instead`)."""
+    machines = config.machines
+    if name is None and len(machines) == 1:
+        (name,) = machines
+    if name is None or name not in machines:
+        allowed = f"one of {', '.join(machines)}" if machines else f"configured (--config FILE){instead}"
         raise UsageError(f"--machine must be {allowed}, got {name or 'none'}")
     return name

@@ -1,4 +1,4 @@
-"""`monitor mqtt-test`: go the way to the broker step by step, and say of the step that fails what the cause may be."""
+"""`monitor mqtt-test`: test the connection to the broker step by step; a failed step reports its likely cause."""
 
 import argparse
 import os
@@ -25,18 +25,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def try_broker(config: MqttConfig, node: str) -> int:
-    """Print one line a step, up to the first that fails; returns 0 when all went well, else 1."""
-    trial = BrokerTest(config, node)
+    """Print one line per step, up to the first failure; returns 0 on success, else 1."""
+    test = BrokerTest(config, node)
     steps: dict[str, Callable[[], str]] = {
-        "DNS": trial.resolve,
-        "TCP": trial.connect,
-        "TLS": trial.secure,
-        "login": trial.log_in,
-        "publish": trial.publish,
-        "read back": trial.read_back,
-        "last will": trial.last_will,
+        "DNS": test.resolve,
+        "TCP": test.connect,
+        "TLS": test.secure,
+        "login": test.log_in,
+        "publish": test.publish,
+        "read back": test.read_back,
+        "last will": test.last_will,
     }
-    print(f"The way to the broker at {config.host}:{config.port} for node {node}:")
+    print(f"Testing the broker at {config.host}:{config.port} for node {node}:")
     try:
         for name, step in steps.items():
             print(f"  {name:10}", end="", flush=True)
@@ -45,28 +45,28 @@ def try_broker(config: MqttConfig, node: str) -> int:
         print(f"FAILED  {error}")
         return 1
     finally:
-        trial.close()
+        test.close()
     return 0
 
 
 class BrokerTest:
-    """The steps, in their order. Each returns what it found, or raises SinkError with the likely cause."""
+    """The steps in order. Each returns its result for people, or raises SinkError with the likely cause."""
 
     def __init__(self, config: MqttConfig, node: str) -> None:
         self._config = config
-        self._client_id = f"{config.client_id or f'stethos-{node}'}-test"  # not that of the service, which would be thrown out
+        self._client_id = f"{config.client_id or f'stethos-{node}'}-test"  # the service's own id would disconnect the service
         self._topic = f"{config.prefix}/{node}/mqtt-test"
         self._who = f"user {config.user}" if config.user is not None else "an anonymous user"
-        self._said = uuid.uuid4().hex
+        self._text = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._sessions: list[Session] = []
-        self._heard: list[Received] = []
+        self._received: list[Received] = []
         self._answers: list[Acknowledged] = []
-        self._asked: int | None = None
+        self._subscription: int | None = None
         self._wakeup, self._unused = socket.socketpair()
 
     def resolve(self) -> str:
-        """The name has an address."""
+        """Look up the host name."""
         try:
             found = socket.getaddrinfo(self._config.host, self._config.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -74,65 +74,67 @@ class BrokerTest:
         return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def connect(self) -> str:
-        """Something listens at the port."""
+        """Connect to the port."""
         began = time.monotonic()
         try:
             self._socket = socket.create_connection((self._config.host, self._config.port), timeout=TIMEOUT_S)
         except ConnectionRefusedError as error:
-            raise SinkError(f"nobody listens at port {self._config.port} (does the broker run, is mqtt.port right?)") from error
+            raise SinkError(
+                f"connection refused at port {self._config.port} (is the broker running, and is mqtt.port right?)"
+            ) from error
         except TimeoutError as error:
-            raise SinkError(f"no answer for {TIMEOUT_S:.0f} s (a firewall, or a computer that is off?)") from error
+            raise SinkError(f"no answer within {TIMEOUT_S:.0f} s (a firewall, or a computer that is off?)") from error
         except OSError as error:
-            raise SinkError(f"{error} (is this computer in the network?)") from error
+            raise SinkError(f"{error} (is this computer on the network?)") from error
         return f"connected after {1_000 * (time.monotonic() - began):.0f} ms"
 
     def secure(self) -> str:
-        """Both sides accept the other's certificate."""
+        """Do the TLS handshake."""
         if self._config.tls is None:
-            return "not used, all is plain text"
+            return "not used; the connection is not encrypted"
         assert self._socket is not None
         context = tls_context(self._config.tls)
         try:
             with context.wrap_socket(self._socket, server_hostname=self._config.host) as secured:
                 self._wait_for_alert(secured)
                 certificate: dict[str, Any] = secured.getpeercert() or {}
-                return f"{secured.version()}, the broker's certificate is valid until {certificate.get('notAfter', 'ever')}"
+                return f"{secured.version()}, the broker's certificate is valid until {certificate.get('notAfter', '(no date)')}"
         except OSError as error:
             raise SinkError(f"the broker {connect_error_text(error)}") from error
 
     def log_in(self) -> str:
-        """The broker takes us."""
+        """Log in."""
         self._open(will=None)
         return f"accepted as {self._who}, MQTT {self._config.protocol}"
 
     def publish(self) -> str:
-        """The broker acknowledges a message."""
+        """Publish a message and wait for its acknowledgement."""
         session = self._sessions[0]
-        self._asked = session.subscribe(self._topic)
-        token = session.publish(self._topic, self._said, qos=1, retain=False)
-        self._until(lambda: any(answer.token == token for answer in self._answers), "the broker does not acknowledge")
+        self._subscription = session.subscribe(self._topic)
+        token = session.publish(self._topic, self._text, qos=1, retain=False)
+        self._until(lambda: any(answer.token == token for answer in self._answers), "no acknowledgement from the broker")
         if (refusal := self._refusal(token)) is not None:
-            raise SinkError(f"refused: {refusal} (may {self._who} write {self._topic}? See the broker's ACL)")
+            raise SinkError(f"refused: {refusal} (check in the broker's ACL that {self._who} may write {self._topic})")
         return f"{self._topic} was acknowledged"
 
     def read_back(self) -> str:
-        """What was published arrives."""
-        if (refusal := self._refusal(self._asked)) is not None:
-            raise SinkError(f"refused: {refusal} (may {self._who} read {self._topic}? See the broker's ACL)")
-        complaint = f"nothing arrives (may {self._who} write and read {self._topic}? See the broker's ACL)"
-        self._until(lambda: self._has_heard(self._said), complaint)
-        return "the same message came back"
+        """Wait until the published message arrives."""
+        if (refusal := self._refusal(self._subscription)) is not None:
+            raise SinkError(f"refused: {refusal} (check in the broker's ACL that {self._who} may read {self._topic})")
+        failure = f"no message arrived (check in the broker's ACL that {self._who} may write and read {self._topic})"
+        self._until(lambda: self._has_received(self._text), failure)
+        return "the message came back"
 
     def last_will(self) -> str:
-        """The broker tells when a connection breaks."""
-        self._open(will=(self._topic, f"will-{self._said}")).abandon()
-        self._until(lambda: self._has_heard(f"will-{self._said}"), "the broker does not publish the will of a lost connection")
+        """Break a connection and wait for its last will."""
+        self._open(will=(self._topic, f"will-{self._text}")).abandon()
+        self._until(lambda: self._has_received(f"will-{self._text}"), "the broker did not publish the will of a lost connection")
         self._sessions[0].publish(self._topic, "", qos=1, retain=True)
-        self._until(lambda: self._sessions[0].unacknowledged == 0, "the broker does not acknowledge")
-        return "the broker told that a connection broke"
+        self._until(lambda: self._sessions[0].unacknowledged == 0, "no acknowledgement from the broker")
+        return "the broker published the will of a lost connection"
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close all connections."""
         for session in self._sessions:
             session.close()
         for each in (self._socket, self._wakeup, self._unused):
@@ -147,31 +149,31 @@ class BrokerTest:
             while not session.accepted:
                 self._turn(session)
         except SinkError as error:
-            hint = " (are user and password right, and does the broker know them?)" if "authorized" in str(error) else ""
+            hint = " (are mqtt.user and the password right?)" if "authorized" in str(error) else ""
             raise SinkError(f"the broker {error}{hint}") from error
         return session
 
-    def _until(self, condition: Callable[[], bool], complaint: str) -> None:
+    def _until(self, condition: Callable[[], bool], failure: str) -> None:
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
             if time.monotonic() > deadline:
-                raise SinkError(f"{complaint}; waited {TIMEOUT_S:.0f} s")
+                raise SinkError(f"{failure}; waited {TIMEOUT_S:.0f} s")
             self._turn(self._sessions[0])
 
     def _turn(self, session: Session) -> None:
-        answers, heard = session.turn(0.1, self._wakeup)
+        answers, received = session.turn(0.1, self._wakeup)
         self._answers += answers
-        self._heard += heard
+        self._received += received
 
     def _refusal(self, token: int | None) -> str | None:
         return next((answer.refusal for answer in self._answers if answer.token == token), None)
 
-    def _has_heard(self, text: str) -> bool:
-        return any(message.payload == text.encode() for message in self._heard)
+    def _has_received(self, text: str) -> bool:
+        return any(message.payload == text.encode() for message in self._received)
 
     @staticmethod
     def _wait_for_alert(secured: ssl.SSLSocket) -> None:
-        """With TLS 1.3 the broker complains of our certificate after the handshake, and by nothing else."""
+        """With TLS 1.3 the broker rejects our certificate only after the handshake, by an alert."""
         secured.settimeout(0.5)
         try:
             silent = secured.recv(1) != b""
@@ -179,9 +181,7 @@ class BrokerTest:
             return
         except OSError as error:
             if (meaning := alert(str(error))) is not None:
-                raise SinkError(f"the broker refuses TLS: {meaning}") from error
+                raise SinkError(f"the broker rejected TLS: {meaning}") from error
             raise
         if not silent:
-            raise SinkError(
-                "the broker hangs up after the handshake (may it want a client certificate, mqtt.tls.certificate and key?)"
-            )
+            raise SinkError("the broker disconnected after the handshake (does it require mqtt.tls.certificate and key?)")

@@ -1,4 +1,4 @@
-"""`monitor calibrate`: fit a bundle to the microphone, or the place for it, that it now listens with; or undo that."""
+"""`monitor calibrate`: fit a bundle to a changed microphone, gain or mounting; or undo that."""
 
 import argparse
 import os
@@ -14,32 +14,32 @@ from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.recalibrate import recalibrate
 
 EPILOG = """\
-For a bundle whose microphone, gain or mounting is no longer that of its recordings. The machine must run normally. What it
-is heard with now is compared with training: gain (within 15 dB) and a smooth response (within 12 dB) are taken for the
-microphone's and corrected. What still does not fit looks like a different machine, or one that is not well, and is refused.
-Sound over the threshold is left out. The new bundle stands beside the configured one, which is not touched.
+Use it when the microphone, its gain or its mounting differs from the recordings that the bundle was trained on. The machine
+must run normally. The sound is compared with training: a gain (within 15 dB) and a smooth frequency response (within 12 dB) are
+attributed to the microphone and corrected. Any other difference suggests a different or faulty machine, and calibration is
+refused. Sound above the threshold is excluded. The new bundle is stored separately; the configured one is not changed.
 
   monitor --config monitor.yaml calibrate --machine fan --minutes 10
   monitor --config monitor.yaml calibrate --machine fan --undo
 """
-UNDO = "take back the last calibration, or where there is none the last learning, and forget its session"
+UNDO = "undo the last calibration; if there is none, undo the last learn and delete its session"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    sound = adaptation_input.add_arguments(parser, minutes=10.0, least=1.0, most=120.0)
+    sound = adaptation_input.add_arguments(parser, minutes=10.0, min_minutes=1.0, max_minutes=120.0)
     sound.add_argument("--undo", action="store_true", help=UNDO)
-    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for the service that starts it
+    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # used by the service
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Listen, compare, fit, write, take into use; or go back."""
+    """Collect sound, compare, fit, write and have the service reload; or undo."""
     if arguments.end_with_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        threading.Thread(target=_exit_with_stdin, daemon=True).start()
     if arguments.undo and (arguments.model or arguments.force or arguments.out or arguments.channel):
-        raise UsageError("--undo needs a configured machine and nothing else")
+        raise UsageError("--undo accepts --machine and no other option")
     target = adaptation_input.find_target(arguments)
     if arguments.undo:
         return _undo(target)
@@ -80,7 +80,9 @@ def _undo(target: adaptation_input.Target) -> int:
     return 0
 
 
-def _end_with_stdin() -> None:
-    """End as by ctrl-C when whoever holds the other end has gone; nothing is ever written there."""
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _exit_with_stdin() -> None:
+    """End as by ctrl-C when the process at the other end has gone; it never writes."""
+    try:
+        os.read(sys.stdin.fileno(), 1)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`monitor check-config`: what is set, what that comes to, and everything that is wrong with it."""
+"""`monitor check-config`: print the effective settings and every problem with them."""
 
 import argparse
 import os
@@ -25,26 +25,26 @@ def run(arguments: argparse.Namespace) -> int:
 def check(config_path: Path | None) -> int:
     """Print the effective settings as YAML and a line for each bundle; problems go to stderr. Exit status 0 or 78.
 
-    No secret can be among the settings: the configuration names files and credentials, and refuses a password.
+    The settings contain no secrets: the configuration names files and credentials, and rejects passwords.
     """
     try:
-        config, wrong = check_settings(config_path, os.environ)
+        config, problems = check_settings(config_path, os.environ)
     except ConfigError as error:
-        config, wrong = None, [str(error)]
+        config, problems = None, [str(error)]
     if config is not None:
         print(
             yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True), end="", flush=True
         )
-        wrong = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
-    for line in wrong:
+        problems = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
+    for line in problems:
         print(f"monitor: error: {line}", file=sys.stderr)
-    return EXIT_REFUSED if wrong else 0
+    return EXIT_REFUSED if problems else 0
 
 
 def _check_machines(config: Config) -> list[str]:
-    """Say what each machine's bundle is; returns what is wrong."""
-    checked = (_check_bundle(name, machine, config.state_dir) for name, machine in config.machines.items())
-    return [wrong for wrong in checked if wrong is not None]
+    """Print each machine's bundle; returns the problems."""
+    problems = (_check_bundle(name, machine, config.state_dir) for name, machine in config.machines.items())
+    return [problem for problem in problems if problem is not None]
 
 
 def _check_bundle(name: str, machine: MachineConfig, state_dir: Path) -> str | None:
@@ -52,7 +52,7 @@ def _check_bundle(name: str, machine: MachineConfig, state_dir: Path) -> str | N
         bundle = in_use(state_dir, name, load_bundle(machine.bundle))
     except StethosError as error:
         return f"machines.{name}.bundle: {error}"
-    print(f"# {name}: {_in_words(bundle)}{_caution(machine)}")
+    print(f"# {name}: {_in_words(bundle)}{_remark(machine)}")
     return idle_problem(name, machine.idle, bundle)
 
 
@@ -61,23 +61,23 @@ def _in_words(bundle: Bundle) -> str:
     calibration = manifest.calibration
     return (
         f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
-        f"set on {duration(calibration.hours)} of normal sound{_made_here(bundle)}"
+        f"set on {duration(calibration.hours)} of normal sound{_adapted_by(bundle)}"
     )
 
 
-def _made_here(bundle: Bundle) -> str:
+def _adapted_by(bundle: Bundle) -> str:
     adapted = bundle.manifest.provenance.adapted
-    return "" if adapted is None else f"; made by monitor {adapted.by} of {adapted.of}"
+    return "" if adapted is None else f"; made by monitor {adapted.by} from {adapted.of}"
 
 
-def _caution(machine: MachineConfig) -> str:
+def _remark(machine: MachineConfig) -> str:
     if machine.microphone.startswith("index:"):
-        return f"; {machine.microphone} may be another microphone after the next boot: see monitor devices"
+        return f"; {machine.microphone} may be another microphone after the next boot; see monitor devices"
     return "" if machine.enabled else "; disabled"
 
 
 def _missing_files(config: Config) -> list[str]:
-    """The files that `mqtt` names and that are not there, or not for us to read."""
+    """The files named under `mqtt` that are missing or not readable."""
     named = {"password_file": config.mqtt.password_file}
     if config.mqtt.tls is not None:
         named |= {f"tls.{key}": path for key, path in config.mqtt.tls}

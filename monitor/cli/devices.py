@@ -1,4 +1,4 @@
-"""`monitor devices`: which microphones there are, what to write into the configuration for each, and how loud they are."""
+"""`monitor devices`: list microphones with their selectors for the configuration, and measure their levels."""
 
 import argparse
 import json
@@ -15,88 +15,91 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from monitor.arrays import F32
 from monitor.audio.devices import Device, list_devices
 from monitor.audio.pcm import to_float
 from monitor.cli.arguments import selector, within
 from monitor.cli.level import FLOOR_DBFS, Level, levels
-from monitor.cli.microphone_input import POLL_S, open_sound
+from monitor.cli.microphone_input import POLL_S, open_microphone
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME, ControlError
 from monitor.daemon.shared_microphone import SharedMicrophone, shared_microphones
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)
-BAR_DB = 90  # the meter begins at -90 dBFS
+BAR_DB = 90  # the bar starts at -90 dBFS
 METER_EVERY_S, LINE_EVERY_S = 0.2, 1.0
-DEAF_S = 15.0
+NO_INPUT_S = 15.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="one JSON object; with --level one JSON line a second")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; with --level one JSON line a second")
     parser.add_argument(
         "--level",
         type=selector,
         metavar="SELECTOR",
         nargs="?",
         const="default",
-        help="show how loud each channel of a microphone is",
+        help="show the level of each channel of a microphone",
     )
     parser.add_argument(
-        "--seconds", type=within(0.1, 604_800.0), metavar="N", help="end --level after so long (default: at ctrl-C)"
+        "--seconds", type=within(0.1, 604_800.0), metavar="N", help="stop --level after N seconds (default: at ctrl-C)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, or measure."""
+    """List, or measure levels."""
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.level is not None:
         _meter(arguments.level, control, seconds=arguments.seconds, as_json=arguments.json)
         return 0
     try:
-        held = shared_microphones(control)
+        shared = shared_microphones(control)
     except ControlError as error:
         log.warning("warning: %s", error)
-        held = []
-    devices = merge(list_devices(), held)
+        shared = []
+    devices = merge(list_devices(), shared)
     if arguments.json:
         print(
-            json.dumps({"devices": [_to_json(device, held, config) for device in devices], "missing": _missing(held)}, indent=2)
+            json.dumps(
+                {"devices": [_to_json(device, shared, config) for device in devices], "missing": _missing(shared)}, indent=2
+            )
         )
         return 0
     for device in devices:
-        print("\n".join(_in_words(_to_json(device, held, config))))
-    for item in _missing(held):
-        print(f"{item['selector']}: the service waits for it: {item['trouble']}")
+        print("\n".join(_in_words(_to_json(device, shared, config))))
+    for item in _missing(shared):
+        print(f"{item['selector']}: the service is waiting for it: {item['trouble']}")
     if not devices:
-        raise SourceError("no microphone was found; is one plugged in, and is this user in the group audio?")
+        raise SourceError("no microphone found; is one plugged in, and is this user in the group audio?")
     return 0
 
 
-def merge(listed: Sequence[Device], held: Sequence[SharedMicrophone]) -> list[Device]:
-    """What PortAudio lists, and what it leaves out because the service has it open."""
+def merge(listed: Sequence[Device], shared: Sequence[SharedMicrophone]) -> list[Device]:
+    """The devices that PortAudio lists, and those that it omits because the service has them open."""
     names = {device.name for device in listed}
-    hidden = [one.device for one in held if one.device is not None and one.device.name not in names]
+    hidden = [one.device for one in shared if one.device is not None and one.device.name not in names]
     return [*listed, *hidden]
 
 
-def _missing(held: Sequence[SharedMicrophone]) -> list[dict[str, Any]]:
-    return [{"selector": one.selector, "trouble": one.trouble} for one in held if one.trouble is not None]
+def _missing(shared: Sequence[SharedMicrophone]) -> list[dict[str, Any]]:
+    return [{"selector": one.selector, "trouble": one.trouble} for one in shared if one.trouble is not None]
 
 
-def _to_json(device: Device, held: Sequence[SharedMicrophone], config: Config) -> dict[str, Any]:
-    selectors = [one.selector for one in held if one.device is not None and one.device.name == device.name]
+def _to_json(device: Device, shared: Sequence[SharedMicrophone], config: Config) -> dict[str, Any]:
+    selectors = [one.selector for one in shared if one.device is not None and one.device.name == device.name]
     machines = [name for name, settings in config.machines.items() if settings.microphone in selectors]
     return {**asdict(device), "is_virtual": device.is_virtual, "held_as": selectors, "machines": machines}
 
 
 def _in_words(device: Mapping[str, Any]) -> Iterator[str]:
-    yield device["name"] + (" (the default)" if device["is_default"] else "")
+    yield device["name"] + (" (default)" if device["is_default"] else "")
     yield f"    microphone: {_quoted(device['selector'])}"
     rates = ", ".join(map(str, device["rates_hz"])) or f"{device['default_rate_hz']}"
     channels = "1 channel" if device["n_channels"] == 1 else f"{device['n_channels']} channels"
-    converts = "; software that converts, so it takes them all" if device["is_virtual"] else ""
+    converts = "; converted in software, so all rates work" if device["is_virtual"] else ""
     yield f"    {channels}; {rates} Hz; {device['host_api']}{converts}"
     usb = device["usb"]
     if usb is not None:
@@ -104,16 +107,16 @@ def _in_words(device: Mapping[str, Any]) -> Iterator[str]:
         yield f"    USB {usb['vendor']}:{usb['product']}{serial}, in port {usb['port']} (usb-port:{usb['port']})"
     if device["held_as"]:
         machines = f" for {', '.join(device['machines'])}" if device["machines"] else ""
-        yield f"    held by the service as {', '.join(device['held_as'])}{machines}"
+        yield f"    in use by the service as {', '.join(device['held_as'])}{machines}"
 
 
 def _quoted(selector: str) -> str:
-    """As YAML takes it: JSON's quotes are YAML's."""
+    """Quoted for YAML, which accepts JSON strings."""
     return json.dumps(selector, ensure_ascii=False)
 
 
 def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool) -> None:
-    """Show levels until the time is over."""
+    """Show levels until the time has passed."""
     bars = sys.stderr.isatty() and not as_json
     until_s = float("inf") if seconds is None else time.monotonic() + seconds
     with ExitStack() as stack:
@@ -131,16 +134,16 @@ def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool
 
 
 def _measure(selector: str, control: Path, *, every_s: float, until_s: float) -> Iterator[list[Level]]:
-    with open_sound(selector, control, purpose="measure") as (sound, form):
-        heard: list[np.ndarray[Any, np.dtype[np.float32]]] = []
-        heard_s = time.monotonic()
+    with open_microphone(selector, control, purpose="measure") as microphone:
+        frames: list[F32] = []
+        last_s = time.monotonic()
         while time.monotonic() < until_s:
-            heard += [to_float(piece.data, form) for piece in sound.poll()]
-            if sum(map(len, heard)) >= every_s * form.rate_hz:
-                yield levels(np.concatenate(heard))
-                heard, heard_s = [], time.monotonic()
-            elif time.monotonic() - heard_s > DEAF_S:
-                raise SourceError(f"microphone {selector}: {sound.trouble or 'no samples'}")
+            frames += [to_float(sound.data, microphone.form) for sound in microphone.poll()]
+            if sum(map(len, frames)) >= every_s * microphone.form.rate_hz:
+                yield levels(np.concatenate(frames))
+                frames, last_s = [], time.monotonic()
+            elif time.monotonic() - last_s > NO_INPUT_S:
+                raise SourceError(f"microphone {selector}: {microphone.trouble or 'no samples'}")
             time.sleep(POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""How loud each channel of a microphone is, for people who set it up."""
+"""The level of each channel of a microphone, for setting it up."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 from monitor.arrays import F32
 from monitor.scoring.quality import Quality, measure_quality
 
-QUIET_DBFS = -70.0  # below it little but the microphone's own noise is left
-_ANY_RATE_HZ = 48_000  # only holes are counted in samples, and they are not told here
+QUIET_DBFS = -70.0  # below it a microphone's own noise dominates
+_ANY_RATE_HZ = 48_000  # only affects gaps, which are not reported here
 FLOOR_DBFS = -120.0
 
 
@@ -21,10 +21,10 @@ class Level:
     rms_dbfs: float
     peak_dbfs: float
     clipped_fraction: float
-    problem: str | None  # in words
+    problem: str | None  # for people
 
     def as_json(self) -> dict[str, Any]:
-        """For tools."""
+        """As a JSON object."""
         return {
             "channel": self.channel,
             "rms_dbfs": round(self.rms_dbfs, 1),
@@ -52,9 +52,9 @@ def _level(channel: int, quality: Quality) -> Level:
 
 def _problem(quality: Quality) -> str | None:
     if quality.reason in ("silent", "flat_line"):
-        return "silent (is it muted, or the wrong channel?)"
+        return "silent (muted, or the wrong channel?)"
     if quality.clipped_fraction > 0.0:
-        return "clipped (turn its gain down)"
+        return "clipped (lower its gain)"
     if quality.rms_dbfs < QUIET_DBFS:
-        return f"below {QUIET_DBFS:.0f} dBFS (turn its gain up, or move it nearer)"
+        return f"below {QUIET_DBFS:.0f} dBFS (raise its gain, or move it closer)"
     return None

@@ -1,4 +1,4 @@
-"""Log lines above a progress bar: what `tqdm.contrib.logging` does, without the asyncio and ssl it brings along."""
+"""Log lines above a progress bar, as `tqdm.contrib.logging` does, but without importing asyncio and ssl."""
 
 import logging
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]  # no subscri
 
 @contextmanager
 def logs_above_progress() -> Iterator[None]:
-    """While it lasts, what is logged to a stream takes bars away before it is written and puts them back after."""
+    """Inside this context, progress bars are cleared before each log line and redrawn after it."""
     root = logging.getLogger()
     usual = root.handlers
     root.handlers = [_above(handler) if type(handler) is logging.StreamHandler else handler for handler in usual]

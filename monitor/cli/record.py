@@ -1,4 +1,4 @@
-"""`monitor record`: a machine's sound as FLAC clips, laid out as `train` reads them."""
+"""`monitor record`: record a machine as FLAC clips, in the layout that `train` reads."""
 
 import argparse
 import logging
@@ -20,99 +20,107 @@ from tqdm import tqdm
 
 from monitor.arrays import F32
 from monitor.audio.pcm import to_float
-from monitor.audio.ring import RingFormat
 from monitor.cli.arguments import channel_number, configured_machine, selector, within
 from monitor.cli.level import levels
-from monitor.cli.microphone_input import POLL_S, Told, open_sound
+from monitor.cli.microphone_input import POLL_S, MicrophoneInput, open_microphone
 from monitor.cli.progress import logs_above_progress
-from monitor.cli.recording_session import Session, Take
+from monitor.cli.recording_session import RecordingSession, Take
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME
 from monitor.errors import UsageError
 
 log = logging.getLogger(__name__)
 LEVEL_EVERY_S = 1.0
-REPEAT_S = 30.0  # the same warning at most so often
+REPEAT_S = 30.0  # minimum time between two equal warnings
 FULL_SCALE = float(1 << 31)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--machine", metavar="ID", help="a configured machine: its microphone and channel")
-    which.add_argument("--microphone", type=selector, metavar="SELECTOR", help="a microphone, as `monitor devices` names it")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the data set's folder; clips go to DIR/LABEL")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--machine", metavar="ID", help="a configured machine: its microphone and channel")
+    source.add_argument("--microphone", type=selector, metavar="SELECTOR", help="a microphone, as listed by `monitor devices`")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="data set folder; clips are written to DIR/LABEL")
     parser.add_argument(
-        "--minutes", type=within(0.1, 100_000.0), metavar="N", required=True, help="how much sound the session is to have"
+        "--minutes", type=within(0.1, 100_000.0), metavar="N", required=True, help="total duration of the session"
     )
     parser.add_argument(
-        "--clip-seconds", type=within(2.0, 600.0), metavar="S", default=10.0, help="length of a clip, 2 to 600 (10)"
+        "--clip-seconds", type=within(2.0, 600.0), metavar="S", default=10.0, help="length of a clip, 2 to 600 (default: 10)"
     )
-    parser.add_argument("--label", choices=("normal", "anomaly"), default="normal", help="what it is (normal)")
+    parser.add_argument("--label", choices=("normal", "anomaly"), default="normal", help="label of the clips (default: normal)")
     parser.add_argument(
-        "--channel", type=channel_number, metavar="N", help="channel N alone, from 1 (default: the machine's, else all)"
+        "--channel",
+        type=channel_number,
+        metavar="N",
+        help="record only channel N, counted from 1 (default: the machine's, else all)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record; the same command again goes on with a session that was interrupted."""
+    """Record. Running the same command again resumes an interrupted session."""
     config = load_config(arguments.config, os.environ)
     if config.private:
-        raise UsageError("record keeps sound, which the configuration forbids (private: true)")
-    wish = _wish(arguments, config)
+        raise UsageError("record stores sound, which the configuration forbids (private: true)")
+    input_spec = _input_spec(arguments, config)
     folder = arguments.out / arguments.label
-    opened = open_sound(wish.selector, config.runtime_dir / NAME, purpose="record", rate_hz=wish.rate_hz, channel=wish.channel)
-    with logs_above_progress(), opened as (sound, form):
+    opened = open_microphone(
+        input_spec.selector,
+        config.runtime_dir / NAME,
+        purpose="record",
+        rate_hz=input_spec.rate_hz,
+        channel=input_spec.channel,
+    )
+    with logs_above_progress(), opened as microphone:
         take = Take(
-            name=wish.name,
-            rate_hz=form.rate_hz,
-            n_channels=form.n_channels if wish.channel is None else 1,
-            sample_format=form.sample_format,
-            about={"microphone": wish.selector, "channel": str(wish.channel or "all"), "label": arguments.label},
+            name=input_spec.name,
+            rate_hz=microphone.form.rate_hz,
+            n_channels=microphone.form.n_channels if input_spec.channel is None else 1,
+            sample_format=microphone.form.sample_format,
+            comment={"microphone": input_spec.selector, "channel": str(input_spec.channel or "all"), "label": arguments.label},
         )
         folder.mkdir(parents=True, exist_ok=True)
         wanted_s = 60.0 * arguments.minutes
         with (
-            _ended_by_signal() as ended,
-            closing(Session(folder, take, clip_s=arguments.clip_seconds, wanted_s=wanted_s)) as session,
+            _stop_signals() as stopped,
+            closing(RecordingSession(folder, take, clip_s=arguments.clip_seconds, wanted_s=wanted_s)) as session,
         ):
             if session.resumed_s:
-                log.info("%s: goes on after %.1f of %g minutes", session.stem, session.resumed_s / 60, arguments.minutes)
-            notes = _record(sound, form, session, channel=wish.channel, wanted_s=wanted_s, ended=ended)
+                log.info("%s: resumed after %.1f of %g minutes", session.stem, session.resumed_s / 60, arguments.minutes)
+            problems = _record(microphone, session, channel=input_spec.channel, wanted_s=wanted_s, stopped=stopped)
     clips = "1 clip" if session.n_clips == 1 else f"{session.n_clips} clips"
-    print(f"{folder}: {clips}, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {notes.in_words()}")
+    print(f"{folder}: {clips}, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {problems.in_words()}")
     if not session.complete:
-        print("the same command goes on from here")
+        print("run the same command again to resume")
         raise KeyboardInterrupt
     return 0
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _InputSpec:
     name: str
     selector: str
     channel: int | None
     rate_hz: int | None
 
 
-def _wish(arguments: argparse.Namespace, config: Config) -> _Wish:
+def _input_spec(arguments: argparse.Namespace, config: Config) -> _InputSpec:
     if arguments.machine is None:
         name = re.sub(r"[^a-z0-9]+", "-", arguments.microphone.lower()).strip("-")
-        return _Wish(name or "microphone", arguments.microphone, arguments.channel, None)
+        return _InputSpec(name or "microphone", arguments.microphone, arguments.channel, None)
     settings = config.machines[configured_machine(arguments.machine, config)]
-    return _Wish(arguments.machine, settings.microphone, arguments.channel or settings.channel, settings.microphone_rate_hz)
+    return _InputSpec(arguments.machine, settings.microphone, arguments.channel or settings.channel, settings.microphone_rate_hz)
 
 
 @dataclass
-class _Notes:
-    """What went wrong, told when it happens and counted for the end."""
+class _Problems:
+    """Gaps and bad levels, logged when they occur and counted for the summary."""
 
     n_gaps: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
-    _told_s: dict[str, float] = field(default_factory=dict)
+    _warned_s: dict[str, float] = field(default_factory=dict)
 
     def update(self, frames: F32) -> str:
-        """Warn of what is wrong with about a second of frames (n, n_channels); returns their level in words."""
+        """Check about a second of frames (n, n_channels); returns their level for people."""
         measured = levels(frames)
         for level in measured:
             if level.problem is not None:
@@ -123,58 +131,57 @@ class _Notes:
 
     def in_words(self) -> str:
         gaps = [f"{self.n_gaps} gap{'' if self.n_gaps == 1 else 's'}"] if self.n_gaps else []
-        return ", ".join([*gaps, *(f"{n} s {problem}" for problem, n in self.seconds.items())]) or "nothing wrong with it"
+        return ", ".join([*gaps, *(f"{n} s {problem}" for problem, n in self.seconds.items())]) or "no problems"
 
     def _warn(self, text: str) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s.get(text, -math.inf) > REPEAT_S:
-            self._told_s[text] = now_s
+        if now_s - self._warned_s.get(text, -math.inf) > REPEAT_S:
+            self._warned_s[text] = now_s
             log.warning("warning: %s", text)
 
 
 def _record(
-    sound: Told, form: RingFormat, session: Session, *, channel: int | None, wanted_s: float, ended: threading.Event
-) -> _Notes:
-    """Write what is heard until there is enough of it, or until told to end."""
-    notes = _Notes()
-    heard: list[F32] = []
-    follows: int | None = None  # the frame that continues the clip
+    microphone: MicrophoneInput, session: RecordingSession, *, channel: int | None, wanted_s: float, stopped: threading.Event
+) -> _Problems:
+    """Write sound until the session is complete, or until stopped."""
+    problems = _Problems()
+    unchecked: list[F32] = []
+    next_frame: int | None = None  # the frame that continues the clip
     with tqdm(
         total=round(wanted_s), initial=round(session.done_s), desc=session.stem, unit="s", disable=None, leave=False
     ) as bar:
-        while not session.complete and not ended.wait(POLL_S):
-            pieces = sound.poll()
-            for piece in pieces:
-                if follows is not None and (piece.begins or piece.frame != follows):
-                    notes.n_gaps += 1
-                    session.break_off()
-                follows = piece.frame + piece.n_frames
-                frames = to_float(piece.data, form)
+        while not session.complete and not stopped.wait(POLL_S):
+            for sound in microphone.poll():
+                if next_frame is not None and (sound.begins or sound.frame != next_frame):
+                    problems.n_gaps += 1
+                    session.end_clip()
+                next_frame = sound.frame + sound.n_frames
+                frames = to_float(sound.data, microphone.form)
                 frames = frames if channel is None else frames[:, channel - 1 : channel]
                 session.write(_to_int(frames))
-                heard.append(frames)
-            if sound.trouble is not None:
-                session.break_off()
-            if sum(map(len, heard)) >= LEVEL_EVERY_S * form.rate_hz:
-                bar.set_postfix_str(notes.update(np.concatenate(heard)), refresh=False)
-                heard = []
+                unchecked.append(frames)
+            if microphone.trouble is not None:
+                session.end_clip()
+            if sum(map(len, unchecked)) >= LEVEL_EVERY_S * microphone.form.rate_hz:
+                bar.set_postfix_str(problems.update(np.concatenate(unchecked)), refresh=False)
+                unchecked = []
             bar.update(round(session.done_s) - bar.n)
-    return notes
+    return problems
 
 
 def _to_int(frames: F32) -> NDArray[np.int32]:
-    """Full scale [-1, 1] as [-2^31, 2^31): exact for up to 24 bits, of which FLAC keeps no more."""
+    """Scale [-1, 1] to [-2^31, 2^31): exact for up to 24 bits, FLAC's maximum."""
     return np.clip(np.rint(frames.astype(np.float64) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int32)
 
 
 @contextmanager
-def _ended_by_signal() -> Iterator[threading.Event]:
-    """An event set by ctrl-C, by SIGTERM, and by a terminal that is closed: the clip is brought to its end first."""
-    ended = threading.Event()
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event set by SIGINT, SIGTERM and SIGHUP, so that the current clip can be completed."""
+    stopped = threading.Event()
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
     try:
-        yield ended
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Take out of text what says who and where: passwords, users, hosts, addresses."""
+"""Redact passwords, users, hosts and addresses in text."""
 
 import getpass
 import os
@@ -28,22 +28,22 @@ _PATTERNS = (
 
 
 class Redactor:
-    """Hides what looks like a secret, and the names that are given: `hidden` maps each to what stands in its place."""
+    """Replaces text that looks like a secret, and the given names: `hidden` maps each name to its replacement."""
 
     def __init__(self, hidden: Mapping[str, str]) -> None:
-        names = sorted((name for name in hidden if name), key=len, reverse=True)  # the longest first
+        names = sorted((name for name in hidden if name), key=len, reverse=True)  # longest first
         self._hidden = {name.casefold(): hidden[name] for name in names}
         self._names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names) or r"(?!)", re.IGNORECASE)
 
     def text(self, text: str) -> str:
-        """The text without them."""
+        """The redacted text."""
         text = self._names.sub(lambda found: self._hidden[found[0].casefold()], text)
         for pattern, instead in _PATTERNS:
             text = pattern.sub(instead, text)
         return text
 
     def tree(self, value: Any) -> Any:
-        """JSON values without them, those of keys that name a secret whatever they are."""
+        """The redacted JSON value. Values of keys that name a secret are always hidden."""
         if isinstance(value, dict):
             return {
                 self.text(key): HIDDEN if item and _SECRET_KEY.search(key) else self.tree(item) for key, item in value.items()
@@ -54,7 +54,7 @@ class Redactor:
 
 
 def who_and_where(*, passwords: Iterable[str | None], users: Iterable[str | None], hosts: Iterable[str | None]) -> dict[str, str]:
-    """What a Redactor must hide: this computer's names, its user's, and those given."""
+    """The names for a Redactor: those of this computer, its user, and the given ones."""
     name = socket.gethostname()
     here = {name, name.partition(".")[0], *_words(hosts)} - _NO_HOSTS
     people = {_user(), os.environ.get("SUDO_USER", ""), *_words(users)} - _SYSTEM_USERS

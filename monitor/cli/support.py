@@ -1,4 +1,4 @@
-"""`monitor support`: facts for a bug report in one archive, without sound, passwords, user and host names."""
+"""`monitor support`: collect facts for a bug report in one archive, without sound, passwords, user and host names."""
 
 import argparse
 import io
@@ -32,12 +32,12 @@ from monitor.mqtt.credentials import password
 UNIT = "stethos.service"
 COMMAND_S = 10.0
 JOURNAL_LINES = 1_000
-MOST_BYTES = 2_000_000  # of one file; the end of a longer one
+MAX_BYTES = 2_000_000  # per file; only the end of a longer one is kept
 _PROPERTIES = "ActiveState,SubState,Result,NRestarts,ExecMainStatus,ActiveEnterTimestamp,StatusText,MemoryCurrent,CPUUsageNSec"
 _README = """Facts about an installation of Stethos, for a bug report.
 
-It holds no sound. Passwords, user names, host names and network addresses were replaced by <hidden>, <user>, <host> and
-<address> wherever they were recognised. Please look through it before you send it.
+It contains no sound. Recognised passwords, user names, host names and network addresses were replaced by <hidden>, <user>,
+<host> and <address>. Please review it before you send it.
 """
 
 
@@ -53,12 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out must end with .tar.gz or .zip, got {out.name}")
     files = collect(arguments.config)
     _write(out, files)
-    print(f"{out}: {len(files)} files, {out.stat().st_size / 1000:.0f} kB. Please look through it before you send it.")
+    print(f"{out}: {len(files)} files, {out.stat().st_size / 1000:.0f} kB. Please review it before you send it.")
     return 0
 
 
 def collect(config_path: Path | None) -> dict[str, str]:
-    """The files of the archive by name, redacted. What cannot be found out says why in its place."""
+    """The redacted files of the archive by name. A fact that cannot be collected is replaced by its error."""
     try:
         config, problem = load_config(config_path, os.environ), None
     except StethosError as error:
@@ -88,7 +88,7 @@ def _to_hide(config: Config) -> dict[str, str]:
     try:
         secret = password(mqtt)
     except StethosError:
-        secret = None  # it cannot be read here, so it cannot get into the archive either
+        secret = None  # not readable, so it cannot be in the archive either
     return who_and_where(passwords=[secret], users=[mqtt.user], hosts=[mqtt.host])
 
 
@@ -101,7 +101,7 @@ def _try(fact: Callable[[], Any]) -> Any:
 
 def _redacted(fact: Any, redactor: Redactor) -> str:
     if isinstance(fact, str):
-        return redactor.text(fact[-MOST_BYTES:])
+        return redactor.text(fact[-MAX_BYTES:])
     return json.dumps(redactor.tree(fact), indent=2, ensure_ascii=False, default=str) + "\n"
 
 
@@ -112,7 +112,7 @@ def _versions() -> dict[str, Any]:
 
 def _status(config: Config) -> Any:
     reply = request(config.runtime_dir / NAME, {"do": "status"})
-    return {"error": "no service runs"} if reply is None else reply.body
+    return {"error": "the service is not running"} if reply is None else reply.body
 
 
 def _computer(config: Config) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _computer(config: Config) -> dict[str, Any]:
 
 
 def _own_processes() -> list[dict[str, Any]]:
-    """Those of Stethos that run, without their command lines."""
+    """Running processes of Stethos, without their command lines."""
     found = []
     for process in psutil.process_iter(["cmdline", "memory_info", "num_threads", "status"]):
         info = process.info
@@ -147,12 +147,12 @@ def _own_processes() -> list[dict[str, Any]]:
 
 
 def _manifest(folder: Path) -> Any:
-    read_manifest(folder)  # says in one line what is wrong with it
+    read_manifest(folder)  # raises a one-line error if it is invalid
     return json.loads((folder / MANIFEST).read_text("utf-8"))
 
 
 def _adapted(config: Config, machine: str) -> Any:
-    """What was learned and calibrated here, and the manifest that is used because of it."""
+    """The machine's adaptations, and the manifest of the resulting bundle."""
     found = read_adaptation(config.state_dir, machine)
     if found is None:
         return {"learn": None, "calibrate": None}
@@ -162,7 +162,7 @@ def _adapted(config: Config, machine: str) -> Any:
 
 
 def _command(*words: str) -> str:
-    """What it prints, within a time limit; it may not exist here."""
+    """The output of a command, within a time limit. The command may be missing."""
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=COMMAND_S, check=False
     )
@@ -170,7 +170,7 @@ def _command(*words: str) -> str:
 
 
 def _write(out: Path, files: dict[str, str]) -> None:
-    """One folder in a new archive that its owner alone may read; nothing in it names a user."""
+    """Write one folder to a new archive that only its owner can read; entries carry no user names."""
     folder = out.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
     try:
         fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

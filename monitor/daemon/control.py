@@ -1,15 +1,17 @@
-"""The control socket: tools ask the running service, which answers; one JSON line each way.
+"""The control socket: a tool sends the running service one JSON line and gets one back, or a stream of bytes.
 
-A request says what to do, `{"do": "status"}`, and what that needs. An answer is an object, with file descriptors where that
-is what was asked for; `{"error": "one line"}` is a refusal. Who may connect is a matter of the socket's mode and folder.
+A request names an action, `{"do": "status"}`, and its arguments. The answer is an object; `{"error": "one line"}` is a refusal.
+If the action is a stream, bytes follow the answer until either side closes the connection. The socket's mode and directory
+decide who may connect.
 """
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,93 +20,133 @@ from monitor.errors import StethosError
 from monitor.files import lock
 from monitor.json_lines import to_json
 
+log = logging.getLogger(__name__)
 NAME = "control.sock"  # in the runtime directory
 MODE = 0o660
 MAX_LINE = 1 << 16
 MAX_CLIENTS = 16
-MAX_FDS = 4
+MAX_STREAMS = 4  # of the clients
 TIMEOUT_S = 5.0
+STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for so long is disconnected
 
 
 class ControlError(StethosError):
-    """The service cannot be asked, or refuses."""
+    """The service cannot be reached, or refuses."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. The server leaves `fds` open; who receives them owns copies."""
+    """An answer, and the stream that follows it."""
 
     body: dict[str, Any]
-    fds: tuple[int, ...] = ()
+    stream: AsyncGenerator[bytes, None] | None = None  # must not hold up the loop
 
 
 Handler = Callable[[dict[str, Any]], Reply]  # called in the loop, so it must be quick; a StethosError is a refusal
 
 
 class ControlServer:
-    """Answers on the socket at `path`, in the running event loop; a client that hangs or sends garbage harms nobody."""
+    """Serves the socket at `path` in the running event loop. A client that hangs or sends garbage affects no other.
+
+    A watchdog can ask `is_alive` and `advanced()`.
+    """
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         self.path = path
+        self.n_failed = 0  # requests and streams that ended with an unexpected exception
         self._handlers = handlers
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
+        self._n_requests = self._n_streams = 0
 
     async def start(self) -> None:
-        """Listen; ControlError where another service does, or where the socket cannot be made."""
+        """Listen; ControlError if another service does, or if the socket cannot be created."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path.with_suffix(".lock"))
             listener = _bind(self.path)
         except BlockingIOError as error:
-            raise ControlError(f"{self.path}: another service answers here; stop it first (systemctl stop stethos)") from error
+            raise ControlError(f"{self.path}: another service uses it; stop it first (systemctl stop stethos)") from error
         except OSError as error:
-            raise ControlError(f"{self.path}: cannot be made: {error.strerror or error}") from error
+            raise ControlError(f"{self.path}: cannot be created: {error.strerror or error}") from error
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
 
     async def stop(self) -> None:
-        """Hang up on everybody and remove the socket."""
+        """Disconnect all clients and remove the socket."""
         if self._server is not None:
             self._server.close()
             for client in list(self._clients):
-                client.close()
+                client.transport.abort()
             self.path.unlink(missing_ok=True)
             self._server = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the socket accepts clients."""
+        return self._server is not None and self._server.is_serving()
+
+    def advanced(self) -> int:
+        """The number of requests so far, answered or refused."""
+        return self._n_requests
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= MAX_CLIENTS:
-            writer.write(_line(_refusal(f"at most {MAX_CLIENTS} may ask at once")))
+            writer.write(_line(_refusal(f"at most {MAX_CLIENTS} clients can connect at once")))
             writer.close()
             return
         self._clients.add(writer)
         try:
-            await asyncio.wait_for(self._converse(reader, writer), TIMEOUT_S)
+            stream = await asyncio.wait_for(self._reply(reader, writer), TIMEOUT_S)
+            if stream is not None:
+                await self._send(stream, reader, writer)
         except (asyncio.TimeoutError, ConnectionError):
-            writer.transport.abort()  # it hangs, or has gone: its loss
+            writer.transport.abort()  # it hangs or is gone
+        except Exception:
+            self.n_failed += 1
+            log.exception("control socket: unexpected error")
         finally:
             self._clients.discard(writer)
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[bytes, None] | None:
         try:
             reply = self._answer(await reader.readline())
-        except ValueError:  # what StreamReader makes of a line above its limit
+        except ValueError:  # StreamReader's error for a line above its limit
             reply = _refusal(f"a request must have at most {MAX_LINE} bytes, got more")
-        line = _line(reply)
-        if reply.fds:
-            line = line[_send_fds(writer, line, reply.fds) :]
-        writer.write(line)
+        self._n_requests += 1
+        if reply.stream is not None and self._n_streams >= MAX_STREAMS:
+            reply = _refusal(f"at most {MAX_STREAMS} streams can be open at once")
+        writer.write(_line(reply))
         await writer.drain()
+        return reply.stream
+
+    async def _send(
+        self, stream: AsyncGenerator[bytes, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send a stream until it ends or the client closes its side."""
+        self._n_streams += 1
+        sending = asyncio.ensure_future(_write(stream, writer))
+        closing = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((sending, closing), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            self._n_streams -= 1
+            sending.cancel()
+            closing.cancel()
+            await asyncio.gather(sending, closing, return_exceptions=True)
+            await stream.aclose()
 
     def _answer(self, line: bytes) -> Reply:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
-            return _refusal("a request must be one line of JSON, got something else")
+            return _refusal("a request must be one line of JSON")
         do = request.get("do") if isinstance(request, dict) else None
         handler = self._handlers.get(do) if isinstance(do, str) else None
         if handler is None:
@@ -113,55 +155,77 @@ class ControlServer:
             return handler(request)
         except StethosError as error:
             return _refusal(str(error))
+        except Exception:
+            self.n_failed += 1
+            log.exception("control socket: unexpected error in %s", do)
+            return _refusal("internal error; see the service's log")
+
+
+async def _write(stream: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
+    """Write as fast as the client reads: at most one item of the stream waits beside the socket's buffer."""
+    async for data in stream:
+        writer.write(data)
+        try:
+            await asyncio.wait_for(writer.drain(), STREAM_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            log.warning("control socket: disconnected a client that did not read its stream for %.0f s", STREAM_TIMEOUT_S)
+            raise
 
 
 def request(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Reply | None:
-    """What the service at `path` answers, None where none runs; ControlError where it refuses or cannot be asked."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    """The answer of the service at `path`, None where none runs; ControlError if it refuses or cannot be reached."""
+    opened = open_stream(path, request, timeout_s=timeout_s)
+    if opened is None:
+        return None
+    body, connection, _ = opened
+    connection.close()
+    return Reply(body)
+
+
+def open_stream(
+    path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S
+) -> tuple[dict[str, Any], socket.socket, bytes] | None:
+    """As `request`: the answer, the connection, which the caller closes, and the bytes already received from the stream."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(timeout_s)
         try:
             connection.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):  # never started; or killed, which leaves the socket behind
+        except (FileNotFoundError, ConnectionRefusedError):  # never started, or killed, which leaves the socket behind
+            connection.close()
             return None
         except PermissionError as error:
-            raise ControlError(f"{path}: this user must not ask the service; use sudo") from error
+            raise ControlError(f"{path}: this user may not access the service; use sudo") from error
         except OSError as error:
-            raise ControlError(f"{path}: cannot be asked: {error.strerror or error}") from error
+            raise ControlError(f"{path}: cannot connect: {error.strerror or error}") from error
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
-            reply = _receive(connection)
+            line, rest = _receive_line(connection)
+            body = json.loads(line)
         except (OSError, ValueError) as error:
-            raise ControlError(f"{path}: the service did not answer: {error}") from error
-    if "error" in reply.body:
-        raise ControlError(f"the service refuses: {reply.body['error']}")
-    return reply
-
-
-def _receive(connection: socket.socket) -> Reply:
-    line, fds, _, _ = socket.recv_fds(connection, MAX_LINE, MAX_FDS)
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    try:
-        while not line.endswith(b"\n"):
-            more = connection.recv(MAX_LINE)
-            if not more:
-                raise ValueError("it hung up")
-            line += more
-        return Reply(json.loads(line), tuple(fds))
+            raise ControlError(f"{path}: no answer from the service: {error}") from error
+        if "error" in body:
+            raise ControlError(f"refused by the service: {body['error']}")
     except BaseException:
-        for fd in fds:
-            os.close(fd)
+        connection.close()
         raise
+    return body, connection, rest
 
 
-def _send_fds(writer: asyncio.StreamWriter, line: bytes, fds: tuple[int, ...]) -> int:
-    """Send descriptors with the line's beginning; returns its length. The transport has sent nothing yet."""
-    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
-        return socket.send_fds(connection, [line[:1]], list(fds))
+def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The first line, and what came after it."""
+    received = bytearray()
+    while b"\n" not in received:
+        data = connection.recv(MAX_LINE)
+        if not data:
+            raise ValueError("connection closed")
+        received += data
+    line, _, rest = bytes(received).partition(b"\n")
+    return line, rest
 
 
 def _bind(path: Path) -> socket.socket:
-    """A socket at `path`, in place of one that a killed service left; nobody else's before its mode is set."""
+    """A socket at `path`, replacing one that a killed service left; closed to others until its mode is set."""
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

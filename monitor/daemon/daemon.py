@@ -24,7 +24,7 @@ from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health, versions
 from monitor.daemon.notify import Notifier
-from monitor.daemon.shared_microphone import lend, microphone_status
+from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
@@ -97,7 +97,7 @@ class Daemon:
                 "status": lambda _: Reply(self._status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
-                "ring": lambda request: lend(self._supervisor.microphones, request, private=self._config.private),
+                "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
             },
         )
         self._stopped = False

@@ -64,7 +64,7 @@ class Machine:
         self.microphone = microphone
         self.slow_path = make_slow_path(bundle, slow_state)
         self._recorder = recorder
-        self._reader = microphone.tap(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
+        self._reader = microphone.add_reader(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         self._publisher = StatePublisher(
             outlet,
             machine=name,

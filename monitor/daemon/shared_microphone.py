@@ -1,27 +1,40 @@
-"""The microphones that the service holds: what it says of them, and how it lends their sound to tools."""
+"""Share the microphones of the service with tools, by a stream of their sound on the control socket.
 
-from collections.abc import Iterable, Sequence
+A stream begins with a JSON line, `{"rate_hz": 48000, "n_channels": 2, "sample_format": "int32"}`. Each part of the sound follows
+as a JSON line, with the fields of `UnbrokenSound` except `data`, and its `n_frames` frames of interleaved samples. A gap shows in
+`frame` or `begins`. The stream ends when the device is closed.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from monitor.audio.devices import Device, Unavailable, device_from_json, find_device
+from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.microphone import Microphone
-from monitor.audio.ring import Ring
-from monitor.daemon.control import ControlError, Reply, request
+from monitor.audio.ring import Ring, SoundFormat
+from monitor.daemon.control import Reply, open_stream, request
 from monitor.errors import SourceError
 
-Purpose = Literal["record", "measure"]  # what a tool wants sound for: to keep it, or figures of it
+log = logging.getLogger(__name__)
+Purpose = Literal["record", "measure"]  # whether the tool stores the sound, or only figures
+POLL_S = 0.1
+MAX_CHUNKS = 64  # copied out of the ring at a time: 3 s
 
 
 @dataclass(frozen=True)
 class SharedMicrophone:
-    """A microphone that the service has opened, or tries to open."""
+    """A microphone that the service has opened or tries to open."""
 
     selector: str  # as configured
     device: Device | None  # None while it cannot be opened
     words: str | None  # device, rate, channels and format
-    trouble: str | None  # why nothing is heard
+    trouble: str | None  # why there is no sound
 
 
 def microphone_status(microphones: Iterable[Microphone]) -> Reply:
@@ -29,62 +42,126 @@ def microphone_status(microphones: Iterable[Microphone]) -> Reply:
     return Reply({"microphones": [_to_json(microphone) for microphone in microphones]})
 
 
-def lend(microphones: Iterable[Microphone], request: dict[str, Any], *, private: bool = False) -> Reply:
-    """The service's answer to `ring`: the shared memory of the microphone that `request["microphone"]` names.
+def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, private: bool = False) -> Reply:
+    """The service's answer to `stream`: the sound of `request["microphone"]` from now on.
 
-    Where it is `private`, not to a tool that would keep the sound.
+    Where the configuration is `private`, tools that store sound are refused.
     """
     selector = request.get("microphone")
     if private and request.get("for", "record") == "record":
-        raise SourceError("no sound may be kept (private: true)")
-    named = [microphone for microphone in microphones if microphone.selector == selector]
-    running = [microphone.ring for microphone in named if microphone.ring is not None]
-    if running:
-        return Reply({}, (running[0].fd,))
-    if not named:
-        raise SourceError(f"no microphone is held as {str(selector)[:100]}")
-    trouble = named[0].trouble
-    raise SourceError(f"{named[0].selector}: {'is being opened' if trouble is None else trouble.detail}")
+        raise SourceError("storing sound is forbidden (private: true)")
+    matching = [microphone for microphone in microphones if microphone.selector == selector]
+    if not matching:
+        raise SourceError(f"no configured microphone is {str(selector)[:100]}")
+    for microphone in matching:
+        if microphone.ring is not None:
+            return Reply(microphone.ring.format._asdict(), _stream(microphone, microphone.ring))
+    trouble = matching[0].trouble
+    raise SourceError(f"{matching[0].selector}: {'being opened' if trouble is None else trouble.detail}")
+
+
+async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, None]:
+    """The ring is the buffer: what a slow client leaves unread is overwritten there and becomes a gap."""
+    reader = SoundReader(ring, backlog=False)
+    next_frame, is_late = None, False
+    while microphone.ring is ring:
+        sounds = reader.read(max_chunks=MAX_CHUNKS)
+        for sound in sounds:
+            if next_frame is not None and sound.frame > next_frame and not is_late:
+                is_late = True
+                lost_s = (sound.frame - next_frame) / ring.format.rate_hz
+                log.warning("microphone %s: a tool reads its stream too slowly and missed %.1f s", microphone.selector, lost_s)
+            next_frame = sound.frame + sound.n_frames
+            yield _to_bytes(sound)
+        if not sounds:
+            await asyncio.sleep(POLL_S)
+    for sound in reader.release():
+        yield _to_bytes(sound)
+
+
+def _to_bytes(sound: UnbrokenSound) -> bytes:
+    header = sound._asdict()
+    del header["data"]
+    return json.dumps(header).encode() + b"\n" + sound.data
+
+
+class SoundStream:
+    """A tool's end of a stream. No call blocks."""
+
+    def __init__(self, form: SoundFormat, connection: socket.socket, received: bytes) -> None:
+        self.form = form
+        self.ended = False  # closed by the service
+        self._connection = connection
+        self._connection.setblocking(False)
+        self._received = bytearray(received)
+
+    def read(self) -> list[UnbrokenSound]:
+        """The sound since the last call."""
+        while not self.ended:
+            try:
+                data = self._connection.recv(1 << 20)
+            except BlockingIOError:
+                break
+            except OSError:  # the service was killed
+                data = b""
+            self.ended = not data
+            self._received += data
+        return list(iter(self._next, None))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _next(self) -> UnbrokenSound | None:
+        """The next part that has arrived completely."""
+        end = self._received.find(b"\n") + 1
+        if not end:
+            return None
+        header = json.loads(self._received[:end])
+        n_bytes = header["n_frames"] * self.form.frame_bytes
+        if len(self._received) < end + n_bytes:
+            return None
+        data = bytes(self._received[end : end + n_bytes])
+        del self._received[: end + n_bytes]
+        return UnbrokenSound(data=data, **header)
 
 
 def shared_microphones(path: Path) -> list[SharedMicrophone]:
-    """What the service at the control socket holds; nothing where none runs."""
+    """The microphones of the service at the control socket; none where no service runs."""
     reply = request(path, {"do": "microphones"})
     return [] if reply is None else [_from_json(item) for item in reply.body["microphones"]]
 
 
-def find_shared(held: Sequence[SharedMicrophone], selector: str) -> SharedMicrophone | None:
-    """The one that a selector means, by the same words or by the device behind them."""
-    for one in held:
+def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicrophone | None:
+    """The one that a selector matches, by the same text or by its device."""
+    for one in shared:
         if one.selector == selector:
             return one
-    devices = [one.device for one in held if one.device is not None and (selector != "default" or one.device.is_default)]
+    devices = [one.device for one in shared if one.device is not None and (selector != "default" or one.device.is_default)]
     try:
         found = find_device(devices, selector) if devices else None
     except Unavailable:
         return None
-    return next((one for one in held if one.device is not None and one.device == found), None)
+    return next((one for one in shared if one.device is not None and one.device == found), None)
 
 
-def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure") -> Ring | None:
-    """The ring of a microphone that the service holds, to be closed by the caller; None where no service runs."""
-    reply = request(path, {"do": "ring", "microphone": selector, "for": purpose})
-    if reply is None:
+def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure") -> SoundStream | None:
+    """The sound of one of the service's microphones, to be closed by the caller; None where no service runs."""
+    opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose})
+    if opened is None:
         return None
-    if len(reply.fds) != 1:
-        raise ControlError(f"{path}: must lend one ring, got {len(reply.fds)}")
-    return Ring.attach(reply.fds[0])
+    body, connection, received = opened
+    return SoundStream(SoundFormat(**body), connection, received)
 
 
 def _to_json(microphone: Microphone) -> dict[str, Any]:
     device, trouble = microphone.opened, microphone.trouble
-    counts = microphone.counts
     return {
         "selector": microphone.selector,
         "device": None if device is None else asdict(device),
         "words": microphone.device,
         "trouble": None if trouble is None else f"{trouble.reason}: {trouble.detail}",
-        **asdict(counts),
+        **asdict(microphone.counts),
     }
 
 

@@ -1,4 +1,4 @@
-"""From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
+"""The scorer: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec:
-    """Everything that shapes a score, as the bundle's manifest has it."""
+    """The parameters of a score, from the bundle's manifest."""
 
     front_end: FrontEndSpec
     window: WindowSpec
@@ -41,16 +41,16 @@ class ScorerSpec:
 
 @dataclass(frozen=True)
 class TickScore:
-    """What is known at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
+    """The scores at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
 
     start: int
     stop: int
-    quality: Quality | None  # of its samples; None where none arrived
+    quality: Quality | None  # of its samples; None where there are none
     reason: str | None  # why this tick may not be scored
     tick_score: float | None  # of this tick alone, where it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
-    excess_db: float | None = None  # over the ceiling of the fast path, in this tick and the one before
+    excess_db: float | None = None  # over the ceiling of the fast path, of this tick and the one before
 
     @property
     def rms_dbfs(self) -> float | None:
@@ -69,8 +69,8 @@ class Scorer:
         front_end = spec.front_end
         self.spec = spec
         self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
-        self.expected_db: F32 | None = None  # mean frame (n_bands,), as heard: sound that ends far below it is not scored
-        self.source_rate_hz: int | None = None  # of the sound before it was resampled: too low a one is not scored
+        self.expected_db: F32 | None = None  # expected mean frame (n_bands,); sound without its upper bands is not scored
+        self.source_rate_hz: int | None = None  # before resampling; sound of too low a rate is not scored
         self._checked_rate_hz: int | None = None
         self._is_cut_by_rate = False
         self._model = model
@@ -90,7 +90,7 @@ class Scorer:
 
     @property
     def idle_below_dbfs(self) -> float | None:
-        """Below it the machine is off; None: it is never taken to be."""
+        """The level below which the machine is off; None where it is never off."""
         return self._extractor.idle_below_dbfs
 
     @idle_below_dbfs.setter
@@ -98,11 +98,11 @@ class Scorer:
         self._extractor.idle_below_dbfs = level
 
     def reset(self) -> None:
-        """Forget all sound: the next block opens a new stream."""
+        """Drop all sound; the next block starts a new stream."""
         self._extractor.reset()
         self._windows.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
-        self._last: list[F32] = []  # the frames of the last whole ticks in a row, as heard
+        self._last: list[F32] = []  # the frames of the last whole ticks in a row, uncorrected
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
@@ -143,11 +143,11 @@ class Scorer:
         return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
+        """The mean frame (n_bands,), dB, uncorrected, of the present segment, which must not be empty."""
         return mean_frame(self.sounds())
 
     def frequent_frame(self) -> F32 | None:
-        """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
+        """The frequent frame (n_bands,), dB, of the last two ticks; None unless both are whole and adjacent."""
         return self._corrected(frequent_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
 
     def score_tick(self, tick: TickFrames) -> TickScore:
@@ -172,11 +172,11 @@ class Scorer:
 
     @property
     def empty_bands(self) -> int:
-        """How many bands the source cannot fill, although sound is expected in them."""
+        """The number of bands above the source's rate in which sound is expected."""
         return 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
 
     def _out_of_band(self, frames: F32) -> str | None:
-        """`bandwidth` where sound does not reach as high as it should."""
+        """`bandwidth` where the sound lacks its upper bands."""
         if self.source_rate_hz != self._checked_rate_hz:
             self._checked_rate_hz, self._is_cut_by_rate = self.source_rate_hz, self.empty_bands > 0
         cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
@@ -191,7 +191,7 @@ class Scorer:
         return excess_db(self._corrected(lasting_frame(np.concatenate(self._last))), self.ceiling_db)
 
     def _corrected(self, frames: F32) -> F32:
-        """As the microphone that was trained with would have heard it."""
+        """Frames as the microphone used in training would deliver them."""
         return frames if self._response_db is None else frames - self._response_db
 
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
@@ -210,7 +210,7 @@ class Scorer:
 
 
 def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
-    """Score blocks as one whole stream from a fresh start, its last partial tick included."""
+    """Score blocks as one whole stream, including its last partial tick."""
     scorer.reset()
     scored = [tick for block in blocks for tick in scorer.push(block)]
     return scored + scorer.flush()

@@ -1,4 +1,4 @@
-"""A capture process whose beginnings go wrong."""
+"""Capture processes that fail to start, and the number of channels that they open."""
 
 import os
 import subprocess
@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from monitor.audio.capture import Request, channels_of
 from monitor.audio.capture_process import CaptureProcess
+from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Unavailable
 from monitor.audio.microphone import Microphone
-from monitor.audio.ring import Ring, RingFormat
+from monitor.audio.ring import Ring, SoundFormat
 from tests.rig import virtual_microphone
+from tests.waiting import wait_until
 
 REQUEST = Request("name:x", 16000, None, 1, "int32", 1.0, -1)
 
@@ -23,7 +26,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_an_attempt_that_cannot_start_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     before = descriptors()
     for _ in range(5):
@@ -32,56 +35,54 @@ def test_an_attempt_that_cannot_start_leaves_no_descriptor(monkeypatch: pytest.M
     assert descriptors() == before
 
 
-def test_what_is_no_message_is_a_failure_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chatty = tmp_path / "chatty"
     chatty.write_text("#!/bin/sh\necho I am a library\nsleep 5\n")
     chatty.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(chatty))
     process = CaptureProcess(REQUEST)
     try:
-        with pytest.raises(Unavailable, match="the capture process said b'I am a library'"):
-            for _ in range(500):
-                process.opened()
-                time.sleep(0.01)
+        with pytest.raises(Unavailable, match="unexpected output of the capture process: b'I am a library'"):
+            wait_until(process.opened)
     finally:
         process.kill()
         process.wait(5.0)
 
 
-def test_what_libraries_print_is_no_message() -> None:
-    code = "from monitor.audio import capture; capture._keep_output(); print('chatter', flush=True); capture._say({'device': 1})"
+def test_output_of_libraries_is_discarded() -> None:
+    code = (
+        "from monitor.audio import capture; capture.redirect_output(); print('chatter', flush=True); capture.send({'device': 1})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == '{"device": 1}\n'
 
 
-def test_whoever_borrows_a_ring_cannot_change_its_size() -> None:
-    ring = Ring.create(RingFormat(16000, 1, "int16", 1600))
+def test_the_size_of_a_ring_cannot_be_changed() -> None:
+    ring = Ring.create(SoundFormat(16000, 1, "int16"), 1600)
     with pytest.raises(PermissionError):
         os.ftruncate(ring.fd, 0)
     ring.close()
 
 
 @pytest.mark.parametrize(("n_channels", "wanted", "opened"), [(32, 1, 1), (32, 2, 2), (32, 3, 4), (32, 7, 8), (2, 7, 2)])
-def test_a_sound_server_is_asked_for_a_usual_number_of_channels(n_channels: int, wanted: int, opened: int) -> None:
+def test_a_sound_server_is_opened_with_a_usual_number_of_channels(n_channels: int, wanted: int, opened: int) -> None:
     pulse = Device(0, "pulse", "ALSA", n_channels, 48000, (), False, None, "name:pulse")
     assert pulse.is_virtual
     assert channels_of(pulse, wanted) == opened
 
 
-def test_one_side_of_stereo_is_that_side_whoever_else_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import soundfile
-
+def test_one_side_of_stereo_stays_that_side_when_readers_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = 0.1 * np.sin(2 * np.pi * 440 * np.arange(48000 * 20) / 48000)
     soundfile.write(tmp_path / "left.wav", np.stack((left, 0 * left), axis=1), 48000)
     with virtual_microphone(tmp_path / "audio", channels=2) as rig:
         for name, value in rig.environment.items():
             monkeypatch.setenv(name, value)
         microphone = Microphone("name:mic", wanted_rate_hz=16000)
-        first = microphone.tap(channel=1, sample_rate_hz=16000)
+        first = microphone.add_reader(channel=1, sample_rate_hz=16000)
         rig.play(tmp_path / "left.wav")
         try:
             alone = _level(microphone, first)
-            second = microphone.tap(channel=2, sample_rate_hz=16000)
+            second = microphone.add_reader(channel=2, sample_rate_hz=16000)
             assert _level(microphone, first) == pytest.approx(alone, rel=0.02)
             assert microphone.counts.restarts == 0
             assert alone == pytest.approx(0.1 / np.sqrt(2), rel=0.05)
@@ -90,19 +91,16 @@ def test_one_side_of_stereo_is_that_side_whoever_else_listens(tmp_path: Path, mo
             microphone.close()
 
 
-def _level(microphone: Microphone, tap: object) -> float:
-    """RMS of the tap's next second of sound."""
-    from monitor.audio.channel_reader import ChannelReader
-
-    assert isinstance(tap, ChannelReader)
-    heard: list[np.ndarray] = []
+def _level(microphone: Microphone, reader: ChannelReader) -> float:
+    """RMS of the reader's next second of sound."""
+    received: list[np.ndarray] = []
     deadline = time.monotonic() + 20
     skipped = 0
-    while sum(map(len, heard)) < 16000 and time.monotonic() < deadline:
+    while sum(map(len, received)) < 16000 and time.monotonic() < deadline:
         microphone.poll()
-        for block in tap.blocks():
+        for block in reader.blocks():
             skipped += len(block.samples)
             if skipped > 32000:  # playing has begun by now
-                heard.append(block.samples)
+                received.append(block.samples)
         time.sleep(0.05)
-    return float(np.sqrt(np.mean(np.concatenate(heard) ** 2)))
+    return float(np.sqrt(np.mean(np.concatenate(received) ** 2)))

@@ -1,16 +1,14 @@
-"""Devices: what a selector means, on a made /sys, and why a microphone that is plugged in cannot be had."""
+"""Selectors and their devices, on a synthetic /sys, and the reasons why a plugged-in microphone cannot be used."""
 
-import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from monitor.audio.capture import open_error_text
 from monitor.audio.devices import Device, Unavailable, Usb, find_device, identify, is_unplugged, why_missing
+from tests.audio.rights import without_root
 
 
 def device(index: int, name: str, *, is_default: bool = False) -> Device:
@@ -45,7 +43,7 @@ def plug(root: Path, card: int, port: str, *, vendor: str = "0d8c", product: str
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two like microphones in a hub, one with a serial number, and the computer's own sound."""
+    """Two identical microphones in a hub, one with a serial number, and the built-in sound card."""
     plug(tmp_path, 1, "1-1.2")
     plug(tmp_path, 2, "1-1.3")
     plug(tmp_path, 3, "3-2", vendor="08BB", product="2902", serial="SN:7")
@@ -78,7 +76,7 @@ def test_usb_identity_comes_from_sys(devices: list[Device]) -> None:
     ]
 
 
-def test_each_is_given_the_selector_that_lasts_longest(devices: list[Device]) -> None:
+def test_each_gets_its_most_stable_selector(devices: list[Device]) -> None:
     selectors = [one.selector for one in devices]
     assert selectors == [
         "name:bcm2835 HDMI: -",
@@ -106,25 +104,25 @@ def test_each_is_given_the_selector_that_lasts_longest(devices: list[Device]) ->
         ("index:5", 5),
     ],
 )
-def test_a_selector_means_one_device(devices: list[Device], selector: str, index: int) -> None:
+def test_a_selector_matches_one_device(devices: list[Device], selector: str, index: int) -> None:
     assert find_device(devices, selector).index == index
 
 
 @pytest.mark.parametrize(
     ("selector", "reason", "words"),
     [
-        ("name:nothing like it", "absent", "no microphone is name:nothing like it; there: bcm2835"),
+        ("name:nothing like it", "absent", "no microphone matches name:nothing like it; present: bcm2835"),
         ("usb:08bb:2902:SN:8", "absent", "USB PnP Codec: Audio (hw:3,0) [usb:08bb:2902:SN:7]"),
         ("usb-port:1-1", "absent", "no microphone"),  # the hub is not the microphone in it
         ("index:3", "absent", "no microphone"),
-        ("usb:0d8c:0014", "failed", "must mean one microphone, got 2; there: "),
-        ("name:USB", "failed", "must mean one microphone, got 4"),
+        ("usb:0d8c:0014", "failed", "must match one microphone, got 2; present: "),
+        ("name:USB", "failed", "must match one microphone, got 4"),
         ("hw:1,0", "failed", "must be one of default, name:TEXT"),
         ("index:-1", "failed", "must be one of"),
         ("name:", "failed", "must be one of"),
     ],
 )
-def test_an_error_says_in_one_line_what_is_there(devices: list[Device], selector: str, reason: str, words: str) -> None:
+def test_an_error_lists_the_devices_in_one_line(devices: list[Device], selector: str, reason: str, words: str) -> None:
     with pytest.raises(Unavailable) as caught:
         find_device(devices, selector)
     assert caught.value.reason == reason
@@ -133,7 +131,7 @@ def test_an_error_says_in_one_line_what_is_there(devices: list[Device], selector
 
 
 def test_without_any_device_the_default_is_absent() -> None:
-    with pytest.raises(Unavailable, match="there: none"):
+    with pytest.raises(Unavailable, match="present: none"):
         find_device([], "default")
 
 
@@ -143,14 +141,14 @@ def test_a_replugged_microphone_is_found_under_another_number(tmp_path: Path) ->
     assert find_device([found], "usb:0d8c:0014:A1") == find_device([found], "usb-port:1-1.2") == found
 
 
-def test_sys_alone_says_that_a_usb_microphone_is_unplugged(root: Path) -> None:
+def test_sys_shows_that_a_usb_microphone_is_unplugged(root: Path) -> None:
     assert is_unplugged("usb:0d8c:9999", root=root)
     assert is_unplugged("usb-port:1-1.4", root=root)
     assert not is_unplugged("usb:08bb:2902:SN:7", root=root)
-    assert not is_unplugged("name:anything", root=root)  # which PortAudio alone knows
+    assert not is_unplugged("name:anything", root=root)  # only PortAudio can find it
 
 
-def test_a_card_without_a_node_says_nothing(root: Path) -> None:
+def test_a_card_without_a_node_gives_no_reason(root: Path) -> None:
     assert why_missing("usb-port:1-1.2", root=root) is None
 
 
@@ -163,7 +161,7 @@ def test_a_node_that_may_not_be_opened_is_denied() -> None:
         node = root / "dev/snd/pcmC1D0c"
         node.parent.mkdir(parents=True)
         node.touch(mode=0o000)
-        with without_roots_rights():
+        with without_root():
             found = [why_missing(selector, root=root) for selector in ("usb-port:1-1.2", "name:usb audio", "default")]
             assert why_missing("usb-port:1-1.3", root=root) is None  # another card
     assert [one.reason for one in found if one] == ["denied"] * 3
@@ -192,20 +190,7 @@ def test_a_node_without_a_driver_is_absent(root: Path, monkeypatch: pytest.Monke
         ("Insufficient memory", -9992, "failed"),
     ],
 )
-def test_errors_of_portaudio_are_told_apart(text: str, code: int, reason: str) -> None:
-    told = open_error_text(Exception(text, code), device(3, "Gone: - (hw:31,0)"), "usb:1209:0000")
-    assert told.reason == reason
-    assert str(told).startswith("Gone: - (hw:31,0): ")
-
-
-@contextmanager
-def without_roots_rights() -> Iterator[None]:
-    """Nothing is denied to root."""
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(0)
+def test_errors_of_portaudio_are_classified(text: str, code: int, reason: str) -> None:
+    error = open_error_text(Exception(text, code), device(3, "Gone: - (hw:31,0)"), "usb:1209:0000")
+    assert error.reason == reason
+    assert str(error).startswith("Gone: - (hw:31,0): ")

@@ -1,4 +1,4 @@
-"""Runs: where frames are missing, and how many, told from the times at which the others came."""
+"""Gaps: the place and number of missing frames, from the arrival times of the others."""
 
 import pytest
 
@@ -17,9 +17,9 @@ class Device:
     def chunk(self, *, late_s: float = 0.0, overrun: bool = False, n_overwritten: int = 0) -> Chunk:
         self.frame += n_overwritten
         self._clock_s += (N + n_overwritten) / RATE_HZ * (1 + self._slower)
-        note = WriteRecord(self.frame, N, round((self._clock_s + 0.003 + late_s) * 1e9), overrun)
+        record = WriteRecord(self.frame, N, round((self._clock_s + 0.003 + late_s) * 1e9), overrun)
         self.frame += N
-        return Chunk(note, b"", n_overwritten)
+        return Chunk(record, b"", n_overwritten)
 
     def lose(self, seconds: float) -> None:
         self._clock_s += seconds
@@ -28,19 +28,19 @@ class Device:
         return [self.chunk(late_s=0.001 * (at % 3)) for at in range(round(seconds * RATE_HZ / N))]
 
 
-def begins(pieces: list[UnbrokenSound]) -> list[tuple[int, float]]:
-    return [(piece.frame, round(piece.origin_s, 4)) for piece in pieces if piece.begins]
+def begins(sounds: list[UnbrokenSound]) -> list[tuple[int, float]]:
+    return [(sound.frame, round(sound.origin_s, 4)) for sound in sounds if sound.begins]
 
 
-def frames(pieces: list[UnbrokenSound]) -> list[int]:
-    return [piece.frame for piece in pieces]
+def frames(sounds: list[UnbrokenSound]) -> list[int]:
+    return [sound.frame for sound in sounds]
 
 
 def test_steady_sound_is_one_run_that_began_with_its_first_frame() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
-    pieces = runs.push([device.chunk(late_s=0.4), *device.play(20)])  # opening takes its time
-    assert frames(pieces) == list(range(0, device.frame, N))
-    assert begins(pieces) == [(0, 100.003)]
+    sounds = runs.push([device.chunk(late_s=0.4), *device.play(20)])  # opening takes its time
+    assert frames(sounds) == list(range(0, device.frame, N))
+    assert begins(sounds) == [(0, 100.003)]
     assert (runs.overruns, runs.lost_frames) == (0, 0)
 
 
@@ -50,9 +50,9 @@ def test_an_overrun_ends_the_run_at_its_sample(size: int) -> None:
     chunks = device.play(5)
     device.lose(0.25)
     chunks += [device.chunk(overrun=True, late_s=0.02), *device.play(5)]
-    pieces = [piece for at in range(0, len(chunks), size) for piece in runs.push(chunks[at : at + size])]
-    assert frames(pieces) == list(range(0, device.frame, N))
-    assert begins(pieces) == [(0, 100.003), (100 * N, 100.253)]
+    sounds = [sound for at in range(0, len(chunks), size) for sound in runs.push(chunks[at : at + size])]
+    assert frames(sounds) == list(range(0, device.frame, N))
+    assert begins(sounds) == [(0, 100.003), (100 * N, 100.253)]
     assert (runs.overruns, runs.lost_frames) == (1, 4000)
 
 
@@ -60,9 +60,9 @@ def test_a_stall_that_loses_nothing_changes_nothing() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
     chunks += [device.chunk(late_s=1.0 - 0.05 * at) for at in range(20)]  # all at once, a second late
-    pieces = runs.push(chunks + device.play(5))
-    assert frames(pieces) == list(range(0, device.frame, N))
-    assert begins(pieces) == [(0, 100.003)]
+    sounds = runs.push(chunks + device.play(5))
+    assert frames(sounds) == list(range(0, device.frame, N))
+    assert begins(sounds) == [(0, 100.003)]
     assert runs.overruns == 0
 
 
@@ -70,16 +70,16 @@ def test_a_stall_that_loses_sound_without_a_word_is_a_gap() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
     device.lose(2.0)
-    pieces = runs.push(chunks + device.play(5))
-    assert begins(pieces) == [(0, 100.003), (100 * N, 102.003)]
+    sounds = runs.push(chunks + device.play(5))
+    assert begins(sounds) == [(0, 100.003), (100 * N, 102.003)]
     assert (runs.overruns, runs.lost_frames) == (1, 32000)
 
 
 def test_what_the_reader_missed_is_counted_and_keeps_its_place() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
-    pieces = runs.push([*device.play(5), device.chunk(n_overwritten=12345), *device.play(5)])
-    assert begins(pieces) == [(0, 100.003)]
-    assert 100 * N + 12345 in frames(pieces)
+    sounds = runs.push([*device.play(5), device.chunk(n_overwritten=12345), *device.play(5)])
+    assert begins(sounds) == [(0, 100.003)]
+    assert 100 * N + 12345 in frames(sounds)
     assert (runs.overruns, runs.lost_frames) == (1, 12345)
 
 

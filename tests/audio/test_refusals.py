@@ -1,4 +1,4 @@
-"""A microphone that is listed but cannot be opened: with real PortAudio, below which ALSA refuses as a sound card does."""
+"""A microphone that is listed but cannot be opened: real PortAudio above an ALSA that fails as a sound card does."""
 
 import errno
 import shutil
@@ -17,11 +17,11 @@ from tests.rig import virtual_microphone
 @pytest.mark.parametrize(
     ("number", "reason", "words"),
     [
-        (errno.EBUSY, "busy", "mic: another program uses it"),
-        (errno.EACCES, "failed", "mic: is listed, but ALSA does not open it"),  # a sound card's node would say why
+        (errno.EBUSY, "busy", "mic: in use by another program"),
+        (errno.EACCES, "failed", "mic: is listed, but ALSA cannot open it"),  # a real card's node gives the reason
     ],
 )
-def test_one_that_cannot_be_opened_says_why_and_is_heard_once_it_can(
+def test_the_reason_is_reported_and_sound_follows_once_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, words: str
 ) -> None:
     refused_with, library = tmp_path / "refused-with", tmp_path / "refuse.so"
@@ -39,4 +39,4 @@ def test_one_that_cannot_be_opened_says_why_and_is_heard_once_it_can(
             assert "\n" not in microphone.trouble.detail
             refused_with.unlink()
             assert listener.until(lambda: microphone.trouble is None) < 6
-            listener.until_heard()
+            listener.until_sound()

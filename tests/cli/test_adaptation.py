@@ -286,7 +286,7 @@ def test_a_machine_that_does_not_run_as_always_is_refused(bench: Bench) -> None:
         (("calibrate",), made("fan", seconds=20.0), 1, "there must be at least 45 s of sound, got"),
         (("learn", "--yes"), np.zeros(400 * RATE_HZ, np.float32), 1, "100% of it that is not, most of it silent"),
         (("calibrate",), np.sign(made("fan")), 1, "100% of it that is not, most of it clipped"),
-        (("learn",), made("fan", seconds=10.0), 2, "somebody must confirm that the machine runs normally: --yes"),
+        (("learn",), made("fan", seconds=10.0), 2, "confirm that the machine runs normally: give --yes"),
         (("calibrate", "--machine", "saw"), made("fan", seconds=10.0), 2, "--machine must be one of fan, got saw"),
     ],
 )
@@ -330,7 +330,7 @@ def test_what_undoing_has_no_use_for_is_refused(bench: Bench, more: str) -> None
 
 def test_with_another_configured_bundle_it_no_longer_counts(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.run("calibrate", "--from", bench.sound(made("fan")))
-    assert "made by monitor calibrate of demo-fan@" in bench.run("check-config")
+    assert "made by monitor calibrate from demo-fan@" in bench.run("check-config")
     manifest = json.loads((bench.bundle / "manifest.json").read_text())
     (bench.bundle / "manifest.json").write_text(json.dumps(manifest | {"created": "2026-11-22T00:00:00Z"}))
     assert bench.used().id == load_bundle(bench.bundle).id

@@ -46,7 +46,7 @@ def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsy
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
     assert a.startswith("# a: demo-fan@")
     assert a.endswith("16000 Hz, threshold 3.688 set on 8 min of normal sound")
-    assert b.endswith("; index:2 may be another microphone after the next boot: see monitor devices")
+    assert b.endswith("; index:2 may be another microphone after the next boot; see monitor devices")
 
 
 def test_every_wrong_key_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

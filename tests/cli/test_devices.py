@@ -1,4 +1,4 @@
-"""`monitor devices` names what there is so that it is found again, and shows how loud it is, whoever holds it."""
+"""`monitor devices` lists microphones by stable names and measures levels, with and without the service."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import SharedMicrophone, find_shared
 from monitor.errors import SourceError
 from tests.cli.tool import run
-from tests.daemon.lender import lending
+from tests.daemon.sharing import sharing
 from tests.rig import VirtualMicrophone, virtual_microphone
 
 USB = Device(
@@ -48,7 +48,7 @@ def play_sine(rig: VirtualMicrophone, folder: Path, *, level: float) -> None:
 
 
 def described(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, dict[str, object]]:
-    """Devices by name, as `--json` says."""
+    """Devices by name, from `--json`."""
     assert run("devices", "--json", *words) == 0
     return {device["name"]: device for device in json.loads(capsys.readouterr().out)["devices"]}
 
@@ -61,38 +61,38 @@ def test_a_microphone_is_listed_with_what_the_configuration_needs(
     assert run("devices") == 0
     out = capsys.readouterr().out
     assert 'mic\n    microphone: "name:mic"\n' in out
-    assert "held by the service" not in out
+    assert "in use by the service" not in out
 
 
-def test_what_the_service_holds_is_said(
+def test_microphones_in_use_by_the_service_are_marked(
     rig: VirtualMicrophone, tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "monitor.yaml"
     config.write_text(f"node: n\nmachines: {{fan: {{bundle: {demo_bundle}, microphone: 'name:mic'}}}}\n")
-    with lending(tmp_path / "run" / NAME, "name:mic", rig.environment):
+    with sharing(tmp_path / "run" / NAME, "name:mic", rig.environment):
         mic = described(capsys, "--config", config)["mic"]
         assert run("devices", "--config", config) == 0
     assert (mic["held_as"], mic["machines"]) == (["name:mic"], ["fan"])
-    assert "held by the service as name:mic for fan" in capsys.readouterr().out
+    assert "in use by the service as name:mic for fan" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("held", [False, True], ids=["own", "lent"])
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_the_level_of_a_sine_is_shown(
     rig: VirtualMicrophone,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-    held: bool,
+    shared: bool,
 ) -> None:
     caplog.set_level("INFO")
     play_sine(rig, tmp_path, level=0.1)
     words = ("--level", "name:mic", "--seconds", 6, "--json")
-    if held:
-        with lending(tmp_path / "run" / NAME, "name:mic", rig.environment):
+    if shared:
+        with sharing(tmp_path / "run" / NAME, "name:mic", rig.environment):
             assert run("devices", *words) == 0
     else:
         assert run("devices", *words) == 0
-    assert ("lent by the service" in caplog.text) is held
+    assert ("shared by the service" in caplog.text) is shared
     lines = [json.loads(line)["channels"] for line in capsys.readouterr().out.splitlines()]
     assert len(lines) >= 2
     (level,) = lines[-1]
@@ -105,34 +105,34 @@ def test_the_level_for_people_is_a_line_where_no_terminal_looks(
     rig: VirtualMicrophone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("devices", "--level", "name:mic", "--seconds", 4) == 0
-    assert "1: silent, peak -120.0, silent (is it muted, or the wrong channel?)" in capsys.readouterr().out.splitlines()
+    assert "1: silent, peak -120.0, silent (muted, or the wrong channel?)" in capsys.readouterr().out.splitlines()
 
 
 def test_a_meter_for_no_microphone_is_one_line(rig: VirtualMicrophone) -> None:
-    with pytest.raises(SourceError, match="no microphone is usb:1234:5678"):
+    with pytest.raises(SourceError, match="microphone usb:1234:5678 is not plugged in"):
         run("devices", "--level", "usb:1234:5678", "--seconds", 4)
 
 
 def test_a_device_that_portaudio_leaves_out_because_the_service_has_it_is_listed() -> None:
     other = replace(USB, name="mic", usb=None, selector="name:mic")
-    held = [
+    shared = [
         SharedMicrophone("usb:2752:0007", USB, "…", None),
         SharedMicrophone("name:mic", other, "…", None),
         SharedMicrophone("name:gone", None, None, "absent"),
     ]
-    assert merge([other], held) == [other, USB]
+    assert merge([other], shared) == [other, USB]
 
 
 @pytest.mark.parametrize("selector", ["name:umik", "usb:2752:0007", "usb:2752:0007:7001234", "usb-port:1-1.2"])
-def test_a_held_microphone_is_found_by_any_of_its_names(selector: str) -> None:
-    held = [
-        SharedMicrophone("name:gone", None, None, "absent: no microphone is name:gone"),
+def test_a_shared_microphone_is_found_by_any_of_its_selectors(selector: str) -> None:
+    shared = [
+        SharedMicrophone("name:gone", None, None, "absent: no microphone matches name:gone"),
         SharedMicrophone("usb:2752:0007", USB, "…", None),
     ]
-    assert find_shared(held, selector) == held[1]
-    assert find_shared(held, "name:gone") == held[0]
-    assert find_shared(held, "default") is None
-    assert find_shared(held, "name:other") is None
+    assert find_shared(shared, selector) == shared[1]
+    assert find_shared(shared, "name:gone") == shared[0]
+    assert find_shared(shared, "default") is None
+    assert find_shared(shared, "name:other") is None
 
 
 def test_each_channel_has_its_level_and_its_trouble() -> None:

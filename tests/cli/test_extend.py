@@ -57,7 +57,7 @@ def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench, record_pr
     before = np.median(bench.ratios(other))
     assert (n_events(bench, 0), n_events(bench, 3)) == (0, 1)
     said = bench.run("learn", "--yes", "--extend", "--from", day(bench, 3))
-    assert re.search(r"extends 1 session, which come before .*: 20\d\d-\d\d-\d\d \d\d:\d\d UTC \(5\.5 min\)", said)
+    assert re.search(r"extends 1 earlier session: 20\d\d-\d\d-\d\d \d\d:\d\d UTC \(5\.5 min\)", said)
     assert "learned from 11 min of sound" in said
     assert (n_events(bench, 0), n_events(bench, 3)) == (0, 0)
     assert n_events(bench, 3, "bearing") == 1
@@ -87,7 +87,7 @@ def test_undoing_an_extension_goes_back_to_what_was_learned_before_and_forgets_t
     assert kept(bench) == []
     assert "nothing was learned or calibrated here for fan" in bench.run("calibrate", "--undo", status=2)
     assert sorted(path.name for path in (bench.state / FOLDER / "fan").iterdir()) == ["in-use.json", "lock"]
-    assert "no earlier session is kept: this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
+    assert "no earlier session is stored: this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
 
 
 def test_what_cannot_be_learned_is_not_kept(bench: Bench) -> None:
@@ -107,7 +107,7 @@ def test_no_sound_is_kept_and_where_it_is_private_nothing(private: bool, bench: 
     if private:
         assert not (bench.state / learned.FOLDER).exists()
         refusal = bench.run("learn", "--yes", "--extend", "--from", day(bench, 0), status=2)
-        assert "--extend needs frames of earlier sessions on disk, which the configuration forbids (private: true)" in refusal
+        assert "--extend needs stored frames of earlier sessions, which the configuration forbids (private: true)" in refusal
         return
     (path,) = kept(bench)
     with np.load(path) as archive:
@@ -121,7 +121,7 @@ def test_no_sound_is_kept_and_where_it_is_private_nothing(private: bool, bench: 
 
 
 @pytest.mark.parametrize(
-    ("more", "named"), [("--out x", "leave out --model and --out"), ("--model x", "leave out --model and --out")]
+    ("more", "named"), [("--out x", "cannot be combined with --model or --out"), ("--model x", "leave out --model and --out")]
 )
 def test_extending_needs_a_configured_machine(more: str, named: str, bench: Bench) -> None:
     assert named in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0, seconds=1.0), *more.split(), status=2)
@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_bundle_and_says_that_the_session_is_lost(bench: B
         text = (bench.folder / "monitor.yaml").read_text()
         (bench.folder / "monitor.yaml").write_text(text.replace("state_dir: state", f"state_dir: {small}"))
         bench.run("learn", "--yes", "--from", sound)
-        assert "this session cannot be extended another day" in caplog.text
+        assert "the session was not stored, so --extend cannot use it" in caplog.text
         assert "No space left on device" in caplog.text
         assert [path.name for path in (small / learned.FOLDER / "fan").iterdir()] == []
         in_use = json.loads((small / FOLDER / "fan" / "in-use.json").read_text())

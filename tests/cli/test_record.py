@@ -1,4 +1,4 @@
-"""`monitor record` leaves whole, unbroken clips that `train` reads, whoever holds the microphone and whatever interrupts it."""
+"""`monitor record` writes complete, unbroken clips that `train` reads, with and without the service, whatever interrupts it."""
 
 import argparse
 import os
@@ -14,22 +14,22 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from monitor.cli.recording_session import Session, Take
+from monitor.cli.recording_session import RecordingSession, Take
 from monitor.daemon.control import NAME
 from monitor.errors import SinkError, SourceError, UsageError
 from tests.cli.tool import run, start
-from tests.daemon.lender import lending
+from tests.daemon.sharing import sharing
 from tests.rig import VirtualMicrophone, virtual_microphone
 from tests.waiting import wait_until
 from train.commands import inspect
 from train.datasets import read_dataset, split_dataset
 
 RATE_HZ = 1000
-TAKE = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format="int24", about={"microphone": "default"})
+TAKE = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format="int24", comment={"microphone": "default"})
 
 
 def ramp(seconds: float, *, start: int = 0, step: int = 256) -> NDArray[np.int32]:
-    """Frames (n, 2) of which no two are alike, with 24 bits that matter."""
+    """Distinct frames (n, 2) with 24 significant bits."""
     n = np.arange(start, start + round(seconds * RATE_HZ), dtype=np.int32)
     return np.stack((n * step, -n * step), axis=1)
 
@@ -43,8 +43,8 @@ def whole(folder: Path) -> NDArray[np.int32]:
     return np.concatenate([soundfile.read(clip, dtype="int32", always_2d=True)[0] for clip in clips(folder)])
 
 
-def session(folder: Path, *, take: Take = TAKE, clip_s: float = 5.0, wanted_s: float = 20.0) -> Session:
-    return Session(folder, take, clip_s=clip_s, wanted_s=wanted_s)
+def session(folder: Path, *, take: Take = TAKE, clip_s: float = 5.0, wanted_s: float = 20.0) -> RecordingSession:
+    return RecordingSession(folder, take, clip_s=clip_s, wanted_s=wanted_s)
 
 
 def hidden(folder: Path) -> list[str]:
@@ -65,8 +65,8 @@ def test_a_session_is_cut_into_clips_without_a_sample_lost(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("sample_format", "subtype", "step"), [("int16", "PCM_16", 1 << 16), ("int32", "PCM_24", 1 << 8)])
-def test_flac_keeps_the_bits_that_the_device_has(tmp_path: Path, sample_format: str, subtype: str, step: int) -> None:
-    take = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format=sample_format, about={})
+def test_flac_keeps_all_bits_of_the_device(tmp_path: Path, sample_format: str, subtype: str, step: int) -> None:
+    take = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format=sample_format, comment={})
     with closing(session(tmp_path, take=take, wanted_s=5.0)) as one:
         one.write(ramp(5.0, step=step))
     assert soundfile.info(clips(tmp_path)[0]).subtype == subtype
@@ -76,16 +76,16 @@ def test_flac_keeps_the_bits_that_the_device_has(tmp_path: Path, sample_format: 
 def test_a_gap_ends_the_clip(tmp_path: Path) -> None:
     with closing(session(tmp_path, wanted_s=10.0)) as one:
         one.write(ramp(3.0))
-        one.break_off()
+        one.end_clip()
         one.write(ramp(7.0, start=90_000))
     assert [soundfile.info(clip).frames for clip in clips(tmp_path)] == [3_000, 5_000, 2_000]
     assert np.array_equal(whole(tmp_path), np.concatenate((ramp(3.0), ramp(7.0, start=90_000))))
 
 
-def test_a_clip_that_is_too_short_to_be_of_use_does_not_count(tmp_path: Path) -> None:
+def test_a_clip_that_is_too_short_does_not_count(tmp_path: Path) -> None:
     with closing(session(tmp_path, wanted_s=5.0)) as one:
         one.write(ramp(1.9))
-        one.break_off()
+        one.end_clip()
         assert one.done_s == 0.0
         one.write(ramp(5.0))
     assert [soundfile.info(clip).frames for clip in clips(tmp_path)] == [5_000]
@@ -97,7 +97,7 @@ def test_no_last_clip_is_too_short_either(tmp_path: Path) -> None:
     assert [soundfile.info(clip).frames for clip in clips(tmp_path)] == [5_000, 2_000]
 
 
-def test_an_interrupted_session_is_gone_on_with(tmp_path: Path) -> None:
+def test_an_interrupted_session_is_resumed(tmp_path: Path) -> None:
     with closing(session(tmp_path)) as first:
         first.write(ramp(8.0))
     assert hidden(tmp_path) == [".fan.session"]
@@ -109,8 +109,8 @@ def test_an_interrupted_session_is_gone_on_with(tmp_path: Path) -> None:
     assert hidden(tmp_path) == []
 
 
-def test_what_is_gone_on_with_the_next_day_is_another_recording(tmp_path: Path) -> None:
-    """Its name says its own time, and what was recorded before still counts."""
+def test_a_session_resumed_the_next_day_is_another_recording(tmp_path: Path) -> None:
+    """It has a name of its own, and the earlier clips still count."""
     with closing(session(tmp_path)) as first:
         first.write(ramp(8.0))
     for clip in clips(tmp_path):
@@ -127,12 +127,12 @@ def test_what_is_gone_on_with_the_next_day_is_another_recording(tmp_path: Path) 
     assert hidden(tmp_path) == []
 
 
-def test_what_a_power_cut_left_of_a_clip_is_removed(tmp_path: Path) -> None:
+def test_a_partial_clip_left_by_a_power_cut_is_removed(tmp_path: Path) -> None:
     with closing(session(tmp_path)) as first:
         first.write(ramp(8.0))
     (tmp_path / f".{first.stem}.part").write_bytes(b"fLaC")
     other = tmp_path / ".fan_2_20261121T100000Z.part"
-    other.write_bytes(b"of a session that goes on")
+    other.write_bytes(b"of a session that continues")
     with closing(session(tmp_path)):
         assert hidden(tmp_path) == [".fan.session", other.name]
 
@@ -140,14 +140,14 @@ def test_what_a_power_cut_left_of_a_clip_is_removed(tmp_path: Path) -> None:
 def test_another_microphone_makes_another_session(tmp_path: Path) -> None:
     with closing(session(tmp_path)) as first:
         first.write(ramp(8.0))
-    take = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format="int16", about={"microphone": "default"})
+    take = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format="int16", comment={"microphone": "default"})
     with closing(session(tmp_path, take=take)) as second:
         assert second.resumed_s == 0.0
         assert second.stem != first.stem
 
 
 def test_two_cannot_record_the_same_session(tmp_path: Path) -> None:
-    with closing(session(tmp_path)), pytest.raises(SinkError, match="another monitor record writes to this session"):
+    with closing(session(tmp_path)), pytest.raises(SinkError, match="another monitor record is already writing to this session"):
         session(tmp_path)
 
 
@@ -168,14 +168,14 @@ def test_a_disk_that_fills_up_leaves_whole_clips(tmp_path: Path, monkeypatch: py
 
 def test_more_channels_than_flac_holds_are_refused() -> None:
     with pytest.raises(SinkError, match=r"FLAC holds at most 8 channels, got 16: choose one \(--channel N\)"):
-        Take(name="fan", rate_hz=RATE_HZ, n_channels=16, sample_format="int16", about={})
+        Take(name="fan", rate_hz=RATE_HZ, n_channels=16, sample_format="int16", comment={})
 
 
 def test_a_damaged_clip_is_named(tmp_path: Path) -> None:
     with closing(session(tmp_path)) as first:
         first.write(ramp(8.0))
     clips(tmp_path)[0].write_bytes(b"fLaC")
-    with pytest.raises(SinkError, match=r"-0001\.flac: is damaged .*; remove it to go on"):
+    with pytest.raises(SinkError, match=r"-0001\.flac: is damaged .*; remove it to resume"):
         session(tmp_path)
 
 
@@ -198,8 +198,8 @@ def play(rig: VirtualMicrophone, folder: Path, *, level: float, seconds: float =
     rig.play(folder / "sine.wav")
 
 
-def told(dataset: Path) -> None:
-    """`train inspect` as its command runs it; two clips of a few seconds are too little to train on, three are not."""
+def inspected(dataset: Path) -> None:
+    """Run `train inspect`. Two clips of a few seconds are too few to train on, three are enough."""
     parser = argparse.ArgumentParser()
     inspect.add(parser.add_subparsers())
     arguments = parser.parse_args(["inspect", str(dataset)])
@@ -220,14 +220,14 @@ def test_train_reads_what_is_recorded(rig: VirtualMicrophone, tmp_path: Path, ca
     play(rig, tmp_path, level=0.5)
     out = tmp_path / "data"
     assert run("record", "--microphone", "name:mic", "--out", out, "--minutes", 0.125, "--clip-seconds", 2.5) == 0
-    assert "3 clips, 0.1 of 0.125 minutes; nothing wrong with it" in capsys.readouterr().out
+    assert "3 clips, 0.1 of 0.125 minutes; no problems" in capsys.readouterr().out
     dataset = read_dataset(out)
     assert dataset.layout == "plain"
     assert [clip.label for clip in dataset.clips] == ["normal"] * 3
     assert len({clip.recording for clip in dataset.clips}) == 1
     split = split_dataset(dataset, held_out=0.3, seed=0)
     assert [clip.path.name[-9:-5] for clip in split.held_out] == ["0003"]  # the last
-    told(out)
+    inspected(out)
     facts = capsys.readouterr().out
     assert "48000 Hz (3 files)" in facts
     assert "min 2.5, median 2.5, max 2.5 s" in facts
@@ -236,34 +236,34 @@ def test_train_reads_what_is_recorded(rig: VirtualMicrophone, tmp_path: Path, ca
         assert abs(np.abs(soundfile.read(clip)[0]).max() - 0.5) < 0.01
 
 
-def test_while_the_service_holds_the_microphone_its_ring_is_used(
+def test_while_the_service_has_the_microphone_its_stream_is_used(
     rig: VirtualMicrophone, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     play(rig, tmp_path, level=0.5)
     out = tmp_path / "data"
-    with lending(tmp_path / "run" / NAME, "name:mic", rig.environment):
+    with sharing(tmp_path / "run" / NAME, "name:mic", rig.environment):
         assert run("record", "--microphone", "name:MIC", "--out", out, "--minutes", 0.1, "--clip-seconds", 3) == 0
-    assert "lent by the service" in caplog.text
+    assert "shared by the service" in caplog.text
     assert [soundfile.info(clip).duration for clip in clips(out / "normal")] == [3.0, 3.0]
     for clip in clips(out / "normal"):
         assert_unbroken_sine(clip)
-    told(out)
+    inspected(out)
 
 
 def test_a_service_that_is_killed_and_comes_back_leaves_a_gap_and_no_splice(rig: VirtualMicrophone, tmp_path: Path) -> None:
     play(rig, tmp_path, level=0.5)
     out, log, control = tmp_path / "data", tmp_path / "record.log", tmp_path / "run" / NAME
     words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.13, "--clip-seconds", 60)
-    with lending(control, "name:mic", rig.environment) as first:
+    with sharing(control, "name:mic", rig.environment) as first:
         recording = start("record", *words, environment=rig.environment, log=log)
         wait_until(lambda: part_bytes(out) > 100_000)
         first.kill()
         first.wait()
         wait_until(lambda: "the service has stopped" in log.read_text())
-    with lending(control, "name:mic", rig.environment):
+    with sharing(control, "name:mic", rig.environment):
         assert recording.wait(60) == 0, log.read_text()
-    assert "sound again" in log.read_text()
+    assert "sound resumed" in log.read_text()
     assert "1 gap" in log.read_text()
     assert len(clips(out / "normal")) == 2
     for clip in clips(out / "normal"):
@@ -278,7 +278,7 @@ def test_a_microphone_that_freezes_leaves_a_gap_and_no_splice(rig: VirtualMicrop
     recording = start("record", *words, environment=rig.environment, log=log)
     wait_until(lambda: part_bytes(out) > 100_000)
     rig.freeze()
-    wait_until(lambda: "nothing is heard, waiting: frozen" in log.read_text())
+    wait_until(lambda: "no sound, waiting: frozen" in log.read_text())
     rig.thaw()
     assert recording.wait(60) == 0, log.read_text()
     assert "1 gap" in log.read_text()
@@ -290,7 +290,7 @@ def part_bytes(out: Path) -> int:
     return sum(part.stat().st_size for part in out.glob("normal/.*.part"))
 
 
-def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(rig: VirtualMicrophone, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_complete_files_and_the_same_command_resumes(rig: VirtualMicrophone, tmp_path: Path) -> None:
     play(rig, tmp_path, level=0.5)
     out, log = tmp_path / "data", tmp_path / "record.log"
     words = ("--microphone", "name:mic", "--out", out, "--minutes", 0.125, "--clip-seconds", 2.5)
@@ -298,15 +298,15 @@ def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(rig: VirtualMicr
     wait_until(lambda: bool(clips(out / "normal")))
     recording.send_signal(signal.SIGINT)
     assert recording.wait(20) == 130
-    assert "the same command goes on from here" in log.read_text()
+    assert "run the same command again to resume" in log.read_text()
     assert hidden(out / "normal") == [".name-mic.session"]
     before = sum(soundfile.info(clip).duration for clip in clips(out / "normal"))
     assert 2.5 <= before < 7.5
     assert start("record", *words, environment=rig.environment, log=log).wait(60) == 0
-    assert f"goes on after {before / 60:.1f} of 0.125 minutes" in log.read_text()
+    assert f"resumed after {before / 60:.1f} of 0.125 minutes" in log.read_text()
     assert sum(soundfile.info(clip).duration for clip in clips(out / "normal")) == pytest.approx(7.5)
     assert len({clip.name[:-9] for clip in clips(out / "normal")}) == 1
-    told(out)
+    inspected(out)
 
 
 def test_clipping_and_silence_are_warned_of(
@@ -314,10 +314,10 @@ def test_clipping_and_silence_are_warned_of(
 ) -> None:
     words = ("--microphone", "name:mic", "--minutes", 0.1, "--clip-seconds", 3)
     assert run("record", *words, "--out", tmp_path / "silent") == 0
-    assert "warning: channel 1 is silent (is it muted, or the wrong channel?)" in caplog.messages
+    assert "warning: channel 1 is silent (muted, or the wrong channel?)" in caplog.messages
     play(rig, tmp_path, level=4.0)
     assert run("record", *words, "--out", tmp_path / "loud") == 0
-    assert "warning: channel 1 is clipped (turn its gain down)" in caplog.messages
+    assert "warning: channel 1 is clipped (lower its gain)" in caplog.messages
     out = capsys.readouterr().out
     assert " s silent" in out
     assert " s clipped" in out
@@ -341,8 +341,8 @@ def test_a_machines_channel_is_what_is_recorded(rig: VirtualMicrophone, tmp_path
 def test_a_microphone_that_is_not_there_is_one_line(
     rig: VirtualMicrophone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SourceError, match="no microphone is name:none; there: pulse") as raised:
+    with pytest.raises(SourceError, match="no microphone matches name:none; present: pulse") as raised:
         run("record", "--microphone", "name:none", "--out", tmp_path / "data", "--minutes", 1)
     assert "\n" not in str(raised.value)
-    assert caplog.messages == []  # the error says it
+    assert caplog.messages == []  # the error contains it
     assert not (tmp_path / "data").exists()

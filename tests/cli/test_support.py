@@ -125,7 +125,7 @@ def test_what_cannot_be_found_out_says_why(place: Path, monkeypatch: pytest.Monk
     (place / "bundle" / "manifest.json").unlink()
     assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
     files = contents(place / "report.zip")
-    assert json.loads(files["status.json"]) == {"error": "no service runs"}
+    assert json.loads(files["status.json"]) == {"error": "the service is not running"}
     assert "No such file" in json.loads(files["journal.txt"])["error"]
     assert "manifest.json" in json.loads(files["bundles/fan.json"])["error"]
 

@@ -1,33 +1,60 @@
-"""The control socket answers whoever asks properly, and survives whoever does not."""
+"""The control socket answers valid requests, streams, and survives every other client."""
 
 import asyncio
-import os
+import itertools
+import json
 import select
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from monitor.daemon import control
-from monitor.daemon.control import ControlError, ControlServer, Handler, Reply, request
+from monitor.daemon.control import ControlError, ControlServer, Handler, Reply, open_stream, request
 from monitor.errors import SourceError
+from tests.waiting import wait_until
 
 
 def echo(request: dict[str, Any]) -> Reply:
-    return Reply({"heard": request})
+    return Reply({"request": request})
 
 
 def refuse(_: dict[str, Any]) -> Reply:
-    raise SourceError("no microphone is name:none")
+    raise SourceError("no microphone matches name:none")
 
 
 def break_down(_: dict[str, Any]) -> Reply:
     raise RuntimeError("a bug")
+
+
+class Streams:
+    """Streams of numbered kilobytes: as many as are asked for, or without end."""
+
+    def __init__(self) -> None:
+        self.n_open = 0
+        self.n_items = 0
+
+    def reply(self, request: dict[str, Any]) -> Reply:
+        return Reply({"rate_hz": 48_000}, self._items(request.get("n")))
+
+    async def _items(self, n: int | None) -> AsyncGenerator[bytes, None]:
+        self.n_open += 1
+        try:
+            for number in itertools.count():
+                if number == n:
+                    return
+                self.n_items += 1
+                yield number.to_bytes(4, "big") * 256
+                await asyncio.sleep(0)
+        finally:
+            self.n_open -= 1
 
 
 class Running:
@@ -45,6 +72,10 @@ class Running:
             self._end()
             raise
 
+    @property
+    def server(self) -> ControlServer:
+        return self._server
+
     def stop(self) -> None:
         self._do(self._server.stop()).result(10)
         self._end()
@@ -59,71 +90,124 @@ class Running:
 
 
 @pytest.fixture
-def memory() -> Iterator[int]:
-    fd = os.memfd_create("sound")
-    os.write(fd, b"hum")
-    yield fd
-    os.close(fd)
+def streams() -> Streams:
+    return Streams()
 
 
 @pytest.fixture
-def server(tmp_path: Path, memory: int) -> Iterator[Running]:
-    def lend(_: dict[str, Any]) -> Reply:
-        return Reply({"rate_hz": 48_000}, (memory,))
-
+def server(tmp_path: Path, streams: Streams) -> Iterator[Running]:
     def much(_: dict[str, Any]) -> Reply:
-        return Reply({"text": "x" * 3_000_000}, (memory,))
+        return Reply({"text": "x" * 3_000_000})
 
     running = Running(
-        tmp_path / "run" / control.NAME, {"echo": echo, "refuse": refuse, "break": break_down, "lend": lend, "much": much}
+        tmp_path / "run" / control.NAME,
+        {"echo": echo, "refuse": refuse, "break": break_down, "much": much, "stream": streams.reply},
     )
     yield running
     running.stop()
 
 
 def raw(path: Path, data: bytes) -> bytes:
-    """Send bytes, and hear whatever is said until the server hangs up."""
+    """Send bytes; returns what the server sends until it disconnects."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
         connection.connect(str(path))
         connection.sendall(data)
-        said = b""
+        received = b""
         try:
             while more := connection.recv(65_536):
-                said += more
+                received += more
         except ConnectionResetError:
-            pass  # it hung up before it had read all
-        return said
+            pass  # it disconnected before it had read everything
+        return received
 
 
-def test_a_question_is_answered(server: Running) -> None:
+def test_a_request_is_answered(server: Running) -> None:
     question = {"do": "echo", "microphone": "name:Blue"}
-    assert request(server.path, question) == Reply({"heard": question})
+    assert request(server.path, question) == Reply({"request": question})
 
 
-def test_a_file_descriptor_comes_with_the_answer(server: Running, memory: int) -> None:
-    reply = request(server.path, {"do": "lend"})
-    assert reply is not None
-    assert reply.body == {"rate_hz": 48_000}
-    (fd,) = reply.fds
-    assert fd != memory
-    assert not os.get_inheritable(fd)
-    assert os.pread(fd, 10, 0) == b"hum"
-    os.close(fd)
-    assert os.pread(memory, 10, 0) == b"hum"
+def test_a_stream_follows_the_answer_until_its_end(server: Running, streams: Streams) -> None:
+    received = raw(server.path, b'{"do": "stream", "n": 3000}\n')
+    line, _, data = received.partition(b"\n")
+    assert json.loads(line) == {"rate_hz": 48_000}
+    assert data == b"".join(number.to_bytes(4, "big") * 256 for number in range(3000))
+    wait_until(lambda: streams.n_open == 0)
+
+
+def opened(path: Path) -> socket.socket:
+    """A client of an endless stream, which has received its beginning."""
+    stream = open_stream(path, {"do": "stream"})
+    assert stream is not None
+    return stream[1]
+
+
+def test_a_client_that_reads_slowly_holds_up_its_own_stream_only(server: Running, streams: Streams) -> None:
+    with opened(server.path):
+        wait_until(lambda: is_steady(lambda: streams.n_items))
+        assert streams.n_items < 2_000  # the socket's buffers, not memory without bound
+        assert request(server.path, {"do": "echo"}) is not None
+
+
+def is_steady(value: Callable[[], int]) -> bool:
+    """Whether a value did not change for a while."""
+    before = value()
+    time.sleep(0.3)
+    return value() == before
+
+
+def test_a_client_that_does_not_read_is_disconnected_with_one_line(
+    server: Running, streams: Streams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "STREAM_TIMEOUT_S", 0.5)
+    with opened(server.path):
+        wait_until(lambda: streams.n_open == 1)
+        wait_until(lambda: streams.n_open == 0)
+    assert caplog.messages == ["control socket: disconnected a client that did not read its stream for 0 s"]
+    assert server.server.n_failed == 0
+
+
+def test_a_client_that_vanishes_ends_its_stream(server: Running, streams: Streams, caplog: pytest.LogCaptureFixture) -> None:
+    connection = opened(server.path)
+    wait_until(lambda: streams.n_open == 1)
+    connection.close()
+    wait_until(lambda: streams.n_open == 0)
+    assert caplog.messages == []
+
+
+def test_the_number_of_streams_is_bounded(server: Running, streams: Streams) -> None:
+    connections = [opened(server.path) for _ in range(control.MAX_STREAMS)]
+    with pytest.raises(ControlError, match="refused by the service: at most 4 streams can be open at once"):
+        open_stream(server.path, {"do": "stream"})
+    assert request(server.path, {"do": "echo"}) is not None
+    for connection in connections:
+        connection.close()
+    wait_until(lambda: streams.n_open == 0)
+    opened(server.path).close()
+
+
+def test_a_server_that_stops_ends_its_streams(tmp_path: Path, streams: Streams) -> None:
+    running = Running(tmp_path / control.NAME, {"stream": streams.reply})
+    with opened(running.path) as connection:
+        wait_until(lambda: streams.n_open == 1)
+        running.stop()
+        connection.settimeout(10)
+        with suppress(ConnectionResetError):
+            while connection.recv(65_536):
+                pass
+    assert not running.server.is_alive
 
 
 def test_an_answer_may_be_longer_than_the_sockets_buffer(server: Running) -> None:
     reply = request(server.path, {"do": "much"})
     assert reply is not None
     assert len(reply.body["text"]) == 3_000_000
-    os.close(reply.fds[0])
 
 
 def test_a_refusal_is_one_line(server: Running) -> None:
-    with pytest.raises(ControlError, match=r"^the service refuses: no microphone is name:none$"):
+    with pytest.raises(ControlError, match=r"^refused by the service: no microphone matches name:none$"):
         request(server.path, {"do": "refuse"})
-    with pytest.raises(ControlError, match=r"do must be one of echo, refuse, break, lend, much, got sing$"):
+    with pytest.raises(ControlError, match=r"do must be one of echo, refuse, break, much, stream, got sing$"):
         request(server.path, {"do": "sing"})
 
 
@@ -140,20 +224,22 @@ def test_a_huge_line_is_refused(server: Running) -> None:
     assert request(server.path, {"do": "echo"}) is not None
 
 
-def test_a_handler_that_breaks_harms_its_caller_alone(server: Running) -> None:
-    with pytest.raises(ControlError, match=r"the service did not answer: it hung up$"):
+def test_a_handler_that_fails_affects_its_caller_only(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ControlError, match=r"^refused by the service: internal error; see the service's log$"):
         request(server.path, {"do": "break"})
+    assert caplog.messages == ["control socket: unexpected error in break"]
     assert request(server.path, {"do": "echo"}) is not None
+    assert (server.server.is_alive, server.server.n_failed, server.server.advanced()) == (True, 1, 2)
 
 
-def test_clients_that_hang_hold_nobody_up_and_are_hung_up_on(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_hang_block_nobody_and_are_disconnected(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "TIMEOUT_S", 3.0)
     hanging = [socket.socket(socket.AF_UNIX) for _ in range(control.MAX_CLIENTS - 1)]
     for connection in hanging:
         connection.connect(str(server.path))
         connection.sendall(b'{"do": ')
     assert request(server.path, {"do": "echo"}) is not None
-    assert select.select(hanging, [], [], 0)[0] == []  # they wait still
+    assert select.select(hanging, [], [], 0)[0] == []  # still connected
     for connection in hanging:
         connection.settimeout(20)
         assert connection.recv(1) == b""
@@ -164,13 +250,13 @@ def test_too_many_clients_are_refused(server: Running) -> None:
     waiting = [socket.socket(socket.AF_UNIX) for _ in range(control.MAX_CLIENTS)]
     for connection in waiting:
         connection.connect(str(server.path))
-    with pytest.raises(ControlError, match="at most 16 may ask at once"):
+    with pytest.raises(ControlError, match="at most 16 clients can connect at once"):
         request(server.path, {"do": "echo"})
     for connection in waiting:
         connection.close()
 
 
-def test_a_client_that_leaves_is_not_missed(server: Running) -> None:
+def test_clients_that_leave_without_reading_are_harmless(server: Running) -> None:
     for _ in range(control.MAX_CLIENTS - 1):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(server.path))
@@ -182,7 +268,7 @@ def test_without_a_service_there_is_no_answer(tmp_path: Path) -> None:
     assert request(tmp_path / "none" / control.NAME, {"do": "status"}) is None
 
 
-def test_a_service_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+def test_the_socket_of_a_killed_service_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / control.NAME
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -194,33 +280,33 @@ def test_a_service_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> 
 
 
 def test_a_second_service_is_refused_and_the_first_stays(server: Running) -> None:
-    with pytest.raises(ControlError, match="another service answers here; stop it first") as raised:
+    with pytest.raises(ControlError, match="another service uses it; stop it first") as raised:
         Running(server.path, {"echo": refuse})
     assert "\n" not in str(raised.value)
     assert request(server.path, {"do": "echo"}) is not None
 
 
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / control.NAME).write_text("a letter")
-    with pytest.raises(ControlError, match="cannot be made: Address already in use"):
+    with pytest.raises(ControlError, match="cannot be created: Address already in use"):
         Running(tmp_path / control.NAME, {})
     assert (tmp_path / control.NAME).read_text() == "a letter"
 
 
-def test_a_path_that_no_socket_can_have_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_an_overlong_path_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 120) / control.NAME
     for attempt in (lambda: request(path, {"do": "status"}), lambda: Running(path, {})):
         with pytest.raises(ControlError, match=r"path too long$"):
             attempt()
 
 
-def test_the_socket_is_for_its_owner_and_group(server: Running) -> None:
+def test_the_socket_is_accessible_to_its_owner_and_group(server: Running) -> None:
     assert stat.S_IMODE(server.path.stat().st_mode) == 0o660
 
 
-def test_a_service_that_does_not_answer_is_said(tmp_path: Path) -> None:
+def test_a_service_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(tmp_path / control.NAME))
         mute.listen()
-        with pytest.raises(ControlError, match="the service did not answer: timed out"):
+        with pytest.raises(ControlError, match="no answer from the service: timed out"):
             request(tmp_path / control.NAME, {"do": "status"}, timeout_s=0.3)

@@ -199,5 +199,5 @@ def test_a_feature_that_makes_no_sense_is_refused(make: object, message: str) ->
 
 
 def test_a_component_that_is_typically_0_measures_nothing() -> None:
-    with pytest.raises(ScoreError, match="component spectrum must typically be above 0 to be a measure, got 0"):
+    with pytest.raises(ScoreError, match="component spectrum must have a typical score above 0, got 0"):
         Detector([Reconstruction("mse"), Distance(Spectrum(4), nothing_known(4))], typical=(1.0, 0.0))

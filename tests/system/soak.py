@@ -24,7 +24,7 @@ import soundfile
 
 from monitor.audio.capture import Request
 from monitor.audio.devices import Device
-from monitor.audio.ring import Ring, RingFormat
+from monitor.audio.ring import Ring, SoundFormat
 from monitor.daemon.daemon import run_daemon
 
 RATE_HZ = 16000
@@ -73,8 +73,7 @@ class MadeCapture:
 
     def __init__(self, request: Request) -> None:
         self.selector = request.selector
-        self._form = RingFormat(RATE_HZ, 1, "int32", round(request.ring_s * RATE_HZ))
-        self._ring = Ring.create(self._form)
+        self._ring = Ring.create(SoundFormat(RATE_HZ, 1, "int32"), round(request.ring_s * RATE_HZ))
         self._told = self._overrun = self.killed = False
 
     def opened(self) -> tuple[Device, Ring] | None:

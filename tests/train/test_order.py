@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.arrays import F32
-from monitor.cli.recording_session import Session, Take
+from monitor.cli.recording_session import RecordingSession, Take
 from monitor.errors import SourceError
 from tests.signals import hum
 from train.cli import main as train
@@ -94,9 +94,9 @@ def test_what_monitor_record_writes_on_several_days_comes_out_as_sessions(tmp_pa
     """The clips of a session are cuts of one recording; folds of clips split it in time."""
     folder = tmp_path / "normal"
     folder.mkdir()
-    take = Take(name="fan", rate_hz=8_000, n_channels=1, sample_format="int16", about={})
+    take = Take(name="fan", rate_hz=8_000, n_channels=1, sample_format="int16", comment={})
     for day in (22, 21, 9):
-        session = Session(folder, take, clip_s=2.0, wanted_s=10.0)
+        session = RecordingSession(folder, take, clip_s=2.0, wanted_s=10.0)
         session.write((hum(day, 80_000)[:, None] * 2**31).astype(np.int32))
         session.close()
         for path in folder.glob(f"{session.stem}-*"):

@@ -1,0 +1,73 @@
+"""A capture process that cannot be reaped, as one whose driver hangs in the kernel, is not followed by others."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from monitor.audio.microphone import RETRY_MAX_S, Microphone
+from tests.conftest import need
+from tests.waiting import wait_until
+
+# A process that is traced stays unreaped after SIGKILL until its tracer lets go: to its parent it looks like one in state D.
+HANGING = """#!{python}
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+PR_SET_PTRACER, ANY, PTRACE_SEIZE = 0x59616D61, -1, 0x4206
+parent = os.getpid()
+libc.prctl(PR_SET_PTRACER, ctypes.c_ulong(ANY), 0, 0, 0)
+if os.fork() == 0:
+    os.setsid()  # the group is killed, the tracer stays
+    traced = libc.ptrace(PTRACE_SEIZE, parent, 0, 0) == 0
+    with open("{folder}/starts", "a") as file:
+        file.write("traced\\n" if traced else "refused\\n")
+    ends = time.monotonic() + 60
+    while traced and time.monotonic() < ends and not os.path.exists("{folder}/release"):
+        time.sleep(0.02)
+    os._exit(0)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every capture process that is started hangs, and adds a line here."""
+    program = tmp_path / "hanging"
+    program.write_text(HANGING.format(python=sys.executable, folder=tmp_path))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    yield tmp_path / "starts"
+    (tmp_path / "release").touch()
+
+
+def lines(starts: Path) -> list[str]:
+    return starts.read_text().splitlines() if starts.exists() else []
+
+
+def test_at_most_one_unreaped_process(starts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(Microphone("name:x", wanted_rate_hz=16_000)) as microphone:
+
+        def polled(ends_s: float = float("inf")) -> bool:
+            microphone.poll()
+            return time.monotonic() > ends_s
+
+        def is_stuck() -> bool:
+            polled()
+            assert len(lines(starts)) <= 1
+            return microphone.trouble is not None and "does not end" in microphone.trouble.detail
+
+        wait_until(lambda: polled() or lines(starts))
+        need(lines(starts) == ["traced"], "permission to trace a process")
+        wait_until(is_stuck)
+        assert microphone.trouble is not None
+        assert microphone.trouble.reason == "frozen"
+        ends_s = time.monotonic() + 1.5 * RETRY_MAX_S
+        wait_until(lambda: is_stuck() and time.monotonic() > ends_s)
+        assert len(lines(starts)) == 1
+        assert len([line for line in caplog.messages if "does not end" in line]) == 1
+        (tmp_path / "release").touch()  # now it can be reaped, and so can the next ones
+        wait_until(lambda: polled() or len(lines(starts)) > 1)
