@@ -94,19 +94,22 @@ def test_the_changelog_has_a_dated_section_for_this_version() -> None:
     assert re.search(rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
-def monitor(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return _run([sys.executable, "-m", "monitor.cli.main", *arguments], ROOT)
-
-
-def _run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, check=False)
+def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run one of the distribution's commands from its entry point."""
+    program, *arguments = command.split()
+    ((module, function),) = re.findall(rf'^{program} = "(.+):(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    code = f"import sys; from {module} import {function}; sys.exit({function}())"
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done
 
 
 def test_the_demo_prints_the_lines_that_are_shown() -> None:
-    (command,) = re.findall(r"bin/monitor\" (--replay .*?) >", (ROOT / "scripts" / "demo").read_text())
-    printed = monitor(*command.split()).stderr.splitlines()
+    (arguments,) = re.findall(r"bin/monitor\" (--replay .*?) >", (ROOT / "scripts" / "demo").read_text())
+    printed = run(f"monitor {arguments}", ROOT).stderr.splitlines()
     for page, shown in (("README.md", 2), ("docs/replay.md", 7)):
         (text,) = [block for block in blocks(page, "") if block.startswith("00:00")]
         lines = re.sub(r"\n +", " ", text).splitlines()
@@ -118,12 +121,10 @@ def test_the_commands_of_the_readme_train_and_replay(tmp_path: Path) -> None:
     (text,) = [block for block in blocks("README.md", "") if "train fit" in block]
     venv, *commands = text.splitlines()
     assert venv.startswith("python3 -m venv")
-    programs = {"train": "train.cli", "monitor": "monitor.cli.main"}
-    _run([sys.executable, "-m", "train.cli", "synth", "my-fan", "--recordings", "12", "--seconds", "10"], tmp_path)
+    run("train synth my-fan --recordings 12 --seconds 10", tmp_path)
     shutil.copy(tmp_path / "my-fan" / "normal" / "0000.flac", tmp_path / "new.wav")  # libsndfile goes by the content
     for command in commands:
-        program, *arguments = command.split()
-        done = _run([sys.executable, "-m", programs[program], *arguments], tmp_path)
+        done = run(command, tmp_path)
     assert '"verdict": "normal"' in done.stdout
 
 
