@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from monitor.events.event import Event
     from monitor.monitor import Monitor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Event", "Microphone", "Monitor", "Recording", "StethosError", "__version__", "load_bundle"]
 _HOMES = {
     "Event": "monitor.events.event",
