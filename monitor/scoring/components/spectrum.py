@@ -19,7 +19,7 @@ class Spectrum:
 
     @property
     def n_sums(self) -> int:
-        """A sum per band, and the number of frames."""
+        """One sum per band, and the number of frames."""
         return self.n_bands + 1
 
     @property
