@@ -51,14 +51,5 @@ class Alarms:
 
     def state(self) -> dict[str, AlarmState]:
         """The alarms that differ from the default, for the state file."""
-        state = {}
-        for name, alarm in self._alarms.items():
-            marks = alarm.marks
-            state[name] = AlarmState(
-                acknowledged=marks.acknowledged,
-                snoozed_until=marks.snoozed_until,
-                flooding=marks.flooding,
-                starts=alarm.latest,
-                disabled=name in self.disabled,
-            )
+        state = {name: AlarmState.of(alarm, disabled=name in self.disabled) for name, alarm in self._alarms.items()}
         return {name: one for name, one in state.items() if one != AlarmState()}

@@ -11,6 +11,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from monitor.clips.worker import BackgroundWorker
+from monitor.daemon.alarm import Alarm
 from monitor.errors import SinkError
 from monitor.events.slow_path import MINUTES, N_BLOCKS, SlowState
 from monitor.files import atomic_write
@@ -33,6 +34,18 @@ class AlarmState(BaseModel):
     flooding: bool = False
     starts: tuple[float, ...] = ()  # of the latest anomalies, s since 1970
     disabled: bool = False
+
+    @classmethod
+    def of(cls, alarm: Alarm, *, disabled: bool) -> "AlarmState":
+        """The state in the form of the file."""
+        marks = alarm.marks
+        return cls(
+            acknowledged=marks.acknowledged,
+            snoozed_until=marks.snoozed_until,
+            flooding=marks.flooding,
+            starts=alarm.latest,
+            disabled=disabled,
+        )
 
 
 Scores = Annotated[tuple[Finite, ...], Field(max_length=1024)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from monitor.daemon.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.state_file import ServiceState
+from monitor.daemon.state_file import AlarmState, ServiceState
 from monitor.events.event import Severity
 from monitor.events.pipeline import State
 
@@ -153,11 +153,9 @@ def test_eleven_anomalies_in_ten_minutes_are_one_flood() -> None:
 
 def restarted(history: History) -> History:
     """The same alarm in the next run of the service."""
-    kept = Alarms({})
-    kept._alarms["fan"] = history.alarm
-    kept_text = ServiceState(alarms=kept.state()).model_dump_json()
-    found = Alarms(ServiceState.model_validate_json(kept_text).alarms)
-    return History(found["fan"], history.now, history.n_events)
+    saved = ServiceState(alarms={"fan": AlarmState.of(history.alarm, disabled=False)}).model_dump_json()
+    loaded = Alarms(ServiceState.model_validate_json(saved).alarms)
+    return History(loaded["fan"], history.now, history.n_events)
 
 
 def test_a_restart_does_not_forget_a_flood() -> None:

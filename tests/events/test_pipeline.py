@@ -7,7 +7,7 @@ import pytest
 from monitor.arrays import F32
 from monitor.block import Block
 from monitor.events.decision import Rule
-from monitor.events.event import Anchor, Event, Identity
+from monitor.events.event import Anchor, Event, EventClock, Identity
 from monitor.events.pipeline import Pipeline, Result
 from monitor.explain.reference import Reference
 from monitor.scoring.scorer import score_stream
@@ -30,7 +30,13 @@ def quiet_and_loud(seconds: list[tuple[float, bool]]) -> F32:
 NORMAL = quiet_and_loud([(20, False)])
 
 
-def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, alarm_margin: float | None = None) -> Pipeline:
+def make_pipeline(
+    *,
+    segment_ticks: int = 10,
+    tick_margin: float | None = None,
+    alarm_margin: float | None = None,
+    anchor: EventClock | None = None,
+) -> Pipeline:
     scorer = linear_scorer(segment_ticks=segment_ticks)
     frames = frames_of(blocks(NORMAL))
     score_stream(scorer, blocks(NORMAL))
@@ -44,7 +50,7 @@ def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, 
         rule=Rule(),
         expected=Reference(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
         identity=IDENTITY,
-        anchor=Anchor(utc=START, sample_rate_hz=16000, synced=True),
+        anchor=anchor or Anchor(utc=START, sample_rate_hz=16000, synced=True),
     )
 
 

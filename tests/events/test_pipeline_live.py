@@ -1,6 +1,6 @@
 """The pipeline with live sound: a machine that is off, a lost microphone, a clock that is set."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -114,14 +114,13 @@ class SettableClock:
     synced = False
     offset = timedelta()
 
-    def at(self, sample: int):  # type: ignore[no-untyped-def]
+    def at(self, sample: int) -> datetime:
         return START + self.offset + timedelta(seconds=sample / self.sample_rate_hz)
 
 
 def test_an_open_events_onset_does_not_move_when_the_clock_is_set() -> None:
     clock = SettableClock()
-    pipeline = make_pipeline()
-    pipeline._anchor = clock
+    pipeline = make_pipeline(anchor=clock)
     loud = quiet_and_loud([(20, False), (40, True)])
     (start,) = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
     clock.offset, clock.synced = timedelta(days=365), True
