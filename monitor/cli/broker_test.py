@@ -2,18 +2,20 @@
 
 import argparse
 import os
+import queue
 import socket
 import ssl
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from monitor.config import MqttConfig, load_config
 from monitor.errors import SinkError
+from monitor.mqtt.client import CONNECT_TIMEOUT_S, Acknowledged, BrokerClient, Connected, Disconnected, Received, Signal
 from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import tls_context
-from monitor.mqtt.session import Acknowledged, Received, Session
 
 TIMEOUT_S = 5.0
 
@@ -59,11 +61,12 @@ class BrokerTest:
         self._who = f"user {config.user}" if config.user is not None else "an anonymous user"
         self._said = uuid.uuid4().hex
         self._socket: socket.socket | None = None
-        self._sessions: list[Session] = []
-        self._heard: list[Received] = []
-        self._answers: list[Acknowledged] = []
-        self._asked: int | None = None
-        self._wakeup, self._unused = socket.socketpair()
+        self._clients: list[BrokerClient] = []
+        self._signals: queue.SimpleQueue[tuple[BrokerClient, Signal]] = queue.SimpleQueue()
+        self._received: list[Received] = []
+        self._acknowledged: list[Acknowledged] = []  # by the first client
+        self._connected: set[BrokerClient] = set()
+        self._subscription: int | None = None
 
     def resolve(self) -> str:
         """The name has an address."""
@@ -107,17 +110,17 @@ class BrokerTest:
 
     def publish(self) -> str:
         """The broker acknowledges a message."""
-        session = self._sessions[0]
-        self._asked = session.subscribe(self._topic)
-        token = session.publish(self._topic, self._said, qos=1, retain=False)
-        self._until(lambda: any(answer.token == token for answer in self._answers), "the broker does not acknowledge")
-        if (refusal := self._refusal(token)) is not None:
+        client = self._clients[0]
+        self._subscription = client.subscribe(self._topic)
+        mid = client.publish(self._topic, self._said, qos=1, retain=False)
+        self._wait_for_acknowledgement(mid)
+        if (refusal := self._refusal(mid)) is not None:
             raise SinkError(f"refused: {refusal} (may {self._who} write {self._topic}? See the broker's ACL)")
         return f"{self._topic} was acknowledged"
 
     def read_back(self) -> str:
         """What was published arrives."""
-        if (refusal := self._refusal(self._asked)) is not None:
+        if (refusal := self._refusal(self._subscription)) is not None:
             raise SinkError(f"refused: {refusal} (may {self._who} read {self._topic}? See the broker's ACL)")
         complaint = f"nothing arrives (may {self._who} write and read {self._topic}? See the broker's ACL)"
         self._until(lambda: self._has_heard(self._said), complaint)
@@ -125,49 +128,59 @@ class BrokerTest:
 
     def last_will(self) -> str:
         """The broker tells when a connection breaks."""
-        self._open(will=(self._topic, f"will-{self._said}")).abandon()
+        self._open(will=(self._topic, f"will-{self._said}")).abort("closed")
         self._until(lambda: self._has_heard(f"will-{self._said}"), "the broker does not publish the will of a lost connection")
-        self._sessions[0].publish(self._topic, "", qos=1, retain=True)
-        self._until(lambda: self._sessions[0].unacknowledged == 0, "the broker does not acknowledge")
+        self._wait_for_acknowledgement(self._clients[0].publish(self._topic, "", qos=1, retain=True))
         return "the broker told that a connection broke"
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for session in self._sessions:
-            session.close()
-        for each in (self._socket, self._wakeup, self._unused):
-            if each is not None:
-                each.close()
+        for client in self._clients:
+            client.disconnect()
+        if self._socket is not None:
+            self._socket.close()
 
-    def _open(self, will: tuple[str, str] | None) -> Session:
-        session = Session(self._config, client_id=f"{self._client_id}-{len(self._sessions)}", will=will)
+    def _open(self, will: tuple[str, str] | None) -> BrokerClient:
+        client = BrokerClient(
+            self._config,
+            client_id=f"{self._client_id}-{len(self._clients)}",
+            will=will,
+            on_signal=lambda signal: self._signals.put((client, signal)),
+            on_message=self._received.append,
+        )
+        self._clients.append(client)
+        client.start()
         try:
-            session.open()
-            self._sessions.insert(0 if will is None else 1, session)
-            while not session.accepted:
-                self._turn(session)
+            self._until(lambda: client in self._connected, "the broker does not answer", timeout_s=3 * CONNECT_TIMEOUT_S)
         except SinkError as error:
             hint = " (are user and password right, and does the broker know them?)" if "authorized" in str(error) else ""
-            raise SinkError(f"the broker {error}{hint}") from error
-        return session
+            raise SinkError(f"{error}{hint}") from error
+        return client
 
-    def _until(self, condition: Callable[[], bool], complaint: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
+    def _wait_for_acknowledgement(self, mid: int) -> None:
+        self._until(lambda: any(one.mid == mid for one in self._acknowledged), "the broker does not acknowledge")
+
+    def _until(self, condition: Callable[[], bool], complaint: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise SinkError(f"{complaint}; waited {TIMEOUT_S:.0f} s")
-            self._turn(self._sessions[0])
+                raise SinkError(f"{complaint}; waited {timeout_s:.0f} s")
+            with suppress(queue.Empty):
+                self._process(*self._signals.get(timeout=0.1))
 
-    def _turn(self, session: Session) -> None:
-        answers, heard = session.turn(0.1, self._wakeup)
-        self._answers += answers
-        self._heard += heard
+    def _process(self, client: BrokerClient, signal: Signal) -> None:
+        if isinstance(signal, Connected):
+            self._connected.add(client)
+        elif isinstance(signal, Acknowledged) and client is self._clients[0]:
+            self._acknowledged.append(signal)
+        elif isinstance(signal, Disconnected) and (client is self._clients[0] or client not in self._connected):
+            raise SinkError(f"the broker {signal.reason}")
 
-    def _refusal(self, token: int | None) -> str | None:
-        return next((answer.refusal for answer in self._answers if answer.token == token), None)
+    def _refusal(self, mid: int | None) -> str | None:
+        return next((one.refusal for one in self._acknowledged if one.mid == mid), None)
 
     def _has_heard(self, text: str) -> bool:
-        return any(message.payload == text.encode() for message in self._heard)
+        return any(message.payload == text.encode() for message in self._received)
 
     @staticmethod
     def _wait_for_alert(secured: ssl.SSLSocket) -> None:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from monitor.clips.service import ClipService
     from monitor.clips.worker import Job
     from monitor.config import Config, MqttConfig
+    from monitor.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
 COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` if it takes any
@@ -77,7 +77,6 @@ def _replay(arguments: argparse.Namespace) -> int:
     from monitor.cli.replay import EPOCH, Replay, replay
     from monitor.config import IdleConfig, load_config
     from monitor.daemon.adaptations import in_use
-    from monitor.daemon.state_publisher import Published
     from monitor.json_lines import JsonLines
 
     config = load_config(arguments.config, os.environ)
@@ -87,7 +86,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         bundle = in_use(config.state_dir, machine, bundle)
     failures: list[StethosError] = []
     with ExitStack() as stack:
-        publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
+        publisher = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
         job = Replay(
             bundle=bundle,
             node=config.node,
@@ -98,10 +97,10 @@ def _replay(arguments: argparse.Namespace) -> int:
             real_time=arguments.speed == "1",
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
-            outlet=None if publish is None else Published(publish),
+            outlet=publisher,
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
             alarm_from=config.alarm.from_,
-            archive=_archive(arguments.clips, config, publish, failures),
+            archive=_archive(arguments.clips, config, publisher, failures),
             clips=config.clips,
         )
         stack.enter_context(logs_above_progress())
@@ -119,19 +118,17 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
     return name, config.machines[name].bundle
 
 
-def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
+def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "MqttPublisher":
     from monitor.mqtt.publisher import MqttPublisher
 
-    publisher = MqttPublisher(mqtt, node=node)
-    stack.enter_context(publisher)
-    return publisher.publish
+    return stack.enter_context(MqttPublisher(mqtt, node=node))
 
 
 def _archive(
-    folder: Path | None, config: "Config", publish: Callable[..., None] | None, failures: list[StethosError]
+    folder: Path | None, config: "Config", publisher: "MqttPublisher | None", failures: list[StethosError]
 ) -> "ClipService | None":
     """Where evidence goes, at once, where anybody wants it; events go on without what fails."""
-    if folder is None and publish is None:
+    if folder is None and publisher is None:
         return None
     if folder is not None and config.private:
         raise UsageError("--clips must be left out where the configuration says private: true")
@@ -152,7 +149,7 @@ def _archive(
     return ClipService(
         store,
         run=run,
-        present=None if publish is None else partial(publish, retain=True),
+        present=None if publisher is None else publisher.publish_retained,
         private=config.private,
     )
 

@@ -136,7 +136,7 @@ class _Listener:
             event = self._evidence.close(event)
         if self._feed is not None:  # before stdout, which may be gone
             if event is not None and self._job.outlet is not None:
-                self._job.outlet.event(event)
+                self._job.outlet.publish(event)
             self._feed.silent("unknown", "replay_ended", self._anchor.at(self._heard))
         if event is not None:
             self._tell(event)

@@ -81,6 +81,7 @@ class MqttConfig(Section):
     keepalive_s: Annotated[int, Field(ge=2, le=3_600), BeforeValidator(_no_truth)] = 30
     reconnect_min_s: Annotated[float, Field(ge=0.1, le=60), BeforeValidator(_no_truth)] = 1.0
     reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600), BeforeValidator(_no_truth)] = 60.0
+    max_payload_kb: Annotated[int, Field(ge=1, le=250_000), BeforeValidator(_no_truth)] = 1_024
     outbox_messages: Annotated[int, Field(ge=10, le=1_000_000), BeforeValidator(_no_truth)] = 10_000
     outbox_mb: Annotated[float, Field(ge=0.01, le=1_000), BeforeValidator(_no_truth)] = 16.0
 

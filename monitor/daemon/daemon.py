@@ -29,9 +29,9 @@ from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
 from monitor.files import lock
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.client import Received
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
-from monitor.mqtt.session import Received
+from monitor.mqtt.sink import MqttSink
 
 log = logging.getLogger(__name__)
 HOOKS = "MONITOR_TEST_HOOKS"
@@ -49,7 +49,7 @@ class Daemon:
     """Everything that runs, wired together.
 
     One thread polls the microphones and their machines ten times a second. The network and the disk have threads of
-    their own behind the courier, PortAudio has a process per microphone.
+    their own behind the MQTT sink, PortAudio has a process per microphone.
     """
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str]) -> None:
@@ -71,22 +71,22 @@ class Daemon:
         self._commands = Commands(self._act, self._answer)
         self._calibrator = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
-        self._courier = Courier(
+        self._sink = MqttSink(
             self._config.mqtt,
             node=self._config.node,
             state_dir=self._config.state_dir,
             on_command=self._commands.arrive,
-            listen={} if birth is None else {birth: self._hear_birth},
+            subscriptions={} if birth is None else {birth: self._hear_birth},
             clock_synced=self._clock.synced,
         )
-        self._announcer = HomeAssistantDiscovery(self._courier, left=self._keepsake.loaded.topics)
+        self._announcer = HomeAssistantDiscovery(self._sink, left=self._keepsake.loaded.topics)
         self._errands = BackgroundWorker("clips")
         self._archive = self._make_archive()
         self._supervisor = Supervisor(
-            self._courier, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            self._sink, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
         )
         self._arrange(bundles)
-        self._courier.start()
+        self._sink.start()
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
@@ -134,7 +134,7 @@ class Daemon:
                 self._every_second()
             if ready and now >= health_at:
                 health_at = now + HEALTH_EVERY_S
-                self._courier.passing("health", self._health_message().text, retain=True)
+                self._sink.publish_transient("health", self._health_message().text, retain=True)
             await asyncio.sleep(POLL_S)
 
     def _is_made_to_hang(self) -> bool:
@@ -143,7 +143,7 @@ class Daemon:
 
     def _every_second(self) -> None:
         """Feed the watchdog, but only while everything advances."""
-        self._clock.poll(self._courier.clock_corrected)
+        self._clock.poll(self._sink.clock_corrected)
         self._announcer.poll(time.monotonic())
         self._keep()
         if time.monotonic() >= self._slow_paths_at:
@@ -151,7 +151,7 @@ class Daemon:
         stalled = self._supervisor.stalled()
         if stalled is None:
             self._notifier.send("WATCHDOG=1")
-        counts = self._courier.counts
+        counts = self._sink.counts
         kept = (
             f"{counts.queued} events in memory only ({counts.outbox_error})"
             if counts.outbox_error
@@ -204,7 +204,7 @@ class Daemon:
     def _make_archive(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._errands.put, present=self._courier.present, private=self._config.private)
+        return ClipService(store, run=self._errands.put, present=self._sink.publish_retained, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
         if isinstance(command, FetchClip):
@@ -220,7 +220,7 @@ class Daemon:
         self._must_be_configured(machine)
         listened = self._supervisor.machines.get(machine)
         so_far = None if listened is None else listened.so_far(event_id)
-        send = partial(self._courier.passing, f"{machine}/clip/{event_id}", qos=1)
+        send = partial(self._sink.publish_transient, f"{machine}/clip/{event_id}", qos=1)
         reason = self._archive.fetch(machine, event_id, so_far=so_far, now=time.monotonic(), send=send)
         if reason is not None:
             raise Refused(reason)
@@ -245,7 +245,7 @@ class Daemon:
         self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
 
     def _answer(self, topic: str, text: str) -> None:
-        self._courier.passing(topic, text, qos=1)
+        self._sink.publish_transient(topic, text, qos=1)
 
     def _hear_birth(self, message: Received) -> None:
         if is_birth(message):
@@ -266,15 +266,17 @@ class Daemon:
 
     def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
-        self._courier.present("info", InfoMessage(versions=versions(), machines=machines).text)
+        self._sink.publish_retained("info", InfoMessage(versions=versions(), machines=machines).text)
 
     def _health_message(self) -> HealthMessage:
-        counts = self._courier.counts
+        counts = self._sink.counts
         return HealthMessage(
             **self._health.read(),
             **self._supervisor.counts(),
             queued=counts.queued,
             dropped=counts.dropped,
+            parked=counts.parked,
+            last_parked=counts.last_parked,
             clips_lost=self._errands.n_dropped + self._errands.n_failed,
             commands_dropped=self._commands.n_dropped,
             clock_synced=self._clock.synced,
@@ -283,7 +285,7 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         """What the tools show."""
         about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
-        return {**about, "mqtt": asdict(self._courier.counts), **self._supervisor.status()}
+        return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
@@ -291,7 +293,7 @@ class Daemon:
         self._supervisor.stop()
         self._keep()
         self._errands.close(CLIPS_S)
-        left = self._courier.stop(FLUSH_S)
+        left = self._sink.stop(FLUSH_S)
         self._keepsake.close(KEEP_S)
         self._slow_paths.close(KEEP_S)
         log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")

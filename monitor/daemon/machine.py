@@ -132,7 +132,7 @@ class Machine:
         event = self._evidence.close(self._pipeline.close(reason))
         if event is not None:
             self._say(event)
-            self._outlet.event(event)
+            self._outlet.publish(event)
         self._feed.silent("unknown", reason, datetime.now(timezone.utc))
         self._feed.available(False)
         self._tap.close()

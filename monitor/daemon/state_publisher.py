@@ -1,6 +1,5 @@
 """What MQTT says of one machine: its events, its state and its anomaly flag, no more often than docs/mqtt.md says."""
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -9,7 +8,6 @@ from monitor.events.drift import Drift
 from monitor.events.event import Event, EventClock, Severity, rfc3339
 from monitor.events.pipeline import State, Step
 from monitor.events.slow_path import SlowPath
-from monitor.json_lines import to_json
 from monitor.mqtt.messages import StateMessage
 from monitor.scoring.quality import Quality
 
@@ -19,11 +17,11 @@ STATE_EVERY_S = 10.0
 class Outlet(Protocol):
     """Where messages go; topics count from the node's."""
 
-    def present(self, topic: str, payload: str) -> None:
-        """How things are now; retained."""
+    def publish_retained(self, topic: str, payload: str) -> None:
+        """The current value of a topic."""
         ...
 
-    def event(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """One message of an anomaly's life, which must not be lost."""
         ...
 
@@ -66,13 +64,13 @@ class StatePublisher:
             self._said_at = step.tick.stop
         self._say_anomaly(step.state, step.severity)
         if step.event is not None:
-            self._outlet.event(step.event)
+            self._outlet.publish(step.event)
 
     def available(self, online: bool) -> None:
         """Say whether microphone and bundle are usable."""
         payload = "online" if online else "offline"
         if payload != self._available:
-            self._outlet.present(f"{self._machine}/availability", payload)
+            self._outlet.publish_retained(f"{self._machine}/availability", payload)
             self._available = payload
 
     def silent(self, state: State, reason: str | None, now: datetime) -> None:
@@ -109,13 +107,13 @@ class StatePublisher:
             **_slow_path(self._slow_path),
             since=rfc3339(since),
         )
-        self._outlet.present(f"{self._machine}/state", message.text)
+        self._outlet.publish_retained(f"{self._machine}/state", message.text)
         self._state = (state, reason, severity, marks)
 
     def _say_anomaly(self, state: State, severity: Severity | None) -> None:
         anomaly = (self._alarm.flag(state, severity), self._alarm.rings)
         if anomaly != self._anomaly:
-            self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
+            self._outlet.publish_retained(f"{self._machine}/anomaly", anomaly[0])
             self._anomaly = anomaly
 
 
@@ -136,18 +134,3 @@ def _levels(quality: Quality | None) -> dict[str, Any]:
         "clipped_fraction": round(quality.clipped_fraction, 4),
         "zero_fraction": round(quality.zero_fraction, 4),
     }
-
-
-class Published:
-    """An outlet that publishes at once, through `publish(topic, payload, retain=…)`."""
-
-    def __init__(self, publish: Callable[..., None]) -> None:
-        self._publish = publish
-
-    def present(self, topic: str, payload: str) -> None:
-        """Publish retained."""
-        self._publish(topic, payload, retain=True)
-
-    def event(self, event: Event) -> None:
-        """Publish once."""
-        self._publish(f"{event.machine}/event", to_json(event.to_dict()), retain=False)

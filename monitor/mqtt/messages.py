@@ -149,10 +149,16 @@ class HealthMessage(Sent):
     temperature_c: float | None
     disk_free_mb: float | None
     queued: Count
-    """Events that the broker has not acknowledged."""
+    """Events that the broker has not acknowledged, including parked ones."""
 
     dropped: Count
-    """Events lost for lack of room, or too large for the broker, since the start."""
+    """Events lost since the start: there was no room for them, or they could not be read back."""
+
+    parked: Count
+    """Events that the broker refused or that are too large; they are stored and tried again over the next connection."""
+
+    last_parked: str | None
+    """The last of them and the reason; null where none is parked."""
 
     clips_lost: Count
     """Clips and pictures that the disk did not take, since the start."""

@@ -95,13 +95,13 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_something_listens_that_is_no_broker(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.mqtt.session.CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("monitor.mqtt.client.CONNECT_TIMEOUT_S", 1.0)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         status, steps = tried(capsys, port=deaf.getsockname()[1])
     assert (status, list(steps)[-1]) == (1, "login")
-    assert "does not answer as a broker" in steps["login"]
+    assert "did not answer as a broker" in steps["login"]
 
 
 @pytest.mark.parametrize("wanting", ["authority", "certificate"])
