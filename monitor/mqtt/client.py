@@ -27,7 +27,6 @@ CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
 MAX_IN_FLIGHT = 20  # mosquitto's default
 MAX_INCOMING = 65_536  # bytes of a payload; commands are much shorter
 SLOWEST_LINK = 5_000  # bytes a second; a slower link counts as broken
-TOO_LARGE = "Packet too large"  # MQTT 5's reason, in paho's words
 
 
 @dataclass(frozen=True, kw_only=True)

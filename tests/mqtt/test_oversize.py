@@ -10,7 +10,8 @@ import pytest
 
 from monitor.config import MqttConfig
 from monitor.events.event import Event
-from monitor.mqtt.sink import MqttSink, OutgoingMessage
+from monitor.mqtt.send_queue import OutgoingMessage
+from monitor.mqtt.sink import MqttSink
 from tests.broker import running_broker
 from tests.mqtt.anomalies import anomaly, keys, without_repeats
 from tests.subscriber import Subscriber, retained
@@ -66,8 +67,8 @@ def test_an_event_that_is_too_large_is_parked_alone_and_what_follows_arrives(
     assert keys(told) == keys([*small, *other, heard[0], heard[2], *last])
     parked = [record.getMessage() for record in caplog.records if "parked" in record.getMessage()]
     assert len(parked) == 4
-    assert f"parked start {poison[0].id} of fan, seq 0 until the next connection" in parked[0]
-    assert f"parked update {heard[1].id} of fan, seq 1 until the next connection" in parked[-1]
+    assert f"start {poison[0].id} of fan, seq 0 rejected by" in parked[0]
+    assert f"update {heard[1].id} of fan, seq 1 rejected by" in parked[-1]
     assert "Traceback" not in caplog.text
 
 

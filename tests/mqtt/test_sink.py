@@ -80,7 +80,7 @@ def test_a_stop_waits_for_an_outbox_that_is_slow_to_open(broker: Broker, tmp_pat
         time.sleep(1.0)
         return Store(*arguments, **more)
 
-    monkeypatch.setattr("monitor.mqtt.sink.Store", slow_store)
+    monkeypatch.setattr("monitor.mqtt.event_queue.Store", slow_store)
     with Subscriber(broker) as watcher, running_sink(broker.port, tmp_path) as sink:
         assert sink.counts.queued == 0  # as far as is known
         assert sink.stop(10.0) == 0

@@ -15,8 +15,9 @@ import pytest
 
 from monitor.config import MqttConfig
 from monitor.events.event import Event
+from monitor.mqtt.event_queue import MAX_UNCOMMITTED
 from monitor.mqtt.outbox import Limits, Outbox
-from monitor.mqtt.sink import MAX_UNCOMMITTED, MqttSink
+from monitor.mqtt.sink import MqttSink
 from monitor.mqtt.store import Store
 from tests.conftest import need
 from tests.mqtt.anomalies import anomaly, keys
