@@ -192,9 +192,10 @@ class BrokerTest:
             return
         except OSError as error:
             if (meaning := alert(str(error))) is not None:
-                raise SinkError(f"the broker refuses TLS: {meaning}") from error
+                raise SinkError(f"the broker refused TLS: {meaning}") from error
             raise
         if not silent:
             raise SinkError(
-                "the broker hangs up after the handshake (may it want a client certificate, mqtt.tls.certificate and key?)"
+                "the broker closed the connection after the handshake "
+                "(does it require a client certificate, mqtt.tls.certificate and key?)"
             )

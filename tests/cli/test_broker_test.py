@@ -113,5 +113,5 @@ def test_tls_that_fails_names_the_side(
         tls = {"ca": authority.ca} if wanting == "certificate" else {}
         status, steps = tried(capsys, port=broker.port, tls=tls)
     assert (status, list(steps)[-1]) == (1, "TLS")
-    expected = "it wants a client certificate" if wanting == "certificate" else "an authority that is not in mqtt.tls.ca"
+    expected = "it requires a client certificate" if wanting == "certificate" else "an authority that is not in mqtt.tls.ca"
     assert expected in steps["TLS"]

@@ -80,29 +80,29 @@ def test_another_host_is_named(tmp_path: Path, authority: Authority) -> None:
 
 def test_a_client_certificate_is_asked_for_and_accepted(tmp_path: Path, authority: Authority, stranger: Authority) -> None:
     with running_broker(tmp_path, tls_settings(authority, more="require_certificate true\n")) as broker:
-        assert re.search(r"it (may want|wants) a client certificate", refusal(broker, tls={"ca": authority.ca}))
+        assert re.search(r"it (may require|requires) a client certificate", refusal(broker, tls={"ca": authority.ca}))
         mine, other = authority.sign("hall-2"), stranger.sign("hall-2")
         assert_accepted(broker, tls={"ca": authority.ca, "certificate": mine.certificate, "key": mine.key})
         foreign = {"ca": authority.ca, "certificate": other.certificate, "key": other.key}
-        assert re.search("it (may not accept|does not know the authority of) our certificate", refusal(broker, tls=foreign))
+        assert re.search("it (may have rejected|does not trust the authority of) our certificate", refusal(broker, tls=foreign))
 
 
 def test_tls_against_plain_text_is_named_both_ways(tmp_path: Path, authority: Authority) -> None:
     with running_broker(tmp_path, tls_settings(authority)) as broker:
         assert refusal(broker) == "closed the connection before it answered: it may require TLS (mqtt.tls), or not be a broker"
     with running_broker(tmp_path) as broker:
-        assert "speak TLS at this port" in refusal(broker, tls={"ca": authority.ca})
+        assert "speak TLS on this port" in refusal(broker, tls={"ca": authority.ca})
 
 
 def test_files_that_are_no_certificates_are_named(tmp_path: Path, authority: Authority) -> None:
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nothing to see here")
     with running_broker(tmp_path, tls_settings(authority)) as broker:
-        assert f"mqtt.tls.ca: {nonsense} is no readable PEM certificate" in refusal(broker, tls={"ca": nonsense})
+        assert f"mqtt.tls.ca: {nonsense} is not a readable PEM certificate" in refusal(broker, tls={"ca": nonsense})
         absent = refusal(broker, tls={"ca": tmp_path / "absent"})
-        assert absent.endswith("absent is no readable PEM certificate: No such file or directory")
+        assert absent.endswith("absent is not a readable PEM certificate: No such file or directory")
         pair = {"ca": authority.ca, "certificate": nonsense, "key": nonsense}
-        assert "are no certificate and key (PEM, no passphrase)" in refusal(broker, tls=pair)
+        assert "are not a certificate and its key (PEM, no passphrase)" in refusal(broker, tls=pair)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: P
 
 
 def test_a_password_in_the_configuration_is_refused_with_the_way_to_do_it() -> None:
-    with pytest.raises(ValueError, match=r"(?s)password must not stand.*password_file: FILE.*password_credential: mqtt-password"):
+    with pytest.raises(ValueError, match=r"(?s)password must not be.*password_file: FILE.*password_credential: mqtt-password"):
         MqttConfig.model_validate({"user": "hall-2", "password": "s3cret sauce"})
 
 
