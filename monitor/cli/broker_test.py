@@ -2,18 +2,20 @@
 
 import argparse
 import os
+import queue
 import socket
 import ssl
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from monitor.config import MqttConfig, load_config
 from monitor.errors import SinkError
+from monitor.mqtt.client import CONNECT_TIMEOUT_S, Acknowledged, BrokerClient, Connected, Disconnected, Received, Signal
 from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import tls_context
-from monitor.mqtt.session import Acknowledged, Received, Session
 
 TIMEOUT_S = 5.0
 
@@ -59,11 +61,12 @@ class BrokerTest:
         self._who = f"user {config.user}" if config.user is not None else "an anonymous user"
         self._text = uuid.uuid4().hex
         self._socket: socket.socket | None = None
-        self._sessions: list[Session] = []
+        self._clients: list[BrokerClient] = []
+        self._signals: queue.SimpleQueue[tuple[BrokerClient, Signal]] = queue.SimpleQueue()
         self._received: list[Received] = []
-        self._answers: list[Acknowledged] = []
+        self._acknowledged: list[Acknowledged] = []  # by the first client
+        self._connected: set[BrokerClient] = set()
         self._subscription: int | None = None
-        self._wakeup, self._unused = socket.socketpair()
 
     def resolve(self) -> str:
         """Look up the host name."""
@@ -109,11 +112,11 @@ class BrokerTest:
 
     def publish(self) -> str:
         """Publish a message and wait for its acknowledgement."""
-        session = self._sessions[0]
-        self._subscription = session.subscribe(self._topic)
-        token = session.publish(self._topic, self._text, qos=1, retain=False)
-        self._until(lambda: any(answer.token == token for answer in self._answers), "no acknowledgement from the broker")
-        if (refusal := self._refusal(token)) is not None:
+        client = self._clients[0]
+        self._subscription = client.subscribe(self._topic)
+        mid = client.publish(self._topic, self._text, qos=1, retain=False)
+        self._wait_for_acknowledgement(mid)
+        if (refusal := self._refusal(mid)) is not None:
             raise SinkError(f"refused: {refusal} (check in the broker's ACL that {self._who} may write {self._topic})")
         return f"{self._topic} was acknowledged"
 
@@ -127,46 +130,56 @@ class BrokerTest:
 
     def last_will(self) -> str:
         """Break a connection and wait for its last will."""
-        self._open(will=(self._topic, f"will-{self._text}")).abandon()
+        self._open(will=(self._topic, f"will-{self._text}")).abort("closed")
         self._until(lambda: self._has_received(f"will-{self._text}"), "the broker did not publish the will of a lost connection")
-        self._sessions[0].publish(self._topic, "", qos=1, retain=True)
-        self._until(lambda: self._sessions[0].unacknowledged == 0, "no acknowledgement from the broker")
+        self._wait_for_acknowledgement(self._clients[0].publish(self._topic, "", qos=1, retain=True))
         return "the broker published the will of a lost connection"
 
     def close(self) -> None:
         """Close all connections."""
-        for session in self._sessions:
-            session.close()
-        for each in (self._socket, self._wakeup, self._unused):
-            if each is not None:
-                each.close()
+        for client in self._clients:
+            client.disconnect()
+        if self._socket is not None:
+            self._socket.close()
 
-    def _open(self, will: tuple[str, str] | None) -> Session:
-        session = Session(self._config, client_id=f"{self._client_id}-{len(self._sessions)}", will=will)
+    def _open(self, will: tuple[str, str] | None) -> BrokerClient:
+        client = BrokerClient(
+            self._config,
+            client_id=f"{self._client_id}-{len(self._clients)}",
+            will=will,
+            on_signal=lambda signal: self._signals.put((client, signal)),
+            on_message=self._received.append,
+        )
+        self._clients.append(client)
+        client.start()
         try:
-            session.open()
-            self._sessions.insert(0 if will is None else 1, session)
-            while not session.accepted:
-                self._turn(session)
+            self._until(lambda: client in self._connected, "the broker does not answer", timeout_s=3 * CONNECT_TIMEOUT_S)
         except SinkError as error:
             hint = " (are mqtt.user and the password right?)" if "authorized" in str(error) else ""
-            raise SinkError(f"the broker {error}{hint}") from error
-        return session
+            raise SinkError(f"{error}{hint}") from error
+        return client
 
-    def _until(self, condition: Callable[[], bool], failure: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
+    def _wait_for_acknowledgement(self, mid: int) -> None:
+        self._until(lambda: any(one.mid == mid for one in self._acknowledged), "no acknowledgement from the broker")
+
+    def _until(self, condition: Callable[[], bool], failure: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise SinkError(f"{failure}; waited {TIMEOUT_S:.0f} s")
-            self._turn(self._sessions[0])
+                raise SinkError(f"{failure}; waited {timeout_s:.0f} s")
+            with suppress(queue.Empty):
+                self._process(*self._signals.get(timeout=0.1))
 
-    def _turn(self, session: Session) -> None:
-        answers, received = session.turn(0.1, self._wakeup)
-        self._answers += answers
-        self._received += received
+    def _process(self, client: BrokerClient, signal: Signal) -> None:
+        if isinstance(signal, Connected):
+            self._connected.add(client)
+        elif isinstance(signal, Acknowledged) and client is self._clients[0]:
+            self._acknowledged.append(signal)
+        elif isinstance(signal, Disconnected) and (client is self._clients[0] or client not in self._connected):
+            raise SinkError(f"the broker {signal.reason}")
 
-    def _refusal(self, token: int | None) -> str | None:
-        return next((answer.refusal for answer in self._answers if answer.token == token), None)
+    def _refusal(self, mid: int | None) -> str | None:
+        return next((one.refusal for one in self._acknowledged if one.mid == mid), None)
 
     def _has_received(self, text: str) -> bool:
         return any(message.payload == text.encode() for message in self._received)
@@ -181,7 +194,10 @@ class BrokerTest:
             return
         except OSError as error:
             if (meaning := alert(str(error))) is not None:
-                raise SinkError(f"the broker rejected TLS: {meaning}") from error
+                raise SinkError(f"the broker refused TLS: {meaning}") from error
             raise
         if not silent:
-            raise SinkError("the broker disconnected after the handshake (does it require mqtt.tls.certificate and key?)")
+            raise SinkError(
+                "the broker closed the connection after the handshake "
+                "(does it require a client certificate, mqtt.tls.certificate and key?)"
+            )

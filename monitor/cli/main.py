@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from monitor.config import Config, MqttConfig
     from monitor.daemon.state_publisher import StatePublisher
     from monitor.events.event import EventClock
+    from monitor.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
 COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` where it has arguments
@@ -94,7 +95,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         bundle = in_use(config.state_dir, machine, bundle)
     failures: list[StethosError] = []
     with ExitStack() as stack:
-        publish = _open_publisher(config.node, config.mqtt, stack) if arguments.publish else None
+        publisher = _open_publisher(config.node, config.mqtt, stack) if arguments.publish else None
         name = machine or bundle.manifest.name
         job = Replay(
             bundle=bundle,
@@ -107,8 +108,8 @@ def _replay(arguments: argparse.Namespace) -> int:
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
-            make_recorder=_recorders(arguments.clips, config, bundle, publish, failures),
-            make_publisher=None if publish is None else partial(_state_publisher, publish, config, name, bundle),
+            make_recorder=_recorders(arguments.clips, config, bundle, publisher, failures),
+            make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, name, bundle),
         )
         stack.enter_context(logs_above_progress())
         outcome = replay(arguments.replay, job)
@@ -125,23 +126,21 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
     return name, config.machines[name].bundle
 
 
-def _open_publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
+def _open_publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "MqttPublisher":
     from monitor.mqtt.publisher import MqttPublisher
 
-    publisher = MqttPublisher(mqtt, node=node)
-    stack.enter_context(publisher)
-    return publisher.publish
+    return stack.enter_context(MqttPublisher(mqtt, node=node))
 
 
 def _state_publisher(
-    publish: Callable[..., None], config: "Config", machine: str, bundle: "Bundle", timeline: "EventClock"
+    publisher: "MqttPublisher", config: "Config", machine: str, bundle: "Bundle", timeline: "EventClock"
 ) -> "StatePublisher":
     from monitor.daemon.alarm import Alarm
     from monitor.daemon.assembly import make_drift
-    from monitor.daemon.state_publisher import Published, StatePublisher
+    from monitor.daemon.state_publisher import StatePublisher
 
     return StatePublisher(
-        Published(publish),
+        publisher,
         machine=machine,
         threshold=bundle.manifest.calibration.threshold,
         timeline=timeline,
@@ -154,11 +153,11 @@ def _recorders(
     folder: Path | None,
     config: "Config",
     bundle: "Bundle",
-    publish: Callable[..., None] | None,
+    publisher: "MqttPublisher | None",
     failures: list[StethosError],
 ) -> "Callable[[], ClipRecorder] | None":
     """Make a clip recorder for each file, where clips or pictures are wanted. What fails does not stop the events."""
-    if folder is None and publish is None:
+    if folder is None and publisher is None:
         return None
     if folder is not None and config.private:
         raise UsageError("--clips cannot be used with private: true in the configuration")
@@ -177,7 +176,7 @@ def _recorders(
             failures.append(error)
             log.error("monitor: error: %s", error)
 
-    present = None if publish is None else partial(publish, retain=True)
+    present = None if publisher is None else publisher.publish_retained
     service = ClipService(store, run=run, present=present, private=config.private)
     return lambda: make_clip_recorder(bundle, service, config.clips)
 

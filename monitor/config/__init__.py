@@ -1,4 +1,4 @@
-"""Settings: what can be set, and how it is read and checked."""
+"""Settings: their model, and how they are read and validated."""
 
 from monitor.config.clips import ClipsConfig
 from monitor.config.load import check_settings, load_config

@@ -1,4 +1,4 @@
-"""The section `clips`: what is kept of an event to listen to and to look at."""
+"""The section `clips`: recorded sound and pictures of events."""
 
 from typing import Annotated
 
@@ -11,16 +11,16 @@ class ClipsConfig(Section):
     """Sound and a picture of every event, in the folder `clips` of `state_dir`."""
 
     enabled: bool = True
-    """Whether they are kept."""
+    """Whether clips and pictures are stored."""
 
     max_mb: Annotated[float, Field(ge=1, le=100_000)] = 100.0
-    """How many megabytes of them; the oldest make room."""
+    """Total size in megabytes; the oldest are deleted first."""
 
     pre_s: Annotated[float, Field(ge=0, le=60)] = 5.0
-    """How much sound is kept from before the anomaly began, in seconds,"""
+    """Seconds of sound before the start of the anomaly."""
 
     post_s: Annotated[float, Field(ge=0, le=60)] = 5.0
-    """how much from after it ended,"""
+    """Seconds of sound after its end."""
 
     max_s: Annotated[float, Field(ge=5, le=120)] = 30.0
-    """and how much in all, at most; so much sound per machine is held in memory."""
+    """Maximum length of a clip in seconds; this much sound per machine is held in memory."""

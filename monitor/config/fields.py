@@ -1,4 +1,4 @@
-"""What the sections of the configuration share."""
+"""Types shared by the sections of the configuration."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"),
-    Field(json_schema_extra={"patternErrorMessage": "must be made of a-z, 0-9, _ and -, at most 64"}),
+    Field(json_schema_extra={"patternErrorMessage": "must consist of a-z, 0-9, _ and -, at most 64"}),
 ]
 
 
@@ -19,18 +19,20 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     try:
         return folder / path.expanduser()
     except RuntimeError:
-        raise ValueError(f"must begin with the home of a user that there is, got {path}") from None
+        raise ValueError(f"must begin with the home of an existing user, got {path}") from None
 
 
-ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]  # a relative one counts from the configuration file
+ConfigPath = Annotated[
+    Path, AfterValidator(_beside_the_file)
+]  # a relative one is resolved from the folder of the configuration file
 
 
 class Section(BaseModel):
-    """Keys that belong together; unknown ones are errors. The line under a field is what editors show for it."""
+    """Keys that belong together; unknown ones are errors. Editors show the string below a field as its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def left_out(value: object) -> object:
-    """A section of which every key is commented out is an empty one."""
+    """A section in which every key is commented out is an empty section."""
     return {} if value is None else value

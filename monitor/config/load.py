@@ -16,7 +16,7 @@ ENVIRONMENT_PREFIX = "STETHOS_"
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration; ConfigError says in one line which key is wrong and what is allowed."""
+    """Read the configuration; ConfigError names the key and the allowed values, in one line."""
     config, wrong = check_settings(path, environment)
     if config is None:
         more = f" (and {len(wrong) - 1} more: monitor check-config)" if len(wrong) > 1 else ""
@@ -42,13 +42,13 @@ def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[C
 
 
 def _who(where: Location, line: str, given: Mapping[Location, str]) -> str | None:
-    """The variable that set what is wrong, also where a whole section complains of one of its keys."""
+    """The environment variable that set the wrong value, also where a validator of a whole section names one of its keys."""
     of_section = (variable for keys, variable in given.items() if keys[:-1] == where and f" {keys[-1]} must" in line)
     return given.get(where) or next(of_section, None)
 
 
 def _state_dir(environment: Mapping[str, str]) -> Path:
-    """Where systemd says, else the service's if it is ours to write (sudo), else where a person's programs keep such things."""
+    """systemd's, else the service's if it is writable (sudo), else the user's state folder."""
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given)
     service = Path("/var/lib/stethos")
@@ -58,7 +58,7 @@ def _state_dir(environment: Mapping[str, str]) -> Path:
 
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path:
-    """Where systemd says, else where the service is if it runs (the tools ask it), else the person's own."""
+    """systemd's, else the service's if it runs (the tools connect to it), else the user's."""
     if given := environment.get("RUNTIME_DIRECTORY"):
         return Path(given)
     service, own = Path("/run/stethos"), environment.get("XDG_RUNTIME_DIR")
@@ -66,7 +66,7 @@ def _runtime_dir(environment: Mapping[str, str]) -> Path:
 
 
 def _override(settings: dict[str, Any], keys: list[str], text: str) -> None:
-    """Put the text of STETHOS_MQTT__HOST at settings["mqtt"]["host"]; pydantic makes a number of it where one belongs."""
+    """Put the text of STETHOS_MQTT__HOST at settings["mqtt"]["host"]; pydantic converts it to the type of the key."""
     *parents, last = keys
     for key in parents:
         below = settings.get(key)

@@ -1,4 +1,4 @@
-"""Say what pydantic found wrong as a person would: the key, what is allowed, what was found."""
+"""Readable messages for pydantic's errors: the key, the allowed values, the value found."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Location = tuple[int | str, ...]
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Location, str]]:
-    """Where and what, one line for each problem; a value is never shown where a password may stand."""
+    """Location and message of each problem; the values of keys that may be passwords are never shown."""
     schema = model.model_json_schema()
     return [(found["loc"], _line(found, schema)) for found in error.errors(include_url=False)]
 
@@ -33,7 +33,7 @@ def _line(found: ErrorDetails, schema: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{key} must be set"
     if kind == "extra_forbidden":
-        return f"{key} is no setting, {_instead(str(location[-1]), _at(location[:-1], schema))}"
+        return f"{key} is not a setting, {_instead(str(location[-1]), _at(location[:-1], schema))}"
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{key} {message}" if message.startswith("must ") else f"{key}: {message}" if key else message

@@ -1,4 +1,4 @@
-"""The section `mqtt`: the broker and the way to it."""
+"""The section `mqtt`: the broker and the connection to it."""
 
 from ipaddress import ip_address
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ Prefix = Annotated[
     str,
     StringConstraints(max_length=200, pattern=r"^[^/+#$\s\x00-\x1f][^/+#\s\x00-\x1f]*(/[^/+#\s\x00-\x1f]+)*$"),
     Field(
-        json_schema_extra={"patternErrorMessage": "must be words with / between them, without +, # and spaces, and no $ first"}
+        json_schema_extra={"patternErrorMessage": "must be words separated by /, without +, # and spaces, and not start with $"}
     ),
 ]
 ClientId = Annotated[
@@ -32,14 +32,14 @@ Credential = Annotated[
 
 
 def _no_truth(value: object) -> object:
-    """YAML's `true` is no number."""
+    """YAML's `true` is not a number."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, got {str(value).lower()}")
     return value
 
 
 def _in_digits(value: object) -> object:
-    """YAML takes a version of one digit for a number."""
+    """YAML reads a version of one digit as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -51,7 +51,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class TlsConfig(Section):
-    """Whom to trust, and the certificate that this node shows. `tls: {}` trusts the system's authorities."""
+    """Trusted authorities and the certificate of this node. `tls: {}` trusts the system's authorities."""
 
     ca: ConfigPath | None = None
     certificate: ConfigPath | None = None
@@ -61,12 +61,12 @@ class TlsConfig(Section):
     def _both_or_neither(self) -> "TlsConfig":
         if (self.certificate is None) != (self.key is None):
             missing = "certificate" if self.certificate is None else "key"
-            raise ValueError(f"certificate and key belong together, got no {missing}")
+            raise ValueError(f"certificate and key must be set together, got no {missing}")
         return self
 
 
 class MqttConfig(Section):
-    """Where the broker is, how to reach it, what every topic begins with and how much is kept while it cannot be reached."""
+    """The broker, the connection to it, the prefix of all topics, and the limits of what is stored while it is unreachable."""
 
     host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_no_truth)] = 1883  # 8883 with TLS
@@ -81,6 +81,7 @@ class MqttConfig(Section):
     keepalive_s: Annotated[int, Field(ge=2, le=3_600), BeforeValidator(_no_truth)] = 30
     reconnect_min_s: Annotated[float, Field(ge=0.1, le=60), BeforeValidator(_no_truth)] = 1.0
     reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600), BeforeValidator(_no_truth)] = 60.0
+    max_payload_kb: Annotated[int, Field(ge=1, le=250_000), BeforeValidator(_no_truth)] = 1_024
     outbox_messages: Annotated[int, Field(ge=10, le=1_000_000), BeforeValidator(_no_truth)] = 10_000
     outbox_mb: Annotated[float, Field(ge=0.01, le=1_000), BeforeValidator(_no_truth)] = 16.0
 
@@ -91,19 +92,21 @@ class MqttConfig(Section):
             return settings
         if "password" in settings:
             raise ValueError(
-                "password must not stand in the configuration: put it into a file and say `password_file: FILE`, or give the "
-                "service `LoadCredential=mqtt-password:FILE` and say `password_credential: mqtt-password`"
+                "password must not be in the configuration: write it to a file and set `password_file: FILE`, or give the "
+                "service `LoadCredential=mqtt-password:FILE` and set `password_credential: mqtt-password`"
             )
         return {"port": 8883, **settings} if settings.get("tls") is not None else settings
 
     @model_validator(mode="after")
     def _fits_together(self) -> "MqttConfig":
         if self.tls is None and self.plain_text != "allowed" and not _is_loopback(self.host):
-            raise ValueError(f"plain text goes to this computer only, got host {self.host}: set tls, or plain_text: allowed")
+            raise ValueError(
+                f"without TLS the broker must be on this computer, got host {self.host}: set tls, or plain_text: allowed"
+            )
         if self.password_file is not None and self.password_credential is not None:
-            raise ValueError("password_file and password_credential exclude each other, got both")
+            raise ValueError("only one of password_file and password_credential can be set, got both")
         if self.user is None and (self.password_file or self.password_credential) is not None:
-            raise ValueError("user must be given with a password, got none")
+            raise ValueError("user must be set with a password, got none")
         if self.reconnect_min_s > self.reconnect_max_s:
             raise ValueError(
                 f"reconnect_min_s must be at most reconnect_max_s ({self.reconnect_max_s}), got {self.reconnect_min_s}"

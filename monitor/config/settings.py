@@ -1,4 +1,4 @@
-"""Everything that can be set, section by section."""
+"""All settings, section by section."""
 
 import math
 from pathlib import Path
@@ -39,70 +39,70 @@ def _idle_level(value: object) -> object:
 
 
 class IdleConfig(Section):
-    """When a machine counts as switched off, and what that means."""
+    """When a machine counts as switched off, and how that is reported."""
 
     below_dbfs: Annotated[Literal["learned"] | float | None, BeforeValidator(_idle_level)] = "learned"
-    """Quieter than this, in dBFS, it is off; learned: than the bundle says; null: it is never taken to be off."""
+    """Level in dBFS below which it is off; learned: the level in the bundle; null: it never counts as off."""
 
     means: Literal["idle", "anomaly", "score"] = "idle"
-    """What an idle machine is: nothing to worry about, an anomaly in itself, or scored like any other sound."""
+    """Meaning of an idle machine: a normal state, an anomaly, or scored like any other sound."""
 
 
 class MachineConfig(Section):
-    """One machine that this node listens to."""
+    """One machine that this node monitors."""
 
     bundle: ConfigPath
-    """Folder of its bundle, as `train fit` made it; a relative path counts from this file."""
+    """Folder of its bundle, made by `train fit`; a relative path is resolved from the folder of this file."""
 
     name: OneLine | None = None
-    """What people call it."""
+    """Display name."""
 
     microphone: Selector = "default"
-    """Which microphone hears it: default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:PATH or index:N."""
+    """Its microphone: default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:PATH or index:N."""
 
     channel: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Which channel of the microphone, from 1; null: the mean of all."""
+    """Channel of the microphone, from 1; null: the mean of all channels."""
 
     microphone_rate_hz: Annotated[int, Field(ge=4_000, le=384_000)] | None = None
-    """The rate to open the microphone at; null: the bundle's where the microphone can, else one that it can."""
+    """Sample rate of the microphone; null: the bundle's where supported, else a supported one."""
 
     enabled: bool = True
-    """Whether to listen to it."""
+    """Whether the machine is monitored."""
 
     idle: Annotated[IdleConfig, BeforeValidator(left_out)] = IdleConfig()
 
 
 class AlarmConfig(Section):
-    """Which anomalies turn `anomaly` ON, and when it says ON once more."""
+    """Which anomalies set `anomaly` to ON, and when ON is repeated."""
 
     from_: Severity = Field(default="alarm", alias="from")
-    """The least severity for which `anomaly` reads ON: alarm, or warning for those who want to hear more."""
+    """Minimum severity for which `anomaly` is ON: alarm or warning."""
 
     repeat_s: Annotated[int, Field(ge=60, le=604_800)] | None = 3_600
-    """How often an alarm that nobody acknowledges rings again; null: it rings once."""
+    """Seconds after which an unacknowledged alarm is repeated; null: never."""
 
 
 class HomeAssistantConfig(Section):
-    """What Home Assistant is told of itself."""
+    """MQTT discovery for Home Assistant."""
 
     enabled: bool = True
-    """Whether every machine is announced to it."""
+    """Whether the node and its machines are announced."""
 
     discovery_prefix: Prefix = "homeassistant"
-    """Where it listens for announcements, as set in its MQTT integration."""
+    """Discovery prefix, as set in Home Assistant's MQTT integration."""
 
 
 class Config(Section):
     """Settings of `monitor`."""
 
     node: Slug = "replay"
-    """This computer's name in topics and events: a-z, 0-9, _ and -."""
+    """Id of this computer in topics and events: a-z, 0-9, _ and -."""
 
     state_dir: ConfigPath = Path("/var/lib/stethos")
-    """Where undelivered events are kept; the service's is given by systemd."""
+    """Folder of the outbox and other state; systemd sets it for the service."""
 
     runtime_dir: ConfigPath = Path("/run/stethos")
-    """Where the service's control socket is; the service's is given by systemd."""
+    """Folder of the control socket; systemd sets it for the service."""
 
     mqtt: Annotated[MqttConfig, BeforeValidator(left_out)] = MqttConfig()
     home_assistant: Annotated[HomeAssistantConfig, BeforeValidator(left_out)] = HomeAssistantConfig()
@@ -110,12 +110,12 @@ class Config(Section):
     clips: Annotated[ClipsConfig, BeforeValidator(left_out)] = ClipsConfig()
 
     private: bool = False
-    """Whether sound has to stay in memory: no clips, no `set/clip`, no `monitor record`, pictures that show whole seconds."""
+    """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
 
     machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
-    """What this computer listens to, by the id that topics and events use."""
+    """The monitored machines, by their id in topics and events."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":

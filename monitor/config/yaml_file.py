@@ -1,4 +1,4 @@
-"""Read a YAML file that must be a mapping; every failure is one line that names the file."""
+"""Read a YAML file that must be a mapping; every error is one line that names the file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Unique(yaml.SafeLoader):
-    """A key that stands twice is an error: PyYAML alone would take the last."""
+    """A duplicate key is an error; PyYAML alone would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
+                    raise yaml.constructor.ConstructorError(problem=f"duplicate key {key.value}", problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 class _AsWritten(_Unique):
-    """Every value but null stays the text that was written: `yes` is no boolean, `007` no number, `12:30` no 45000."""
+    """Every value but null stays text as written: `yes` is not a boolean, `007` not a number, `12:30` not 45000."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if tag in (NULL, MERGE)]
@@ -39,7 +39,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def read_as_written(path: Path) -> dict[str, Any]:
-    """The file's keys, each value as text, null, list or mapping: what a value means is for the model to say."""
+    """The file's keys, each value as text, null, list or mapping; the model converts it."""
     return _read(path, _AsWritten)
 
 
@@ -63,7 +63,7 @@ def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict[str, Any]:
 
 
 def _problem(error: Exception) -> str:
-    """What is wrong and where, without the text around it: that may hold a secret."""
+    """The problem and its place, without the surrounding text, which may contain a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
     mark = error.problem_mark

@@ -29,9 +29,9 @@ from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
 from monitor.files import lock
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.client import Received
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
-from monitor.mqtt.session import Received
+from monitor.mqtt.sink import MqttSink
 from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
@@ -71,27 +71,27 @@ class Daemon:
         self._commands = Commands(self._act, self._answer)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
-        self._courier = Courier(
+        self._sink = MqttSink(
             self._config.mqtt,
             node=self._config.node,
             state_dir=self._config.state_dir,
             on_command=self._commands.arrive,
-            listen={} if birth is None else {birth: self._on_birth},
+            subscriptions={} if birth is None else {birth: self._on_birth},
             clock_synced=self._clock.synced,
         )
-        self._discovery = HomeAssistantDiscovery(self._courier, left=self._state_file.loaded.topics)
+        self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
         self._clip_worker = BackgroundWorker("clips")
         self._clips = self._make_clips()
         self._supervisor = Supervisor(
-            self._courier, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            self._sink, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
         )
         self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
-        self._watchdog.watch(self._reload_probe(), self._control_probe())
+        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe())
         self._stalled: list[str] = []
-        self._courier.start()
+        self._sink.start()
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
@@ -141,12 +141,12 @@ class Daemon:
                 self._every_second()
             if ready and now >= health_at:
                 health_at = now + HEALTH_EVERY_S
-                self._courier.passing("health", self._health_message().text, retain=True)
+                self._sink.publish_transient("health", self._health_message().text, retain=True)
             await asyncio.sleep(POLL_S)
 
     def _every_second(self) -> None:
         """Feed systemd's watchdog while every machine and every thread advances."""
-        self._clock.poll(self._courier.clock_corrected)
+        self._clock.poll(self._sink.clock_corrected)
         self._discovery.poll(time.monotonic())
         self._save()
         now = time.monotonic()
@@ -158,7 +158,7 @@ class Daemon:
         self._stalled = stalled
         if not stalled:
             self._notifier.send("WATCHDOG=1")
-        counts = self._courier.counts
+        counts = self._sink.counts
         queued = (
             f"{counts.queued} events in memory only ({counts.outbox_error})"
             if counts.outbox_error
@@ -189,6 +189,16 @@ class Daemon:
             is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
             advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
             n_failures=lambda: self._n_failed_reloads,
+            patience_s=DISK_PATIENCE_S,
+        )
+
+    def _sink_probe(self) -> Probe:
+        """The view of the MQTT sink's thread, which also waits for the disk."""
+        return Probe(
+            name="mqtt",
+            is_alive=lambda: self._sink.worker_is_alive,
+            advanced=self._sink.advanced,
+            n_failures=lambda: self._sink.counts.worker_errors,
             patience_s=DISK_PATIENCE_S,
         )
 
@@ -234,7 +244,7 @@ class Daemon:
     def _make_clips(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._clip_worker.put, present=self._courier.present, private=self._config.private)
+        return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
         if isinstance(command, FetchClip):
@@ -250,7 +260,7 @@ class Daemon:
         self._check_configured(machine)
         running = self._supervisor.machines.get(machine)
         snapshot = None if running is None else running.clip_snapshot(event_id)
-        send = partial(self._courier.passing, f"{machine}/clip/{event_id}", qos=1)
+        send = partial(self._sink.publish_transient, f"{machine}/clip/{event_id}", qos=1)
         reason = self._clips.fetch(machine, event_id, snapshot=snapshot, now=time.monotonic(), send=send)
         if reason is not None:
             raise Refused(reason)
@@ -275,7 +285,7 @@ class Daemon:
         self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
 
     def _answer(self, topic: str, text: str) -> None:
-        self._courier.passing(topic, text, qos=1)
+        self._sink.publish_transient(topic, text, qos=1)
 
     def _on_birth(self, message: Received) -> None:
         if is_birth(message):
@@ -296,15 +306,17 @@ class Daemon:
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
-        self._courier.present("info", InfoMessage(versions=versions(), machines=machines).text)
+        self._sink.publish_retained("info", InfoMessage(versions=versions(), machines=machines).text)
 
     def _health_message(self) -> HealthMessage:
-        counts = self._courier.counts
+        counts = self._sink.counts
         return HealthMessage(
             **self._health.read(),
             **self._supervisor.counts(),
             queued=counts.queued,
             dropped=counts.dropped,
+            parked=counts.parked,
+            last_parked=counts.last_parked,
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
             failures=self._supervisor.n_failures + self._watchdog.n_failures + self._commands.n_failures,
@@ -314,7 +326,7 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         """The answer to `status`."""
         about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
-        return {**about, "mqtt": asdict(self._courier.counts), **self._supervisor.status()}
+        return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
@@ -322,7 +334,7 @@ class Daemon:
         self._supervisor.stop()
         self._save()
         self._clip_worker.close(CLIPS_S)
-        n_left = self._courier.stop(FLUSH_S)
+        n_left = self._sink.stop(FLUSH_S)
         self._state_file.close(SAVE_S)
         self._slow_paths.close(SAVE_S)
         log.info("stopped%s", f"; {n_left} messages are kept until the next start" if n_left else "")

@@ -8,9 +8,9 @@ from monitor import __version__
 from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.json_lines import to_json
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.client import Received
 from monitor.mqtt.discovery import NODE, Announced, discovery_topic, machine_device, node_device
-from monitor.mqtt.session import Received
+from monitor.mqtt.sink import MqttSink
 
 log = logging.getLogger(__name__)
 NODE_LEAVES = ("status", "info", "health")
@@ -21,9 +21,9 @@ AGAIN_WITHIN_S = 10.0  # at random, so that a hundred nodes do not answer at onc
 class HomeAssistantDiscovery:
     """Announces machines and clears the retained topics of earlier configurations, also of earlier runs."""
 
-    def __init__(self, courier: Courier, *, left: Iterable[str]) -> None:
+    def __init__(self, sink: MqttSink, *, left: Iterable[str]) -> None:
         """`left`: the absolute retained topics of an earlier run."""
-        self._courier = courier
+        self._sink = sink
         self._ours = set(left)
         self._messages: dict[str, str] = {}
         self._again_at: float | None = None
@@ -36,14 +36,14 @@ class HomeAssistantDiscovery:
         self._messages = _announcements(config, bundles, base) if config.home_assistant.enabled else {}
         wanted = states | set(self._messages)
         for topic in sorted(self._ours - wanted):
-            self._courier.withdraw(f"/{topic}")
+            self._sink.clear_retained(f"/{topic}")
         self._ours = wanted
         self._announce()
 
     @property
     def topics(self) -> frozenset[str]:
         """The retained topics, for the state file of the next run."""
-        return frozenset(self._ours | self._courier.withdrawing)
+        return frozenset(self._ours | self._sink.topics_being_cleared)
 
     def home_assistant_started(self, now: float) -> None:
         """Announce again after a short while: Home Assistant may have lost everything."""
@@ -59,7 +59,7 @@ class HomeAssistantDiscovery:
 
     def _announce(self) -> None:
         for topic, text in self._messages.items():
-            self._courier.present(f"/{topic}", text)
+            self._sink.publish_retained(f"/{topic}", text)
 
 
 def birth_topic(config: Config) -> str | None:

@@ -9,7 +9,6 @@ from monitor.events.drift import Drift
 from monitor.events.event import Event, EventClock, Severity, rfc3339
 from monitor.events.pipeline import Result, State
 from monitor.events.slow_path import SlowPath
-from monitor.json_lines import to_json
 from monitor.mqtt.messages import StateMessage
 from monitor.scoring.quality import Quality
 
@@ -19,11 +18,11 @@ STATE_EVERY_S = 10.0
 class Outlet(Protocol):
     """Where messages go. Topics are relative to the node's."""
 
-    def present(self, topic: str, payload: str) -> None:
+    def publish_retained(self, topic: str, payload: str) -> None:
         """Publish a retained message."""
         ...
 
-    def event(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Publish one message of an anomaly; it must not be lost."""
         ...
 
@@ -76,18 +75,18 @@ class StatePublisher:
             self._published_at = result.tick.stop
         self._publish_anomaly(result.state, result.severity)
         if result.event is not None:
-            self._outlet.event(result.event)
+            self._outlet.publish(result.event)
 
     def close(self, event: Event | None) -> None:
         """Publish the last event."""
         if event is not None:
-            self._outlet.event(event)
+            self._outlet.publish(event)
 
     def publish_available(self, available: bool) -> None:
         """Publish whether microphone and bundle are usable."""
         payload = "online" if available else "offline"
         if payload != self._available:
-            self._outlet.present(f"{self._machine}/availability", payload)
+            self._outlet.publish_retained(f"{self._machine}/availability", payload)
             self._available = payload
 
     def publish_state(self, state: State, reason: str | None, since: datetime) -> None:
@@ -124,13 +123,13 @@ class StatePublisher:
             **_slow_path(self._slow_path),
             since=rfc3339(since),
         )
-        self._outlet.present(f"{self._machine}/state", message.text)
+        self._outlet.publish_retained(f"{self._machine}/state", message.text)
         self._state = (state, reason, severity, marks)
 
     def _publish_anomaly(self, state: State, severity: Severity | None) -> None:
         anomaly = (self._alarm.flag(state, severity), self._alarm.rings)
         if anomaly != self._anomaly:
-            self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
+            self._outlet.publish_retained(f"{self._machine}/anomaly", anomaly[0])
             self._anomaly = anomaly
 
 
@@ -151,18 +150,3 @@ def _levels(quality: Quality | None) -> dict[str, Any]:
         "clipped_fraction": round(quality.clipped_fraction, 4),
         "zero_fraction": round(quality.zero_fraction, 4),
     }
-
-
-class Published:
-    """An outlet that publishes at once, with `publish(topic, payload, retain=…)`."""
-
-    def __init__(self, publish: Callable[..., None]) -> None:
-        self._publish = publish
-
-    def present(self, topic: str, payload: str) -> None:
-        """Publish retained."""
-        self._publish(topic, payload, retain=True)
-
-    def event(self, event: Event) -> None:
-        """Publish once."""
-        self._publish(f"{event.machine}/event", to_json(event.to_dict()), retain=False)

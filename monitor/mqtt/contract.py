@@ -1,4 +1,4 @@
-"""Which topics there are and what is said on each, as a JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
+"""Every topic and its payload as a JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic below `<prefix>/`, and its payload: JSON by a model, or one of some words, or any text, or a file."""
+    """A topic below `<prefix>/`, and its payload: JSON of a model, one of a few words, any text, or a file."""
 
     path: str
     payload: type[BaseModel] | tuple[str, ...] | None
@@ -60,12 +60,12 @@ TOPICS = (
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of every payload under `$defs`, and under `topics` which of them belongs where."""
+    """The JSON Schema of every payload under `$defs`, and the payload of every topic under `topics`."""
     models = [topic.payload for topic in TOPICS if isinstance(topic.payload, type)]
     payloads, definitions = models_json_schema([(model, _side(model)) for model in models], by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What Stethos says and hears over MQTT",
+        "title": "MQTT messages of Stethos",
         "topics": {
             f"<prefix>/{topic.path}": {
                 "qos": topic.qos,
@@ -85,7 +85,7 @@ def _text(topic: Topic) -> dict[str, Any]:
 
 
 def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:
-    """What we send has every key; a command may leave out what has a default."""
+    """A message that we send has every key; a command may omit keys that have a default."""
     return "validation" if issubclass(model, Command) else "serialization"
 
 

@@ -1,4 +1,4 @@
-"""What a connection shows the broker and demands of it: TLS context, user and password, read anew for every connection."""
+"""Credentials: TLS context and password, read again for every connection."""
 
 import os
 import ssl
@@ -13,18 +13,20 @@ def tls_context(tls: TlsConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except (OSError, ssl.SSLError) as error:
-        raise SinkError(f"mqtt.tls.ca: {tls.ca} is no readable PEM certificate: {_reason(error)}") from error
+        raise SinkError(f"mqtt.tls.ca: {tls.ca} is not a readable PEM certificate: {_reason(error)}") from error
     if tls.certificate is not None and tls.key is not None:
         try:
             context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
         except (OSError, ssl.SSLError) as error:
             files = f"{tls.certificate} and {tls.key}"
-            raise SinkError(f"mqtt.tls: {files} are no certificate and key (PEM, no passphrase): {_reason(error)}") from error
+            raise SinkError(
+                f"mqtt.tls: {files} are not a certificate and its key (PEM, no passphrase): {_reason(error)}"
+            ) from error
     return context
 
 
 def password(config: MqttConfig) -> str | None:
-    """The text of the configured file or systemd credential, without the line's end; None without either."""
+    """The text of the configured file or systemd credential, without the end of the line; None without either."""
     if config.password_file is not None:
         return _secret("mqtt.password_file", config.password_file)
     if config.password_credential is None:
@@ -44,7 +46,7 @@ def _secret(key: str, path: Path) -> str:
     except UnicodeDecodeError as error:
         raise SinkError(f"{key}: {path} must be UTF-8 text") from error
     if not text:
-        raise SinkError(f"{key}: {path} must hold a password, got nothing")
+        raise SinkError(f"{key}: {path} must contain a password, got nothing")
     return text
 
 

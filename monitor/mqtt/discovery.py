@@ -1,4 +1,4 @@
-"""What Home Assistant is told so that it shows every machine by itself: its MQTT device discovery."""
+"""MQTT device discovery: the messages by which Home Assistant adds every machine and the node without configuration."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -7,10 +7,10 @@ from monitor.events.event import EventType, Severity
 from monitor.events.pipeline import State
 
 Entity = dict[str, Any]
-NODE = "Node"  # where a node's own announcement goes; no machine can be called so
+NODE = "Node"  # in the topic of a node's own announcement; not a valid id of a machine
 SNOOZE = '{"duration_s": 3600}'
 DIAGNOSTIC = {"entity_category": "diagnostic"}
-# An enum cannot be empty: `none` while the state is normal. Where nobody can say, None makes the sensor unknown.
+# An enum cannot be empty: `none` while the state is normal. Without a verdict, None makes the sensor unknown.
 _SEVERITY = (
     "{{ (value_json.severity or 'none') if value_json is defined and value_json.state in ('normal', 'anomaly') else None }}"
 )
@@ -18,7 +18,7 @@ _SEVERITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Announced:
-    """Who announces: `base` is `<prefix>/<node>`."""
+    """The node that sends the announcements; `base` is `<prefix>/<node>`."""
 
     base: str
     node: str
@@ -26,7 +26,7 @@ class Announced:
 
 
 def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str | None) -> dict[str, Any]:
-    """The announcement of one machine. Its ids do not depend on what people call it."""
+    """The announcement of one machine. Its ids do not depend on its display name."""
     device = {
         "identifiers": [_unique(us.node, machine)],
         "name": name or machine,
@@ -38,7 +38,7 @@ def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str
 
 
 def node_device(us: Announced) -> dict[str, Any]:
-    """The announcement of the computer itself: how it is."""
+    """The announcement of the node: its health."""
     device = {
         "identifiers": [_unique(us.node)],
         "name": f"Stethos {us.node}",
@@ -49,107 +49,41 @@ def node_device(us: Announced) -> dict[str, Any]:
 
 
 def discovery_topic(*, prefix: str, node: str, device: str) -> str:
-    """Where the announcement of a machine, or of the NODE, is retained; empty it removes the device."""
+    """The topic of the retained announcement of a machine, or of the NODE; an empty payload removes the device."""
     return f"{prefix}/device/{node}/{device}/config"
 
 
-def _machine_entities(base: str, here: str) -> dict[str, Entity]:
+def _machine_entities(base: str, topic: str) -> dict[str, Entity]:
     node_is_up = {"topic": f"{base}/status"}
     reachable = {"availability": [node_is_up]}
-    heard = {"availability": [node_is_up, {"topic": f"{here}/availability"}], "availability_mode": "all"}
-    state = {"state_topic": f"{here}/state"}
-    marks = "acknowledged", "snoozed", "snoozed_until", "flooding", "recent_anomalies"
+    audible = {"availability": [node_is_up, {"topic": f"{topic}/availability"}], "availability_mode": "all"}
+    state = {"state_topic": f"{topic}/state"}
+    attributes = {"json_attributes_topic": f"{topic}/state"}
+    measured = {"state_class": "measurement", **state, **audible}
+    alarm = _pick(("acknowledged", "snoozed", "snoozed_until", "flooding", "recent_anomalies"))
+    online = {"payload_on": "online", "payload_off": "offline", "state_topic": f"{topic}/availability"}
+    event = {"event_types": list(get_args(EventType)), "state_topic": f"{topic}/event"}
     return {
-        "anomaly": {
-            "platform": "binary_sensor",
-            "name": "Anomaly",
-            "device_class": "problem",
-            "state_topic": f"{here}/anomaly",
-            "json_attributes_topic": f"{here}/state",
-            "json_attributes_template": _pick(marks),
-            **heard,
-        },
-        "state": {
-            "platform": "sensor",
-            "name": "State",
-            "device_class": "enum",
-            "options": list(get_args(State)),
-            "value_template": _value("state"),
-            "json_attributes_topic": f"{here}/state",
-            "json_attributes_template": _pick(("reason", "since")),
-            **state,
-            **reachable,
-        },
-        "severity": {
-            "platform": "sensor",
-            "name": "Severity",
-            "device_class": "enum",
-            "icon": "mdi:alert",
-            "options": ["none", *get_args(Severity)],
-            "value_template": _SEVERITY,
-            **state,
-            **heard,
-        },
-        "ratio": {
-            "platform": "sensor",
-            "name": "Score ratio",
-            "icon": "mdi:chart-bell-curve",
-            "state_class": "measurement",
-            "suggested_display_precision": 2,
-            "value_template": _value("ratio"),
-            **state,
-            **heard,
-        },
-        "level": {
-            "platform": "sensor",
-            "name": "Level",
-            "icon": "mdi:volume-medium",
-            "unit_of_measurement": "dBFS",
-            "state_class": "measurement",
-            "value_template": _value("rms_dbfs"),
-            **state,
-            **heard,
-        },
-        "drift": {
-            "platform": "sensor",
-            "name": "Drift",
-            "icon": "mdi:chart-timeline-variant",
-            "state_class": "measurement",
-            "suggested_display_precision": 1,
-            "value_template": _value("drift"),
-            **state,
-            **heard,
-            **DIAGNOSTIC,
-        },
-        "event": {
-            "platform": "event",
-            "name": "Event",
-            "icon": "mdi:ear-hearing",
-            "event_types": list(get_args(EventType)),
-            "state_topic": f"{here}/event",
-            **reachable,
-        },
-        "microphone": {
-            "platform": "binary_sensor",
-            "name": "Microphone",
-            "device_class": "connectivity",
-            "payload_on": "online",
-            "payload_off": "offline",
-            "state_topic": f"{here}/availability",
-            **reachable,
-            **DIAGNOSTIC,
-        },
-        "snapshot": {
-            "platform": "image",
-            "name": "Last event",
-            "content_type": "image/png",
-            "image_topic": f"{here}/snapshot",
-            **reachable,
-        },
-        "ack": _button(here, "ack", "Acknowledge", "mdi:check", heard),
-        "snooze": _button(here, "snooze", "Snooze for an hour", "mdi:alarm-snooze", heard, SNOOZE),
-        "enable": {**_button(here, "enable", "Enable", "mdi:ear-hearing", reachable), "entity_category": "config"},
-        "disable": {**_button(here, "disable", "Disable", "mdi:ear-hearing-off", reachable), "entity_category": "config"},
+        "anomaly": _entity("binary_sensor", "Anomaly", audible, attributes, device_class="problem")
+        | {"state_topic": f"{topic}/anomaly", "json_attributes_template": alarm},
+        "state": _entity("sensor", "State", state, reachable, attributes, device_class="enum")
+        | {"options": list(get_args(State)), "value_template": _value("state")}
+        | {"json_attributes_template": _pick(("reason", "since"))},
+        "severity": _entity("sensor", "Severity", state, audible, device_class="enum", icon="mdi:alert")
+        | {"options": ["none", *get_args(Severity)], "value_template": _SEVERITY},
+        "ratio": _entity("sensor", "Score ratio", measured, icon="mdi:chart-bell-curve")
+        | {"suggested_display_precision": 2, "value_template": _value("ratio")},
+        "level": _entity("sensor", "Level", measured, icon="mdi:volume-medium")
+        | {"unit_of_measurement": "dBFS", "value_template": _value("rms_dbfs")},
+        "drift": _entity("sensor", "Drift", measured, DIAGNOSTIC, icon="mdi:chart-timeline-variant")
+        | {"suggested_display_precision": 1, "value_template": _value("drift")},
+        "event": _entity("event", "Event", event, reachable, icon="mdi:ear-hearing"),
+        "microphone": _entity("binary_sensor", "Microphone", online, reachable, DIAGNOSTIC, device_class="connectivity"),
+        "snapshot": _entity("image", "Last event", reachable, content_type="image/png", image_topic=f"{topic}/snapshot"),
+        "ack": _button(topic, "ack", "Acknowledge", "mdi:check", audible),
+        "snooze": _button(topic, "snooze", "Snooze for an hour", "mdi:alarm-snooze", audible, SNOOZE),
+        "enable": {**_button(topic, "enable", "Enable", "mdi:ear-hearing", reachable), "entity_category": "config"},
+        "disable": {**_button(topic, "disable", "Disable", "mdi:ear-hearing-off", reachable), "entity_category": "config"},
     }
 
 
@@ -169,32 +103,31 @@ def _node_entities(base: str) -> dict[str, Entity]:
         "queued": ("Undelivered events", {"state_class": "measurement", "icon": "mdi:tray-full"}),
         "dropped": ("Dropped events", {"state_class": "total_increasing", "icon": "mdi:tray-alert"}),
     }
+    up = {"availability": [{"topic": f"{base}/status"}], "state_topic": f"{base}/health"}
     return {
-        key: {
-            "platform": "sensor",
-            "name": name,
-            "state_topic": f"{base}/health",
-            "value_template": _value(key),
-            "availability": [{"topic": f"{base}/status"}],
-            **DIAGNOSTIC,
-            **kind,
-        }
-        for key, (name, kind) in figures.items()
+        key: _entity("sensor", name, up, DIAGNOSTIC, kind, value_template=_value(key)) for key, (name, kind) in figures.items()
     }
 
 
-def _button(here: str, command: str, name: str, icon: str, available: Entity, payload: str = "{}") -> Entity:
-    topic = f"{here}/set/{command}"
-    return {"platform": "button", "name": name, "icon": icon, "command_topic": topic, "payload_press": payload, **available}
+def _entity(platform: str, name: str, *parts: Entity, **more: str) -> Entity:
+    """An entity of these parts."""
+    entity: Entity = {"platform": platform, "name": name, **more}
+    for part in parts:
+        entity |= part
+    return entity
+
+
+def _button(topic: str, command: str, name: str, icon: str, available: Entity, payload: str = "{}") -> Entity:
+    return _entity("button", name, available, icon=icon, command_topic=f"{topic}/set/{command}", payload_press=payload)
 
 
 def _value(key: str) -> str:
-    """A template that takes one key of a message; of none when the message is empty, taken back."""
+    """A template that takes one key of a message; None when the message is empty because the topic was cleared."""
     return f"{{{{ value_json.{key} if value_json is defined else None }}}}"
 
 
 def _pick(keys: tuple[str, ...]) -> str:
-    """A template that makes attributes of some of a message's keys."""
+    """A template that turns some keys of a message into attributes."""
     picked = ", ".join(f"'{key}': value_json.{key}" for key in keys)
     return f"{{{{ {{{picked}}} | tojson if value_json is defined else '{{}}' }}}}"
 
@@ -206,5 +139,5 @@ def _announcement(us: Announced, device: dict[str, Any], entities: dict[str, Ent
 
 
 def _unique(*parts: str) -> str:
-    """Nodes and machines have no dots in their names, so no two are alike."""
+    """Ids are unique because the ids of nodes and machines contain no dots."""
     return ".".join(("stethos", *parts))

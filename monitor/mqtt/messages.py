@@ -1,4 +1,4 @@
-"""Every message of docs/mqtt.md, as models: what is sent is made by them, what is received is checked by them."""
+"""Every message of docs/mqtt.md as a model: outgoing messages are built from them, incoming ones validated by them."""
 
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _open_to_new_keys(schema: JsonDict) -> None:
-    """Subscribers must take keys that are added later; we ourselves may not send what is not written here."""
+    """Subscribers must accept keys that are added later; we send no key that is not listed here."""
     schema.pop("additionalProperties", None)
 
 
@@ -38,32 +38,32 @@ class Sent(BaseModel):
 
     @property
     def text(self) -> str:
-        """What goes over the wire; a number that is not finite is a bug and raises ValueError."""
+        """The payload; a number that is not finite is a bug and raises ValueError."""
         return to_json(self.model_dump(by_alias=True))
 
 
 class StateMessage(Sent):
-    """How a machine is."""
+    """The state of a machine."""
 
     state: State
     reason: str | None
-    """Why the state is `unknown`, `starting` or `disabled`, where there is a reason."""
+    """The reason for `unknown`, `starting` or `disabled`, if there is one."""
 
     severity: Severity | None
     """Of the open anomaly, while the state is `anomaly`."""
 
     acknowledged: bool
-    """Somebody knows; until the machine is heard to be normal again."""
+    """The alarm is acknowledged; this lasts until the machine is normal again."""
 
     snoozed: bool
-    """`anomaly` does not read ON for now."""
+    """`anomaly` is not ON while the alarm is snoozed."""
 
     snoozed_until: Moment | None
     flooding: bool
-    """More than 10 alarms began within 10 minutes, and not yet fewer than 5."""
+    """More than 10 alarms began within 10 minutes; ends when fewer than 5 did."""
 
     recent_anomalies: Count
-    """Alarms that began within the last 10 minutes: anomalies of the severity that `alarm.from` names, or above."""
+    """Alarms that began within the last 10 minutes: anomalies of at least the severity in `alarm.from`."""
 
     score: float | None
     ratio: float | None
@@ -78,24 +78,25 @@ class StateMessage(Sent):
     clipped_fraction: Fraction | None
     zero_fraction: Fraction | None
     drift: float | None
-    """How far normal sound has moved from what the threshold was set on: the mean over about a day, in standard deviations
-    of normal segments' scores. Nothing acts on it."""
+    """The shift of normal sound since the threshold was set: the mean score over about a day, in standard deviations of the
+    scores of normal segments. Informative only."""
 
     slow_path: SlowStatus | None
-    """`learning` the machine's normal level on the spot, `ready`, or `learn_again`: that level is more than twice the one of
-    training, so the slow path is off until the machine is learned again. null where nobody listens, and in a replay."""
+    """`learning` the machine's normal level on site, `ready`, or `learn_again`: that level is more than twice the one of
+    training, so the slow path is off until the machine is learned again. null while the machine is not monitored, and in a
+    replay."""
 
     slow_path_missing_h: float | None
-    """Hours of scored sound that the slow path still has to learn."""
+    """Hours of scored sound that the slow path still needs."""
 
     slow_path_ratio: float | None
-    """The median score of the last 15 minutes / the limit of the slow path; null until it is ready and has heard so much."""
+    """The median score of the last 15 minutes / the limit of the slow path; null until it is ready and has that much sound."""
 
     since: Moment
 
 
 class BandMessage(BaseModel):
-    """Where in frequency the sound differs."""
+    """A frequency band in which the sound differs."""
 
     model_config = Sent.model_config
 
@@ -105,7 +106,7 @@ class BandMessage(BaseModel):
 
 
 class EventMessage(Sent):
-    """One message of an anomaly's life, identified by (id, seq)."""
+    """The start, an update or the end of an anomaly, identified by (id, seq)."""
 
     event_type: EventType
     id: EventId
@@ -130,13 +131,13 @@ class EventMessage(Sent):
     clip: str | None
     end_reason: EndReason | None
     raised_by: RaisedBy = "segments"
-    """The rule that began it: 12 of 20 segments, the fast path for gross faults, or the slow path."""
+    """The rule that raised it: 12 of 20 segments, the fast path for gross faults, or the slow path."""
     impulses_hz: float | None = None
-    """Impulses a second that are not usual; null where there are none, or the bundle cannot tell."""
+    """Rate of unusual impulses; null where there are none, or the bundle has no reference for them."""
 
 
 class HealthMessage(Sent):
-    """How the node is, once a minute."""
+    """The health of the node, once a minute."""
 
     ts: Moment
     uptime_s: Count
@@ -149,16 +150,22 @@ class HealthMessage(Sent):
     temperature_c: float | None
     disk_free_mb: float | None
     queued: Count
-    """Events that the broker has not acknowledged."""
+    """Events that the broker has not acknowledged, including parked ones."""
 
     dropped: Count
-    """Events lost for lack of room, or too large for the broker, since the start."""
+    """Events lost since the start: there was no room for them, or they could not be read back."""
+
+    parked: Count
+    """Events that the broker refused or that are too large; they are stored and tried again over the next connection."""
+
+    last_parked: str | None
+    """The last of them and the reason; null where none is parked."""
 
     clips_lost: Count
-    """Clips and pictures that the disk did not take, since the start."""
+    """Clips and pictures that could not be written, since the start."""
 
     commands_dropped: Count
-    """Commands that came faster than they could be answered, since the start."""
+    """Commands dropped because too many came at once, since the start."""
 
     failures: Count
     """Unexpected errors since the start: of machines (which were restarted), microphones, background jobs, commands, reloads."""
@@ -177,21 +184,21 @@ class MachineInfo(BaseModel):
     name: str | None
     microphone: str
     bundle: str | None
-    """Name and hash of the one in use; null where it is disabled."""
+    """Name and hash of the bundle in use; null while the machine is disabled."""
 
     adapted: Literal["learn", "calibrate"] | None
-    """By which command it was made on this node; null where it is the configured one."""
+    """The command that adapted the bundle on this node; null for the configured bundle."""
 
 
 class InfoMessage(Sent):
-    """What runs on the node."""
+    """Versions and machines of the node."""
 
     versions: dict[str, str]
     machines: dict[Slug, MachineInfo]
 
 
 class ResponseMessage(Sent):
-    """What became of a command."""
+    """The answer to a command."""
 
     ts: Moment
     command: str
@@ -203,63 +210,63 @@ class ResponseMessage(Sent):
     """As in the command."""
 
     result: str | None = None
-    """What came of a command that takes its time, in a second response; null in the first."""
+    """The outcome of a command that takes time, in a second response; null in the first."""
 
 
 def _whole(value: object) -> object:
-    """JSON does not tell 1800.0 from 1800, and many senders know floating point only."""
+    """JSON does not distinguish 1800.0 from 1800, and many senders have floating point only."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Command(BaseModel):
-    """What every command may carry."""
+    """Keys that every command accepts."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, cache_strings="none"
-    )  # what strangers send is not remembered
+    )  # untrusted input is not cached
 
     request: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,64}$")] | None = None
-    """Comes back in the response."""
+    """Repeated in the response."""
 
 
 class Acknowledge(Command):
-    """Somebody knows of the anomaly."""
+    """Acknowledge the alarm."""
 
     id: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """Of the anomaly that is meant; refused when it is another one by now."""
+    """The anomaly to acknowledge; rejected when another one is open by now."""
 
 
 class FetchClip(Command):
-    """Send the sound of an event."""
+    """Publish the recorded sound of an event."""
 
     id: EventId
 
 
 class Calibrate(Command):
-    """Fit the bundle to the microphone, or the place for it, that the machine is now heard with."""
+    """Adapt the bundle to a microphone that was replaced or moved."""
 
     minutes: Annotated[int, Field(ge=1, le=MAX_CALIBRATION_MINUTES), BeforeValidator(_whole)] = 10
-    """How long to listen."""
+    """Length of the measurement."""
 
     force: bool = False
-    """Take sound that looks like a different machine all the same."""
+    """Accept sound that does not match the trained machine."""
 
     undo: bool = False
-    """Take back the last calibration, or what was learned where there is none, instead."""
+    """Undo the last calibration instead, or, without one, the last learning."""
 
     reference: bool = False
-    """Have the slow path learn the machine's normal level anew instead; the bundle is not changed."""
+    """Let the slow path learn the machine's normal level again instead; the bundle is not changed."""
 
 
 class Snooze(Command):
-    """`anomaly` is not to read ON for a time; 0 ends that."""
+    """Keep `anomaly` from being ON for a time; 0 ends the snooze."""
 
     duration_s: Annotated[int, Field(ge=0, le=MAX_SNOOZE_S), BeforeValidator(_whole)] = 3_600
 
 
 class Disable(Command):
-    """Do not listen to the machine until it is enabled."""
+    """Stop monitoring the machine until it is enabled."""
 
 
 class Enable(Command):
-    """Listen to the machine again."""
+    """Monitor the machine again."""

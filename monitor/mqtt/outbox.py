@@ -1,10 +1,12 @@
 """The outbox: events on disk, in order, until the broker has acknowledged them; bounded in count and bytes.
 
-When it is full the oldest `update`s go first, then whole oldest anomalies that nobody has heard of yet. The `end` of an
-anomaly whose `start` may have been heard is kept even beyond the bounds (there is one a machine at most).
+When it is full, the oldest `update`s are dropped first, then whole anomalies that no subscriber has received yet, the oldest
+first. The `end` of an anomaly whose `start` may have been received is stored even beyond the limits (at most one a machine).
 """
 
 import json
+import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,28 +18,32 @@ from typing import Any
 from monitor.events.event import Event, rfc3339
 from monitor.json_lines import to_json
 
+log = logging.getLogger(__name__)
 SCHEMA = 1
-WINDOW = 16  # rows under way at once
-LOCKED_S = 1.0  # how long SQLite itself waits for another process
+WINDOW = 16  # rows in flight at once
+LOCKED_S = 0.2  # how long SQLite itself waits for another process
 TIMES = "ts onset_ts"
 TABLES = """
 CREATE TABLE message (row INTEGER PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, machine TEXT NOT NULL,
                       payload TEXT NOT NULL, unsure TEXT NOT NULL);
 CREATE TABLE open (id TEXT PRIMARY KEY, payload TEXT NOT NULL) WITHOUT ROWID;
 """
+OLDEST = """
+SELECT row, id FROM message WHERE kind = ? AND (row > ? OR row IN (SELECT value FROM json_each(?))) ORDER BY row LIMIT 1
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much the outbox holds at most; bytes are those of the events, the file is a little larger."""
+    """The most that the outbox holds; bytes are those of the events, the file is a little larger."""
 
     messages: int
     n_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One event on its way. `row` rises in the order of the events."""
+class OutboxRow:
+    """One stored event. `row` rises in the order of the events."""
 
     row: int
     machine: str
@@ -46,12 +52,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """What lies in the outbox, and what it has lost since it was opened."""
+    """The content of the outbox, and its losses since it was opened."""
 
     n: int = 0
     n_bytes: int = 0
     n_dropped: int = 0
-    evicted: frozenset[str] = frozenset()  # anomalies that go on, but were dropped
+    parked: frozenset[int] = frozenset()  # rows that the broker refused
+    evicted: frozenset[str] = frozenset()  # anomalies that were dropped before their end
 
 
 class Outbox:
@@ -61,7 +68,7 @@ class Outbox:
         """Open or create; sqlite3.Error when that is impossible."""
         self._limits = limits
         self._last = first_row - 1
-        self._handed = 0  # rows up to this one may have been heard
+        self._handed_out = 0  # subscribers may have received the rows up to this one
         self.totals = Totals()
         self._db = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
         try:
@@ -109,27 +116,36 @@ class Outbox:
             return
         self._append(event.to_dict(), unsure="" if event.clock_synced else TIMES)
 
-    def end_open(self, now: datetime, *, clock_synced: bool) -> int:
-        """End what an earlier run has left open, with what was known of it; returns how many.
+    def end_open(self, now: datetime, *, clock_synced: bool) -> None:
+        """Drop rows that cannot be read, and end the anomalies that an earlier run left open, as they were last known.
 
-        Times of an earlier run that were unsure stay so: nobody knows any more how wrong its clock was.
+        Uncertain times of an earlier run stay so, because the error of its clock is not known any more.
         """
+        self._drop_malformed()
         self._db.execute("UPDATE message SET unsure = '' WHERE unsure != ''")
-        self.after(0, 2 * WINDOW)  # under way, or acknowledged and not yet deleted
-        left = [json.loads(payload) for (payload,) in self._db.execute("SELECT payload FROM open").fetchall()]
-        for last in sorted(left, key=lambda message: str(message["onset_ts"])):
+        self.after(0, 2 * WINDOW)  # in flight, or acknowledged and not deleted yet
+        open_ = [json.loads(payload) for (payload,) in self._db.execute("SELECT payload FROM open").fetchall()]
+        for last in sorted(open_, key=lambda message: str(message["onset_ts"])):
             end = {**last, "event_type": "end", "seq": last["seq"] + 1, "ts": rfc3339(now), "end_reason": "restarted"}
             end["clock_synced"] = clock_synced and last["clock_synced"]
             self._append(end, unsure="ts" if last["clock_synced"] and not clock_synced else "")
-        return len(left)
+
+    def _drop_malformed(self) -> None:
+        for table, key in (("message", "row"), ("open", "id")):
+            rows = self._db.execute(f"SELECT {key}, payload FROM {table}").fetchall()
+            for value, _ in (row for row in rows if not _is_event(row[1])):
+                log.error("outbox: dropped %s %s = %s, which cannot be read", table, key, value)
+                self._db.execute(f"DELETE FROM {table} WHERE {key} = ?", (value,))
+                self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + 1)
+        self._count()
 
     def correct(self, offset_s: float, *, synced: bool = True) -> None:
-        """Shift the times that were taken before the clock was set; what may have been heard stays as it is.
+        """Shift the times that were taken before the clock was set; what may have been received stays as it is.
 
-        `synced` says whether the clock can be believed now: until then they stay unsure.
+        Unless the clock is reliable now (`synced`), they stay uncertain.
         """
-        rows = self._db.execute("SELECT row, id, payload, unsure FROM message WHERE unsure != '' AND row > ?", (self._handed,))
-        for row, key, payload, unsure in rows.fetchall():
+        query = "SELECT row, id, payload, unsure FROM message WHERE unsure != '' AND row > ?"
+        for row, key, payload, unsure in self._db.execute(query, (self._handed_out,)).fetchall():
             message = json.loads(payload)
             for name in unsure.split():
                 message[name] = rfc3339(_moment(message[name]) + timedelta(seconds=offset_s))
@@ -140,43 +156,47 @@ class Outbox:
             self._db.execute("UPDATE open SET payload = ? WHERE id = ? AND payload = ?", (corrected, key, payload))
         self._count()
 
-    def after(self, row: int, limit: int) -> list[Row]:
-        """The next rows to send, which from now on count as possibly heard."""
+    def after(self, row: int, limit: int) -> list[OutboxRow]:
+        """The next rows to send, which count as possibly received from now on."""
         found = self._db.execute("SELECT row, machine, payload FROM message WHERE row > ? ORDER BY row LIMIT ?", (row, limit))
-        rows = [Row(row=row, machine=machine, payload=payload) for row, machine, payload in found.fetchall()]
-        self._handed = max([self._handed, *(row.row for row in rows)])
+        rows = [OutboxRow(row=row, machine=machine, payload=payload) for row, machine, payload in found.fetchall()]
+        self._handed_out = max([self._handed_out, *(row.row for row in rows)])
         return rows
 
-    def done(self, rows: list[int]) -> None:
-        """Forget what the broker has acknowledged."""
+    def delete(self, rows: list[int]) -> None:
+        """Delete acknowledged rows, and refused ones of the same anomaly before them: those could only arrive out of order."""
         for row in rows:
+            overtaken = f"id = (SELECT id FROM message WHERE row = {row}) AND row < {row}"
+            if any(parked < row for parked in self.totals.parked):
+                self._drop(f"{overtaken} AND row IN (SELECT value FROM json_each(?))", self._parked())
             self._remove("row = ?", row)
 
-    def set_aside(self, row: int) -> None:
-        """Drop a row that the broker cannot take; with a `start`, which nobody has heard, the whole anomaly."""
-        found = self._db.execute("SELECT id, kind FROM message WHERE row = ?", (row,)).fetchone()
-        if found is not None and found[1] == "start":
-            self._drop_anomaly(found[0])
-        elif found is not None:
-            self._drop("row = ?", row)
+    def park(self, row: int) -> None:
+        """The broker refused this row: it stays, but it is the first to go when room is needed. Changes nothing on disk."""
+        self.totals = replace(self.totals, parked=self.totals.parked | {row})
+
+    def unpark(self) -> None:
+        """A new connection: refused rows are tried again."""
+        self.totals = replace(self.totals, parked=frozenset())
 
     def copy_to(self, other: "Outbox") -> None:
-        """Make the other one the same as this; sqlite3.Error when this cannot be read or the other not be written."""
+        """Make the other one equal to this; sqlite3.Error when this cannot be read or the other not be written."""
         self._db.backup(other._db)
-        other.totals, other._handed, other._last = self.totals, self._handed, self._last
+        other.totals, other._handed_out, other._last = self.totals, self._handed_out, self._last
 
     def absorb(self, other: "Outbox") -> None:
-        """Append what the other one holds; its rows must be numbered beyond these."""
+        """Append the content of the other one, whose rows must be numbered beyond these."""
         self._db.executemany(
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", other._db.execute("SELECT * FROM message").fetchall()
         )
         self._db.executemany("INSERT INTO open VALUES (?, ?)", other._db.execute("SELECT * FROM open").fetchall())
-        self._handed, self._last = max(self._handed, other._handed), max(self._last, other._last)
-        self.totals = other.totals
+        self._handed_out, self._last = max(self._handed_out, other._handed_out), max(self._last, other._last)
+        n_dropped = self.totals.n_dropped + other.totals.n_dropped
+        self.totals = replace(other.totals, n_dropped=n_dropped)
         self._count()
 
     def close(self) -> None:
-        """Close the file; with nothing in it, its log is folded into it."""
+        """Close the file; SQLite then folds its log into it."""
         self._db.close()
 
     def _append(self, message: dict[str, Any], *, unsure: str) -> None:
@@ -196,32 +216,57 @@ class Outbox:
         return self.totals.n > self._limits.messages or self.totals.n_bytes > self._limits.n_bytes
 
     def _evict(self) -> bool:
-        """Drop the oldest update, else the oldest anomaly; False when nothing may go."""
-        oldest = "SELECT row, id FROM message WHERE kind = ? AND row > ? ORDER BY row LIMIT 1"
-        if (update := self._db.execute(oldest, ("update", self._handed)).fetchone()) is not None:
+        """Drop the oldest update, else the oldest anomaly; False when nothing may be dropped."""
+        if (update := self._oldest("update")) is not None:
             self._drop("row = ?", update[0])
-        elif (start := self._db.execute(oldest, ("start", self._handed)).fetchone()) is not None:
+        elif (start := self._oldest("start")) is not None:
             self._drop_anomaly(start[1])
         else:
             return False
         return True
 
+    def _oldest(self, kind: str) -> tuple[int, str] | None:
+        """Row and id of the oldest one that no subscriber has received."""
+        found: tuple[int, str] | None = self._db.execute(OLDEST, (kind, self._handed_out, self._parked())).fetchone()
+        return found
+
+    def _parked(self) -> str:
+        return json.dumps(sorted(self.totals.parked))
+
     def _drop_anomaly(self, key: str) -> None:
-        """And what is still to come of it."""
+        """All of it, including later events."""
         self._drop("id = ?", key)
         if self._db.execute("DELETE FROM open WHERE id = ?", (key,)).rowcount:
             self.totals = replace(self.totals, evicted=self.totals.evicted | {key})
 
-    def _drop(self, which: str, value: int | str) -> None:
-        n_dropped = self._remove(which, value)
+    def _drop(self, condition: str, value: int | str) -> None:
+        n_dropped = self._remove(condition, value)
         self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + n_dropped)
 
-    def _remove(self, which: str, value: int | str) -> int:
-        size = f"SELECT count(*), total(length(CAST(payload AS BLOB))) FROM message WHERE {which}"
-        n, n_bytes = self._db.execute(size, (value,)).fetchone()
-        self._db.execute(f"DELETE FROM message WHERE {which}", (value,))
-        self.totals = replace(self.totals, n=self.totals.n - n, n_bytes=self.totals.n_bytes - int(n_bytes))
-        return int(n)
+    def _remove(self, condition: str, value: int | str) -> int:
+        query = f"SELECT row, length(CAST(payload AS BLOB)) FROM message WHERE {condition}"
+        rows = dict(self._db.execute(query, (value,)).fetchall())
+        self._db.execute(f"DELETE FROM message WHERE {condition}", (value,))
+        self.totals = replace(
+            self.totals,
+            n=self.totals.n - len(rows),
+            n_bytes=self.totals.n_bytes - sum(rows.values()),
+            parked=self.totals.parked - rows.keys(),
+        )
+        return len(rows)
+
+
+def _is_event(payload: object) -> bool:
+    """Whether a stored payload has what this file and the topic need."""
+    try:
+        message = json.loads(payload) if isinstance(payload, str) else None
+        if not isinstance(message, dict) or not re.fullmatch("[a-z0-9_-]{1,64}", message["machine"]):
+            return False
+        _moment(message["ts"]), _moment(message["onset_ts"])
+        kinds = {"id": str, "seq": int, "event_type": str, "clock_synced": bool}
+        return all(isinstance(message[name], kind) for name, kind in kinds.items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _moment(text: str) -> datetime:

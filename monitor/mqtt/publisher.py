@@ -1,57 +1,49 @@
 """Publish from a program that may wait, and fail: `monitor --replay --publish`."""
 
-import threading
 import time
-from collections import deque
 from contextlib import suppress
 from typing import NoReturn
 
 from monitor.config import MqttConfig
 from monitor.errors import SinkError
-from monitor.mqtt.connection import Connection
-from monitor.mqtt.session import Acknowledged, Received, Session
+from monitor.events.event import Event
+from monitor.json_lines import to_json
+from monitor.mqtt.sink import MqttSink
 
 CONNECT_TIMEOUT_S = 60.0  # more than the steps of connecting take together
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # without any progress
 STOPPING_TIMEOUT_S = 2.0
 MAX_PENDING = 500
-Message = tuple[str, str | bytes, bool]
 
 
 class MqttPublisher:
-    """Publishes with QoS 1, knows what the broker has not acknowledged, and sends that again over the next connection."""
+    """An MqttSink without an outbox that publishes every message, in order, with QoS 1; failures are raised as SinkError."""
 
     def __init__(self, config: MqttConfig, *, node: str) -> None:
-        self._changed = threading.Condition()
-        self._waiting: deque[Message] = deque()
-        self._sent: dict[int, Message] = {}
-        self._acknowledged = 0
-        self._timeout_s = ACKNOWLEDGE_TIMEOUT_S
-        self._refusal: str | None = None
-        self._broken = False
-        client_id = f"{config.client_id or f'stethos-{node}'}-replay"  # not that of the service, which would be thrown out
+        """Connect, or raise SinkError."""
+        client_id = f"{config.client_id or f'stethos-{node}'}-replay"  # with the service's id, the broker would disconnect that
         settings = config.model_copy(update={"client_id": client_id})
-        self._connection = Connection(settings, node=node, traffic=self, says_first_failure=False)  # we do, and give up
-        self._connection.start()
-        with self._changed:
-            self._changed.wait_for(self._is_decided, CONNECT_TIMEOUT_S)
-        if not self._connection.is_connected:
-            self._connection.close(timeout_s=0.0)
-            problem = self._connection.problem or f"does not answer after {CONNECT_TIMEOUT_S:.0f} s"
-            raise SinkError(f"mqtt: {self._connection.where} {problem}")
+        self._sink = sink = MqttSink(settings, node=node, state_dir=None, log_first_failure=False)
+        self._failed = False
+        sink.start()
+        sink.wait_for(lambda: sink.counts.connected or sink.counts.last_error is not None, CONNECT_TIMEOUT_S)
+        if not sink.counts.connected:
+            sink.stop(0.0)
+            self._fail(sink.counts.last_error or f"did not answer within {CONNECT_TIMEOUT_S:.0f} s")
 
-    def publish(self, topic: str, payload: str | bytes, *, retain: bool) -> None:
-        """Publish below `<prefix>/<node>/`; waits only when too much is unacknowledged."""
-        with self._changed:
-            self._waiting.append((f"{self._connection.base}/{topic}", payload, retain))
-        self._connection.wake()
-        self._wait_for_pending(MAX_PENDING)
+    def publish(self, event: Event) -> None:
+        """Publish an event, once."""
+        self._publish(f"{event.machine}/event", to_json(event.to_dict()), retain=False)
+
+    def publish_retained(self, topic: str, payload: str | bytes) -> None:
+        """Publish the value of a retained topic."""
+        self._publish(topic, payload, retain=True)
 
     def __enter__(self) -> "MqttPublisher":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close; where the program is being stopped or has failed, only briefly, and without hiding why."""
+        """Close; where the program is interrupted or has failed, only briefly, and without hiding why."""
         if kind is None:
             self.close()
             return
@@ -59,62 +51,33 @@ class MqttPublisher:
             self.close(timeout_s=STOPPING_TIMEOUT_S)
 
     def close(self, *, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
-        """Wait until everything is acknowledged, say `offline`, disconnect; SinkError says how much was not delivered."""
-        self._timeout_s = timeout_s
+        """Wait until everything is acknowledged, publish `offline`, disconnect; SinkError says how much was not delivered."""
         try:
-            if not self._broken:
-                self._wait_for_pending(0)
+            if not self._failed:
+                self._wait_for_pending(0, timeout_s)
                 self._check_refusal()
         finally:
-            self._connection.close(timeout_s=min(timeout_s, STOPPING_TIMEOUT_S))
+            self._sink.stop(min(timeout_s, STOPPING_TIMEOUT_S))
 
-    def connected(self, session: Session) -> None:
-        """Traffic: what was under way goes first."""
-        with self._changed:
-            self._changed.notify_all()
+    def _publish(self, topic: str, payload: str | bytes, *, retain: bool) -> None:
+        """Waits only when too much is unacknowledged."""
+        self._sink.publish_ordered(topic, payload, retain=retain)
+        self._wait_for_pending(MAX_PENDING, ACKNOWLEDGE_TIMEOUT_S)
 
-    def turn(self, session: Session) -> None:
-        """Traffic: send what waits."""
-        with self._changed:
-            while self._waiting:
-                topic, payload, retain = message = self._waiting.popleft()
-                self._sent[session.publish(topic, payload, qos=1, retain=retain)] = message
-
-    def acknowledged(self, answer: Acknowledged) -> None:
-        """Traffic: one less to wait for."""
-        with self._changed:
-            self._acknowledged += self._sent.pop(answer.token, None) is not None
-            self._refusal = self._refusal or answer.refusal
-            self._changed.notify_all()
-
-    def received(self, message: Received) -> None:
-        """Traffic: nothing is subscribed."""
-
-    def lost(self) -> None:
-        """Traffic: put what was under way back in front, in its order."""
-        with self._changed:
-            self._waiting.extendleft(reversed(self._sent.values()))
-            self._sent.clear()
-            self._changed.notify_all()
-
-    def _is_decided(self) -> bool:
-        return self._connection.is_connected or self._connection.problem is not None
-
-    def _wait_for_pending(self, most: int) -> None:
-        with self._changed:
-            while (pending := len(self._waiting) + len(self._sent)) > most:
-                self._wait_for_progress(pending)
-
-    def _wait_for_progress(self, pending: int) -> None:
-        began, before = time.monotonic(), self._acknowledged
-        if not self._changed.wait_for(lambda: self._acknowledged > before, self._timeout_s):
-            self._fail(f"leaves {pending} messages unacknowledged after {time.monotonic() - began:.0f} s")
-        self._check_refusal()
+    def _wait_for_pending(self, max_pending: int, timeout_s: float) -> None:
+        while (pending := self._sink.n_pending) > max_pending:
+            self._wait_for_progress(pending, timeout_s)
 
     def _check_refusal(self) -> None:
-        if self._refusal is not None:
-            self._fail(f"refuses a message: {self._refusal}")
+        if self._sink.refusal is not None:
+            self._fail(f"rejected a message: {self._sink.refusal}")
+
+    def _wait_for_progress(self, pending: int, timeout_s: float) -> None:
+        began = time.monotonic()
+        if not self._sink.wait_for(lambda: self._sink.n_pending < pending, timeout_s):
+            self._fail(f"left {pending} messages unacknowledged for {time.monotonic() - began:.0f} s")
+        self._check_refusal()
 
     def _fail(self, complaint: str) -> NoReturn:
-        self._broken = True
-        raise SinkError(f"mqtt: {self._connection.where} {complaint}")
+        self._failed = True
+        raise SinkError(f"mqtt: {self._sink.address} {complaint}")

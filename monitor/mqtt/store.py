@@ -1,4 +1,4 @@
-"""Where the outbox lives: on disk, or in memory while the disk is full or cannot be written, whatever state it was found in."""
+"""Where the outbox is: on disk, or in memory while the disk is full or not writable, whatever state the file is in."""
 
 import logging
 import sqlite3
@@ -7,47 +7,40 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
-from monitor.mqtt.outbox import Limits, Outbox, Row
+from monitor.mqtt.outbox import Limits, Outbox, OutboxRow
 
 log = logging.getLogger(__name__)
 MEMORY = ":memory:"
-BEYOND = 2**40  # memory numbers its rows from here where it does not know what the file holds
+BEYOND = 2**40  # the first row number in memory while the content of the file is unknown
 Change = Callable[[Outbox], object]
 
 
 class Store:
-    """The outbox and its fallback, used by one thread. A file that another process has locked is waited for."""
+    """The outbox and its fallback in memory, used by one thread."""
 
-    def __init__(
-        self, path: Path, limits: Limits, *, clock_synced: bool, may_wait: Callable[[], bool], retry_s: float = 60.0
-    ) -> None:
-        self.trouble: str | None = None  # why events are in memory only
+    def __init__(self, path: Path, limits: Limits, *, clock_synced: bool, retry_s: float = 60.0) -> None:
+        """The first change has to be `end_open`."""
+        self.error: str | None = None  # why events are in memory only
         self._path, self._limits = path, limits
-        self._end_open = partial(_end_open, clock_synced=clock_synced)
-        self._may_wait = may_wait
+        self._clock_synced = clock_synced
         self._retry_s = retry_s
-        self._tried = time.monotonic()
-        self._has_read = True  # what an earlier run has left in the file
+        self._tried_at = time.monotonic()
+        self._has_read = True  # the rows of an earlier run
         try:
             self.outbox = self._open()
         except (sqlite3.Error, OSError) as error:
             self._has_read = False
             self.outbox = Outbox(MEMORY, limits, first_row=BEYOND)
-            self._tell(error)
-        self.change([self._end_open])
+            self._log_error(error)
+
+    def end_open(self, outbox: Outbox) -> None:
+        """End the anomalies that an earlier run left open."""
+        outbox.end_open(datetime.now(timezone.utc), clock_synced=self._clock_synced)
 
     def change(self, changes: Sequence[Change]) -> bool:
-        """Do it all in one transaction, on disk where possible; False where stopping did not let it wait for a locked file."""
-        while not self._attempt(changes):
-            if not self._may_wait():
-                return False
-        return True
-
-    def _attempt(self, changes: Sequence[Change]) -> bool:
-        """False while the file is locked."""
+        """Apply all in one transaction, on disk where possible; False while another process has locked the file."""
         try:
             with self.outbox.transaction():
                 for change in changes:
@@ -55,30 +48,30 @@ class Store:
         except sqlite3.Error as error:
             if _is_locked(error):
                 return False
-            if self.trouble is not None:
+            if self.error is not None:
                 raise
-            self._go_to_memory(error)
-            return self._attempt(changes)
+            self._fall_back(error)
+            return self.change(changes)
         return True
 
-    def after(self, row: int, limit: int) -> list[Row]:
+    def after(self, row: int, limit: int) -> list[OutboxRow]:
         """The next rows to send; none where they cannot be read just now."""
         try:
             return self.outbox.after(row, limit)
         except sqlite3.Error as error:
             if not _is_locked(error):
-                self._go_to_memory(error)
+                self._fall_back(error)
             return []
 
     def retry_disk(self) -> None:
-        """Move back to disk where it works again; tries once in `retry_s`."""
-        if self.trouble is None or time.monotonic() - self._tried < self._retry_s:
+        """Return to the disk when it works again; tries once in `retry_s`."""
+        if self.error is None or time.monotonic() - self._tried_at < self._retry_s:
             return
-        self._tried = time.monotonic()
+        self._tried_at = time.monotonic()
         try:
             self._return_to_disk(self._open())
         except (sqlite3.Error, OSError) as error:
-            self._tell(error)
+            self._log_error(error)
 
     def _return_to_disk(self, disk: Outbox) -> None:
         try:
@@ -86,16 +79,16 @@ class Store:
                 self.outbox.copy_to(disk)
             else:
                 with disk.transaction():
-                    self._end_open(disk)
+                    self.end_open(disk)
                     disk.absorb(self.outbox)
         except sqlite3.Error:
             disk.close()
             raise
         self.outbox.close()
-        self.outbox, self.trouble, self._has_read = disk, None, True
+        self.outbox, self.error, self._has_read = disk, None, True
         log.info("outbox: events are on disk again, in %s", self._path)
 
-    def _go_to_memory(self, error: sqlite3.Error) -> None:
+    def _fall_back(self, error: sqlite3.Error) -> None:
         memory = Outbox(MEMORY, self._limits, first_row=BEYOND)
         try:
             self.outbox.copy_to(memory)
@@ -105,7 +98,7 @@ class Store:
             self._set_aside(second)
         self.outbox.close()
         self.outbox = memory
-        self._tell(error)
+        self._log_error(error)
 
     def _open(self) -> Outbox:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,16 +116,12 @@ class Store:
             self._path.replace(aside)
             for suffix in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        log.error("outbox: %s cannot be read, is kept as %s, and a new one begins: %s", self._path, aside.name, error)
+        log.error("outbox: %s cannot be read; moved it to %s and created a new one: %s", self._path, aside.name, error)
 
-    def _tell(self, error: Exception) -> None:
-        if self.trouble is None:
-            log.error("outbox: %s cannot be written, events are in memory only: %s", self._path, error)
-        self.trouble = str(error)
-
-
-def _end_open(outbox: Outbox, *, clock_synced: bool) -> None:
-    outbox.end_open(datetime.now(timezone.utc), clock_synced=clock_synced)
+    def _log_error(self, error: Exception) -> None:
+        if self.error is None:
+            log.error("outbox: cannot write %s, events are in memory only: %s", self._path, error)
+        self.error = str(error)
 
 
 def _is_locked(error: sqlite3.Error) -> bool:

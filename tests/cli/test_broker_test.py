@@ -95,13 +95,13 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_something_listens_that_is_no_broker(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.mqtt.session.CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("monitor.mqtt.client.CONNECT_TIMEOUT_S", 1.0)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         status, steps = tried(capsys, port=deaf.getsockname()[1])
     assert (status, list(steps)[-1]) == (1, "login")
-    assert "does not answer as a broker" in steps["login"]
+    assert "did not answer as a broker" in steps["login"]
 
 
 @pytest.mark.parametrize("wanting", ["authority", "certificate"])
@@ -113,5 +113,5 @@ def test_tls_that_fails_names_the_side(
         tls = {"ca": authority.ca} if wanting == "certificate" else {}
         status, steps = tried(capsys, port=broker.port, tls=tls)
     assert (status, list(steps)[-1]) == (1, "TLS")
-    expected = "it wants a client certificate" if wanting == "certificate" else "an authority that is not in mqtt.tls.ca"
+    expected = "it requires a client certificate" if wanting == "certificate" else "an authority that is not in mqtt.tls.ca"
     assert expected in steps["TLS"]

@@ -57,7 +57,7 @@ def test_every_wrong_key_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert errors(printed.err) == [
         f"{path}: mqtt.port must be in 1..65535, got 0",
         f"{path}: machines.fan.channel must be a whole number, got none",
-        f"{path}: nodes is no setting, did you mean node?",
+        f"{path}: nodes is not a setting, did you mean node?",
     ]
 
 

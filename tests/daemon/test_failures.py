@@ -44,13 +44,13 @@ class Outlet:
         self.last: dict[str, str] = {}
         self.fails_on: str | None = None
 
-    def present(self, topic: str, payload: str) -> None:
+    def publish_retained(self, topic: str, payload: str) -> None:
         if topic == self.fails_on:
             self.fails_on = None
             raise RuntimeError("a bug")
         self.last[topic] = payload
 
-    def event(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         self.last["event"] = event.id
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.sink import MqttSink
 from tests.broker import Broker, running_broker
 from tests.subscriber import retained
 from tests.waiting import wait_until
@@ -15,15 +15,15 @@ def run(broker: Broker, folder: Path, left: frozenset[str], settings: dict[str, 
     """One run of the service; returns what the next one has to know."""
     config = Config.model_validate({"node": "pi", "mqtt": {"port": broker.port}, **settings})
     bundles: dict[str, Bundle] = {}
-    courier = Courier(config.mqtt, node=config.node, state_dir=folder)
-    announcer = HomeAssistantDiscovery(courier, left=left)
+    sink = MqttSink(config.mqtt, node=config.node, state_dir=folder)
+    announcer = HomeAssistantDiscovery(sink, left=left)
     for machine in config.machines:
         for leaf in ("availability", "anomaly"):
-            courier.present(f"{machine}/{leaf}", "offline" if leaf == "availability" else "None")
+            sink.publish_retained(f"{machine}/{leaf}", "offline" if leaf == "availability" else "None")
     announcer.apply_config(config, bundles)
-    courier.start()
-    wait_until(lambda: courier.counts.connected and not courier._is_busy())
-    assert courier.stop(5.0) == 0
+    sink.start()
+    wait_until(lambda: sink.counts.connected and sink.is_idle)
+    assert sink.stop(5.0) == 0
     return announcer.topics
 
 

@@ -45,7 +45,7 @@ def test_after_a_day_of_something_else_most_of_it_has_arrived() -> None:
 @pytest.mark.parametrize(("state", "ratio", "counts"), [("normal", 0.5, True), ("anomaly", 0.5, False), ("normal", 1.1, False)])
 def test_only_normal_segments_below_the_threshold_count(state: State, ratio: float, counts: bool) -> None:
     said: list[str] = []
-    outlet: Any = SimpleNamespace(present=lambda topic, payload: said.append(payload), event=None)
+    outlet: Any = SimpleNamespace(publish_retained=lambda topic, payload: said.append(payload), publish=None)
     heard = drift()
     anchor = Anchor(utc=datetime(2026, 1, 1, tzinfo=timezone.utc), sample_rate_hz=16_000, synced=True)
     publisher = StatePublisher(outlet, machine="fan", threshold=2.0, timeline=anchor, drift=heard)

@@ -9,18 +9,18 @@ import time
 from pathlib import Path
 
 from monitor.config import MqttConfig
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.sink import MqttSink
 from tests.mqtt.anomalies import anomaly
 
 
 def main(port: str, state_dir: str, run: str, seed: str) -> None:
     config = MqttConfig.model_validate({"port": port, "keepalive_s": 5, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5})
-    courier = Courier(config, node="hall-2", state_dir=Path(state_dir), clock_synced=True)
-    courier.start()
+    sink = MqttSink(config, node="hall-2", state_dir=Path(state_dir), clock_synced=True)
+    sink.start()
     if seed == "drain":
-        while not (courier.counts.connected and courier.counts.queued == 0):
+        while not (sink.counts.connected and sink.counts.queued == 0):
             time.sleep(0.02)
-        sys.exit(courier.stop(30.0))
+        sys.exit(sink.stop(30.0))
     chance = random.Random(seed)
     print("ready", flush=True)
     number = 0
@@ -29,11 +29,11 @@ def main(port: str, state_dir: str, run: str, seed: str) -> None:
         number += 1
         while machines:
             name = chance.choice(sorted(machines))
-            courier.event(machines[name].pop(0))
+            sink.publish(machines[name].pop(0))
             if not machines[name]:
                 del machines[name]
             time.sleep(chance.choice([0.0, 0.001, 0.02]))
-        print(courier.counts.commit_ms_p99, flush=True)
+        print(sink.counts.commit_ms_p99, flush=True)
 
 
 if __name__ == "__main__":

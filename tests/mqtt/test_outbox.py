@@ -44,7 +44,7 @@ def test_events_survive_in_order_and_go_when_they_are_done(tmp_path: Path) -> No
     assert [row.machine for row in rows] == ["fan", "fan", "fan", "pump"]
     assert keys([row.payload for row in outbox.after(rows[-1].row, 10)]) == keys(events[4:])
     with outbox.transaction():
-        outbox.done([row.row for row in rows])
+        outbox.delete([row.row for row in rows])
     assert keys([row.payload for row in outbox.after(0, 10)]) == keys(events[4:])
     assert outbox.totals.n == 2
     assert outbox.totals.n_bytes == sum(len(row.payload.encode()) for row in outbox.after(0, 10))
@@ -113,7 +113,7 @@ def test_nobody_ever_hears_a_lone_start_or_an_end_out_of_the_blue(steps: list[tu
             rows = outbox.after(0, 2)
             heard += [row.payload for row in rows]
             with outbox.transaction():
-                outbox.done([row.row for row in rows])
+                outbox.delete([row.row for row in rows])
         elif machine not in open_:
             open_[machine] = anomaly(number, machine=f"fan-{machine}")[0]
             put(outbox, open_[machine])
@@ -152,20 +152,42 @@ def test_an_end_after_a_crash_is_as_sure_of_its_times_as_both_runs(before: bool,
     assert not held(outbox)[-1]["clock_synced"]
 
 
-def test_what_the_broker_cannot_take_is_dropped_and_a_start_takes_its_anomaly_with_it() -> None:
+def test_a_refused_row_stays_until_a_later_one_of_its_anomaly_is_delivered() -> None:
     outbox = Outbox(":memory:", AMPLE)
-    put(outbox, *anomaly(1), *anomaly(2)[:2], *anomaly(3))
+    put(outbox, *anomaly(1), *anomaly(2))
     rows = outbox.after(0, 10)
+    outbox.park(rows[0].row)
+    outbox.park(rows[3].row)
     with outbox.transaction():
-        outbox.set_aside(rows[1].row)  # an update
-        outbox.set_aside(rows[3].row)  # the start of one that goes on
-        outbox.set_aside(rows[4].row)  # gone already
-    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3)])
-    put(outbox, anomaly(2)[2], anomaly(4)[0])
-    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(3), anomaly(4)[0]])
-    assert (outbox.totals.n, outbox.totals.n_dropped) == (6, 4)
+        outbox.delete([rows[1].row, rows[5].row])
+    assert keys(held(outbox)) == keys([anomaly(1)[2], anomaly(2)[1]])
+    assert (outbox.totals.n, outbox.totals.n_dropped, outbox.totals.parked) == (2, 2, frozenset())
+
+
+def test_refused_rows_are_the_first_to_go_when_the_outbox_is_full() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=6))
+    for number in range(100):
+        put(outbox, *anomaly(number))
+        for row in outbox.after(0, 10):
+            outbox.park(row.row)
+    assert outbox.totals.n <= 6
+    assert keys(held(outbox)[-2:]) == keys([anomaly(99)[0], anomaly(99)[-1]])
+    assert outbox.totals.parked == {row.row for row in outbox.after(0, 10)}
+    outbox.unpark()
+    assert outbox.totals.parked == frozenset()
+
+
+@pytest.mark.parametrize("payload", ["{", "[]", "{}", "null", '{"id": 3}', "\x00"])
+def test_malformed_rows_are_dropped_at_the_start_and_counted(payload: str, tmp_path: Path) -> None:
+    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(1)[:2], *anomaly(2)[:1])
+    with sqlite3.connect(tmp_path / "outbox.sqlite") as damaged:
+        damaged.execute("UPDATE message SET payload = ? WHERE row = 2", (payload,))
+        damaged.execute("UPDATE open SET payload = ? WHERE id = ?", (payload, anomaly(1)[0].id))
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
     end_open(outbox)
-    assert [message["id"] for message in held(outbox) if message["end_reason"] == "restarted"] == [anomaly(4)[0].id]
+    restarted = (anomaly(2)[0].id, 1, "end")
+    assert keys(held(outbox)) == [*keys([anomaly(1)[0], anomaly(2)[0]]), restarted]
+    assert (outbox.totals.n, outbox.totals.n_dropped) == (3, 2)
 
 
 def test_times_from_before_the_clock_was_set_are_corrected() -> None:

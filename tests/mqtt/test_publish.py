@@ -182,7 +182,7 @@ def test_nothing_is_lost_when_the_broker_restarts_in_between(broker: Broker) -> 
     with MqttPublisher(MqttConfig(port=way.port), node="hall-2") as publisher:
         with Subscriber(broker) as before:
             for text in texts[:1_000]:
-                publisher.publish("fan/made-up", text, retain=False)
+                publisher.publish_retained("fan/made-up", text)
             way.become("refuses")
             wait_until(lambda: is_quiet(before))  # or the broker dies with what it has acknowledged and not passed on
             broker.kill()
@@ -190,7 +190,7 @@ def test_nothing_is_lost_when_the_broker_restarts_in_between(broker: Broker) -> 
         with Subscriber(broker) as after:
             way.become("fair")
             for text in texts[1_000:]:
-                publisher.publish("fan/made-up", text, retain=False)
+                publisher.publish_retained("fan/made-up", text)
             publisher.close()
             wait_until(lambda: after.on(topic)[-1:] == texts[-1:])
     assert list(dict.fromkeys(before.on(topic) + after.on(topic))) == texts
@@ -218,7 +218,7 @@ def test_a_broker_that_refuses_is_one_line(tmp_path: Path, demo_normal: Path, de
         ran = publish(broker, "--replay", demo_normal, "--model", demo_bundle)
     assert ran.status == 1
     assert len(ran.errors) == 1
-    assert "refuses the connection: Not authorized" in ran.errors[0]
+    assert "refused the connection: Not authorized" in ran.errors[0]
 
 
 def test_a_broker_that_refuses_every_message_is_said(tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_broker_that_refuses_every_message_is_said(tmp_path: Path, demo_normal
         environment = {"STETHOS_MQTT__PORT": str(broker.port), "STETHOS_MQTT__PROTOCOL": "5"}
         ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
     assert ran.status == 1
-    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{broker.port} refuses a message: Not authorized"]
+    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{broker.port} rejected a message: Not authorized"]
     assert ran.files[0]["verdict"] == "normal"
 
 
@@ -239,7 +239,7 @@ def test_a_server_that_is_no_broker_is_one_line(demo_normal: Path, demo_bundle: 
         environment = {"STETHOS_MQTT__PORT": str(deaf.getsockname()[1])}
         ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
     assert ran.status == 1
-    assert "does not answer as a broker after 10 s" in ran.errors[0]
+    assert "did not answer as a broker within 10 s" in ran.errors[0]
 
 
 def test_a_reader_of_stdout_that_leaves_takes_nothing_from_the_subscribers(

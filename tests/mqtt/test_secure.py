@@ -11,9 +11,9 @@ import pytest
 
 from monitor.config import MqttConfig
 from monitor.errors import SinkError
-from monitor.mqtt.courier import Courier
 from monitor.mqtt.credentials import password
 from monitor.mqtt.publisher import MqttPublisher
+from monitor.mqtt.sink import MqttSink
 from tests.broker import Broker, running_broker
 from tests.certificates import Authority
 from tests.conftest import ROOT, need
@@ -50,7 +50,7 @@ def refusal(broker: Broker, **settings: object) -> str:
 def assert_accepted(broker: Broker, **settings: object) -> None:
     config = MqttConfig.model_validate({"host": HOSTS_NAME, "port": broker.port, **settings})
     with MqttPublisher(config, node="hall-2") as publisher:
-        publisher.publish("fan/state", "{}", retain=True)
+        publisher.publish_retained("fan/state", "{}")
 
 
 def test_a_broker_with_our_authoritys_certificate_is_trusted(tmp_path: Path, authority: Authority) -> None:
@@ -80,29 +80,29 @@ def test_another_host_is_named(tmp_path: Path, authority: Authority) -> None:
 
 def test_a_client_certificate_is_asked_for_and_accepted(tmp_path: Path, authority: Authority, stranger: Authority) -> None:
     with running_broker(tmp_path, tls_settings(authority, more="require_certificate true\n")) as broker:
-        assert re.search(r"it (may want|wants) a client certificate", refusal(broker, tls={"ca": authority.ca}))
+        assert re.search(r"it (may require|requires) a client certificate", refusal(broker, tls={"ca": authority.ca}))
         mine, other = authority.sign("hall-2"), stranger.sign("hall-2")
         assert_accepted(broker, tls={"ca": authority.ca, "certificate": mine.certificate, "key": mine.key})
         foreign = {"ca": authority.ca, "certificate": other.certificate, "key": other.key}
-        assert re.search("it (may not accept|does not know the authority of) our certificate", refusal(broker, tls=foreign))
+        assert re.search("it (may have rejected|does not trust the authority of) our certificate", refusal(broker, tls=foreign))
 
 
 def test_tls_against_plain_text_is_named_both_ways(tmp_path: Path, authority: Authority) -> None:
     with running_broker(tmp_path, tls_settings(authority)) as broker:
-        assert refusal(broker) == "hangs up before it answers: it may want TLS (mqtt.tls), or be no broker"
+        assert refusal(broker) == "closed the connection before it answered: it may require TLS (mqtt.tls), or not be a broker"
     with running_broker(tmp_path) as broker:
-        assert "speak TLS at this port" in refusal(broker, tls={"ca": authority.ca})
+        assert "speak TLS on this port" in refusal(broker, tls={"ca": authority.ca})
 
 
 def test_files_that_are_no_certificates_are_named(tmp_path: Path, authority: Authority) -> None:
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nothing to see here")
     with running_broker(tmp_path, tls_settings(authority)) as broker:
-        assert f"mqtt.tls.ca: {nonsense} is no readable PEM certificate" in refusal(broker, tls={"ca": nonsense})
+        assert f"mqtt.tls.ca: {nonsense} is not a readable PEM certificate" in refusal(broker, tls={"ca": nonsense})
         absent = refusal(broker, tls={"ca": tmp_path / "absent"})
-        assert absent.endswith("absent is no readable PEM certificate: No such file or directory")
+        assert absent.endswith("absent is not a readable PEM certificate: No such file or directory")
         pair = {"ca": authority.ca, "certificate": nonsense, "key": nonsense}
-        assert "are no certificate and key (PEM, no passphrase)" in refusal(broker, tls=pair)
+        assert "are not a certificate and its key (PEM, no passphrase)" in refusal(broker, tls=pair)
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_a_password_comes_from_a_file(guarded: Broker, tmp_path: Path) -> None:
     secret.write_text("s3cret sauce\n")
     assert_accepted(guarded, user="hall-2", password_file=secret)
     secret.write_text("wrong")
-    assert refusal(guarded, user="hall-2", password_file=secret) == "refuses the connection: Not authorized"
-    assert refusal(guarded) == "refuses the connection: Not authorized"
+    assert refusal(guarded, user="hall-2", password_file=secret) == "refused the connection: Not authorized"
+    assert refusal(guarded) == "refused the connection: Not authorized"
     assert refusal(guarded, user="hall-2", password_file=tmp_path / "no").endswith("no cannot be read: No such file or directory")
 
 
@@ -137,7 +137,7 @@ def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: P
 
 
 def test_a_password_in_the_configuration_is_refused_with_the_way_to_do_it() -> None:
-    with pytest.raises(ValueError, match=r"(?s)password must not stand.*password_file: FILE.*password_credential: mqtt-password"):
+    with pytest.raises(ValueError, match=r"(?s)password must not be.*password_file: FILE.*password_credential: mqtt-password"):
         MqttConfig.model_validate({"user": "hall-2", "password": "s3cret sauce"})
 
 
@@ -251,29 +251,29 @@ def test_who_keeps_records_hears_what_telegraf_is_configured_for_and_nothing_els
     assert heard() == [*wanted, wanted[-1]]
 
 
-def test_the_courier_works_within_the_shipped_acl_and_hears_commands(tmp_path: Path, authority: Authority) -> None:
+def test_the_sink_works_within_the_shipped_acl_and_hears_commands(tmp_path: Path, authority: Authority) -> None:
     commands: list[str] = []
     with shipped_broker(tmp_path, authority) as broker, hearing("home-assistant", broker, authority) as heard:
         settings = {"host": HOSTS_NAME, "port": broker.port, "tls": {"ca": authority.ca}}
         config = MqttConfig.model_validate({**settings, "user": "hall-2", "password_file": tmp_path / "secret"})
-        courier = Courier(
+        sink = MqttSink(
             config, node="hall-2", state_dir=tmp_path, on_command=lambda _machine, command, *_: commands.append(command)
         )
-        courier.start()
+        sink.start()
         for event in anomaly(1):
-            courier.event(event)
-        courier.present("/homeassistant/device/hall-2/fan/config", "{}")
-        wait_until(lambda: courier.counts.delivered == 3)
+            sink.publish(event)
+        sink.publish_retained("/homeassistant/device/hall-2/fan/config", "{}")
+        wait_until(lambda: sink.counts.delivered == 3)
         command = ["mosquitto_pub", *as_user("home-assistant", broker, authority), "-t", "stethos/hall-2/fan/set/ack", "-m", "{}"]
         subprocess.run(command, check=True)
         wait_until(lambda: commands == ["ack"])
-        assert courier.stop(5.0) == 0
+        assert sink.stop(5.0) == 0
         wait_until(lambda: heard()[-1] == "stethos/hall-2/status")
     assert heard().count("stethos/hall-2/fan/event") == 3
     assert "homeassistant/device/hall-2/fan/config" in heard()
 
 
-def test_an_event_that_the_broker_refuses_stays_and_is_delivered_when_it_may_be(
+def test_an_event_that_the_broker_refuses_is_parked_and_delivered_when_it_may_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -281,31 +281,36 @@ def test_an_event_that_the_broker_refuses_stays_and_is_delivered_when_it_may_be(
     acl.write_text("topic readwrite stethos/hall-2/status\n")
     with running_broker(tmp_path, f"allow_anonymous true\nacl_file {acl}\n") as broker:
         config = MqttConfig.model_validate({"port": broker.port, "protocol": "5", "reconnect_max_s": 1})
-        courier = Courier(config, node="hall-2", state_dir=tmp_path)
-        courier.start()
+        sink = MqttSink(config, node="hall-2", state_dir=tmp_path)
+        sink.start()
         for event in anomaly(1):
-            courier.event(event)
-        courier.present("fan/state", "{}")
-        wait_until(lambda: "refuses fan/event: Not authorized" in (courier.counts.last_error or ""))
-        assert courier.counts.queued == 3
-        assert caplog.text.count("refuses stethos/hall-2/fan/state: Not authorized") == 1
+            sink.publish(event)
+        sink.publish_retained("fan/state", "{}")
+        wait_until(lambda: sink.counts.parked == 3)
+        assert (sink.counts.queued, sink.counts.connections, sink.counts.last_error) == (3, 1, None)
+        assert sink.counts.last_parked == f"end {anomaly(1)[0].id} of fan, seq 2: Not authorized"
+        assert caplog.text.count("stethos/hall-2/fan/state rejected by") == 1
+        start = f"start {anomaly(1)[0].id} of fan, seq 0 rejected by 127.0.0.1:{broker.port}: Not authorized; parked until"
+        assert caplog.text.count(start) == 1
         broker.kill()
         acl.write_text("topic readwrite #\n")
         broker.start()
-        wait_until(lambda: courier.counts.delivered == 3)
-        assert courier.stop(5.0) == 0
+        wait_until(lambda: sink.counts.delivered == 3)
+        assert sink.counts.parked == 0
+        assert sink.counts.last_parked is None
+        assert sink.stop(5.0) == 0
 
 
 def test_a_renewed_password_is_used_for_the_next_attempt(guarded: Broker, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("wrong")
     settings = {"port": guarded.port, "user": "hall-2", "password_file": secret, "reconnect_max_s": 1}
-    courier = Courier(MqttConfig.model_validate(settings), node="hall-2", state_dir=tmp_path)
-    courier.start()
-    wait_until(lambda: courier.counts.last_error == "refuses the connection: Not authorized")
+    sink = MqttSink(MqttConfig.model_validate(settings), node="hall-2", state_dir=tmp_path)
+    sink.start()
+    wait_until(lambda: sink.counts.last_error == "refused the connection: Not authorized")
     secret.write_text("s3cret sauce")
-    wait_until(lambda: courier.counts.connected)
-    courier.stop(5.0)
+    wait_until(lambda: sink.counts.connected)
+    sink.stop(5.0)
 
 
 def test_the_log_never_holds_the_password(guarded: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

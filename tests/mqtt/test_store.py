@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from monitor.config import MqttConfig
 from monitor.events.event import Event
-from monitor.mqtt.keeper import MAX_WAITING, Keeper
-from monitor.mqtt.outbox import Limits, Outbox, Row
+from monitor.mqtt.event_queue import MAX_UNCOMMITTED
+from monitor.mqtt.outbox import Limits, Outbox
+from monitor.mqtt.sink import MqttSink
 from monitor.mqtt.store import Store
 from tests.conftest import need
 from tests.mqtt.anomalies import anomaly, keys
@@ -25,7 +27,9 @@ AMPLE = Limits(messages=10_000, n_bytes=10_000_000)
 
 
 def open_store(path: Path) -> Store:
-    return Store(path, AMPLE, clock_synced=True, may_wait=lambda: True, retry_s=0.0)
+    store = Store(path, AMPLE, clock_synced=True, retry_s=0.0)
+    assert store.change([store.end_open])
+    return store
 
 
 def put(store: Store, *events: Event) -> None:
@@ -70,15 +74,15 @@ def test_a_disk_that_fills_up_is_replaced_by_memory_until_there_is_room(tmp_path
             put(store, *anomaly(number))
             expected += anomaly(number)
             store.retry_disk()
-        assert store.trouble is not None
-        assert "full" in store.trouble
+        assert store.error is not None
+        assert "full" in store.error
         assert held(store) == keys(expected)
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-            f"outbox: {disk / 'outbox.sqlite'} cannot be written, events are in memory only: {store.trouble}"
+            f"outbox: cannot write {disk / 'outbox.sqlite'}, events are in memory only: {store.error}"
         ]
         ballast.unlink()
         store.retry_disk()
-        assert store.trouble is None
+        assert store.error is None
         assert held(store) == keys(expected)
         store.outbox.close()
         assert held(open_store(disk / "outbox.sqlite")) == keys(expected)
@@ -94,7 +98,7 @@ def test_a_disk_that_is_full_at_the_start_is_no_loss(tmp_path: Path) -> None:
         put(store, *anomaly(2))
         ballast.unlink()
         store.retry_disk()
-        assert store.trouble is None
+        assert store.error is None
         restarted = (anomaly(1)[0].id, 2, "end")
         assert held(store) == [*keys(anomaly(1)[:2]), restarted, *keys(anomaly(2))]
 
@@ -103,11 +107,11 @@ def test_a_folder_that_cannot_be_made_is_replaced_by_memory(tmp_path: Path) -> N
     (tmp_path / "state").write_text("a file where a folder should be")
     store = open_store(tmp_path / "state" / "outbox.sqlite")
     put(store, *anomaly(1))
-    assert store.trouble is not None
+    assert store.error is not None
     assert held(store) == keys(anomaly(1))
     (tmp_path / "state").unlink()
     store.retry_disk()
-    assert store.trouble is None
+    assert store.error is None
     assert held(store) == keys(anomaly(1))
 
 
@@ -129,13 +133,13 @@ def test_a_corrupt_file_is_set_aside_with_one_line(damage: str, tmp_path: Path, 
             future.execute("PRAGMA user_version = 99")
     caplog.clear()
     store = open_store(path)
-    assert store.trouble is None
+    assert store.error is None
     assert held(store) == []
     put(store, *anomaly(1))
     assert held(store) == keys(anomaly(1))
     assert (tmp_path / "outbox.corrupt").is_file()
     assert len(caplog.records) == 1
-    assert "is kept as outbox.corrupt, and a new one begins" in caplog.text
+    assert "moved it to outbox.corrupt and created a new one" in caplog.text
 
 
 @contextmanager
@@ -158,42 +162,44 @@ sys.stdin.read()
         holder.communicate()
 
 
+def running_sink(state_dir: Path) -> MqttSink:
+    """One without a broker."""
+    sink = MqttSink(MqttConfig(port=9), node="hall-2", state_dir=state_dir, clock_synced=True)
+    sink.start()
+    sink.publish(anomaly(0)[0])
+    wait_until(lambda: sink.counts.queued == 1 and sink.counts.commit_ms_p99 is not None)
+    return sink
+
+
 def test_a_disk_that_stalls_stalls_nobody_and_what_finds_no_room_is_counted(tmp_path: Path) -> None:
+    sink = running_sink(tmp_path)
     path = tmp_path / "outbox.sqlite"
-    handed: list[Row] = []
-    keeper = Keeper(path, AMPLE, clock_synced=True, hand_over=lambda _epoch, rows: handed.extend(rows))
-    keeper.start()
-    keeper.put(anomaly(0)[0])
-    wait_until(lambda: keeper.n_queued == 1 and keeper.commit_ms_p99 is not None)
-    anomalies = [anomaly(number) for number in range(1, 1 + MAX_WAITING)]
+    anomalies = [anomaly(number) for number in range(1, 1 + MAX_UNCOMMITTED)]
     with locked(path):
         slowest = 0.0
         for event in [*(event for events in anomalies for event in events), *anomaly(0)[1:]]:
             began = time.monotonic()
-            keeper.put(event)
+            sink.publish(event)
             slowest = max(slowest, time.monotonic() - began)
         assert slowest < 1.0  # whoever waited would wait till the end
-        assert keeper.n_dropped >= MAX_WAITING
-        assert keeper.n_queued <= 3 * MAX_WAITING + 1
-    keeper.stop(20.0)
+        assert sink.counts.dropped >= MAX_UNCOMMITTED
+        assert sink.counts.queued <= 3 * MAX_UNCOMMITTED + 1
+        heartbeat = sink.advanced()
+        wait_until(lambda: sink.advanced() > heartbeat + 2)
+    sink.stop(20.0)
     outbox = Outbox(path, AMPLE)
     kept = keys([row.payload for row in outbox.after(0, 10_000)])
     starts = {key for key, _, kind in kept if kind == "start"}
     ends = {key for key, _, kind in kept if kind == "end"}
     assert starts == ends
-    assert keeper.n_dropped + len(kept) == 3 * (1 + MAX_WAITING)
+    assert sink.counts.dropped + len(kept) == 3 * (1 + MAX_UNCOMMITTED)
 
 
 def test_stopping_does_not_wait_for_a_disk_that_stalls(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path / "outbox.sqlite", AMPLE, clock_synced=True, hand_over=lambda _epoch, _rows: None)
-    keeper.start()
-    keeper.put(anomaly(0)[0])
-    wait_until(lambda: keeper.commit_ms_p99 is not None)
+    sink = running_sink(tmp_path)
     with locked(tmp_path / "outbox.sqlite"):
         for event in anomaly(1):
-            keeper.put(event)
-        time.sleep(0.2)
+            sink.publish(event)
         began = time.monotonic()
-        keeper.stop(3.0)
+        assert sink.stop(3.0) == 4
         assert time.monotonic() - began < 5.0
-        assert keeper.n_queued == 4

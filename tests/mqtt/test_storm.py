@@ -12,7 +12,7 @@ import pytest
 from monitor.config import MqttConfig
 from monitor.events.event import Event
 from monitor.json_lines import to_json
-from monitor.mqtt.courier import Courier
+from monitor.mqtt.sink import MqttSink
 from tests.broker import Broker
 from tests.mqtt.anomalies import anomaly, without_repeats
 from tests.proxy import Proxy
@@ -103,9 +103,9 @@ def test_nothing_is_lost_or_altered_in_a_storm(
 ) -> None:
     chance = random.Random(7)
     config = MqttConfig.model_validate({"port": storm.way.port, "keepalive_s": 2, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5})
-    courier = Courier(config, node="hall-2", state_dir=tmp_path, clock_synced=True)
-    courier.start()
-    wait_until(lambda: courier.counts.connected)
+    sink = MqttSink(config, node="hall-2", state_dir=tmp_path, clock_synced=True)
+    sink.start()
+    wait_until(lambda: sink.counts.connected)
     strikes = storm.strikes() * (4 if N_EVENTS >= 1_000 else 1)
     chance.shuffle(strikes)
     weather = threading.Thread(target=strike_all, args=[strikes])
@@ -114,16 +114,16 @@ def test_nothing_is_lost_or_altered_in_a_storm(
     while weather.is_alive() or len(told) < N_EVENTS:
         events = anomaly(len(told), machine=chance.choice(MACHINES), n_updates=chance.randrange(3))
         for event in events:
-            courier.event(event)
+            sink.publish(event)
             told.append(event)
             time.sleep(chance.choice([0.0, 0.02, 0.1]))
-    wait_until(lambda: courier.counts.queued == 0 and courier.counts.connected, 60.0)
+    wait_until(lambda: sink.counts.queued == 0 and sink.counts.connected, 60.0)
     heard = {machine: hear_out(storm, told, machine) for machine in MACHINES}
     for machine, payloads in heard.items():
         assert without_repeats(payloads) == [to_json(event.to_dict()) for event in told if event.machine == machine]
     n_repeats = sum(map(len, heard.values())) - len(told)
-    counts = courier.counts
-    assert courier.stop(5.0) == 0
+    counts = sink.counts
+    assert sink.stop(5.0) == 0
     assert counts.dropped == 0
     assert counts.connections > 3
     record_property(

@@ -213,13 +213,13 @@ def test_bad_usage_is_one_line_and_the_right_status(arguments: list[str], status
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("node: Hall 2", "monitor.yaml: node must be made of a-z, 0-9, _ and -, at most 64, got 'Hall 2'"),
+        ("node: Hall 2", "monitor.yaml: node must consist of a-z, 0-9, _ and -, at most 64, got 'Hall 2'"),
         ("mqtt: {port: 70000}", "monitor.yaml: mqtt.port must be in 1..65535, got 70000"),
         ("machines: {fan: {}}", "monitor.yaml: machines.fan.bundle must be set"),
         ("- a", "must be a mapping of keys, got a list"),
         ("~: a", "monitor.yaml: every key must be text, got None"),
         ('machines: {fan: {bundle: b, name: "a\\nb"}}', "monitor.yaml: machines.fan.name must be one line of text, got 'a\\nb'"),
-        ("state_dir: ~nobody-here/x", "monitor.yaml: state_dir must begin with the home of a user that there is"),
+        ("state_dir: ~nobody-here/x", "monitor.yaml: state_dir must begin with the home of an existing user"),
         ("a: [", "is not YAML"),
     ],
 )

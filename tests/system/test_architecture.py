@@ -35,7 +35,7 @@ ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 ONLY_IN = {
     "ai_edge_litert": {"monitor/bundle/interpreter.py"},
     "tflite_runtime": {"monitor/bundle/interpreter.py"},
-    "paho": {"monitor/mqtt/session.py"},
+    "paho": {"monitor/mqtt/client.py"},
     "sounddevice": {"monitor/audio/capture.py"},
 }
 PURE = ("scoring", "explain", "events")

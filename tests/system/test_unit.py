@@ -247,10 +247,10 @@ def test_after_a_kill_it_is_back_with_what_it_had_stored(unit: Unit) -> None:
     store = (
         "import sys; sys.path.append('/usr/local/lib')\n"
         "from pathlib import Path; from anomalies import anomaly; from monitor.config import MqttConfig\n"
-        "from monitor.mqtt.courier import Courier\n"
-        f"courier = Courier(MqttConfig(), node='workshop', state_dir=Path('{STATE}')); courier.start()\n"
-        "[courier.event(event) for event in anomaly(1)[:2]]\n"
-        "assert courier.stop(10) == 2"
+        "from monitor.mqtt.sink import MqttSink\n"
+        f"sink = MqttSink(MqttConfig(), node='workshop', state_dir=Path('{STATE}')); sink.start()\n"
+        "[sink.publish(event) for event in anomaly(1)[:2]]\n"
+        "assert sink.stop(10) == 2"
     )
     unit.container.check(f'mkdir -p -m 700 {STATE}; /opt/stethos/bin/python -c "{store}"')
     unit.start()

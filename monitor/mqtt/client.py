@@ -1,0 +1,271 @@
+"""One connection to an MQTT broker, from the first packet to the last; the only file that imports paho."""
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from monitor.config import MqttConfig
+from monitor.errors import SinkError
+from monitor.mqtt.connect_errors import alert, connect_error_text
+from monitor.mqtt.credentials import password, tls_context
+
+log = logging.getLogger(__name__)
+CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
+MAX_IN_FLIGHT = 20  # mosquitto's default
+MAX_INCOMING = 65_536  # bytes of a payload; commands are much shorter
+SLOWEST_LINK = 5_000  # bytes a second; a slower link counts as broken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """The broker accepted the connection."""
+
+    max_in_flight: int  # messages of QoS 1 that may be unacknowledged at once
+    max_packet: int | None  # bytes of a packet that the broker accepts, where it states a limit (MQTT 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledged:
+    """The broker acknowledged a message, or rejected a message or a subscription (`refusal`; for messages MQTT 5 only)."""
+
+    mid: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnected:
+    """The connection, or the attempt to make it, has ended; always the last signal."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A message of a subscribed topic. `retained`: the broker had stored it before we subscribed."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+Signal = Connected | Acknowledged | Disconnected
+
+
+class BrokerClient:
+    """A connection and the thread that runs paho's loop for it.
+
+    `start`, `publish`, `subscribe`, `disconnect` and `abort` return at once and may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        client_id: str,
+        will: tuple[str, str] | None,
+        on_signal: Callable[[Signal], None],
+        on_message: Callable[[Received], None],
+    ) -> None:
+        """Both callbacks run on the connection's thread and must not block."""
+        self.busy_until = time.monotonic()  # by then even the slowest link has carried what was published
+        self._config = config
+        self._client_id = client_id
+        self._on_signal, self._on_message = on_signal, on_message
+        self._error_text: str | None = None  # from paho's log
+        self._end: str | None = None
+        self._accepted = self._closing = False
+        self._login_by = float("inf")
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        protocol = MQTTv5 if config.protocol == "5" else MQTTv311
+        self._paho = paho = Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
+        )
+        paho.connect_timeout = CONNECT_TIMEOUT_S
+        paho.max_inflight_messages_set(0)  # unlimited: the caller limits, by what the broker states
+        paho.on_connect, paho.on_disconnect, paho.on_subscribe = self._on_connect, self._on_disconnect, self._on_subscribe
+        paho.on_publish, paho.on_message, paho.on_log = self._on_publish, self._on_paho_message, self._on_log
+        paho.on_socket_register_write = lambda *_: self._wake()  # the loop writes, never the thread that publishes
+        if will is not None:
+            paho.will_set(*will, qos=1, retain=True)
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def start(self) -> None:
+        """Connect, in the background."""
+        self._thread.start()
+
+    def publish(self, topic: str, payload: str | bytes, *, qos: int, retain: bool) -> int:
+        """Send to an absolute topic; returns the message id that its acknowledgement (QoS 1) will carry."""
+        self.busy_until = max(time.monotonic(), self.busy_until) + len(payload) / SLOWEST_LINK
+        mid = self._paho.publish(topic, payload, qos=qos, retain=retain).mid
+        self._wake()
+        return mid
+
+    def subscribe(self, topic: str, *, retain_as_published: bool = False) -> int | None:
+        """Request messages with QoS 1; returns the id that a rejection will carry.
+
+        `retain_as_published` (MQTT 5 only): keep the retain flag also of messages that are published while connected.
+        """
+        if retain_as_published and self._config.protocol == "5":
+            mid = self._paho.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))[1]
+        else:
+            mid = self._paho.subscribe(topic, qos=1)[1]
+        self._wake()
+        return mid
+
+    def disconnect(self, timeout_s: float = 1.0) -> None:
+        """Disconnect cleanly, so that the broker does not publish the last will; waits for at most `timeout_s`."""
+        self._closing = True
+        self._paho.disconnect()
+        self._wake()
+        self._thread.join(timeout_s)
+        self.abort("closed")
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection without a DISCONNECT, so that the broker publishes the last will."""
+        self._end = self._end or reason
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # already awake, or closed
+            self._wake_sender.send(b"\0")
+
+    def _run(self) -> None:
+        reason = "ended unexpectedly"
+        try:
+            self._connect()
+            while self._end is None:
+                self._loop()
+            reason = self._end
+        except SinkError as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("mqtt: unexpected error in the connection")
+            reason = f"failed on an unexpected error: {error}"
+        finally:
+            if (sock := self._paho.socket()) is not None:
+                sock.close()
+            self._on_signal(Disconnected(reason=reason))
+            self._wake_receiver.close()
+            self._wake_sender.close()
+
+    def _connect(self) -> None:
+        """Resolve, connect, shake hands and send the login."""
+        if self._config.tls is not None:
+            self._paho.tls_set_context(tls_context(self._config.tls))
+        if self._config.user is not None:
+            self._paho.username_pw_set(self._config.user, password(self._config))
+        limits = _limits() if self._config.protocol == "5" else None
+        try:
+            self._paho.connect(self._config.host, self._config.port, self._config.keepalive_s, properties=limits)
+        except (OSError, ValueError) as error:
+            raise SinkError(connect_error_text(error)) from error
+        self._login_by = time.monotonic() + CONNECT_TIMEOUT_S
+
+    def _loop(self) -> None:
+        """Exchange what there is; waits for up to a second."""
+        sock: Any = self._paho.socket()
+        if sock is None:
+            self._end = self._end or "closed the connection"
+            return
+        decrypted = hasattr(sock, "pending") and sock.pending() > 0
+        writers = [sock] if self._paho.want_write() else []
+        readable, writable, _ = select.select([sock, self._wake_receiver], writers, [], 0.0 if decrypted else 1.0)
+        if self._wake_receiver in readable:
+            self._wake_receiver.recv(4096)
+        if decrypted or sock in readable:
+            self._paho.loop_read()
+        if sock in writable:
+            self._paho.loop_write()
+        now = time.monotonic()
+        if now > self.busy_until:  # on a slow link the answer to a ping waits behind a large message
+            self._paho.loop_misc()
+        if not self._accepted and self._end is None and now > self._login_by:
+            self._end = f"did not answer as a broker within {CONNECT_TIMEOUT_S:.0f} s"
+
+    def _on_connect(
+        self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._end = f"refused the connection: {reason}"
+            return
+        self._accepted = True
+        max_in_flight = min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT))
+        self._on_signal(Connected(max_in_flight=max_in_flight, max_packet=getattr(properties, "MaximumPacketSize", None)))
+
+    def _on_disconnect(
+        self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _: Properties | None
+    ) -> None:
+        if self._end is None:
+            self._end = self._disconnect_reason(str(reason), by_broker=flags.is_disconnect_packet_from_server)
+
+    def _disconnect_reason(self, reason: str, *, by_broker: bool) -> str:
+        if self._closing:
+            return "closed"
+        if (meaning := alert(self._error_text or "")) is not None:
+            return f"refused TLS: {meaning}"
+        if reason == "Keep alive timeout":
+            return f"stopped answering (for {self._config.keepalive_s} s or longer)"
+        if reason == "Protocol error":
+            return (
+                "sent a packet that breaks the protocol (mosquitto 2.0 answers so to a message above its message_size_limit, "
+                "see mqtt.max_payload_kb)"
+            )
+        if by_broker:
+            return f"closed the connection: {reason}"
+        if not self._accepted:
+            return f"closed the connection before it answered: {self._login_hint()}"
+        error = "" if self._error_text is None else f": {self._error_text}"
+        return (
+            f"closed the connection{error} (is it stopping, is another client called {self._client_id}, "
+            "or was a message too large for it, see mqtt.max_payload_kb?)"
+        )
+
+    def _login_hint(self) -> str:
+        """Why a broker might close the connection upon the first message."""
+        if self._config.tls is None:
+            return "it may require TLS (mqtt.tls), or not be a broker"
+        if self._config.tls.certificate is None:
+            return "it may require a client certificate (mqtt.tls.certificate and key)"
+        return "it may have rejected our certificate (mqtt.tls.certificate)"
+
+    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _: Properties) -> None:
+        self._on_signal(Acknowledged(mid=mid, refusal=str(reason) if reason.is_failure else None))
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._on_signal(Acknowledged(mid=mid, refusal=str(reason)))
+
+    def _on_paho_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        if len(message.payload) > MAX_INCOMING:
+            self._end = f"sent a message of more than {MAX_INCOMING} bytes"
+        else:
+            self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
+
+    def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._error_text = text
+
+
+def _limits() -> Properties:
+    """The limits that a broker of MQTT 5 has to respect."""
+    limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    limits.MaximumPacketSize = MAX_INCOMING
+    return limits
