@@ -161,7 +161,7 @@ class MqttSink:
         return self._thread.is_alive()
 
     def advanced(self) -> int:
-        """A counter for a watchdog; it rises at least once a second, but for a disk that blocks the worker."""
+        """A counter for a watchdog; it rises at least once a second, unless the disk blocks the worker or every turn fails."""
         return self._n_turns
 
     @property
@@ -211,16 +211,19 @@ class MqttSink:
 
     def _run(self) -> None:
         while not self._is_finished():
-            self._n_turns += 1
-            is_open = self._events.is_open
-            for action in self._next_actions():
-                self._guarded(action)
-            if not self._guarded(self._advance):
+            if not self._guarded(self._turn):
                 self._closing.wait(TURN_S)
-            self._is_open = is_open
             self._notify()
         self._guarded(self._close)
         self._notify()
+
+    def _turn(self) -> None:
+        was_open = self._events.is_open
+        for action in self._next_actions():
+            self._guarded(action)
+        self._advance()
+        self._is_open = was_open
+        self._n_turns += 1
 
     def _guarded(self, action: Callable[[], object]) -> bool:
         """No exception ends the worker; False where there was one."""

@@ -282,7 +282,7 @@ def test_a_broker_that_does_not_let_us_hear_commands_is_a_line_in_the_log(
     ]
 
 
-def test_no_more_is_under_way_than_a_broker_of_mqtt_5_allows(tmp_path: Path) -> None:
+def test_no_more_is_in_flight_than_a_broker_of_mqtt_5_allows(tmp_path: Path) -> None:
     """One that answers the login, allows 2 messages at once, and acknowledges none; it counts what it gets."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
