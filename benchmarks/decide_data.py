@@ -19,13 +19,14 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.calibration.states import find_normal_states
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 MADE_SEVERITY_DB = {  # at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more
@@ -189,10 +190,10 @@ def _sound(machine: Machine, take: int, fault: str | None) -> F32:
 
 def _network(recipe: Recipe) -> bytes:
     """The recipe's network, int8, trained on a made fan that no set holds."""
-    from train.export import to_tflite
-    from train.features import WindowSet
-    from train.fit import fit_network, representative_windows
-    from train.networks import device_network
+    from train.features.frames import WindowSet
+    from train.networks.export import to_tflite
+    from train.networks.networks import device_network
+    from train.networks.training import fit_network, representative_windows
 
     fan = MACHINES["fan"](7)
     front_end = recipe.front_end

@@ -29,7 +29,7 @@ from monitor.scoring.components import Detector, Reconstruction
 from monitor.scoring.fast_path import Fast, excess_db, fit_fast, frequent_frames, lasting_frame
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Growth, Scene
 
 RECIPE = load_recipe("default")

@@ -35,7 +35,7 @@ from monitor.bundle.detector import make_detector
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 TICK_FRAMES = 25

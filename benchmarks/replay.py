@@ -33,7 +33,7 @@ from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Identity
 from monitor.events.pipeline import Pipeline
 from monitor.monitor import EPOCH
-from train.networks import Layer, plain_network
+from train.networks.networks import Layer, plain_network
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[1]

@@ -41,7 +41,7 @@ from monitor.learning.measured import RecordingSums
 from monitor.scoring.components import Detector
 from monitor.scoring.features import FeatureExtractor, TickFrames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
 
 RATE_HZ = 16000

@@ -204,7 +204,7 @@ def train(clips: Sequence[F64], folder: Path) -> Bundle:
     for number, clip in enumerate(clips):
         soundfile.write(folder / "set" / "normal" / f"{number:03d}.wav", clip, RATE_HZ, "FLOAT")
     words = ["fit", folder / "set", "--recipe", "default", "--out", folder / "rail"]
-    command = [sys.executable, "-m", "train.cli", *map(str, words)]
+    command = [sys.executable, "-m", "train.cli.main", *map(str, words)]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return load_bundle(folder / "rail")
 

@@ -1,4 +1,4 @@
-"""From recordings of normal sound to a bundle; runs on a workstation."""
+"""Turn recordings of normal sound into a bundle, on a workstation."""
 
 import os
 

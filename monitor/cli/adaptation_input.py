@@ -119,7 +119,7 @@ def take_into_use(target: Target, bundle_id: str) -> str:
 
 def report(made: AdaptedBundle, last: str) -> None:
     """Print the messages, after the bundle is written: a closed pipe must not undo it."""
-    print(*made.said[:-1], last, sep="\n")
+    print(*made.messages[:-1], last, sep="\n")
 
 
 def _state_dir(config: Config, control: Path) -> Path:
@@ -191,7 +191,7 @@ class TickCollector:
 
     def _attach(self, profiles: Iterator[SegmentProfile]) -> None:
         for profile in profiles:
-            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), portrait=profile)
+            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), profile=profile)
 
 
 def _level(tick: TickFrames) -> str:

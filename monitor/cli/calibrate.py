@@ -48,18 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
     if target.machine is None:
         made = _calibrated(arguments, target)
         write_bundle(arguments.out, made.files, made.manifest)
-        adaptation_input.report(made, f"{arguments.out}: {made.said[-1]}")
+        adaptation_input.report(made, f"{arguments.out}: {made.messages[-1]}")
         return 0
     with adapted.only_one(target.state_dir, target.machine):
         made = _calibrated(arguments, target)
         if arguments.out is not None:
             write_bundle(arguments.out, made.files, made.manifest)
-            adaptation_input.report(made, f"{arguments.out}: {made.said[-1]}")
+            adaptation_input.report(made, f"{arguments.out}: {made.messages[-1]}")
             return 0
         adapted.keep(target.state_dir, target.machine, target.configured, made, kind="calibrate")
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     adaptation_input.report(
-        made, f"{target.machine}: {made.said[-1]}; {used.id} is {adaptation_input.take_into_use(target, used.id)}"
+        made, f"{target.machine}: {made.messages[-1]}; {used.id} is {adaptation_input.take_into_use(target, used.id)}"
     )
     return 0
 

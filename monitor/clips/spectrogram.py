@@ -194,7 +194,7 @@ def _spectra(pen: "ImageDraw", beside: _Panel, measured: F64, expected: Referenc
         _text(pen, left.left, left.top - 20, "expected", "lm", GREY)
         _excess(pen, left, measured - expected.mean_db)
     pen.line([(left.x(x), left.y(y)) for x, y in zip(measured, bands, strict=True)], fill=MORE, width=2)
-    _text(pen, left.left, left.top - 7, "heard", "lm", MORE)
+    _text(pen, left.left, left.top - 7, "measured", "lm", MORE)
 
 
 def _excess(pen: "ImageDraw", beside: _Panel, excess: F64) -> None:

@@ -23,7 +23,7 @@ from monitor.errors import SinkError, StethosError, UsageError
 from monitor.events.event import rfc3339
 from monitor.files import atomic_write, give_to_owner, lock
 from monitor.learning.on_device import AdaptedBundle
-from monitor.learning.sessions import STAMP, forget_session
+from monitor.learning.sessions import STAMP, remove_session
 
 log = logging.getLogger(__name__)
 FOLDER = "adapted"
@@ -91,7 +91,7 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle,
         if kind == "learn":
             learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
             changes = {"learn": new.name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
-        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.said[-1])
+        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.messages[-1])
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise SinkError(f"{new}: cannot be written: {error.strerror}; the old bundle stays in use") from error
@@ -116,7 +116,7 @@ def undo(state_dir: Path, machine: str) -> str:
     except OSError as error:
         raise SinkError(f"{_folder(state_dir, machine)}: cannot be written: {error.strerror}") from error
     if what == "learn" and before.learn is not None:
-        forget_session(state_dir, machine, before.learn)
+        remove_session(state_dir, machine, before.learn)
     return said
 
 

@@ -32,7 +32,7 @@ from monitor.files import lock
 from monitor.mqtt.courier import Courier
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.mqtt.session import Received
-from monitor.threads import Watchdog
+from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -56,7 +56,7 @@ class Daemon:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load(fall_back=True)
+        self._config, bundles = self._load()
         self._lock = _lock_state_dir(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
@@ -89,6 +89,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
+        self._watchdog.watch(self._reload_probe(), self._control_probe())
         self._stalled: list[str] = []
         self._courier.start()
         self._control = ControlServer(
@@ -101,8 +102,10 @@ class Daemon:
             },
         )
         self._stopped = False
-        self._n_failures = 0  # unexpected errors of commands and reloads
+        self._n_failed_reloads = 0  # by an unexpected error
         self._reload_requested = asyncio.Event()
+        self._reload_task: asyncio.Task[None] | None = None
+        self._is_reloading = False
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads."""
@@ -110,12 +113,12 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
-        reloading = loop.create_task(self._reload_on_request())
+        self._reload_task = loop.create_task(self._reload_on_request())
         try:
             await self._control.start()
             await self._poll()
         finally:
-            reloading.cancel()
+            self._reload_task.cancel()
             await self._calibration.stop()
             await self._control.stop()
             self._shut_down()
@@ -175,7 +178,29 @@ class Daemon:
         while True:
             await self._reload_requested.wait()
             self._reload_requested.clear()
+            self._is_reloading = True
             await self._reload()
+            self._is_reloading = False
+
+    def _reload_probe(self) -> Probe:
+        """The view of the reload, which reads files on a thread, for the watchdog."""
+        return Probe(
+            name="reload",
+            is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
+            advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
+            n_failures=lambda: self._n_failed_reloads,
+            patience_s=DISK_PATIENCE_S,
+        )
+
+    def _control_probe(self) -> Probe:
+        """The view of the control socket; it waits for requests, so that it need not advance."""
+        return Probe(
+            name="control socket",
+            is_alive=lambda: self._control.is_alive,
+            advanced=time.monotonic_ns,
+            n_failures=lambda: self._control.n_failed,
+            patience_s=DISK_PATIENCE_S,
+        )
 
     async def _reload(self) -> None:
         """Apply the new configuration and bundles as a whole, or keep the old ones and log why."""
@@ -187,8 +212,8 @@ class Daemon:
         except StethosError as error:
             log.error("reload refused, the old settings stay: %s", error)
         except Exception:
-            self._n_failures += 1
-            log.exception("reload refused by an unexpected error, the old settings stay")
+            self._n_failed_reloads += 1
+            log.exception("reload failed")
         finally:
             self._notifier.send("READY=1")
 
@@ -263,11 +288,11 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
-        return config, load_bundles(config, fall_back=fall_back)
+        return config, load_bundles(config)
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
@@ -282,7 +307,7 @@ class Daemon:
             dropped=counts.dropped,
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
-            failures=self._supervisor.n_failures + self._watchdog.n_failures + self._commands.n_failures + self._n_failures,
+            failures=self._supervisor.n_failures + self._watchdog.n_failures + self._commands.n_failures,
             clock_synced=self._clock.synced,
         )
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -63,10 +63,10 @@ class Supervisor:
         self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
         self._keys: dict[str, Key] = {}
         self.machines: dict[str, Machine] = {}
-        self.n_failures = 0
+        self._n_failures = 0  # of machines
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the machines that the configuration and people want. A machine for which nothing has changed goes on."""
+        """Run the machines that the configuration and people want. A machine without a change continues."""
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
@@ -88,12 +88,10 @@ class Supervisor:
 
     def poll(self) -> None:
         """Process the sound that the microphones have captured; about ten times a second."""
-        for key, microphone in [*self._microphones.items()]:
-            users = [name for name in self.machines if self._keys[name] == key]
-            if not self._attempt(microphone.poll, users):
-                _close(self._microphones.pop(key))
+        for microphone in self._microphones.values():
+            microphone.poll()
         for name, machine in [*self.machines.items()]:
-            self._attempt(machine.poll, [name])
+            self._attempt(name, machine.poll)
         now = time.monotonic()
         for name, failure in [*self._failures.items()]:
             if name not in self.machines and now >= failure.retry_at:
@@ -109,7 +107,7 @@ class Supervisor:
         for name in [*self.machines]:
             self._stop(name, "shutdown")
         for microphone in self._microphones.values():
-            _close(microphone)
+            microphone.close()
         self._microphones.clear()
 
     @property
@@ -145,12 +143,17 @@ class Supervisor:
         }
 
     @property
+    def n_failures(self) -> int:
+        """Unexpected errors of machines and microphones."""
+        return self._n_failures + sum(one.counts.faults for one in self._microphones.values())
+
+    @property
     def microphones(self) -> list[Microphone]:
         """The microphones in use."""
         return list(self._microphones.values())
 
     def _start(self, name: str) -> None:
-        self._attempt(lambda: self.machines.update({name: self._make(name)}), [name])
+        self._attempt(name, lambda: self.machines.update({name: self._make(name)}))
 
     def _make(self, name: str) -> Machine:
         bundle, key = self._bundles[name], self._keys[name]
@@ -169,28 +172,25 @@ class Supervisor:
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
         )
 
-    def _attempt(self, action: Callable[[], None], names: Sequence[str]) -> bool:
-        """Whether an action succeeds; an unexpected error is a failure of these machines."""
+    def _attempt(self, name: str, action: Callable[[], None]) -> None:
+        """Call the action; an unexpected error is a failure of this machine."""
         try:
             action()
-        except Exception as error:  # noqa: BLE001 (logged for each machine)
-            for name in names:
-                self._fail(name, error)
-            return False
-        return True
+        except Exception as error:  # noqa: BLE001 (logged there)
+            self._fail(name, error)
 
     def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
         machine = self.machines.pop(name)
         try:
             machine.stop(reason)
         except Exception:
-            self.n_failures += 1
+            self._n_failures += 1
             log.exception("%s: cannot be stopped cleanly", name)
         self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
 
     def _fail(self, name: str, error: Exception) -> None:
         """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
-        self.n_failures += 1
+        self._n_failures += 1
         now, text = time.monotonic(), f"{type(error).__name__}: {error}"
         before = self._failures.get(name)
         in_a_row = before is not None and now - before.retry_at < MAX_RETRY_S
@@ -242,13 +242,6 @@ def microphone_keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str,
     shared = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in machines.items()}
     rates_hz = {name: bundles[name].manifest.front_end.sample_rate_hz for name in machines}
     return {name: (*own, max(rates_hz[other] for other in shared if shared[other] == own)) for name, own in shared.items()}
-
-
-def _close(microphone: Microphone) -> None:
-    try:
-        microphone.close()
-    except Exception:
-        log.exception("microphone %s: cannot be closed", microphone.selector)
 
 
 def _microphone_status(microphone: Microphone) -> dict[str, Any]:

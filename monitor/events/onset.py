@@ -10,7 +10,7 @@ from monitor.explain.describe import Description
 
 @dataclass(frozen=True)
 class ScoredTick:
-    """A scored tick, kept until it is too old to be an onset."""
+    """A scored tick, stored until it is too old to be an onset."""
 
     start: int
     stop: int

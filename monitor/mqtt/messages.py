@@ -161,7 +161,7 @@ class HealthMessage(Sent):
     """Commands that came faster than they could be answered, since the start."""
 
     failures: Count
-    """Unexpected errors since the start: of machines, which were restarted, of background jobs, commands and reloads."""
+    """Unexpected errors since the start: of machines (which were restarted), microphones, background jobs, commands, reloads."""
 
     clock_synced: bool
     overruns: Count

@@ -28,7 +28,7 @@ class Quality:
 
 def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float | None = None) -> Quality:
     """Measure samples (n,) at this rate. Below `idle_below_dbfs`, if given, the machine is off (`idle`)."""
-    n, hole = len(samples), round(ZERO_RUN_S * sample_rate_hz)
+    n, min_zeros = len(samples), round(ZERO_RUN_S * sample_rate_hz)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
     dc = float(np.add.reduce(samples)) / n
@@ -42,7 +42,7 @@ def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float
         reason = "silent"
     elif rms_dbfs < SILENT_DBFS:
         reason = "silent" if abs(dc) < SMALL_DC else "flat_line"
-    elif n_zeros >= hole and _longest_hole(samples) >= hole:
+    elif n_zeros >= min_zeros and _longest_zero_run(samples) >= min_zeros:
         reason = "gap"
     elif clipped > CLIPPED_FRACTION:
         reason = "clipped"
@@ -51,7 +51,7 @@ def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float
     return Quality(rms_dbfs, peak, dc, clipped, zeros, reason)
 
 
-def _longest_hole(samples: F32) -> int:
-    """The most exact zeros in a row."""
+def _longest_zero_run(samples: F32) -> int:
+    """The longest run of exact zeros."""
     sounding = np.flatnonzero(samples)
     return int(np.diff(sounding, prepend=-1, append=len(samples)).max()) - 1

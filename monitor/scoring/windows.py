@@ -58,12 +58,12 @@ class Windows:
         """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
 
         Returns the windows (n_windows, n_frames * n_bands), oldest frame first, a view that the next push overwrites,
-        and which of them are whole (n_windows,).
+        and a mask of those that are whole (n_windows,).
         """
-        kept = self._spec.n_frames - 1
-        self._rows[:kept] = self._rows[self._tick_frames :].copy()
-        self._rows[kept:] = frames
-        valid = (self._ends < n_valid) & (self._seen + self._ends >= kept)
+        overlap = self._spec.n_frames - 1
+        self._rows[:overlap] = self._rows[self._tick_frames :].copy()
+        self._rows[overlap:] = frames
+        valid = (self._ends < n_valid) & (self._seen + self._ends >= overlap)
         self._seen += n_valid
         return self._windows, valid
 

@@ -19,12 +19,12 @@ from monitor.learning import sessions as learned
 from monitor.learning.false_alarms import count_events
 from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.learning.session_file import decode, encode, halved
-from monitor.learning.sessions import forget_all_but, keep_session, read_sessions
+from monitor.learning.sessions import read_sessions, remove_other_sessions, write_session
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 from tests.cli.test_adaptation import RATE_HZ, Bench, made
 from tests.tmpfs import tmpfs
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 
 RULE_S = 60.0
 
@@ -66,7 +66,7 @@ def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench, record_pr
     expected = bench.used().expected
     assert (
         expected is not None and expected.levels is not None and expected.envelope is not None
-    )  # portraits of the day before count, too
+    )  # profiles of the day before count, too
     bench.run("learn", "--yes", "--from", day(bench, 3))  # anew: the first day is forgotten
     assert (n_events(bench, 0), n_events(bench, 3)) == (1, 0)
     assert len(kept(bench)) == 1
@@ -94,7 +94,7 @@ def test_what_cannot_be_learned_is_not_kept(bench: Bench) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
     before = {path: path.read_bytes() for path in kept(bench)}
     noise = bench.sound(np.zeros(330 * RATE_HZ, np.float32), "silence")
-    assert "most of it silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
+    assert "mostly silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
     assert {path: path.read_bytes() for path in kept(bench)} == before
 
 
@@ -136,7 +136,7 @@ def test_a_store_that_cannot_be_used_is_refused_in_one_line_before_anything_is_h
         path.write_bytes(content)
         said = bench.run("learn", "--yes", "--extend", "--from", nothing, status=1)
         assert said.startswith(f"monitor: error: {path}: is damaged: ")
-        assert said.endswith("; remove it, or learn anew without --extend")
+        assert said.endswith("; remove it, or learn without --extend")
     path.write_bytes(bytes(70_000_000))
     assert "must have at most 64,000,000 bytes, got 70,000,000" in bench.run(
         "learn", "--yes", "--extend", "--from", nothing, status=1
@@ -177,7 +177,7 @@ def heard(spec: ScorerSpec, seconds: float, *, take: int = 0) -> list[TickFrames
 
 
 def test_a_session_comes_back_as_it_was_heard(spec: ScorerSpec) -> None:
-    """Frames within the rounding of float16, portraits within that of float32, all else exactly."""
+    """Frames within the rounding of float16, profiles within that of float32, all else exactly."""
     streams = [heard(spec, 45.0), heard(spec, 30.0, take=1)]
     found = decode(encode(streams, spec), spec)
     assert [len(stream) for stream in found] == [len(stream) for stream in streams]
@@ -205,7 +205,7 @@ def test_a_session_of_another_front_end_is_refused(spec: ScorerSpec) -> None:
         replace(spec, tick_frames=16),
         replace(spec, segment_ticks=5),
     ):
-        with pytest.raises(SourceError, match=r"was heard with another front end than the configured bundle's"):
+        with pytest.raises(SourceError, match=r"was recorded with a different front end than the configured bundle's"):
             decode(content, other)
 
 
@@ -278,12 +278,12 @@ def test_the_store_stays_within_its_bytes_and_keeps_every_session_as_long_as_it_
         return [sum(map(len, session.streams)) for session in read_sessions(tmp_path, "fan", spec)]
 
     for number, session in enumerate((long, long, long, short)):
-        keep_session(tmp_path, "fan", f"learn-2026112{number}T100000000000", session, spec)
+        write_session(tmp_path, "fan", f"learn-2026112{number}T100000000000", session, spec)
         assert sum(path.stat().st_size for path in (tmp_path / "learned/fan").iterdir()) <= 2 * size + 10_000
     assert lengths() == [600, 600, 600, 300]  # of three, the oldest was halved first, and then the next
     assert read_sessions(tmp_path, "fan", spec)[0].in_words(1.0) == "2026-11-20 10:00 UTC (10 min)"
     monkeypatch.setattr(learned, "MAX_BYTES", size // 2 + 20_000)
-    keep_session(tmp_path, "fan", "learn-20261129T100000000000", short, spec)
+    write_session(tmp_path, "fan", "learn-20261129T100000000000", short, spec)
     assert lengths() == [300, 300]  # what is too short to be halved goes, oldest first
-    forget_all_but(tmp_path, "fan", "learn-20261129T100000000000")
+    remove_other_sessions(tmp_path, "fan", "learn-20261129T100000000000")
     assert lengths() == [300]

@@ -15,7 +15,7 @@ from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.scorer import Scorer
 from tests.golden.test_librosa import our_frames
 from tests.replay.command import monitor
-from train.cli import main as train
+from train.cli.main import main as train
 
 FIRST, LAST = 50, 249  # the published frames, in the count of a centred front end
 SPEC = LogMelSpec(

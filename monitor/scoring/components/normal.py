@@ -9,7 +9,7 @@ from monitor.arrays import F64
 from monitor.errors import ConfigError
 from monitor.scoring.components.component import Feature, Observation
 
-NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
+NOISE_DB = 0.5  # minimum spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
 HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands above, where most microphones deliver little but their own noise
 EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that extend above this fraction of the rate, where resamplers and converters differ
 MIN_SCALE_DB = 0.1  # for standardising values that do not change
@@ -66,7 +66,7 @@ def fit_normal(
 
 
 def least_spread_db(limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """The least spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
+    """The minimum spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
     spread = np.where(limits_hz[:-1] < HIGH_HZ, NOISE_DB, HIGH_NOISE_DB)
     return np.where(limits_hz[1:] > EDGE * sample_rate_hz, EDGE_NOISE_DB, spread)
 
