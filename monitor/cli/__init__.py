@@ -1,1 +1,1 @@
-"""The `monitor` command, one file a verb."""
+"""The `monitor` command: one module per subcommand."""

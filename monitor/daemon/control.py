@@ -27,7 +27,7 @@ MAX_LINE = 1 << 16
 MAX_CLIENTS = 16
 MAX_STREAMS = 4  # of the clients
 TIMEOUT_S = 5.0
-STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for so long is disconnected
+STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconnected
 
 
 class ControlError(StethosError):
@@ -48,7 +48,7 @@ Handler = Callable[[dict[str, Any]], Reply]  # called in the loop, so it must be
 class ControlServer:
     """Serves the socket at `path` in the running event loop. A client that hangs or sends garbage affects no other.
 
-    A watchdog can ask `is_alive` and `advanced()`.
+    A watchdog can check `is_alive` and `advanced()`.
     """
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
@@ -162,7 +162,7 @@ class ControlServer:
 
 
 async def _write(stream: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
-    """Write as fast as the client reads: at most one item of the stream waits beside the socket's buffer."""
+    """Write as fast as the client reads: at most one item of the stream is held in addition to the socket's buffer."""
     async for data in stream:
         writer.write(data)
         try:
@@ -213,7 +213,7 @@ def open_stream(
 
 
 def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
-    """The first line, and what came after it."""
+    """The first line, and the bytes received after it."""
     received = bytearray()
     while b"\n" not in received:
         data = connection.recv(MAX_LINE)
