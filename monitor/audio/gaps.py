@@ -98,25 +98,15 @@ class SoundReader:
     def __init__(self, ring: Ring, *, backlog: bool) -> None:
         self.ring = ring
         self._reader = Reader(ring, backlog=backlog)
-        self._gaps = GapDetector(rate_hz=ring.format.rate_hz)
+        self.gaps = GapDetector(rate_hz=ring.format.rate_hz)
         self.n_frames = 0  # read so far, including those held back
-
-    @property
-    def overruns(self) -> int:
-        """See GapDetector."""
-        return self._gaps.overruns
-
-    @property
-    def lost_frames(self) -> int:
-        """See GapDetector."""
-        return self._gaps.lost_frames
 
     def read(self, *, max_chunks: int | None = None) -> list[UnbrokenSound]:
         """The sound since the last call, of at most `max_chunks` writes."""
         chunks = list(islice(self._reader.read(), max_chunks))
         self.n_frames += sum(chunk.record.n_frames for chunk in chunks)
-        return self._gaps.push(chunks)
+        return self.gaps.push(chunks)
 
     def release(self) -> list[UnbrokenSound]:
         """The sound held back, when nothing more will arrive."""
-        return self._gaps.release()
+        return self.gaps.release()

@@ -104,7 +104,7 @@ class Microphone:
         """Totals since the start."""
         overruns, lost_frames = self._past.overruns, self._past.lost_frames
         if self._sound is not None:
-            overruns, lost_frames = overruns + self._sound.overruns, lost_frames + self._sound.lost_frames
+            overruns, lost_frames = overruns + self._sound.gaps.overruns, lost_frames + self._sound.gaps.lost_frames
         return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1), self._n_faults)
 
     def advanced(self) -> int:
