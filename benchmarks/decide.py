@@ -33,7 +33,7 @@ from monitor.learning.methods import mean_sigma_threshold
 from monitor.learning.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds
 from monitor.scoring.components import Detector
 from train.calibration.thresholds import conformal_or_largest
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 
 SIZES = (6, 12, 28, 60, 90)
 LEFT_OVER = 5  # normal recordings, at least, to judge

@@ -12,19 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.frame_ticks import frame_ticks
 from benchmarks.quality import CARS, DATA, car_features
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.calibration.states import find_normal_states
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 MADE_SEVERITY_DB = {  # at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more
@@ -74,7 +76,8 @@ class Listener:
         sums: list[F64] = []
         before: F64 = np.zeros(1)
         for at in range(0, len(frames), n):
-            scorer.push_frames(frames[at : at + n])
+            for tick in frame_ticks(frames[at : at + n], tick_frames=n, is_fresh=at == 0):
+                scorer.score_tick(tick)
             total = scorer.file_sums()
             if total is not None:
                 sums.append(total - before)
@@ -187,10 +190,10 @@ def _sound(machine: Machine, take: int, fault: str | None) -> F32:
 
 def _network(recipe: Recipe) -> bytes:
     """The recipe's network, int8, trained on a made fan that no set holds."""
-    from train.export import to_tflite
-    from train.features import WindowSet
-    from train.fit import fit_network, representative_windows
-    from train.networks import device_network
+    from train.features.frames import WindowSet
+    from train.networks.export import to_tflite
+    from train.networks.networks import device_network
+    from train.networks.training import fit_network, representative_windows
 
     fan = MACHINES["fan"](7)
     front_end = recipe.front_end

@@ -24,12 +24,12 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Identity
-from monitor.events.pipeline import Pipeline, Step
+from monitor.events.pipeline import Pipeline, Result
 from monitor.scoring.components import Detector, Reconstruction
 from monitor.scoring.fast_path import Fast, excess_db, fit_fast, frequent_frames, lasting_frame
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Growth, Scene
 
 RECIPE = load_recipe("default")
@@ -121,7 +121,7 @@ def learn(takes: Sequence[F32]) -> Fast:
     return fast
 
 
-def listen(take: F32, fast: Fast) -> list[Step]:
+def listen(take: F32, fast: Fast) -> list[Result]:
     """What the device's pipeline makes of a take, where segments never raise."""
     scorer = Scorer(RECIPE.scorer_spec, Same(), Detector([Reconstruction("mse")]))
     scorer.ceiling_db = fast.ceiling_db

@@ -30,10 +30,10 @@ import yaml
 
 from monitor.arrays import F32
 from monitor.scoring.front_end import LogMelSpec
-from train.cache import cached_frames
 from train.datasets import Piece, pieces, read_dataset
-from train.features import WindowSet, piece_frames
-from train.recipe import RECIPES
+from train.features.cache import cached_frames
+from train.features.frames import WindowSet, piece_frames
+from train.recipes.recipe import RECIPES
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[1]
@@ -175,7 +175,7 @@ def use(folder: Path) -> dict[str, float]:
 
 def fit(folder: Path) -> dict[str, float]:
     """`train fit` in this process; what it took, MB."""
-    from train.cli import main as train
+    from train.cli.main import main as train
 
     recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
     recipe["training"]["epochs"] = 1

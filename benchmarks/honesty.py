@@ -39,10 +39,10 @@ from monitor.events.decision import Rule
 from monitor.learning.false_alarms import WEEK_HOURS, NormalScores
 from monitor.learning.report_text import count, significant
 from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
-from train.calibration.bundle import tick_s
 from train.calibration.method import Method
+from train.calibration.recalibrate import tick_s
 from train.calibration.thresholds import calibrate
-from train.metrics import CONFIDENCE, Interval, rate_interval
+from train.evaluation.metrics import CONFIDENCE, Interval, rate_interval
 
 MACHINES = ("fan", "pump", "valve", "gearbox")
 PARTS = ("demo", "cars", "rail", *MACHINES)
@@ -167,7 +167,7 @@ def _together(heard: Sequence[Heard]) -> Heard:
 
 
 def _fit(sounds: Path, recipe: str, out: Path) -> Path:
-    run("train.cli", "fit", sounds, "--recipe", recipe, "--method", AIM.name, "--seed", "0", "--out", out)
+    run("train.cli.main", "fit", sounds, "--recipe", recipe, "--method", AIM.name, "--seed", "0", "--out", out)
     return out
 
 
@@ -176,7 +176,7 @@ def _make(machine: str, folder: Path, *, learn_h: float, hear_h: float) -> tuple
     numbers = [round(3600 * hours / RECORDING_S) for hours in (learn_h, hear_h)]
     for name, n, take in (("learn", numbers[0], 0), ("unheard", numbers[1], 1000)):
         options = ("--machine", machine, "--recordings", n, "--seconds", RECORDING_S, "--take", take)
-        run("train.cli", "synth", folder / name / machine, *options)
+        run("train.cli.main", "synth", folder / name / machine, *options)
     return folder / "learn" / machine, sorted((folder / "unheard" / machine / "normal").iterdir())
 
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.frame_ticks import frame_ticks
 from monitor.arrays import F32, F64
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, find_normal_states, fit_normals
+from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.methods import equal_blocks
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe
+from train.calibration.states import find_normal_states
+from train.recipes.recipe import Recipe
 
 FUSED = "fused"
 N_FOLDS = 5  # contiguous in time, as in `train fit`
@@ -46,7 +48,8 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
     sums = []
     for clip in clips:
         scorer.reset()
-        scorer.push_frames(clip)
+        for tick in frame_ticks(clip, tick_frames=scorer.spec.tick_frames):
+            scorer.score_tick(tick)
         sums.append(scorer.file_sums())
     return np.array(sums, np.float64)
 
@@ -82,10 +85,10 @@ def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[
 
     Everything is trained on, as in `train fit`; a recipe that stops early watches the last fifth.
     """
-    from train.export import to_tflite
-    from train.features import WindowSet
-    from train.fit import fit_network, representative_windows
-    from train.networks import device_network
+    from train.features.frames import WindowSet
+    from train.networks.export import to_tflite
+    from train.networks.networks import device_network
+    from train.networks.training import fit_network, representative_windows
 
     window = recipe.window
     windows, last = (

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.frame_ticks import frame_ticks
 from benchmarks.judging import auc, fit_in_folds, in_time, train_judges
 from benchmarks.made_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
@@ -34,7 +35,7 @@ from monitor.bundle.detector import make_detector
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 TICK_FRAMES = 25
@@ -157,7 +158,8 @@ def ticks_of(scorer: Scorer, clip: F32) -> F64:
     scorer.reset()
     sums = []
     for at in range(0, len(clip) - TICK_FRAMES + 1, TICK_FRAMES):
-        scorer.push_frames(clip[at : at + TICK_FRAMES])
+        for tick in frame_ticks(clip[at : at + TICK_FRAMES], tick_frames=TICK_FRAMES, is_fresh=at == 0):
+            scorer.score_tick(tick)
         sums.append(scorer.file_sums())
     return np.diff(np.array(sums, np.float64), axis=0, prepend=0.0)
 

@@ -14,7 +14,7 @@ from benchmarks.judging import auc, train_judges
 from monitor.arrays import F32
 from monitor.block import Block
 from monitor.scoring.frames import stream_frames
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 N_CLIPS = 40

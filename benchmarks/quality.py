@@ -33,7 +33,7 @@ from tqdm import tqdm
 from benchmarks.judging import aucs, judge, train_judges
 from benchmarks.made_machines import FAULTS_OF, MadeJob, MadeResult, run_made
 from monitor.arrays import F32, F64
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CARS = ("01", "02", "03", "04")

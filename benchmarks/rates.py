@@ -32,7 +32,7 @@ from monitor.bundle import load_bundle
 from monitor.scoring.components import Modulation, Observation, Spectrum, fit_normal
 from monitor.scoring.components.normal import NOISE_DB
 from monitor.scoring.frames import stream_frames
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 COMPRESSOR_HZ, RATE_HZ = 44_100, 16_000

@@ -29,11 +29,11 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.cli.replay import EPOCH
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Identity
 from monitor.events.pipeline import Pipeline
-from train.networks import Layer, plain_network
+from monitor.monitor import EPOCH
+from train.networks.networks import Layer, plain_network
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[1]

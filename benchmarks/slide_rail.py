@@ -30,7 +30,7 @@ def main() -> None:
         for clip in normal[::2]:
             shutil.copy(clip, dataset / "normal")
         bundle = Path(folder) / "slide-rail"
-        run("train.cli", "fit", dataset, "--recipe", "mimii-mel", "--out", bundle)
+        run("train.cli.main", "fit", dataset, "--recipe", "mimii-mel", "--out", bundle)
         lines = run("monitor.cli.main", "--replay", *normal[1::2], *anomalous, "--model", bundle).splitlines()
     files = [json.loads(line) for line in lines if '"type": "file"' in line]
     held_out = np.array([file["score"] for file in files[: len(normal[1::2])]])

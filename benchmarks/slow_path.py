@@ -41,7 +41,7 @@ from monitor.learning.measured import RecordingSums
 from monitor.scoring.components import Detector
 from monitor.scoring.features import FeatureExtractor, TickFrames
 from monitor.scoring.scorer import Scorer
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Scene
 
 RATE_HZ = 16000
@@ -108,8 +108,8 @@ def measure(scorer: Scorer, sound: F32) -> Clip:
     """A clip as a stream of its own."""
     scorer.reset()
     sums: list[F64] = []
-    for tick in (*scorer.push(Block(0, sound)), *scorer.flush()):
-        if tick.reason is None:
+    for tick in (*scorer.extract(Block(0, sound)), *scorer.extract_last()):
+        if scorer.score_tick(tick).reason is None:
             whole = scorer.file_sums()
             assert whole is not None
             sums.append(whole - sum(sums))
@@ -252,7 +252,7 @@ def _logs(scorer: Scorer, ticks: Sequence[TickFrames], offset_db: F64) -> Iterat
     scorer.reset()
     for tick in ticks:
         assert tick.frames is not None
-        scored = scorer.take(replace(tick, frames=tick.frames + offset_db.astype(np.float32)))
+        scored = scorer.score_tick(replace(tick, frames=tick.frames + offset_db.astype(np.float32)))
         if scored.score is not None and scored.n_ticks == scorer.spec.segment_ticks:
             yield float(np.log(scored.score))
 

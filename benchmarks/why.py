@@ -204,7 +204,7 @@ def train(clips: Sequence[F64], folder: Path) -> Bundle:
     for number, clip in enumerate(clips):
         soundfile.write(folder / "set" / "normal" / f"{number:03d}.wav", clip, RATE_HZ, "FLOAT")
     words = ["fit", folder / "set", "--recipe", "default", "--out", folder / "rail"]
-    command = [sys.executable, "-m", "train.cli", *map(str, words)]
+    command = [sys.executable, "-m", "train.cli.main", *map(str, words)]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return load_bundle(folder / "rail")
 
@@ -218,7 +218,7 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
         bundle.scorer(),
     )
     for tick in ticks:
-        scorer.take(tick)
+        scorer.score_tick(tick)
     began_s = time.process_time()
     for tick in ticks * 20:
         tick_sound(tick, spec.front_end)

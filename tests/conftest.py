@@ -10,8 +10,19 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the commands do, before NumPy is imported
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 settings.load_profile("any machine")
+
+
+WAITS = ("audio", "mqtt", "clips", "daemon", "cli", "config", "contract", "system/test_live", "system/test_unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that wait most of their time, for sound as it plays, brokers or systemd: they run side by side."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").as_posix().startswith(WAITS):
+            item.add_marker("waits")
 
 
 def need(condition: bool, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Text for people: on one line, and in characters that every output takes."""
+"""Text for output: on one line, and in characters that every output can encode."""
 
 
 def printable(text: str) -> str:

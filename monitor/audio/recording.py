@@ -33,8 +33,8 @@ class Recording:
     `channel` counts from 1; None is the mean of all channels.
     """
 
-    def __init__(self, path: Path, *, sample_rate_hz: int, channel: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, *, sample_rate_hz: int, channel: int | None = None) -> None:
+        self.path = path = Path(path)
         self.sample_rate_hz = sample_rate_hz
         self.channel = channel
         try:

@@ -1,4 +1,4 @@
-"""From what a manifest says of the detector, and the bundle's statistics, to the detector itself."""
+"""Make the detector from a manifest and the bundle's statistics."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -11,30 +11,24 @@ from monitor.scoring.components import (
     Distance,
     Feature,
     Modulation,
-    Peaks,
     Reconstruction,
-    Residual,
-    Shape,
     Spectrum,
     nothing_known,
 )
 
 _FEATURES: Mapping[str, Callable[[DetectorSpec, int], Feature]] = {
-    "residual": lambda _, n_bands: Residual(n_bands),
     "spectrum": lambda _, n_bands: Spectrum(n_bands),
-    "shape": lambda _, n_bands: Shape(n_bands),
     "modulation": lambda spec, n_bands: _modulation(spec, n_bands),
-    "peaks": lambda spec, n_bands: _peaks(spec, n_bands),
 }
 
 
 def make_features(spec: DetectorSpec, *, n_bands: int) -> list[Feature]:
-    """What the distances are taken of, in the components' order."""
+    """The features of the distances, in the components' order."""
     return [_FEATURES[name](spec, n_bands) for name in spec.components if name in _FEATURES]
 
 
 def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: int, statistics: Statistics | None) -> Detector:
-    """The detector; without statistics its distances are from nothing, which is enough to measure."""
+    """The detector. Without statistics it can measure sums, but its distances are meaningless."""
     features = {feature.name: feature for feature in make_features(spec, n_bands=n_bands)}
 
     def component(name: str) -> Component:
@@ -51,8 +45,3 @@ def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: 
 def _modulation(spec: DetectorSpec, n_bands: int) -> Feature:
     assert spec.modulation is not None
     return Modulation(n_bands=n_bands, n_groups=spec.modulation.n_groups, lags=spec.modulation.lags_frames)
-
-
-def _peaks(spec: DetectorSpec, n_bands: int) -> Feature:
-    assert spec.peaks is not None
-    return Peaks(n_bands=n_bands, decay=spec.peaks.decay)

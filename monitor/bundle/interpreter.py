@@ -1,4 +1,4 @@
-"""The only file that knows the TensorFlow Lite runtime: LiteRT, or tflite-runtime where LiteRT has no wheel."""
+"""The only file that imports the TensorFlow Lite runtime: LiteRT, or tflite-runtime where LiteRT has no wheel."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from monitor.bundle.quantisation import Quantisation
 from monitor.errors import BundleError
 
 try:
-    # Only there when somebody asked for it (32-bit ARM, or the extra); it was built for NumPy 1.
+    # Installed only on 32-bit ARM or with the extra; it was built for NumPy 1.
     if not np.__version__.startswith("1."):
         raise ImportError
     from tflite_runtime.interpreter import Interpreter
@@ -64,7 +64,7 @@ class TFLiteModel:
         return self._interpreter.get_tensor(self._out["index"]).reshape(self._batch, -1)
 
     def _fix_rows(self, n_rows: int) -> int:
-        """Give the model its batch size: all rows at once, or one by one where its operators fix the batch."""
+        """Set the batch size: all rows at once, or one by one where the model's operators fix the batch."""
         for batch in (n_rows, 1):
             try:
                 self._interpreter.resize_tensor_input(self._in["index"], [batch, *self._in["shape"][1:]])
@@ -92,7 +92,7 @@ def _quantisation(tensor: dict[str, Any], which: str) -> Quantisation | None:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep the runtime's own chatter off stderr; what fails comes as an exception, too."""
+    """Suppress the runtime's messages on stderr; failures also raise exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""Load a bundle: check hashes, shapes and the golden score, and refuse what does not agree."""
+"""Load a bundle: check hashes, shapes and the golden score, and refuse the bundle on any mismatch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ GOLDEN_TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was accepted."""
+    """A bundle that passed all checks."""
 
     manifest: Manifest
     statistics: Statistics | None
@@ -29,16 +29,16 @@ class Bundle:
 
     @property
     def id(self) -> str:
-        """Name and content: what events carry."""
+        """Name and content hash, as in events."""
         return f"{self.manifest.name}@{self.digest[:12]}"
 
     @property
     def expected(self) -> Reference | None:
-        """The spectrum of normal sound, where the bundle knows it."""
+        """The spectrum of normal sound, where the bundle contains it."""
         return None if self.statistics is None else self.statistics.expected
 
     def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
-        """A scorer with an interpreter of its own; below that level it takes the machine to be off."""
+        """A scorer with a separate interpreter; below that level the machine counts as off."""
         manifest = self.manifest
         response_db = None if self.statistics is None else self.statistics.response_db
         scorer = make_scorer(
@@ -53,13 +53,14 @@ class Bundle:
         return scorer
 
     def detector(self) -> Detector:
-        """The components with what they have learned."""
+        """The components with their statistics."""
         spec = self.manifest.detector
         return make_detector(spec, error=spec.error, n_bands=self.manifest.front_end.n_bands, statistics=self.statistics)
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Load and check the bundle in a folder; BundleError says which check failed and by how much."""
+def load_bundle(folder: Path | str) -> Bundle:
+    """Load and check the bundle in a folder; BundleError names the failed check and the deviation."""
+    folder = Path(folder)
     manifest = read_manifest(folder)
     try:
         model = _read(folder, manifest.model)
@@ -72,7 +73,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector, response_db: F32 | None = None) -> Scorer:
-    """The scorer around a model's bytes; BundleError when model and front end do not fit together."""
+    """The scorer around a model's bytes; BundleError if model and front end do not match."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
     n_bands = spec.front_end.n_bands
     for which, got, frames in (("input", model.n_in, spec.input_frames), ("output", model.n_out, spec.target_frames)):

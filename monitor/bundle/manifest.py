@@ -15,13 +15,13 @@ from monitor.scoring.windows import WindowSpec
 
 MANIFEST = "manifest.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # beside the manifest, no path
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # in the manifest's folder, not a path
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
-ComponentName = Literal["reconstruction", "residual", "spectrum", "shape", "modulation", "peaks"]
+ComponentName = Literal["reconstruction", "spectrum", "modulation"]
 TickFrames = Annotated[int, Field(ge=1, le=1024)]
-MOST_TICKS = 1024  # in a segment
+MAX_TICKS = 1024  # in a segment
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -37,7 +37,7 @@ class FileRef(_Part):
 
 
 class ModelPart(FileRef):
-    """The network and the frames of a window that go in and that it predicts."""
+    """The network, and the frames of a window that are its input and its target."""
 
     layout: Literal["flat", "image"]
     input_frames: Frames
@@ -51,34 +51,24 @@ class ModulationPart(_Part):
     lags_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
-class PeaksPart(_Part):
-    """By how much each louder frame of a tick counts more than the next."""
-
-    decay: Annotated[float, Field(gt=0, lt=1)]
-
-
 class DetectorSpec(_Part):
-    """The components, what shapes them, and how they become the score: one as it is, or the mean of several."""
+    """The components and their parameters. The number of one component is the score; of several, the mean of their ratios."""
 
     components: tuple[ComponentName, ...]
-    fusion: Literal["none", "mean"]
+    fusion: Literal["none", "mean"] | None = Field(default=None, exclude=True)  # in bundles of version 0.1; ignored
     modulation: ModulationPart | None = None
-    peaks: PeaksPart | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> "DetectorSpec":
         if not self.components or len(set(self.components)) != len(self.components):
             raise ValueError(f"components must be one or more, each once, got {list(self.components)}")
-        if (self.fusion == "none") != (len(self.components) == 1):
-            raise ValueError(f"fusion must be none with one component and mean with several, got {self.fusion}")
-        for name in ("modulation", "peaks"):
-            if (getattr(self, name) is not None) != (name in self.components):
-                raise ValueError(f"{name} must be there exactly where components hold {name}")
+        if (self.modulation is not None) != ("modulation" in self.components):
+            raise ValueError("modulation must be given if and only if components contain modulation")
         return self
 
 
 class DetectorPart(DetectorSpec):
-    """The same with the error of reconstruction. `statistics` is missing where a foreign model came without any."""
+    """The detector with its error function and statistics, which an imported model may lack."""
 
     error: Literal["mse", "mae"]
     statistics: FileRef | None = None
@@ -91,7 +81,7 @@ class DetectorPart(DetectorSpec):
 
 
 class CalibrationPart(_Part):
-    """The thresholds and the normal sound that they rest on.
+    """The thresholds and the normal sound that they were computed from.
 
     `threshold` and `file_threshold` are the warning level. Where an alarm threshold is missing there is one level, and
     all that passes it is an alarm.
@@ -112,15 +102,15 @@ class CalibrationPart(_Part):
     hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     events: NotNegative = 0  # in the replay of the sound that the threshold was set on
     promised_per_week: Positive | None = None  # false events that the method aims at
-    promised_alarms_per_week: Positive | None = None  # of them alarms
-    supported_per_week: Positive | None = None  # the smallest rate that so much sound supports without extrapolation
-    bound_95_per_week: Positive | None = None  # what that replay bounds the rate by, with 95 % confidence
-    idle_below_dbfs: Finite | None = None  # level under which the machine is off, learned from its normal sound
-    score_mean: Finite | None = None  # of normal segments' scores: what drift counts from,
-    score_std: Positive | None = None  # and its unit, their standard deviation
-    score_spread: Positive | None = None  # standard deviation of normal recordings' log scores, as the thresholds take it
+    promised_alarms_per_week: Positive | None = None  # of these, alarms
+    supported_per_week: Positive | None = None  # the lowest rate that this sound supports without extrapolation
+    bound_95_per_week: Positive | None = None  # upper 95 % confidence bound from that replay
+    idle_below_dbfs: Finite | None = None  # level below which the machine is off, learned from its normal sound
+    score_mean: Finite | None = None  # of normal segments' scores; the origin of drift
+    score_std: Positive | None = None  # their standard deviation; the unit of drift
+    score_spread: Positive | None = None  # standard deviation of normal recordings' log scores, as assumed by the thresholds
     drift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # log units by which later sound is expected to score higher
-    statement: str = ""  # for people
+    statement: str = ""  # summary in words
 
     @model_validator(mode="after")
     def _rises(self) -> "CalibrationPart":
@@ -132,7 +122,7 @@ class CalibrationPart(_Part):
         return self
 
     def file_severity(self, score: float) -> Severity | None:
-        """How bad a whole file with this score is; None: it is normal."""
+        """The severity of a whole file with this score; None if it is normal."""
         if score < self.file_threshold:
             return None
         return "alarm" if score >= (self.file_alarm_threshold or self.file_threshold) else "warning"
@@ -145,14 +135,14 @@ class GoldenPart(_Part):
 
 
 class Adapted(_Part):
-    """That the bundle was made on the device from another one, by which command."""
+    """The command and the base of a bundle that was adapted on the device."""
 
     by: Literal["learn", "calibrate"]
-    of: str  # name and hash of the one it was made of
+    of: str  # name and hash of the base bundle
 
 
 class Provenance(_Part):
-    """Where the bundle came from; for people, reports and bug reports."""
+    """The origin of the bundle, for reports and bug reports."""
 
     recipe: str
     dataset_sha256: Sha256 | None = None
@@ -163,7 +153,7 @@ class Provenance(_Part):
 
 
 def check_tick(tick_frames: int, window: WindowSpec, detector: DetectorSpec) -> None:
-    """Windows and lags go into a tick, of a manifest or a recipe; ValueError names the key that does not."""
+    """Check that windows and lags of a manifest or recipe fit into a tick; ValueError names the key that does not."""
     if tick_frames % window.hop_frames:
         raise ValueError(f"window.hop_frames must divide tick_frames ({tick_frames}), got {window.hop_frames}")
     lag = max(detector.modulation.lags_frames) if detector.modulation is not None else 0
@@ -180,7 +170,7 @@ class Manifest(_Part):
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
     tick_frames: TickFrames
-    segment_ticks: Annotated[int, Field(ge=1, le=MOST_TICKS)]
+    segment_ticks: Annotated[int, Field(ge=1, le=MAX_TICKS)]
     model: ModelPart
     detector: DetectorPart
     calibration: CalibrationPart
@@ -208,7 +198,7 @@ class Manifest(_Part):
 
     @property
     def scorer_spec(self) -> ScorerSpec:
-        """What shapes a score."""
+        """The scorer's parameters."""
         return ScorerSpec(
             front_end=self.front_end,
             window=self.window,
@@ -220,7 +210,7 @@ class Manifest(_Part):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and validate a bundle's manifest; BundleError says in one line which key is wrong."""
+    """Read and validate a bundle's manifest; BundleError names the wrong key in one line."""
     path = folder / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -231,9 +221,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first problem of a pydantic error: key, what is wrong, what was found; and how many more there are."""
+    """The first problem of a pydantic error, with its key and value, and the number of further ones."""
     problems = error.errors(include_url=False)
-    first, *rest = [one for one in problems if one["type"] != "default_factory_not_called"] or problems  # a mere consequence
+    first, *rest = [
+        one for one in problems if one["type"] != "default_factory_not_called"
+    ] or problems  # a consequence of the others
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])

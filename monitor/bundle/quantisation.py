@@ -1,4 +1,4 @@
-"""Between float and int8: TensorFlow Lite's affine quantisation, real = (q - zero_point) * scale."""
+"""TensorFlow Lite's affine quantisation between float and int8, real = (q - zero_point) * scale."""
 
 from dataclasses import dataclass
 

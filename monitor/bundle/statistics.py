@@ -1,4 +1,4 @@
-"""`statistics.npz`: what a bundle knows of normal sound, as plain arrays (never pickle)."""
+"""`statistics.npz`: a bundle's statistics of normal sound, as plain arrays without pickle."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from monitor.arrays import F32, F64
+from monitor.arrays import F32
 from monitor.errors import BundleError
 from monitor.explain.envelope import pooled_shape
 from monitor.explain.reference import EnvelopeSpectra, Levels, Reference
@@ -19,23 +19,22 @@ _NONE: Mapping[str, Normal] = MappingProxyType({})
 _RESPONSE = "response_db"
 _FAST = "fast_ceiling_db"
 _LEVELS = ("power_mean_db", "power_spread_db", "power_contrast_spread_db")
-_FRAME_LEVELS = ("level_mean_db", "level_spread_db", "contrast_spread_db")  # of older bundles
 _ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
-_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # how the names of arrays end that must be above 0
+_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # endings of the names of arrays that must be above 0
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The expected spectrum; what is normal of each feature, by its name; each component's typical raw number.
+    """The reference of normal sound, the normal values by feature name, and the typical raw number of each component.
 
-    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is what the
-    microphone in use hears more than the one that was trained with; `expected` is as heard by the one in use.
+    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is the
+    response of the microphone in use relative to that of training; `expected` includes it.
     """
 
     expected: Reference
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
-    powers: tuple[float, ...] = ()  # of the components' ratios to them; empty: 1
+    powers: tuple[float, ...] = ()  # of the components' ratios to their typical numbers
     response_db: F32 | None = None
     fast_ceiling_db: F32 | None = None  # (n_bands,), where there is a fast path
 
@@ -49,13 +48,13 @@ def read_statistics(
     n_components: int = 1,
     fast: bool = False,
 ) -> Statistics:
-    """The statistics of a bundle; BundleError names the array that is missing, of another shape or not a number."""
+    """The statistics of a bundle; BundleError names an array that is missing, has a wrong shape or is not finite."""
     shapes = _shapes(n_bands, features, n_components) | ({_FAST: (n_bands,)} if fast else {})
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile):
                 raise BundleError("statistics must be an archive of arrays (.npz), got a single array")
-            for group in _optional(n_bands, sample_rate_hz, features, n_components):
+            for group in _optional(n_bands, sample_rate_hz):
                 if not group.keys().isdisjoint(archive.files):
                     shapes |= group
             if set(archive.files) != set(shapes):
@@ -68,8 +67,8 @@ def read_statistics(
             raise
         raise BundleError(f"statistics cannot be read: {error}") from error
     for key, shape in shapes.items():
-        if key.endswith("_mean") and arrays[key].ndim == 2 and len(arrays[key]):  # one a normal state
-            shape = len(arrays[key]), *shape
+        if key.endswith("_mean") and arrays[key].ndim == 2:  # a row per normal state
+            shape = max(1, len(arrays[key])), *shape[1:]
         if arrays[key].shape != shape or not np.isfinite(arrays[key]).all():
             raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
         if key.endswith(_POSITIVE) and not (arrays[key] > 0).all():
@@ -81,7 +80,6 @@ def read_statistics(
         arrays["expected_spread_db"],
         Levels(*(arrays[key] for key in _LEVELS)) if _LEVELS[0] in arrays else None,
         EnvelopeSpectra(*(arrays[key] for key in _ENVELOPE)) if _ENVELOPE[0] in arrays else None,
-        Levels(*(arrays[key] for key in _FRAME_LEVELS)) if _FRAME_LEVELS[0] in arrays else None,
     )
     return Statistics(expected, normals, typical, powers, arrays.get(_RESPONSE), arrays.get(_FAST))
 
@@ -97,8 +95,7 @@ def write_statistics(
 ) -> bytes:
     """The bytes of `statistics.npz`; the same arrays give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
-    known = ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope), (_FRAME_LEVELS, expected.frame_levels))
-    for keys, part in known:
+    for keys, part in ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope)):
         arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
     for name, normal in normals.items():
         arrays |= {f"{name}_{part}": np.asarray(value, np.float32) for part, value in vars(normal).items()}
@@ -119,38 +116,25 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
     shapes: dict[str, tuple[int, ...]] = {"expected_mean_db": (n_bands,), "expected_spread_db": (n_bands,)}
     for feature in features:
         n = feature.n_values
-        shapes |= dict(zip(_normal_keys(feature), ((n,), (n,), (n, n)), strict=True))
+        shapes |= dict(zip(_normal_keys(feature), ((1, n), (n,), (n, n), ()), strict=True))
     if n_components > 1:
-        shapes["typical"] = (n_components,)
+        shapes |= {"typical": (n_components,), "powers": (n_components,)}
     return shapes
 
 
-def _optional(
-    n_bands: int, sample_rate_hz: int, features: Sequence[Feature], n_components: int
-) -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Groups of arrays that a bundle holds all or none of."""
+def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """Groups of arrays; a bundle contains each group as a whole or not at all."""
     return (
         {_RESPONSE: (n_bands,)},
         dict.fromkeys(_LEVELS, (n_bands,)),
-        dict.fromkeys(_FRAME_LEVELS, (n_bands,)),
         dict.fromkeys(_ENVELOPE, pooled_shape(sample_rate_hz)),
-        {"powers": (n_components,)},
-        {_noise_key(feature): () for feature in features},  # older bundles hold none
     )
 
 
-def _normal_keys(feature: Feature) -> tuple[str, str, str]:
-    return f"{feature.name}_mean", f"{feature.name}_scale", f"{feature.name}_whitening"
-
-
-def _noise_key(feature: Feature) -> str:
-    return f"{feature.name}_noise"
+def _normal_keys(feature: Feature) -> tuple[str, ...]:
+    return tuple(f"{feature.name}_{part}" for part in ("mean", "scale", "whitening", "noise"))
 
 
 def _normal(feature: Feature, arrays: Mapping[str, F32]) -> Normal:
-    mean, scale, whitening = (_f64(arrays[key]) for key in _normal_keys(feature))
-    return Normal(np.atleast_2d(mean), scale, whitening, float(arrays.get(_noise_key(feature), 0.0)))
-
-
-def _f64(array: object) -> F64:
-    return np.asarray(array, np.float64)
+    mean, scale, whitening, noise = (np.asarray(arrays[key], np.float64) for key in _normal_keys(feature))
+    return Normal(mean, scale, whitening, float(noise))

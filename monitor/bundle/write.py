@@ -1,4 +1,4 @@
-"""Write a bundle: all of it aside, then moved to its place whole."""
+"""Write a bundle atomically."""
 
 import json
 import os
@@ -21,9 +21,9 @@ _OURS = re.compile(
 
 
 def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Write files and manifest, load the result as `monitor` would, and put it where an older bundle may be.
+    """Write files and manifest, check that the result loads, and replace an older bundle if there is one.
 
-    A failure or an interruption leaves what was there before; files of others in an older bundle stay.
+    A failure or an interruption leaves the older bundle unchanged. Other files in its folder are kept.
     """
     check_place(out)
     with atomic_replace_dir(out, is_ours=is_ours) as aside:
@@ -38,37 +38,37 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
 
 
 def check_place(out: Path) -> None:
-    """The folder may be written or replaced; else BundleError, or OSError of the system."""
+    """Check that the folder may be written or replaced; BundleError or OSError if not."""
     if out.exists() and not (out / MANIFEST).is_file():
-        raise BundleError(f"{out}: must be a new folder or a bundle to replace, got something else")
+        raise BundleError(f"{out}: must be a new folder or a bundle to replace")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def bundle_name(out: Path) -> str:
-    """A bundle's name is its folder's."""
+    """The bundle's name, which is its folder's."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
         raise UsageError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
     return out.name
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of a bundle, by its path within, is what a bundle is written with, and not a person's notes."""
+    """Whether a file, by its path in the bundle, is part of the format, and not a user's file."""
     return _OURS.fullmatch(name) is not None
 
 
 def manifest_json(manifest: Manifest) -> bytes:
-    """The manifest as people like to read it."""
+    """The manifest as indented JSON."""
     content = json.loads(manifest.model_dump_json(by_alias=True, exclude_none=True))
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def amended(manifest: Manifest, **changes: Any) -> Manifest:
-    """The manifest with some of its keys changed, as of now."""
+    """The manifest with some keys changed and the current time."""
     content = {**dict(manifest), "schema": manifest.schema_, "created": datetime.now(timezone.utc).replace(microsecond=0)}
     del content["schema_"]
     return Manifest.model_validate({**content, **changes})
 
 
 def file_ref(name: str, content: bytes) -> dict[str, str]:
-    """What a manifest says of a file."""
+    """The manifest's reference to a file."""
     return {"file": name, "sha256": sha256(content)}

@@ -121,12 +121,12 @@ def take_into_use(target: Target, bundle_id: str) -> str:
 def write_out(folder: Path, made: AdaptedBundle) -> None:
     """Write a bundle for `--out` and print its messages."""
     write_bundle(folder, made.files, made.manifest)
-    report(made, f"{folder}: {made.said[-1]}")
+    report(made, f"{folder}: {made.messages[-1]}")
 
 
 def report(made: AdaptedBundle, last: str) -> None:
     """Print the messages, after the bundle is written: a closed pipe must not undo it."""
-    print(*made.said[:-1], last, sep="\n")
+    print(*made.messages[:-1], last, sep="\n")
 
 
 def _state_dir(config: Config, control: Path) -> Path:
@@ -188,7 +188,7 @@ class TickCollector:
         """Add a block."""
         for tick in self._extractor.push(block):
             profiles = self._profiler.push(tick)
-            self.ticks.append(tick if tick.frames is None else replace(tick, frames=tick.frames.copy()))
+            self.ticks.append(tick if tick.frames is None else replace(tick, samples=tick.samples[:0].copy()))
             self._attach(profiles)
 
     def end(self) -> list[TickFrames]:
@@ -198,7 +198,7 @@ class TickCollector:
 
     def _attach(self, profiles: Iterator[SegmentProfile]) -> None:
         for profile in profiles:
-            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), portrait=profile)
+            self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), profile=profile)
 
 
 def _level(tick: TickFrames) -> str:

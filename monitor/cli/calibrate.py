@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         adapted.keep(target.state_dir, target.machine, target.configured, made, kind="calibrate")
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     adaptation_input.report(
-        made, f"{target.machine}: {made.said[-1]}; {used.id} is {adaptation_input.take_into_use(target, used.id)}"
+        made, f"{target.machine}: {made.messages[-1]}; {used.id} is {adaptation_input.take_into_use(target, used.id)}"
     )
     return 0
 

@@ -13,7 +13,7 @@ from monitor.errors import SinkError, UsageError
 from monitor.learning.learn import learn
 from monitor.learning.on_device import AdaptedBundle, tick_s
 from monitor.learning.report_text import count
-from monitor.learning.sessions import LearnedSession, forget_all_but, keep_session, read_sessions
+from monitor.learning.sessions import LearnedSession, read_sessions, remove_other_sessions, write_session
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     state = adaptation_input.take_into_use(target, used.id)
     adaptation_input.report(
-        made, f"{target.machine}: {made.said[-1]} {used.id} is {state}; `monitor calibrate --undo` restores the previous one"
+        made, f"{target.machine}: {made.messages[-1]} {used.id} is {state}; `monitor calibrate --undo` restores the previous one"
     )
     return 0
 
@@ -76,13 +76,13 @@ def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, 
     name = machine if machine[0].isalnum() else configured.manifest.name
     made = learn(configured, [*earlier_streams, *streams], name=name, force=arguments.force)
     if arguments.extend:
-        made = replace(made, said=(_extended(earlier, tick_s(spec)), *made.said))
+        made = replace(made, messages=(_extended(earlier, tick_s(spec)), *made.messages))
     folder = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
     if not arguments.extend:
-        forget_all_but(target.state_dir, machine, folder.name)
+        remove_other_sessions(target.state_dir, machine, folder.name)
     if not target.private:
         try:
-            keep_session(target.state_dir, machine, folder.name, streams, spec)
+            write_session(target.state_dir, machine, folder.name, streams, spec)
         except SinkError as error:  # the bundle is in use nevertheless
             log.warning("the session was not stored, so --extend cannot use it: %s", error)
     return made

@@ -17,24 +17,28 @@ from typing import TYPE_CHECKING, TextIO
 
 from monitor import __version__
 from monitor.cli.arguments import channel_number, configured_machine
+from monitor.cli.journal import JournalFormatter, is_journal
 from monitor.errors import StethosError, UsageError
 
 if TYPE_CHECKING:
-    from monitor.clips.service import ClipService
+    from monitor.bundle import Bundle
+    from monitor.clips.recorder import ClipRecorder
     from monitor.clips.worker import Job
     from monitor.config import Config, MqttConfig
+    from monitor.daemon.state_publisher import StatePublisher
+    from monitor.events.event import EventClock
 
 log = logging.getLogger(__name__)
-COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` if it takes any
-    "devices": "list the microphones, what each can do and how to name it; --level shows how loud it is",
+COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` where it has arguments
+    "devices": "list the microphones, their capabilities and their names; --level shows how loud each is",
     "record": "record normal sound for training, as FLAC clips",
-    "learn": "learn a machine here, from half an hour of its normal sound: no workstation needed",
-    "calibrate": "fit a bundle to a microphone that was changed or moved; --undo goes back",
-    "check-config": "print the effective settings, and what is wrong with them",
-    "mqtt-test": "try the broker step by step: name, port, TLS, login, publish, read back, last will",
-    "support": "pack facts for a bug report, without secrets and without sound",
+    "learn": "learn a machine on this computer, from half an hour of its normal sound",
+    "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
+    "check-config": "print the effective settings and their errors",
+    "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "support": "collect the facts for a bug report, without secrets and without sound",
 }
-_MODULES = {"mqtt-test": "broker_test"}  # those that are not called like their command
+_MODULES = {"mqtt-test": "broker_test"}  # those with another name than their command
 EXIT_ANOMALY = 3
 EXIT_INTERRUPTED = 130
 
@@ -42,24 +46,26 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
-    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None: it was closed
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None where it is closed
     arguments = _parser(argv).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    if is_journal(sys.stderr):
+        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
     except StethosError as error:
-        print(f"monitor: error: {error}", file=sys.stderr)
+        log.error("monitor: error: %s", error)
         return error.exit_status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a reader that leaves is no failure by itself
+        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a reader that leaves is no failure in itself
     except OSError as error:
-        print(f"monitor: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        log.error("monitor: error: %s: %s", error.filename or "output", error.strerror)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -74,35 +80,35 @@ def _nowhere() -> TextIO:
 def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
     from monitor.cli.progress import logs_above_progress
-    from monitor.cli.replay import EPOCH, Replay, replay
+    from monitor.cli.replay import Replay, replay
     from monitor.config import IdleConfig, load_config
-    from monitor.daemon.adaptations import in_use
-    from monitor.daemon.state_publisher import Published
     from monitor.json_lines import JsonLines
+    from monitor.monitor import EPOCH
 
     config = load_config(arguments.config, os.environ)
     machine, folder = _machine(arguments, config)
     bundle = load_bundle(folder)
     if machine is not None and arguments.model is None:
+        from monitor.daemon.adaptations import in_use
+
         bundle = in_use(config.state_dir, machine, bundle)
     failures: list[StethosError] = []
     with ExitStack() as stack:
-        publish = _publisher(config.node, config.mqtt, stack) if arguments.publish else None
+        publish = _open_publisher(config.node, config.mqtt, stack) if arguments.publish else None
+        name = machine or bundle.manifest.name
         job = Replay(
             bundle=bundle,
             node=config.node,
-            machine=machine or bundle.manifest.name,
+            machine=name,
             started_at=arguments.started_at or EPOCH,
             clock_synced=arguments.started_at is not None,
             channel=arguments.channel,
             real_time=arguments.speed == "1",
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
-            outlet=None if publish is None else Published(publish),
             idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
-            alarm_from=config.alarm.from_,
-            archive=_archive(arguments.clips, config, publish, failures),
-            clips=config.clips,
+            make_recorder=_recorders(arguments.clips, config, bundle, publish, failures),
+            make_publisher=None if publish is None else partial(_state_publisher, publish, config, name, bundle),
         )
         stack.enter_context(logs_above_progress())
         outcome = replay(arguments.replay, job)
@@ -119,7 +125,7 @@ def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | Non
     return name, config.machines[name].bundle
 
 
-def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
+def _open_publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[..., None]:
     from monitor.mqtt.publisher import MqttPublisher
 
     publisher = MqttPublisher(mqtt, node=node)
@@ -127,16 +133,38 @@ def _publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> Callable[...,
     return publisher.publish
 
 
-def _archive(
-    folder: Path | None, config: "Config", publish: Callable[..., None] | None, failures: list[StethosError]
-) -> "ClipService | None":
-    """Where evidence goes, at once, where anybody wants it; events go on without what fails."""
+def _state_publisher(
+    publish: Callable[..., None], config: "Config", machine: str, bundle: "Bundle", timeline: "EventClock"
+) -> "StatePublisher":
+    from monitor.daemon.alarm import Alarm
+    from monitor.daemon.assembly import make_drift
+    from monitor.daemon.state_publisher import Published, StatePublisher
+
+    return StatePublisher(
+        Published(publish),
+        machine=machine,
+        threshold=bundle.manifest.calibration.threshold,
+        timeline=timeline,
+        alarm=Alarm(from_severity=config.alarm.from_),
+        drift=make_drift(bundle),
+    )
+
+
+def _recorders(
+    folder: Path | None,
+    config: "Config",
+    bundle: "Bundle",
+    publish: Callable[..., None] | None,
+    failures: list[StethosError],
+) -> "Callable[[], ClipRecorder] | None":
+    """Make a clip recorder for each file, where clips or pictures are wanted. What fails does not stop the events."""
     if folder is None and publish is None:
         return None
     if folder is not None and config.private:
-        raise UsageError("--clips must be left out where the configuration says private: true")
+        raise UsageError("--clips cannot be used with private: true in the configuration")
     from monitor.clips.service import ClipService
     from monitor.clips.store import ClipStore
+    from monitor.daemon.assembly import make_clip_recorder
 
     store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
     if store is not None:
@@ -149,16 +177,13 @@ def _archive(
             failures.append(error)
             log.error("monitor: error: %s", error)
 
-    return ClipService(
-        store,
-        run=run,
-        present=None if publish is None else partial(publish, retain=True),
-        private=config.private,
-    )
+    present = None if publish is None else partial(publish, retain=True)
+    service = ClipService(store, run=run, present=present, private=config.private)
+    return lambda: make_clip_recorder(bundle, service, config.clips)
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
-    """Listen; or, with `--replay`, replay."""
+    """Run the daemon; with `--replay`, a replay."""
     if arguments.replay is not None:
         return _replay(arguments)
     for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
@@ -172,23 +197,23 @@ def _daemon(arguments: argparse.Namespace) -> int:
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="monitor",
-        description="Listen to machines and tell over MQTT when their sound changes. Without a command: the daemon.",
+        description="Monitor the sound of machines and report over MQTT when it changes. Without a command: run the daemon.",
         epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
         "78 configuration or bundle refused, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
     _add_config(parser, None)
     parser.set_defaults(run=_daemon)
-    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line an event and a file")
+    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line per event and per file")
     group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
-    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, when no configured machine is meant")
-    group.add_argument("--machine", type=_slug, metavar="ID", help="which configured machine, or what to call it")
+    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, instead of a configured machine")
+    group.add_argument("--machine", type=_slug, metavar="ID", help="a configured machine, or the name to use")
     group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
-    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or as it sounded")
+    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or in real time")
     group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
-    group.add_argument("--scores", action="store_true", help="one more JSON line a segment")
-    group.add_argument("--clips", type=Path, metavar="DIR", help="keep sound and a picture of every event in DIR")
-    group.add_argument("--publish", action="store_true", help="send events to the configured MQTT broker, too")
+    group.add_argument("--scores", action="store_true", help="write one more JSON line per segment")
+    group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
+    group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, text in COMMANDS.items():

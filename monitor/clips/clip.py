@@ -1,4 +1,4 @@
-"""A scene: what was heard around an event, in one piece."""
+"""The clip of an event, and the buffer of sound that came before it."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from monitor.events.event import Event
 
 @dataclass(frozen=True, kw_only=True)
 class EventClip:
-    """The sound from sample `start` up to `stop`, and the ratios of the ticks in it. Everything in it is never changed."""
+    """The sound from sample `start` up to `stop`, and the ratios of the ticks in it. Immutable."""
 
-    event: Event  # as it was told last
+    event: Event  # its latest message
     rate_hz: int
-    onset: int  # sample index; may lie before `start`
-    raised: int  # the sample at which it was decided that this is an anomaly
+    onset: int  # sample index; it may be before `start`
+    raised: int  # the sample at which the anomaly was raised
     start: int
     stop: int
-    blocks: tuple[Block, ...]  # without a gap; they reach beyond `start` and `stop`
-    ratios: tuple[tuple[int, float | None], ...]  # of each tick: one past its last sample, and its ratio
+    blocks: tuple[Block, ...]  # without a gap; they extend beyond `start` and `stop`
+    ratios: tuple[tuple[int, float | None], ...]  # of each tick: its stop and its ratio
 
     def samples(self) -> F32:
         """The sound (stop - start,), float32, full scale [-1, 1]."""
@@ -33,14 +33,14 @@ class PreRollBuffer:
     """The last unbroken sound, at most `n_samples` before the newest block; a gap drops what was before it."""
 
     def __init__(self, *, n_samples: int) -> None:
-        self.start = 0  # of the unbroken sound, whether all of it is still there or not
+        self.start = 0  # of the unbroken sound, part of which may have been dropped
         self.stop = 0
         self._n_samples = n_samples
         self._blocks: deque[Block] = deque()
         self._ratios: deque[tuple[int, float | None]] = deque()
 
     def follows(self, block: Block) -> bool:
-        """Whether a block continues what was heard."""
+        """Whether a block continues the buffered sound."""
         return block.start == self.stop and bool(self._blocks)
 
     def push(self, block: Block) -> None:
@@ -58,10 +58,10 @@ class PreRollBuffer:
             self._ratios.popleft()
 
     def add_ratio(self, stop: int, ratio: float | None) -> None:
-        """Append what became of a tick."""
+        """Append the ratio of a tick."""
         self._ratios.append((stop, ratio))
 
     def since(self, start: int) -> tuple[tuple[Block, ...], tuple[tuple[int, float | None], ...]]:
-        """The blocks that reach beyond `start`, and the ratios of the ticks that end after it."""
+        """The blocks and the ratios of ticks that end after sample `start`."""
         blocks = tuple(block for block in self._blocks if block.start + len(block.samples) > start)
         return blocks, tuple(one for one in self._ratios if one[0] > start)

@@ -1,6 +1,6 @@
-"""Evidence of one machine's events: the sound around each, cut where it ends or breaks off."""
+"""The clip recorder of one machine: cuts the sound around each event."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from monitor.block import Block
 from monitor.clips.clip import EventClip, PreRollBuffer
@@ -8,12 +8,12 @@ from monitor.clips.service import ClipService
 from monitor.clips.spectrogram import PictureReference
 from monitor.config import ClipsConfig
 from monitor.events.event import Event
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 
 
 @dataclass
 class _Open:
-    """A scene that goes on."""
+    """A clip that is still being recorded."""
 
     event: Event
     onset: int
@@ -25,88 +25,89 @@ class _Open:
 
 
 class ClipRecorder:
-    """Hears what the pipeline hears, and is told what it says. Both return at once: files are the archive's.
+    """Takes every block and every result of a monitor. All calls return at once: the clip service writes the files.
 
-    A scene begins `pre_s` before the onset and ends `post_s` after the end of the event, or when it is `max_s` long. It is
-    one piece of sound, that in which the event was raised: where samples are missing it begins later, or ends earlier.
-    What it holds does not depend on how the sound is cut into blocks.
+    A clip begins `pre_s` before the onset and ends `post_s` after the end of the event, or when it is `max_s` long. It holds
+    the unbroken sound in which the event was raised: where samples are missing it begins later, or ends earlier. Block
+    sizes do not change its content.
     """
 
-    def __init__(self, archive: ClipService, reference: PictureReference, clips: ClipsConfig) -> None:
+    def __init__(self, service: ClipService, reference: PictureReference, clips: ClipsConfig) -> None:
         rate_hz = reference.front_end.sample_rate_hz
-        self._archive = archive
+        self._service = service
         self._reference = reference
         self._rate_hz = rate_hz
-        self._pre, self._post, self._most = (round(s * rate_hz) for s in (clips.pre_s, clips.post_s, clips.max_s))
-        self._pre_roll = PreRollBuffer(n_samples=self._most + reference.front_end.n_fft)  # a tick ends less than a frame ago
+        self._pre, self._post, self._max = (round(s * rate_hz) for s in (clips.pre_s, clips.post_s, clips.max_s))
+        self._pre_roll = PreRollBuffer(n_samples=self._max + reference.front_end.n_fft)  # a tick ends less than a frame ago
         self._open: _Open | None = None
 
-    def push(self, block: Block) -> None:
-        """A block, before the pipeline gets it."""
+    def clip_name(self, machine: str, event_id: str) -> str | None:
+        """The file name of an event's clip; None where no clips are written."""
+        return self._service.clip_name(machine, event_id)
+
+    def push_block(self, block: Block) -> None:
+        """Take a block before it is scored."""
         if not self._pre_roll.follows(block):
             self._finish(self._pre_roll.stop)
         self._pre_roll.push(block)
         if self._open is not None:
             self._open.blocks.append(block)
 
-    def attach_clip(self, step: Step) -> Step:
-        """What the pipeline made of it; returns the same with the clip's name in its event."""
-        stop = step.tick.stop
-        if step.tick.quality is None:  # nothing arrives any more
+    def push(self, result: Result) -> None:
+        """Take the result of the next tick."""
+        stop = result.tick.stop
+        if result.tick.quality is None:  # no samples
             self._finish(self._pre_roll.stop)
         else:
-            self._pre_roll.add_ratio(stop, step.ratio)
+            self._pre_roll.add_ratio(stop, result.ratio)
             if self._open is not None:
-                self._open.ratios.append((stop, step.ratio))
-        if step.event is not None:
-            step = replace(step, event=self._take(step.event, stop))
+                self._open.ratios.append((stop, result.ratio))
+        if result.event is not None:
+            self._update(result.event, stop)
         if self._open is not None and stop >= self._open.until:
             self._finish(stop)
-        return step
 
-    def close(self, event: Event | None) -> Event | None:
-        """Nothing more will be heard; returns the last event, if there is one, with the clip's name."""
-        event = None if event is None else self._take(event, self._pre_roll.stop)
+    def close(self, event: Event | None) -> None:
+        """End the clip that is open; `event` is the last message of its event."""
+        if event is not None:
+            self._update(event, self._pre_roll.stop)
         self._finish(self._pre_roll.stop)
-        return event
 
-    def so_far(self, event_id: str) -> EventClip | None:
-        """The scene of an event of which the clip is still being heard."""
-        return (
-            self._scene(self._open, self._pre_roll.stop) if self._open is not None and self._open.event.id == event_id else None
-        )
+    def snapshot(self, event_id: str) -> EventClip | None:
+        """The clip of an event as far as it is recorded; None where it is not open."""
+        if self._open is None or self._open.event.id != event_id:
+            return None
+        return self._cut(self._open, self._pre_roll.stop)
 
-    def _take(self, event: Event, stop: int) -> Event:
-        event = self._archive.name_clip(event)
+    def _update(self, event: Event, stop: int) -> None:
         if event.event_type == "start":
             self._begin(event, stop)
         elif self._open is not None and self._open.event.id == event.id:
             self._open.event = event
             if event.event_type == "end":
                 self._open.until = min(self._open.until, stop + self._post)
-        return event
 
     def _begin(self, event: Event, stop: int) -> None:
         self._finish(stop)
         onset = stop - round((event.ts - event.onset_ts).total_seconds() * self._rate_hz)
-        start = max(self._pre_roll.start, onset - self._pre, stop - self._most)
+        start = max(self._pre_roll.start, onset - self._pre, stop - self._max)
         blocks, ratios = self._pre_roll.since(start)
-        self._open = _Open(event, onset, stop, start, start + self._most, list(blocks), list(ratios))
-        self._archive.show(self._scene(self._open, stop), self._reference)
+        self._open = _Open(event, onset, stop, start, start + self._max, list(blocks), list(ratios))
+        self._service.show(self._cut(self._open, stop), self._reference)
 
     def _finish(self, stop: int) -> None:
         if self._open is not None:
-            self._archive.keep(self._scene(self._open, stop), self._reference)
+            self._service.save(self._cut(self._open, stop), self._reference)
             self._open = None
 
-    def _scene(self, scene: _Open, stop: int) -> EventClip:
+    def _cut(self, clip: _Open, stop: int) -> EventClip:
         return EventClip(
-            event=scene.event,
+            event=clip.event,
             rate_hz=self._rate_hz,
-            onset=scene.onset,
-            raised=scene.raised,
-            start=scene.start,
-            stop=min(stop, scene.until),
-            blocks=tuple(scene.blocks),
-            ratios=tuple(scene.ratios),
+            onset=clip.onset,
+            raised=clip.raised,
+            start=clip.start,
+            stop=min(stop, clip.until),
+            blocks=tuple(clip.blocks),
+            ratios=tuple(clip.ratios),
         )

@@ -1,25 +1,23 @@
-"""The archive: makes clips and pictures of scenes, keeps them as files, shows the latest picture, and lends clips."""
+"""The clip service of a node: writes clips and pictures, publishes the latest picture, sends clips on request."""
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from monitor.clips.clip import EventClip
 from monitor.clips.spectrogram import PictureReference, draw
 from monitor.clips.store import ClipStore, clip_stem, encode_flac, shorten_flac
 from monitor.clips.worker import Job
 from monitor.errors import SinkError
-from monitor.events.event import Event
 
 log = logging.getLogger(__name__)
 PICTURE_BYTES = 100_000
 SENT_BYTES = 1_000_000
-FETCH_EVERY_S = 10.0  # so that asking does not fill a slow connection
-SECOND_S = 1.0  # no word survives being averaged over it
+FETCH_EVERY_S = 10.0  # so that requests do not fill a slow connection
+PRIVATE_COLUMN_S = 1.0  # averaged over a second, no word is intelligible
 
 
 class ClipService:
-    """What all machines of a node share. No call waits for anything, if `run` does not."""
+    """Shared by all machines of a node. No call waits unless `run` does."""
 
     def __init__(
         self,
@@ -29,73 +27,73 @@ class ClipService:
         present: Callable[[str, bytes], None] | None,
         private: bool = False,
     ) -> None:
-        """`store`: where clips are kept, None for none. `run` does a job, or has it done. `present` takes a topic and a PNG.
+        """`store`: where clips are written; None writes none. `run` runs a job, now or later. `present` publishes a PNG.
 
-        Where it is `private`, no sound leaves it, and pictures show whole seconds.
+        Where it is `private`, no sound is written or sent, and pictures have a resolution of one second.
         """
-        self.n_kept = 0
+        self.n_saved = 0
         self._store = None if private else store
         self._run = run
         self._present = present
         self._private = private
-        self._column_s = SECOND_S if private else 0.0
+        self._column_s = PRIVATE_COLUMN_S if private else 0.0
         self._fetched_at: float | None = None
         if self._store is not None:
             run(self._store.rescan)
 
-    def name_clip(self, event: Event) -> Event:
-        """The event with its clip's name, which depends on its id alone."""
-        return event if self._store is None else replace(event, clip=f"{clip_stem(event.machine, event.id)}.flac")
+    def clip_name(self, machine: str, event_id: str) -> str | None:
+        """The file name of an event's clip; None where no clips are written."""
+        return None if self._store is None else f"{clip_stem(machine, event_id)}.flac"
 
-    def show(self, scene: EventClip, reference: PictureReference) -> None:
-        """Publish a picture of it."""
+    def show(self, clip: EventClip, reference: PictureReference) -> None:
+        """Publish a picture of a clip."""
         present = self._present
         if present is not None:
-            self._run(lambda: present(f"{scene.event.machine}/snapshot", self._picture(scene, reference)))
+            self._run(lambda: present(f"{clip.event.machine}/snapshot", self._picture(clip, reference)))
 
-    def keep(self, scene: EventClip, reference: PictureReference) -> None:
-        """Write its clip and its picture."""
+    def save(self, clip: EventClip, reference: PictureReference) -> None:
+        """Write a clip and its picture."""
         store = self._store
         if store is not None:
-            self._run(lambda: self._keep(store, scene, reference))
+            self._run(lambda: self._save(store, clip, reference))
 
     def fetch(
-        self, machine: str, event_id: str, *, so_far: EventClip | None, now: float, send: Callable[[bytes], None]
+        self, machine: str, event_id: str, *, snapshot: EventClip | None, now: float, send: Callable[[bytes], None]
     ) -> str | None:
-        """Have an event's clip sent, as much of it as may be sent; returns why not, if so. `now` is monotonic, in s.
+        """Send an event's clip, shortened to the size limit; return why it is refused, if it is. `now` is monotonic, in s.
 
-        `so_far`: the event's scene where it is not over yet.
+        `snapshot`: the clip as far as it is recorded, where the event is still open.
         """
         store, stem = self._store, clip_stem(machine, event_id)
         if store is None:
             return "no sound may leave this computer (private)" if self._private else "no clips are kept (clips.enabled)"
-        if so_far is None and stem not in store.known:
+        if snapshot is None and stem not in store.stems:
             return f"there is no clip of {event_id}"
         wait_s = 0.0 if self._fetched_at is None else self._fetched_at + FETCH_EVERY_S - now
         if wait_s > 0:
             return f"one clip every {FETCH_EVERY_S:.0f} s: try again in {wait_s:.0f} s"
         self._fetched_at = now
-        self._run(lambda: self._send(store, stem, so_far, send))
+        self._run(lambda: self._send(store, stem, snapshot, send))
         return None
 
-    def _send(self, store: ClipStore, stem: str, so_far: EventClip | None, send: Callable[[bytes], None]) -> None:
+    def _send(self, store: ClipStore, stem: str, snapshot: EventClip | None, send: Callable[[bytes], None]) -> None:
         try:
-            clip = store.read(stem) if so_far is None else _clip(so_far)
-        except SinkError as error:  # people may delete what they like; nothing that was to be kept is lost
+            flac = store.read(stem) if snapshot is None else _encode(snapshot)
+        except SinkError as error:  # clips may be deleted by hand, so this is no failure
             log.warning("clips: %s", error)
             store.rescan()
             return
-        send(shorten_flac(clip, max_bytes=SENT_BYTES))
+        send(shorten_flac(flac, max_bytes=SENT_BYTES))
 
-    def _keep(self, store: ClipStore, scene: EventClip, reference: PictureReference) -> None:
-        stem = clip_stem(scene.event.machine, scene.event.id)
-        store.keep(stem, {".flac": _clip(scene), ".png": self._picture(scene, reference)})
-        self.n_kept += 1
+    def _save(self, store: ClipStore, clip: EventClip, reference: PictureReference) -> None:
+        stem = clip_stem(clip.event.machine, clip.event.id)
+        store.save(stem, {".flac": _encode(clip), ".png": self._picture(clip, reference)})
+        self.n_saved += 1
 
-    def _picture(self, scene: EventClip, reference: PictureReference) -> bytes:
-        return draw(scene, reference, column_s=self._column_s, max_bytes=PICTURE_BYTES)
+    def _picture(self, clip: EventClip, reference: PictureReference) -> bytes:
+        return draw(clip, reference, column_s=self._column_s, max_bytes=PICTURE_BYTES)
 
 
-def _clip(scene: EventClip) -> bytes:
-    title = f"{scene.event.machine} {scene.event.id}"
-    return encode_flac(scene.samples(), rate_hz=scene.rate_hz, title=title, comment=scene.event.summary)
+def _encode(clip: EventClip) -> bytes:
+    title = f"{clip.event.machine} {clip.event.id}"
+    return encode_flac(clip.samples(), rate_hz=clip.rate_hz, title=title, comment=clip.event.summary)

@@ -1,4 +1,4 @@
-"""A picture of a scene: its spectrogram, the spectrum that was expected, the excess over it, and the score."""
+"""The picture of a clip: spectrogram, measured and expected spectrum, excess, and the ratio over time."""
 
 import io
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ COLOURS = np.array([[13, 8, 60], [90, 20, 120], [200, 60, 90], [250, 160, 60], [
 
 @dataclass(frozen=True, kw_only=True)
 class PictureReference:
-    """How a machine's sound is looked at, and how it normally looks."""
+    """The scales of the picture, and the expected spectrum of the machine."""
 
     front_end: FrontEndSpec
     tick_frames: int
@@ -61,44 +61,46 @@ class _Panel:
         return self.left, self.top, self.left + self.width, self.top + self.height
 
 
-def draw(scene: EventClip, reference: PictureReference, *, column_s: float = 0.0, max_bytes: int) -> bytes:
+def draw(clip: EventClip, reference: PictureReference, *, column_s: float = 0.0, max_bytes: int) -> bytes:
     """The picture as PNG of at most `max_bytes`; its columns are at least `column_s` wide."""
-    frames = _frames(scene, reference)
+    frames = _frames(clip, reference)
     n_columns = min(len(frames), MAX_COLUMNS)
     if column_s:
-        n_columns = min(n_columns, int((scene.stop - scene.start) / scene.rate_hz / column_s))
+        n_columns = min(n_columns, int((clip.stop - clip.start) / clip.rate_hz / column_s))
     while True:
-        png = _draw(scene, reference, frames, n_columns)
+        png = _draw(clip, reference, frames, n_columns)
         if len(png) <= max_bytes or n_columns == 0:
             return png
         n_columns //= 2
 
 
-def _frames(scene: EventClip, reference: PictureReference) -> F32:
-    """Frames (m, n_bands), dB, of the whole scene, as the pipeline computes them."""
+def _frames(clip: EventClip, reference: PictureReference) -> F32:
+    """The frames (m, n_bands), dB, of the clip, as the pipeline computes them."""
     spec = reference.front_end
-    parts = list(stream_frames([Block(0, scene.samples())], spec, tick_frames=reference.tick_frames))
+    samples, n = clip.samples(), reference.tick_frames * spec.hop_length
+    blocks = (Block(start, samples[start : start + n]) for start in range(0, len(samples), n))
+    parts = list(stream_frames(blocks, spec, tick_frames=reference.tick_frames))
     return np.concatenate(parts) if parts else np.empty((0, spec.n_bands), np.float32)
 
 
-def _draw(scene: EventClip, reference: PictureReference, frames: F32, n_columns: int) -> bytes:
-    from PIL import Image, ImageDraw, ImageFont  # where there are no events, its memory is not needed
+def _draw(clip: EventClip, reference: PictureReference, frames: F32, n_columns: int) -> bytes:
+    from PIL import Image, ImageDraw, ImageFont  # imported late: without events its memory is not needed
 
     image = Image.new("RGB", SIZE, WHITE)
     pen = ImageDraw.Draw(image)
     pen.font = ImageFont.load_default(size=12)
-    seconds = ((scene.start - scene.onset) / scene.rate_hz, (scene.stop - scene.onset) / scene.rate_hz)
+    seconds = ((clip.start - clip.onset) / clip.rate_hz, (clip.stop - clip.onset) / clip.rate_hz)
     bands = (0.0, float(reference.front_end.n_bands))
     sound = _Panel(56, 56, MAX_COLUMNS, 256, seconds, bands)
-    _title(pen, scene)
+    _title(pen, clip)
     if n_columns:
         pixels = Image.fromarray(_shades(frames, n_columns))
         image.paste(pixels.resize((sound.width, sound.height), Image.Resampling.NEAREST), (sound.left, sound.top))
-    top = float(np.log10(1.2 * max([2.5, *_ratios(scene)])))
+    top = float(np.log10(1.2 * max([2.5, *_ratios(clip)])))
     _frequencies(pen, sound, reference.front_end.band_limits_hz())
-    _score(pen, scene, _Panel(sound.left, 336, sound.width, 70, seconds, (-0.5, top)))
+    _score(pen, clip, _Panel(sound.left, 336, sound.width, 70, seconds, (-0.5, top)))
     if len(frames):
-        _spectra(pen, sound, _heard(scene, reference, frames), reference.expected)
+        _spectra(pen, sound, _raising_frame(clip, reference, frames), reference.expected)
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -121,23 +123,23 @@ def _averaged(rows: F64, n: int) -> F64:
     return np.asarray(sums / np.diff(edges)[:, np.newaxis])
 
 
-def _heard(scene: EventClip, reference: PictureReference, frames: F32) -> F64:
-    """The mean frame (n_bands,), dB, of the segment with which the event was raised: what its first message speaks of."""
-    last = max(1, min(len(frames), (scene.raised - scene.start) // reference.front_end.hop_length))
+def _raising_frame(clip: EventClip, reference: PictureReference, frames: F32) -> F64:
+    """The mean frame (n_bands,), dB, of the segment that raised the event, which its first message describes."""
+    last = max(1, min(len(frames), (clip.raised - clip.start) // reference.front_end.hop_length))
     first = max(0, last - reference.segment_ticks * reference.tick_frames)
     return np.asarray(frames[first:last].mean(axis=0, dtype=np.float64))
 
 
-def _title(pen: "ImageDraw", scene: EventClip) -> None:
-    event = scene.event
+def _title(pen: "ImageDraw", clip: EventClip) -> None:
+    event = clip.event
     at = rfc3339(event.onset_ts).replace("T", " ")
-    peak_ratio = max([event.peak_ratio, *_ratios(scene)])
+    peak_ratio = max([event.peak_ratio, *_ratios(clip)])
     pen.text((8, 5), f"{event.machine}   since {at}   {peak_ratio:.2f} x the threshold", fill=BLACK)
     pen.text((8, 22), event.summary[:150], fill=BLACK)
 
 
 def _frequencies(pen: "ImageDraw", panel: _Panel, limits_hz: F64) -> None:
-    """Name some of the bands' limits (n_bands + 1,), Hz."""
+    """Label some of the bands' limits (n_bands + 1,), Hz."""
     for i in np.linspace(0, len(limits_hz) - 1, 9).astype(int):
         y = panel.y(float(i))
         pen.line([(panel.left - 4, y), (panel.left, y)], fill=GREY)
@@ -146,11 +148,11 @@ def _frequencies(pen: "ImageDraw", panel: _Panel, limits_hz: F64) -> None:
     pen.rectangle(panel.box, outline=GREY)
 
 
-def _ratios(scene: EventClip) -> list[float]:
-    return [ratio for stop, ratio in scene.ratios if ratio is not None and stop <= scene.stop]
+def _ratios(clip: EventClip) -> list[float]:
+    return [ratio for stop, ratio in clip.ratios if ratio is not None and stop <= clip.stop]
 
 
-def _score(pen: "ImageDraw", scene: EventClip, panel: _Panel) -> None:
+def _score(pen: "ImageDraw", clip: EventClip, panel: _Panel) -> None:
     """The ratio over time, on a logarithmic scale; where there is none the line is broken."""
     pen.rectangle(panel.box, outline=GREY)
     threshold = panel.y(0.0)
@@ -159,10 +161,10 @@ def _score(pen: "ImageDraw", scene: EventClip, panel: _Panel) -> None:
     _text(pen, panel.left - 7, panel.top, f"{10 ** panel.y_range[1]:.3g}", "rm")
     _text(pen, panel.left + 4, panel.top + 8, "score / threshold", "lm")
     points: list[tuple[float, float]] = []
-    for stop, ratio in (*scene.ratios, (scene.stop, None)):
-        if ratio is not None and stop <= scene.stop:
+    for stop, ratio in (*clip.ratios, (clip.stop, None)):
+        if ratio is not None and stop <= clip.stop:
             height = float(np.log10(max(ratio, 1e-3)))
-            points.append((panel.x((stop - scene.onset) / scene.rate_hz), panel.y(height)))
+            points.append((panel.x((stop - clip.onset) / clip.rate_hz), panel.y(height)))
             continue
         if points:
             pen.line(points, fill=BLACK, width=2)
@@ -176,12 +178,12 @@ def _score(pen: "ImageDraw", scene: EventClip, panel: _Panel) -> None:
         _text(pen, panel.x(second), panel.top + panel.height + 10, f"{second:+d} s" if second else "onset", "mm")
 
 
-def _spectra(pen: "ImageDraw", beside: _Panel, heard: F64, expected: Reference | None) -> None:
-    """The mean spectrum that was heard and the expected one, and what one exceeds the other by, each band at its height."""
-    known = heard if expected is None else np.concatenate((heard, expected.mean_db))
-    range_db = (float(known.min()) - 3.0, float(known.max()) + 3.0)
+def _spectra(pen: "ImageDraw", beside: _Panel, measured: F64, expected: Reference | None) -> None:
+    """The measured and the expected mean spectrum, and the excess, each band at its height in the spectrogram."""
+    both = measured if expected is None else np.concatenate((measured, expected.mean_db))
+    range_db = (float(both.min()) - 3.0, float(both.max()) + 3.0)
     left = _Panel(beside.left + beside.width + 24, beside.top, 120, beside.height, range_db, beside.y_range)
-    bands = np.arange(len(heard)) + 0.5
+    bands = np.arange(len(measured)) + 0.5
     pen.rectangle(left.box, outline=GREY)
     _limits(pen, left)
     if expected is not None:
@@ -190,14 +192,14 @@ def _spectra(pen: "ImageDraw", beside: _Panel, heard: F64, expected: Reference |
             pen.line([(left.x(x), left.y(y)) for x, y in zip(limit, bands, strict=True)], fill=PALE)
         pen.line([(left.x(x), left.y(y)) for x, y in zip(expected.mean_db, bands, strict=True)], fill=GREY, width=2)
         _text(pen, left.left, left.top - 20, "expected", "lm", GREY)
-        _excess(pen, left, heard - expected.mean_db)
-    pen.line([(left.x(x), left.y(y)) for x, y in zip(heard, bands, strict=True)], fill=MORE, width=2)
-    _text(pen, left.left, left.top - 7, "heard", "lm", MORE)
+        _excess(pen, left, measured - expected.mean_db)
+    pen.line([(left.x(x), left.y(y)) for x, y in zip(measured, bands, strict=True)], fill=MORE, width=2)
+    _text(pen, left.left, left.top - 7, "measured", "lm", MORE)
 
 
 def _excess(pen: "ImageDraw", beside: _Panel, excess: F64) -> None:
-    most = max(6.0, float(np.abs(excess).max()))
-    right = _Panel(beside.left + beside.width + 24, beside.top, 110, beside.height, (-most, most), beside.y_range)
+    max_db = max(6.0, float(np.abs(excess).max()))
+    right = _Panel(beside.left + beside.width + 24, beside.top, 110, beside.height, (-max_db, max_db), beside.y_range)
     for band, value in enumerate(excess):
         x = sorted((right.x(0.0), right.x(value)))
         pen.rectangle((x[0], right.y(band + 0.9), x[1], right.y(band + 0.1)), fill=MORE if value > 0 else LESS)
@@ -208,7 +210,7 @@ def _excess(pen: "ImageDraw", beside: _Panel, excess: F64) -> None:
 
 
 def _limits(pen: "ImageDraw", panel: _Panel) -> None:
-    """Name the level at either side."""
+    """Label the level at either side."""
     for value, x, anchor in zip(panel.x_range, (panel.left, panel.left + panel.width), ("lm", "rm"), strict=True):
         _text(pen, x, panel.top + panel.height + 10, f"{value:.0f} dB", anchor)
 

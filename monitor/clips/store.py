@@ -1,4 +1,4 @@
-"""What is kept of events as files: bounded in bytes before anything is written, the oldest event leaves first."""
+"""The clip folder: bounded in bytes before anything is written; the oldest event is removed first."""
 
 import io
 import re
@@ -23,31 +23,31 @@ def clip_stem(machine: str, event_id: str) -> str:
 
 
 class ClipStore:
-    """A folder of clips and pictures. What it did not write itself it does not count, and never touches.
+    """A folder of clips and pictures. Files of others are neither counted nor touched.
 
-    All calls but `known` wait for the disk.
+    All calls wait for the disk; `stems` does not.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
-        self.known: frozenset[str] = frozenset()  # stems of the clips that are there, as of the last call
+        self.stems: frozenset[str] = frozenset()  # of the clips in it, as of the last call
         self._max_bytes = max_bytes
 
     def rescan(self) -> None:
-        """See what earlier runs have left, as far as the folder can be read."""
+        """List the clips in the folder, if it can be read."""
         with suppress(OSError):
-            self.known = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
+            self.stems = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
 
     def check(self) -> None:
-        """SinkError where the folder takes no files."""
+        """Raise SinkError where the folder cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.folder).close()
         except OSError as error:
             raise SinkError(f"{self.folder}: cannot be written: {error.strerror}") from error
 
-    def keep(self, stem: str, files: Mapping[str, bytes]) -> None:
-        """Write an event's files, by suffix; older events make room. SinkError says why it cannot be."""
+    def save(self, stem: str, files: Mapping[str, bytes]) -> None:
+        """Write an event's files, by suffix; older events are removed to make room. SinkError where that fails."""
         n_bytes = sum(map(len, files.values()))
         if n_bytes > self._max_bytes:
             raise SinkError(f"{stem}: must have at most {self._max_bytes} bytes (clips.max_mb), got {n_bytes}")
@@ -62,14 +62,14 @@ class ClipStore:
             self.rescan()
 
     def read(self, stem: str) -> bytes:
-        """An event's clip; SinkError when it cannot be read."""
+        """Read an event's clip; SinkError where that fails."""
         try:
             return (self.folder / f"{stem}.flac").read_bytes()
         except OSError as error:
             raise SinkError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     def _make_room(self, n_bytes: int, stem: str) -> None:
-        """Remove events, the oldest first, until so much fits; what there was of this event makes way anyway."""
+        """Remove events, the oldest first, until `n_bytes` fit. Older files of this event are removed in any case."""
         events = self._events()
         sizes = {name: sum(path.stat().st_size for path in files) for name, files in events.items()}
         ages = {name: max(path.stat().st_mtime_ns for path in files) for name, files in events.items()}
@@ -92,8 +92,8 @@ class ClipStore:
 
 
 def encode_flac(samples: F32, *, rate_hz: int, title: str, comment: str) -> bytes:
-    """Samples (n,), full scale [-1, 1], as 16-bit FLAC; what had 16 bits comes back exactly."""
-    import soundfile  # where there are no events, its memory is not needed
+    """Samples (n,), full scale [-1, 1], as 16-bit FLAC; lossless for samples of 16 bits."""
+    import soundfile  # imported late: without events its memory is not needed
 
     whole = np.clip(np.rint(samples * np.float32(32_768)), -32_768, 32_767).astype(np.int16)
     file = io.BytesIO()
@@ -106,7 +106,7 @@ def encode_flac(samples: F32, *, rate_hz: int, title: str, comment: str) -> byte
 
 
 def shorten_flac(flac: bytes, *, max_bytes: int) -> bytes:
-    """The same clip, or as much of its beginning as fits."""
+    """Shorten a clip to the part of its beginning that fits."""
     import soundfile
 
     while len(flac) > max_bytes:

@@ -1,4 +1,4 @@
-"""Errands: work that may wait for the disk, done one after another on a thread of its own."""
+"""A background worker: jobs that may wait for the disk, done one after another on a thread."""
 
 import logging
 import threading
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from monitor.errors import StethosError
+from monitor.threads import Probe, WatchedThread
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 8
@@ -13,39 +14,60 @@ Job = Callable[[], None]
 
 
 class BackgroundWorker:
-    """The thread lives as long as there is something to do. What is too much is dropped, counted and said."""
+    """Its thread lives while there are jobs. A job that does not fit into the queue is dropped, counted and logged."""
 
-    def __init__(self, what: str) -> None:
-        """`what` it is, for the log."""
-        self.n_dropped = 0  # for want of room
+    def __init__(self, name: str) -> None:
+        """`name`: for the log, and of the thread."""
+        self.n_dropped = 0  # the queue was full
         self.n_failed = 0
-        self._what = what
+        self.n_unexpected = 0  # of those that failed, with something else than StethosError
+        self._name = name
         self._lock = threading.Lock()  # held for an instant only
         self._waiting: deque[Job] = deque()
-        self._thread: threading.Thread | None = None
+        self._thread: WatchedThread | None = None
+        self._n_done = 0
         self._is_behind = False
-        self._trouble: str | None = None
+        self._error: str | None = None  # of the last job
 
     def put(self, job: Job) -> None:
-        """Have it done, or drop it; returns at once. A job raises StethosError when it fails."""
+        """Queue a job, or drop it; returns at once. A job raises StethosError when it fails."""
         with self._lock:
             is_full = len(self._waiting) >= MAX_WAITING
             if is_full:
                 self.n_dropped += 1
             else:
                 self._waiting.append(job)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name=self._what, daemon=True)
+            if self._thread is None:
+                self._thread = WatchedThread(self._name, self._work)
                 self._thread.start()
-            news, self._is_behind = is_full != self._is_behind, is_full
-        if news and is_full:
-            log.error("%s: the disk does not keep up; dropped so far: %d", self._what, self.n_dropped)
+            is_new, self._is_behind = is_full != self._is_behind, is_full
+        if is_new and is_full:
+            log.error("%s: the disk is too slow; dropped so far: %d", self._name, self.n_dropped)
 
     def close(self, timeout_s: float) -> None:
-        """Wait until all is done, unless it takes longer."""
+        """Wait until all jobs are done, at most that long."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
+
+    def probe(self, *, patience_s: float) -> Probe:
+        """The view of its thread, for the watchdog: it advances with every job, and while there is none."""
+        return Probe(
+            name=self._name,
+            is_alive=self._is_alive,
+            advanced=self._advanced,
+            n_failures=lambda: self.n_unexpected,
+            patience_s=patience_s,
+        )
+
+    def _is_alive(self) -> bool:
+        with self._lock:
+            return self._thread is None or self._thread.is_alive()
+
+    def _advanced(self) -> int:
+        with self._lock:
+            self._n_done += self._thread is None
+            return self._n_done
 
     def _work(self) -> None:
         while True:
@@ -54,14 +76,30 @@ class BackgroundWorker:
                     self._thread = None
                     return
                 job = self._waiting.popleft()
-            try:
-                job()
-                trouble = None
-            except StethosError as error:
-                self.n_failed += 1
-                trouble = str(error)
-            if trouble is None and self._trouble is not None:
-                log.info("%s: written again; failed so far: %d", self._what, self.n_failed)
-            elif trouble is not None and self._trouble is None:
-                log.error("%s: %s", self._what, trouble)
-            self._trouble = trouble
+            self._report(self._run(job))
+            with self._lock:
+                self._n_done += 1
+
+    def _run(self, job: Job) -> str | None:
+        """Run a job; return why it failed, if it did."""
+        try:
+            job()
+        except StethosError as error:
+            self.n_failed += 1
+            return str(error)
+        except Exception as error:
+            self.n_failed += 1
+            self.n_unexpected += 1
+            text = f"unexpected error: {type(error).__name__}: {error}"
+            if text != self._error:
+                log.exception("%s: %s", self._name, text)
+            return text
+        return None
+
+    def _report(self, error: str | None) -> None:
+        """Log a failure once, and the first success after it."""
+        if error is None and self._error is not None:
+            log.info("%s: written again; failed so far: %d", self._name, self.n_failed)
+        elif error is not None and self._error is None and not error.startswith("unexpected error"):
+            log.error("%s: %s", self._name, error)
+        self._error = error

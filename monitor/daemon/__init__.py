@@ -1,1 +1,1 @@
-"""The service: microphones, machines, commands and MQTT, wired together for as long as the computer is on."""
+"""The service: microphones, machines, commands and MQTT, wired together. It may touch everything but the web page."""

@@ -1,8 +1,8 @@
-"""Bundles that were made on this device, beside the configured ones: which is in use, and how to go back.
+"""Adapted bundles: made on this device from the configured ones, used in their place, and undone.
 
-`state_dir/adapted/MACHINE/in-use.json` says it, replaced whole or not at all; the bundles are folders beside it. At most two
-stand on the configured one: what `monitor learn` made, and what `monitor calibrate` made of the last of these. What was
-learned before it was extended waits beside them, to go back to.
+`state_dir/adapted/MACHINE/in-use.json`, replaced atomically, names the bundles in use, which are folders in the same place. At
+most two are based on the configured one: the learned one, and the one calibrated from it. Learned bundles that were extended
+stay, for undo.
 """
 
 import logging
@@ -23,7 +23,7 @@ from monitor.errors import SinkError, StethosError, UsageError
 from monitor.events.event import rfc3339
 from monitor.files import atomic_write, give_to_owner, lock
 from monitor.learning.on_device import AdaptedBundle
-from monitor.learning.sessions import STAMP, forget_session
+from monitor.learning.sessions import STAMP, remove_session
 
 log = logging.getLogger(__name__)
 FOLDER = "adapted"
@@ -35,7 +35,7 @@ Did = Literal["learn", "calibrate", "undo"]
 
 
 class Entry(BaseModel):
-    """One thing that was done."""
+    """One adaptation, or its undo."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,40 +45,40 @@ class Entry(BaseModel):
 
 
 class Adaptation(BaseModel):
-    """What stands on a configured bundle."""
+    """The adaptations of a configured bundle."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     configured: str
-    """Name and hash of the bundle that it all stands on; with another one it does not count."""
+    """Name and hash of the configured bundle. With another one the adaptations are ignored."""
 
     learn: str | None = None
-    """Folder of the bundle that was learned."""
+    """Folder of the learned bundle."""
 
     extended: tuple[str, ...] = ()
-    """Folders of the bundles that were learned before and that it extends, oldest first, the last 10."""
+    """Folders of the learned bundles that it extends, oldest first, the last 10."""
 
     calibrate: str | None = None
-    """Folder of the bundle that was calibrated, which is the one in use."""
+    """Folder of the calibrated bundle, which is then the one in use."""
 
     log: tuple[Entry, ...] = ()
-    """What was done, the last 50."""
+    """The last 50 adaptations and undos."""
 
 
 def in_use(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
-    """The bundle to listen with: the one made here, where there is one that stands on `configured` and is whole."""
+    """The adapted bundle where there is a valid one based on `configured`; else `configured`."""
     return _top(state_dir, machine, configured, ("calibrate", "learn"))
 
 
 def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
-    """What a calibration starts from: never from a calibrated bundle, so that its bounds count from training."""
+    """The bundle that a calibration starts from: never a calibrated one, so that its bounds are relative to training."""
     return _top(state_dir, machine, configured, ("learn",))
 
 
 def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle, *, kind: Kind, extends: bool = False) -> Path:
-    """Write the bundle and take it into use from the next start or reload on; SinkError leaves all as it was.
+    """Write the bundle and use it from the next start or reload on. After a SinkError nothing has changed.
 
-    Where it `extends` what was learned before, undoing it goes back to that.
+    Where it `extends` a learned bundle, undo returns to that.
     """
     folder, before = _folder(state_dir, machine), read_adaptation(state_dir, machine)
     if before is None or before.configured != configured.id:
@@ -91,17 +91,17 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle,
         if kind == "learn":
             learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
             changes = {"learn": new.name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
-        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.said[-1])
+        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.messages[-1])
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise SinkError(f"{new}: cannot be written: {error.strerror}; the old bundle stays") from error
+        raise SinkError(f"{new}: cannot be written: {error.strerror}; the old bundle stays in use") from error
     return new
 
 
 def undo(state_dir: Path, machine: str) -> str:
-    """Take back what was done last; returns what that was. UsageError where there is nothing to take back.
+    """Undo the last adaptation; return its description. UsageError where there is none.
 
-    The session that was learned from last is forgotten with its bundle.
+    The session of a learned bundle is deleted with it.
     """
     before = read_adaptation(state_dir, machine)
     if before is None or before.learn is before.calibrate is None:
@@ -116,20 +116,20 @@ def undo(state_dir: Path, machine: str) -> str:
     except OSError as error:
         raise SinkError(f"{_folder(state_dir, machine)}: cannot be written: {error.strerror}") from error
     if what == "learn" and before.learn is not None:
-        forget_session(state_dir, machine, before.learn)
+        remove_session(state_dir, machine, before.learn)
     return said
 
 
 @contextmanager
 def only_one(state_dir: Path, machine: str) -> Iterator[None]:
-    """Nobody else learns or calibrates the machine meanwhile."""
+    """Lock the machine against another learn or calibrate; UsageError where one is running."""
     path = _folder(state_dir, machine) / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = lock(path)
         give_to_owner(state_dir, path.parent.parent, path.parent, path)
     except BlockingIOError:
-        raise UsageError(f"another monitor learn or calibrate is at work on {machine}") from None
+        raise UsageError(f"another learn or calibrate is already running for {machine}") from None
     except OSError as error:
         raise SinkError(f"{path.parent}: cannot be written: {error.strerror}; use sudo, or --out") from error
     try:
@@ -145,16 +145,21 @@ def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, .
         if found is None or not names:
             return configured
         if found.configured != configured.id:
-            log.warning("%s: what was adapted stands on %s, not on %s: ignored", machine, found.configured, configured.id)
+            log.warning(
+                "%s: ignoring the adapted bundle: it was made from %s, but %s is configured",
+                machine,
+                found.configured,
+                configured.id,
+            )
             return configured
         return load_bundle(_folder(state_dir, machine) / names[0])
     except StethosError as error:
-        log.error("%s: the adapted bundle cannot be used, the configured one is: %s", machine, error)
+        log.error("%s: the adapted bundle cannot be used, using the configured one: %s", machine, error)
         return configured
 
 
 def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
-    """What stands on a machine's configured bundle; None where nothing ever did."""
+    """The adaptations of a machine's bundle; None where there are none."""
     path = _folder(state_dir, machine) / IN_USE
     try:
         return Adaptation.model_validate_json(path.read_bytes())
@@ -167,7 +172,7 @@ def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
 
 
 def _write(state_dir: Path, machine: str, adaptation: Adaptation, *, did: Did, said: str) -> None:
-    """Replace what is said of the machine, then remove the bundles that nobody needs any more."""
+    """Replace the file, then remove the bundles that are no longer needed."""
     folder = _folder(state_dir, machine)
     entry = Entry(ts=rfc3339(datetime.now(timezone.utc)), did=did, said=said)
     adaptation = adaptation.model_copy(update={"log": (*adaptation.log, entry)[-MAX_LOG:]})

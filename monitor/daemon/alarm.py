@@ -1,4 +1,4 @@
-"""An anomaly as an alarm: it rings, is acknowledged, snoozed, part of a flood. No clock inside: time is passed in."""
+"""The alarm of one machine: ringing, acknowledgement, snooze and floods. Time is passed in."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from monitor.events.event import Severity
 from monitor.events.pipeline import State
 
 MAX_SNOOZE_S = 86_400
-FLOOD_WITHIN_S = 600.0  # ISA-18.2: more than 10 alarms in 10 minutes are a flood,
+FLOOD_WITHIN_S = 600.0  # ISA-18.2: more than 10 alarms in 10 minutes are a flood
 FLOOD_ABOVE = 10
-FLOOD_UNTIL_BELOW = 5  # and it lasts until there are fewer than 5
+FLOOD_UNTIL_BELOW = 5  # alarms in 10 minutes at which a flood ends
 Flag = Literal["ON", "OFF", "None"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What people see of an alarm beside the machine's state."""
+    """The flags of an alarm that are published with the machine's state."""
 
     acknowledged: bool = False
     snoozed_until: float | None = None  # s since 1970
@@ -26,11 +26,11 @@ class Marks:
 
 
 class Alarm:
-    """One machine's. Times are s since 1970; a clock that steps ends what can no longer be judged, and never prolongs it.
+    """Follows one machine's state. Times are s since 1970, all from one clock. A clock that steps back ends a snooze.
 
-    Anomalies of at least the severity `from_severity` call somebody; what is less severe is counted nowhere here.
-    It rings when it begins, when a snooze ends, and every `repeat_s` until somebody acknowledges. An acknowledgement holds
-    until the machine is heard to be normal again: over a restart, a dead microphone or a stopped machine.
+    Only anomalies of at least `from_severity` count. The alarm rings when one begins, when a snooze ends, and every
+    `repeat_s` until it is acknowledged. An acknowledgement holds until the machine is normal again, also over a restart, a
+    dead microphone or a stopped machine.
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class Alarm:
         flooding: bool = False,
         starts: Sequence[float] = (),
     ) -> None:
-        """`starts` are those of an earlier run, as `latest` gave them."""
+        """`starts` are those of an earlier run, from `latest`."""
         self.from_severity = from_severity
         self.repeat_s = repeat_s
         self.rings = 0  # how often it has rung
         self._acknowledged = acknowledged
         self._snoozed_until = snoozed_until
         self._flooding = flooding
-        self._open: str | None = None  # the last anomaly that began, of whatever severity,
-        self._event: str | None = None  # and the last one that called somebody, until it is over
+        self._open: str | None = None  # the last anomaly that began, of any severity
+        self._event: str | None = None  # the last one that counts, until it is over
         self._starts = deque(starts, maxlen=100)
         self._latest = deque(starts, maxlen=FLOOD_ABOVE + 1)
         self._rung_at: float | None = None
 
     @property
     def marks(self) -> Marks:
-        """How things are since the last tick or command."""
+        """The flags after the last tick or command."""
         return Marks(
             acknowledged=self._acknowledged,
             snoozed_until=self._snoozed_until,
@@ -68,11 +68,11 @@ class Alarm:
 
     @property
     def latest(self) -> tuple[float, ...]:
-        """When the latest alarms began, as many as a flood takes, however long ago: what a restart needs to know."""
+        """When the latest alarms began, as many as a flood takes, for the state file."""
         return tuple(self._latest)
 
     def update(self, state: State, severity: Severity | None, *, event: str | None, now: float) -> None:
-        """A tick has led to this state; `event` is the id of the anomaly that began or became more severe with it."""
+        """Take the state after a tick; `event` is the id of the anomaly that began or became more severe with it."""
         while self._starts and not _within(self._starts[0], now, FLOOD_WITHIN_S):
             self._starts.popleft()
         self._open = event or self._open
@@ -90,14 +90,14 @@ class Alarm:
         self._ring(self.flag(state, severity), now)
 
     def flag(self, state: State, severity: Severity | None) -> Flag:
-        """The payload of `anomaly`: a flood is one long anomaly, and a snoozed machine does not ask for anybody."""
+        """The payload of `anomaly`: a flood is one long anomaly, and a snoozed machine reads OFF."""
         if state not in ("normal", "anomaly"):
             return "None"
         is_on = self._calls(state, severity) or self._flooding
         return "ON" if is_on and self._snoozed_until is None else "OFF"
 
     def acknowledge(self, event: str | None) -> str | None:
-        """Somebody knows; returns why that is refused, if it is. `event` is the anomaly that is meant, if one is named."""
+        """Acknowledge the anomaly, or only `event` where that is given; return why this is refused, if it is."""
         if self._event is None:
             return "there is no alarm to acknowledge"
         if event not in (None, self._event):
@@ -106,11 +106,11 @@ class Alarm:
         return None
 
     def snooze(self, duration_s: float, now: float) -> None:
-        """Be quiet for that long; 0 ends a snooze."""
+        """Read OFF for that long; 0 ends a snooze."""
         self._snoozed_until = now + min(duration_s, MAX_SNOOZE_S) if duration_s > 0 else None
 
     def reset(self) -> None:
-        """Nobody listens any more."""
+        """Clear everything, because the machine was disabled."""
         self._acknowledged, self._flooding = False, False
         self._snoozed_until = self._open = self._event = self._rung_at = None
         self._starts.clear()
@@ -130,5 +130,5 @@ class Alarm:
         return self.repeat_s is not None and not self._acknowledged and not _within(rung_at, now, self.repeat_s)
 
 
-def _within(earlier: float, later: float, most_s: float) -> bool:
-    return 0.0 <= later - earlier < most_s
+def _within(earlier: float, later: float, max_s: float) -> bool:
+    return 0.0 <= later - earlier < max_s

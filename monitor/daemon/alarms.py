@@ -1,4 +1,4 @@
-"""The alarms of all machines, and which machines people have disabled."""
+"""The alarms of all machines, and the machines that people have disabled."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,16 @@ from monitor.mqtt.messages import Acknowledge, Command, Disable, Enable, Snooze
 
 
 class Alarms:
-    """Outlives the machines that are listened to, and with `kept` the service."""
+    """They survive a reload of their machine and, through `saved`, a restart of the service."""
 
-    def __init__(self, kept: Mapping[str, AlarmState]) -> None:
-        self.disabled = {name for name, one in kept.items() if one.disabled}
-        self._alarms = {name: Alarm(**one.model_dump(exclude={"disabled"})) for name, one in kept.items()}
-        self._is_configured: dict[str, bool] = {}  # every machine, and whether it is enabled in the configuration
+    def __init__(self, saved: Mapping[str, AlarmState]) -> None:
+        self.disabled = {name for name, one in saved.items() if one.disabled}
+        self._alarms = {name: Alarm(**one.model_dump(exclude={"disabled"})) for name, one in saved.items()}
+        self._is_enabled: dict[str, bool] = {}  # in the configuration, for every configured machine
 
     def apply_config(self, config: Config) -> None:
-        """Have one for every configured machine."""
-        self._is_configured = {name: machine.enabled for name, machine in config.machines.items()}
+        """Create or keep an alarm for every configured machine."""
+        self._is_enabled = {name: machine.enabled for name, machine in config.machines.items()}
         self._alarms = {name: self._alarms.get(name, Alarm()) for name in config.machines}
         self.disabled &= set(config.machines)
         for alarm in self._alarms.values():
@@ -29,10 +29,10 @@ class Alarms:
         return self._alarms[machine]
 
     def act(self, machine: str, command: Command, now: float) -> None:
-        """Carry out what a person asks; Refused says why not. `now` is in s since 1970."""
+        """Execute a command; Refused where that is impossible. `now` is in s since 1970."""
         if machine not in self._alarms:
             raise Refused(f"the machine must be one of {', '.join(self._alarms)}, got {machine}")
-        if not self._is_configured[machine]:
+        if not self._is_enabled[machine]:
             raise Refused("the machine is disabled in the configuration")
         alarm = self._alarms[machine]
         match command:
@@ -49,16 +49,16 @@ class Alarms:
             case Snooze(duration_s=duration_s):
                 alarm.snooze(duration_s, now)
 
-    def kept(self) -> dict[str, AlarmState]:
-        """What a restart must not forget."""
-        kept = {}
+    def state(self) -> dict[str, AlarmState]:
+        """The alarms that differ from the default, for the state file."""
+        state = {}
         for name, alarm in self._alarms.items():
             marks = alarm.marks
-            kept[name] = AlarmState(
+            state[name] = AlarmState(
                 acknowledged=marks.acknowledged,
                 snoozed_until=marks.snoozed_until,
                 flooding=marks.flooding,
                 starts=alarm.latest,
                 disabled=name in self.disabled,
             )
-        return {name: one for name, one in kept.items() if one != AlarmState()}
+        return {name: one for name, one in state.items() if one != AlarmState()}

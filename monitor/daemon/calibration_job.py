@@ -1,6 +1,7 @@
-"""`set/calibrate`: runs `monitor calibrate` as a child process, so that listening never waits for it."""
+"""`set/calibrate`: runs `monitor calibrate` as a child process, so that detection does not wait."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +11,14 @@ from pathlib import Path
 from monitor.daemon.commands import MAX_REASON, Refused
 from monitor.mqtt.messages import Calibrate
 
-END_S = 1.0  # for a child to end when told to, before it is killed
+log = logging.getLogger(__name__)
+END_S = 1.0  # from SIGTERM to SIGKILL
 MAX_RESULT = 500
-Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, why it failed, what came of it
+Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, why it failed, its result
 
 
 class CalibrationJob:
-    """One calibration at a time; all calls come from the service's loop."""
+    """One calibration at a time; all calls come from the daemon's event loop."""
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str], done: Done) -> None:
         self._config_path = config_path
@@ -26,14 +28,14 @@ class CalibrationJob:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, machine: str, command: Calibrate) -> None:
-        """Begin, and tell `done` at the end; Refused while another one goes on."""
+        """Start a calibration and call `done` at its end; Refused while another one runs."""
         if self._task is not None and not self._task.done():
             raise Refused(f"{self._machine} is being calibrated; one at a time")
         self._machine = machine
         self._task = asyncio.get_running_loop().create_task(self._run(machine, command))
 
     async def stop(self) -> None:
-        """End what goes on; nothing half is left behind."""
+        """End the running calibration; it leaves nothing behind."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -60,6 +62,10 @@ class CalibrationJob:
         except OSError as error:
             self._done(machine, command, f"calibrate cannot be started: {error.strerror}", None)
             return
+        except Exception as error:
+            log.exception("%s: calibrate failed", machine)
+            self._done(machine, command, f"unexpected error: {type(error).__name__}", None)
+            return
         if child.returncode == 0:
             self._done(machine, command, None, _last_line(out)[:MAX_RESULT])
         else:
@@ -69,7 +75,7 @@ class CalibrationJob:
 
 @contextmanager
 def _lifeline() -> Iterator[int]:
-    """What a child reads from to learn that this process has ended, in whatever way."""
+    """A pipe for the child's stdin, which ends when this process does, in whatever way."""
     ends = os.pipe()
     try:
         yield ends[0]

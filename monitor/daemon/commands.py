@@ -1,4 +1,4 @@
-"""Commands from the network: bounded while they wait, checked, carried out, answered."""
+"""Commands from the network: queued up to a limit, checked, executed, answered."""
 
 import logging
 import queue
@@ -16,18 +16,18 @@ from monitor.mqtt.messages import Command, ResponseMessage
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 100
-MAX_A_TURN = 10  # so that detection is not held up
+MAX_A_TURN = 10  # so that detection does not wait
 MAX_BYTES = 4_096
 MAX_REASON = 200
 
 
 class Refused(StethosError):
-    """A command that is not carried out, and why."""
+    """A command is refused, for this reason."""
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """A command as it came."""
+    """A command as received."""
 
     machine: str
     name: str
@@ -40,45 +40,50 @@ Answer = Callable[[str, str], None]
 
 
 class Commands:
-    """Takes commands from any thread and carries them out on the service's."""
+    """Takes commands on any thread and executes them on the daemon's."""
 
     def __init__(self, act: Act, answer: Answer) -> None:
-        """`answer` gets a topic below the node's and what to say there."""
+        """`answer` takes a topic, relative to the node's, and a payload."""
         self.n_dropped = 0
+        self.n_failures = 0  # unexpected errors
         self._act = act
         self._answer = answer
         self._waiting: queue.Queue[Arrived] = queue.Queue(MAX_WAITING)
 
     def arrive(self, machine: str, name: str, payload: bytes, retained: bool) -> None:
-        """Take one, or drop it if too many wait; from any thread, never blocks."""
+        """Queue a command, or drop it if the queue is full. Never blocks; called on any thread."""
         try:
             self._waiting.put_nowait(Arrived(machine, name, payload[: MAX_BYTES + 1], retained))
         except queue.Full:
             if self.n_dropped % MAX_WAITING == 0:
-                log.warning("commands come faster than they can be answered; dropped so far: %d", self.n_dropped + 1)
+                log.warning("too many commands; dropped so far: %d", self.n_dropped + 1)
             self.n_dropped += 1
 
     def process_pending(self) -> bool:
-        """Carry out what waits, a few at most; returns whether anything did."""
-        n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # nobody else takes any
+        """Execute queued commands, a few at most; return whether there were any."""
+        n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # only this thread takes any
         for _ in range(n_waiting):
-            self._carry_out(self._waiting.get_nowait())
+            self._execute(self._waiting.get_nowait())
         return n_waiting > 0
 
-    def _carry_out(self, arrived: Arrived) -> None:
+    def _execute(self, arrived: Arrived) -> None:
         command, reason = None, None
         try:
             command = read_command(arrived)
             self._act(arrived.machine, command)
         except Refused as error:
             reason = _printable(str(error))
+        except Exception as error:
+            self.n_failures += 1
+            log.exception("%s: %s failed", _printable(arrived.machine), _printable(arrived.name))
+            reason = _printable(f"unexpected error: {type(error).__name__}")
         request = None if command is None else command.request
         self.answer(arrived.machine, arrived.name, reason=reason, request=request)
 
     def answer(self, machine: str, name: str, *, reason: str | None, request: str | None, result: str | None = None) -> None:
-        """Say what became of a command: at once, and once more with the result of one that takes its time."""
-        became = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
-        log.info("%s: %s %s", machine, name, became if reason is None else f"refused: {reason}")
+        """Answer a command: at once, and once more with the result of a long one."""
+        outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
+        log.info("%s: %s %s", machine, name, outcome if reason is None else f"refused: {reason}")
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
             command=name,
@@ -91,9 +96,9 @@ class Commands:
 
 
 def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS) -> Command:
-    """Check everything about a command but whether it makes sense now; Refused says what is wrong."""
+    """Check the form of a command; Refused where it is wrong."""
     if arrived.retained:
-        raise Refused("a command must not be retained: it would be carried out again after every connection")
+        raise Refused("a command must not be retained: it would be executed again after every connection")
     if arrived.name not in known:
         raise Refused(f"the command must be one of {', '.join(known)}, got {arrived.name}")
     if len(arrived.payload) > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""The daemon: microphones in, MQTT out, for as long as the computer is on."""
+"""The daemon: everything that runs, wired together."""
 
 import asyncio
 import logging
@@ -32,98 +32,105 @@ from monitor.files import lock
 from monitor.mqtt.courier import Courier
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.mqtt.session import Received
+from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
-HOOKS = "MONITOR_TEST_HOOKS"
 POLL_S = 0.1
 HEALTH_EVERY_S = 60.0
-SLOW_PATHS_EVERY_S = 3600.0  # what is learned on the spot is written down
-READY_WITHIN_S = 1.5  # a microphone that has neither sound nor a fault to tell by then is not waited for
-FLUSH_S = 2.5  # to deliver what is left when stopped,
-KEEP_S = 0.5  # to write down what people did,
-CLIPS_S = 1.0  # and to write the clips of events that are ended
+SLOW_PATHS_EVERY_S = 3600.0  # how often the learned levels are saved
+READY_WITHIN_S = 1.5  # after that, READY does not wait for a microphone that has neither sound nor a fault
+FLUSH_S = 2.5  # at the stop: to deliver what is queued,
+SAVE_S = 0.5  # to save the state,
+CLIPS_S = 1.0  # and to write the last clips
+DISK_PATIENCE_S = 120.0  # for a job on the disk; a slow card takes its time
 FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # these need a restart
 
 
 class Daemon:
-    """Everything that runs, wired together.
+    """Polls the microphones and their machines ten times a second, on one thread.
 
-    One thread polls the microphones and their machines ten times a second. The network and the disk have threads of
-    their own behind the courier, PortAudio has a process per microphone.
+    The network and the disk have threads of their own. PortAudio has a process per microphone.
     """
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str]) -> None:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load(fall_back=True)
-        self._lock = _be_the_only_one(self._config.state_dir)
+        self._config, bundles = self._load()
+        self._lock = _lock_state_dir(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
-        self._keepsake = StateFile(
+        self._state_file = StateFile(
             self._config.state_dir / "kept.json", ServiceState(), what="acknowledgements, snoozes, floods and disabled machines"
         )
         self._slow_paths = StateFile(
             self._config.state_dir / "slow_paths.json", SavedSlowPaths(), what="the normal levels learned on the spot"
         )
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
-        self._alarms = Alarms(self._keepsake.loaded.alarms)
+        self._alarms = Alarms(self._state_file.loaded.alarms)
         self._commands = Commands(self._act, self._answer)
-        self._calibrator = CalibrationJob(config_path, environment, self._calibrated)
+        self._calibration = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
         self._courier = Courier(
             self._config.mqtt,
             node=self._config.node,
             state_dir=self._config.state_dir,
             on_command=self._commands.arrive,
-            listen={} if birth is None else {birth: self._hear_birth},
+            listen={} if birth is None else {birth: self._on_birth},
             clock_synced=self._clock.synced,
         )
-        self._announcer = HomeAssistantDiscovery(self._courier, left=self._keepsake.loaded.topics)
-        self._errands = BackgroundWorker("clips")
-        self._archive = self._make_archive()
+        self._discovery = HomeAssistantDiscovery(self._courier, left=self._state_file.loaded.topics)
+        self._clip_worker = BackgroundWorker("clips")
+        self._clips = self._make_clips()
         self._supervisor = Supervisor(
-            self._courier, self._alarms, self._archive, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            self._courier, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
         )
-        self._arrange(bundles)
+        self._apply_config(self._config, bundles)
+        self._watchdog = Watchdog()
+        self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
+        self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
+        self._watchdog.watch(self._reload_probe(), self._control_probe())
+        self._stalled: list[str] = []
         self._courier.start()
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
                 "status": lambda _: Reply(self._status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
-                "reload": lambda _: self._ask_reload(),
+                "reload": lambda _: self._request_reload(),
                 "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
             },
         )
         self._stopped = False
-        self._reload_asked = asyncio.Event()
+        self._n_failed_reloads = 0  # by an unexpected error
+        self._reload_requested = asyncio.Event()
+        self._reload_task: asyncio.Task[None] | None = None
+        self._is_reloading = False
 
     async def run(self) -> None:
-        """Listen until SIGTERM or SIGINT; SIGHUP reloads."""
+        """Run until SIGTERM or SIGINT; SIGHUP reloads."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
-        reloading = loop.create_task(self._reload_when_asked())
+        loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
+        self._reload_task = loop.create_task(self._reload_on_request())
         try:
             await self._control.start()
-            await self._listen()
+            await self._poll()
         finally:
-            reloading.cancel()
-            await self._calibrator.stop()
+            self._reload_task.cancel()
+            await self._calibration.stop()
             await self._control.stop()
             self._shut_down()
 
-    async def _listen(self) -> None:
+    async def _poll(self) -> None:
         ready_by = time.monotonic() + READY_WITHIN_S
         second_at = health_at = 0.0
         ready = False
         while not self._stopped:
-            if not self._is_made_to_hang():
-                self._supervisor.poll()
+            self._supervisor.poll()
             if self._commands.process_pending():
-                self._keep()
+                self._save()
             now = time.monotonic()
             if not ready and (now >= ready_by or self._supervisor.is_started):
                 ready = True
@@ -137,74 +144,97 @@ class Daemon:
                 self._courier.passing("health", self._health_message().text, retain=True)
             await asyncio.sleep(POLL_S)
 
-    def _is_made_to_hang(self) -> bool:
-        """Tests stop the pipeline, not the process, by a file; the environment of a shipped service does not allow it."""
-        return HOOKS in self._environment and (self._config.runtime_dir / "hang").exists()
-
     def _every_second(self) -> None:
-        """Feed the watchdog, but only while everything advances."""
+        """Feed systemd's watchdog while every machine and every thread advances."""
         self._clock.poll(self._courier.clock_corrected)
-        self._announcer.poll(time.monotonic())
-        self._keep()
-        if time.monotonic() >= self._slow_paths_at:
-            self._keep_slow_paths()
-        stalled = self._supervisor.stalled()
-        if stalled is None:
+        self._discovery.poll(time.monotonic())
+        self._save()
+        now = time.monotonic()
+        if now >= self._slow_paths_at:
+            self._save_slow_paths()
+        stalled = [*self._supervisor.stalled(), *self._watchdog.stalled(now)]
+        if stalled and not self._stalled:
+            log.error("stalled: %s", ", ".join(stalled))
+        self._stalled = stalled
+        if not stalled:
             self._notifier.send("WATCHDOG=1")
         counts = self._courier.counts
-        kept = (
+        queued = (
             f"{counts.queued} events in memory only ({counts.outbox_error})"
             if counts.outbox_error
             else f"{counts.queued} events kept"
         )
-        broker = "broker connected" if counts.connected else f"broker away, {kept}"
-        self._notifier.status(f"stalled: {stalled}" if stalled else f"{self._supervisor.in_words()}; {broker}")
+        broker = "broker connected" if counts.connected else f"broker away, {queued}"
+        self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else f"{self._supervisor.in_words()}; {broker}")
 
     def _stop(self) -> None:
         self._stopped = True
 
-    def _ask_reload(self) -> Reply:
-        self._reload_asked.set()
+    def _request_reload(self) -> Reply:
+        self._reload_requested.set()
         return Reply({})
 
-    async def _reload_when_asked(self) -> None:
+    async def _reload_on_request(self) -> None:
         while True:
-            await self._reload_asked.wait()
-            self._reload_asked.clear()
+            await self._reload_requested.wait()
+            self._reload_requested.clear()
+            self._is_reloading = True
             await self._reload()
+            self._is_reloading = False
+
+    def _reload_probe(self) -> Probe:
+        """The view of the reload, which reads files on a thread, for the watchdog."""
+        return Probe(
+            name="reload",
+            is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
+            advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
+            n_failures=lambda: self._n_failed_reloads,
+            patience_s=DISK_PATIENCE_S,
+        )
+
+    def _control_probe(self) -> Probe:
+        """The view of the control socket; it waits for requests, so that it need not advance."""
+        return Probe(
+            name="control socket",
+            is_alive=lambda: self._control.is_alive,
+            advanced=time.monotonic_ns,
+            n_failures=lambda: self._control.n_failed,
+            patience_s=DISK_PATIENCE_S,
+        )
 
     async def _reload(self) -> None:
-        """Take the new configuration and bundles as a whole, or keep the old ones and say why."""
+        """Apply the new configuration and bundles as a whole, or keep the old ones and log why."""
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             config, bundles = await asyncio.to_thread(self._load)
-            self._change_to(config, bundles)
+            self._change_config(config, bundles)
             log.info("reloaded: %s", self._supervisor.in_words())
         except StethosError as error:
             log.error("reload refused, the old settings stay: %s", error)
         except Exception:
+            self._n_failed_reloads += 1
             log.exception("reload failed")
         finally:
             self._notifier.send("READY=1")
 
-    def _change_to(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
+    def _change_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         changed = [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]
+        self._apply_config(config.model_copy(update={key: getattr(self._config, key) for key in FIXED}), bundles)
         if changed:
             log.warning("%s: takes effect with a restart (systemctl restart stethos)", ", ".join(changed))
-        self._config = config.model_copy(update={key: getattr(self._config, key) for key in FIXED})
-        self._arrange(bundles)
 
-    def _arrange(self, bundles: Mapping[str, Bundle]) -> None:
-        self._bundles = bundles
-        self._supervisor.apply_config(self._config, bundles)
-        self._announcer.apply_config(self._config, bundles)
-        self._say_info(bundles)
-        self._keep()
+    def _apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
+        """Run the configured machines. Where this fails, the old configuration stays as a whole."""
+        self._supervisor.apply_config(config, bundles)
+        self._config, self._bundles = config, bundles
+        self._discovery.apply_config(config, bundles)
+        self._publish_info(bundles)
+        self._save()
 
-    def _make_archive(self) -> ClipService:
+    def _make_clips(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._errands.put, present=self._courier.present, private=self._config.private)
+        return ClipService(store, run=self._clip_worker.put, present=self._courier.present, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
         if isinstance(command, FetchClip):
@@ -217,27 +247,27 @@ class Daemon:
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
-        self._must_be_configured(machine)
-        listened = self._supervisor.machines.get(machine)
-        so_far = None if listened is None else listened.so_far(event_id)
+        self._check_configured(machine)
+        running = self._supervisor.machines.get(machine)
+        snapshot = None if running is None else running.clip_snapshot(event_id)
         send = partial(self._courier.passing, f"{machine}/clip/{event_id}", qos=1)
-        reason = self._archive.fetch(machine, event_id, so_far=so_far, now=time.monotonic(), send=send)
+        reason = self._clips.fetch(machine, event_id, snapshot=snapshot, now=time.monotonic(), send=send)
         if reason is not None:
             raise Refused(reason)
 
     def _calibrate(self, machine: str, command: Calibrate) -> None:
-        self._must_be_configured(machine)
+        self._check_configured(machine)
         if not command.undo and machine not in self._supervisor.machines:
-            raise Refused("the machine is disabled")
+            raise Refused("the machine is disabled, or is being restarted after an error")
         if command.reference:
             if command.undo or command.force:
                 raise Refused("reference must be given without undo and force")
             self._supervisor.machines[machine].slow_path.restart()
-            self._keep_slow_paths()
+            self._save_slow_paths()
             return
-        self._calibrator.start(machine, command)
+        self._calibration.start(machine, command)
 
-    def _must_be_configured(self, machine: str) -> None:
+    def _check_configured(self, machine: str) -> None:
         if machine not in self._config.machines:
             raise Refused(f"the machine must be one of {', '.join(self._config.machines)}, got {machine}")
 
@@ -247,24 +277,24 @@ class Daemon:
     def _answer(self, topic: str, text: str) -> None:
         self._courier.passing(topic, text, qos=1)
 
-    def _hear_birth(self, message: Received) -> None:
+    def _on_birth(self, message: Received) -> None:
         if is_birth(message):
-            self._announcer.home_assistant_started(time.monotonic())
+            self._discovery.home_assistant_started(time.monotonic())
 
-    def _keep(self) -> None:
-        self._keepsake.keep(ServiceState(alarms=self._alarms.kept(), topics=self._announcer.topics))
+    def _save(self) -> None:
+        self._state_file.save(ServiceState(alarms=self._alarms.state(), topics=self._discovery.topics))
 
-    def _keep_slow_paths(self) -> None:
+    def _save_slow_paths(self) -> None:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
-        self._slow_paths.keep(SavedSlowPaths(machines=self._supervisor.slow_paths()))
+        self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, *, fall_back: bool = False) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self) -> tuple[Config, dict[str, Bundle]]:
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
-        return config, load_bundles(config, fall_back=fall_back)
+        return config, load_bundles(config)
 
-    def _say_info(self, bundles: Mapping[str, Bundle]) -> None:
+    def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
         self._courier.present("info", InfoMessage(versions=versions(), machines=machines).text)
 
@@ -275,44 +305,43 @@ class Daemon:
             **self._supervisor.counts(),
             queued=counts.queued,
             dropped=counts.dropped,
-            clips_lost=self._errands.n_dropped + self._errands.n_failed,
+            clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
+            failures=self._supervisor.n_failures + self._watchdog.n_failures + self._commands.n_failures,
             clock_synced=self._clock.synced,
         )
 
     def _status(self) -> dict[str, Any]:
-        """What the tools show."""
+        """The answer to `status`."""
         about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
         return {**about, "mqtt": asdict(self._courier.counts), **self._supervisor.status()}
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
-        self._keep_slow_paths()
+        self._save_slow_paths()
         self._supervisor.stop()
-        self._keep()
-        self._errands.close(CLIPS_S)
-        left = self._courier.stop(FLUSH_S)
-        self._keepsake.close(KEEP_S)
-        self._slow_paths.close(KEEP_S)
-        log.info("stopped%s", f"; {left} messages are kept until the next start" if left else "")
+        self._save()
+        self._clip_worker.close(CLIPS_S)
+        n_left = self._courier.stop(FLUSH_S)
+        self._state_file.close(SAVE_S)
+        self._slow_paths.close(SAVE_S)
+        log.info("stopped%s", f"; {n_left} messages are kept until the next start" if n_left else "")
 
 
-def _be_the_only_one(state_dir: Path) -> int | None:
-    """Nobody else may use the outbox meanwhile; a state directory that cannot be written has none."""
+def _lock_state_dir(state_dir: Path) -> int | None:
+    """Lock the state directory for this process; None where it cannot be written."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         return lock(state_dir / "lock")
     except BlockingIOError:
-        raise ControlError(
-            f"{state_dir}: another service keeps its events here; stop it first (systemctl stop stethos)"
-        ) from None
+        raise ControlError(f"{state_dir}: another service uses this directory; stop it first (systemctl stop stethos)") from None
     except OSError as error:
         log.warning("%s: cannot be written: %s", state_dir, error.strerror)
         return None
 
 
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
-    """Run until told to stop; returns the exit status."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    """Run until a signal ends it; returns the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
     asyncio.run(Daemon(config_path, environment).run())
     return 0

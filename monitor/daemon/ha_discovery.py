@@ -1,4 +1,4 @@
-"""Which retained topics belong to the configured machines, what Home Assistant is told, and what is to be removed."""
+"""Home Assistant discovery: announces the configured machines, and clears retained topics that are no longer theirs."""
 
 import logging
 import random
@@ -15,21 +15,21 @@ from monitor.mqtt.session import Received
 log = logging.getLogger(__name__)
 NODE_LEAVES = ("status", "info", "health")
 LEAVES = ("state", "anomaly", "availability", "snapshot")
-AGAIN_WITHIN_S = 10.0  # so that a hundred nodes do not come at once
+AGAIN_WITHIN_S = 10.0  # at random, so that a hundred nodes do not answer at once
 
 
 class HomeAssistantDiscovery:
-    """Announces machines, and takes back what an earlier configuration, even of an earlier run, has left at the broker."""
+    """Announces machines and clears the retained topics of earlier configurations, also of earlier runs."""
 
     def __init__(self, courier: Courier, *, left: Iterable[str]) -> None:
-        """`left`: the absolute topics that an earlier run may have filled."""
+        """`left`: the absolute retained topics of an earlier run."""
         self._courier = courier
         self._ours = set(left)
         self._messages: dict[str, str] = {}
         self._again_at: float | None = None
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Announce what is configured, and take back the rest."""
+        """Announce the configured machines, and clear the other topics."""
         base = f"{config.mqtt.prefix}/{config.node}"
         states = {f"{base}/{leaf}" for leaf in NODE_LEAVES}
         states |= {f"{base}/{machine}/{leaf}" for machine in config.machines for leaf in LEAVES}
@@ -42,19 +42,19 @@ class HomeAssistantDiscovery:
 
     @property
     def topics(self) -> frozenset[str]:
-        """What a later run has to take back if its configuration does not want it."""
+        """The retained topics, for the state file of the next run."""
         return frozenset(self._ours | self._courier.withdrawing)
 
     def home_assistant_started(self, now: float) -> None:
-        """It may have forgotten everything: announce again, in a while."""
+        """Announce again after a short while: Home Assistant may have lost everything."""
         if self._again_at is None:
             self._again_at = now + random.uniform(0.0, AGAIN_WITHIN_S)
 
     def poll(self, now: float) -> None:
-        """Do what has become due."""
+        """Announce if it is due."""
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None
-            log.info("home assistant has started: %d devices are announced again", len(self._messages))
+            log.info("home assistant has started: announcing %d devices again", len(self._messages))
             self._announce()
 
     def _announce(self) -> None:
@@ -63,12 +63,12 @@ class HomeAssistantDiscovery:
 
 
 def birth_topic(config: Config) -> str | None:
-    """Where Home Assistant says that it has started."""
+    """The topic on which Home Assistant announces its start."""
     return f"{config.home_assistant.discovery_prefix}/status" if config.home_assistant.enabled else None
 
 
 def is_birth(message: Received) -> bool:
-    """A retained one is from before our connection, after which everything is announced anyway."""
+    """Whether Home Assistant has just started. A retained message is older than our connection, and needs no answer."""
     return message.payload == b"online" and not message.retained
 
 

@@ -1,8 +1,9 @@
-"""How the node itself is: what `health` and `info` publish."""
+"""The figures of the node for `health`, and the versions for `info`."""
 
 import platform
 import shutil
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,36 +18,39 @@ PACKAGES = ("ai-edge-litert", "tflite-runtime", "numpy", "sounddevice", "soundfi
 
 
 class Health:
-    """Figures of this process and its children, and of the computer; `read` is called about once a minute."""
+    """Figures of this process with its children, and of the computer."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._process = psutil.Process()
         self._began = time.monotonic()
-        self._cpu = (self._began, self._cpu_s())
+        self._cpu = (self._began, self._usage()[0])
 
     def read(self) -> dict[str, Any]:
         """Uptime, memory (resident, children included), CPU share of one core since the last reading, temperature, disk."""
-        now, cpu_s = time.monotonic(), self._cpu_s()
+        now, (cpu_s, memory_bytes) = time.monotonic(), self._usage()
         (before, before_s), self._cpu = self._cpu, (now, cpu_s)
         return {
             "ts": rfc3339(datetime.now(timezone.utc)),
             "uptime_s": round(now - self._began),
-            "memory_mb": round(sum(process.memory_info().rss for process in self._family()) / 1e6, 1),
+            "memory_mb": round(memory_bytes / 1e6, 1),
             "cpu_percent": round(100.0 * max(0.0, cpu_s - before_s) / max(now - before, 1e-3), 2),
             "temperature_c": _temperature_c(),
             "disk_free_mb": _disk_free_mb(self._state_dir),
         }
 
-    def _family(self) -> list[psutil.Process]:
-        return [self._process, *self._process.children()]
-
-    def _cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._family())
+    def _usage(self) -> tuple[float, int]:
+        """CPU seconds and resident bytes, children included. A child that ends meanwhile does not count."""
+        cpu_s, memory_bytes = 0.0, 0
+        for process in (self._process, *self._process.children()):
+            with suppress(psutil.Error):
+                cpu, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
+                cpu_s, memory_bytes = cpu_s + cpu, memory_bytes + memory
+        return cpu_s, memory_bytes
 
 
 def versions() -> dict[str, str]:
-    """Of Stethos, Python, the system and the packages that matter."""
+    """The versions of Stethos, Python, the system and the main packages."""
     system = {"stethos": __version__, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     return system | {package: found for package in PACKAGES if (found := _version(package))}
 
@@ -59,7 +63,7 @@ def _version(package: str) -> str | None:
 
 
 def _temperature_c() -> float | None:
-    """The hottest sensor of the first kind that there is."""
+    """The temperature of the hottest sensor; None without sensors."""
     sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
     readings = [sensor.current for group in sensors.values() for sensor in group]
     return round(max(readings), 1) if readings else None

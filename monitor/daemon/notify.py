@@ -1,4 +1,4 @@
-"""Tell systemd how the service is (sd_notify(3)): one datagram, nothing where nobody asked for it."""
+"""Notifications for systemd (sd_notify(3)): one datagram each, none where systemd did not ask for them."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """READY, STATUS, RELOADING, STOPPING and WATCHDOG to the socket that systemd named, if any."""
+    """Sends READY, STATUS, RELOADING, STOPPING and WATCHDOG to NOTIFY_SOCKET, if it is set."""
 
     def __init__(self, address: str | None = None) -> None:
         address = address if address is not None else os.environ.get("NOTIFY_SOCKET", "")
@@ -16,7 +16,7 @@ class Notifier:
         self._status = ""
 
     def send(self, *lines: str) -> None:
-        """Send assignments such as `READY=1`; a systemd that does not listen is no reason to wait or to fail."""
+        """Send assignments such as `READY=1`. Never waits and never fails."""
         if not self._address:
             return
         try:
@@ -24,12 +24,12 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), self._address)
         except BlockingIOError:
-            return  # it has too much to read as it is
+            return  # its queue is full
         except OSError as error:
             log.warning("systemd: cannot be notified: %s", error)
 
     def status(self, text: str) -> None:
-        """Say in plain words how things are, when that has changed."""
+        """Send the status text if it has changed."""
         if text != self._status:
             self._status = text
             self.send(f"STATUS={text}")

@@ -1,4 +1,4 @@
-"""What the service remembers over a restart beside events: how alarms are, and which topics it has filled."""
+"""The state files: what survives a restart of the service besides events."""
 
 import logging
 import math
@@ -10,18 +10,21 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from monitor.clips.worker import BackgroundWorker
+from monitor.errors import SinkError
 from monitor.events.slow_path import MINUTES, N_BLOCKS, SlowState
 from monitor.files import atomic_write
+from monitor.threads import Probe
 
 log = logging.getLogger(__name__)
 Content = TypeVar("Content", bound=BaseModel)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 ANY_CONDITION = "any"
-RETRY_S = 60.0  # after the disk did not take it
+RETRY_S = 60.0  # after a failed write
 
 
 class AlarmState(BaseModel):
-    """One machine's, where it differs from that of a machine that has always been well."""
+    """The alarm of one machine, where it differs from the default."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +39,7 @@ Scores = Annotated[tuple[Finite, ...], Field(max_length=1024)]
 
 
 class SlowPathLevels(BaseModel):
-    """What a slow path has learned under one condition (`monitor.events.slow_path.SlowState`)."""
+    """The state of a slow path under one condition (`monitor.events.slow_path.SlowState`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,20 +50,20 @@ class SlowPathLevels(BaseModel):
 
 
 class SavedSlowPath(BaseModel):
-    """One machine's, which belongs to the bundle with this id."""
+    """The slow path of one machine, learned with the bundle of this id."""
 
     model_config = ConfigDict(frozen=True)
 
     bundle: str
-    conditions: Annotated[dict[str, SlowPathLevels], Field(max_length=64)]  # today one, whatever the condition
+    conditions: Annotated[dict[str, SlowPathLevels], Field(max_length=64)]  # for now a single one
 
     @classmethod
     def of(cls, bundle_id: str, state: SlowState) -> "SavedSlowPath":
-        """The state as it is written."""
+        """The state in the form of the file."""
         return cls(bundle=bundle_id, conditions={ANY_CONDITION: SlowPathLevels(**asdict(state))})
 
     def state(self, bundle_id: str) -> SlowState | None:
-        """Where a slow path goes on; None where another bundle scores now."""
+        """The state to resume from; None where another bundle is in use."""
         one = self.conditions.get(ANY_CONDITION)
         return None if one is None or self.bundle != bundle_id else SlowState(**one.model_dump())
 
@@ -74,7 +77,7 @@ class SavedSlowPaths(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """The whole file. Keys of a later version are passed over."""
+    """The whole file. Keys of a later version are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,9 +86,9 @@ class ServiceState(BaseModel):
 
 
 class StateFile(Generic[Content]):
-    """A small file, written whole and only on change, by a thread that lives as long as there is something to write.
+    """A small file, written as a whole and only on change, on a background thread.
 
-    What the disk did not take is tried again with the next change, after a minute, and in the end.
+    After a failed write it is written again with the next change, after a minute, and at the end.
     """
 
     def __init__(self, path: Path, empty: Content, *, what: str) -> None:
@@ -95,30 +98,34 @@ class StateFile(Generic[Content]):
         self._what = what
         self._lock = threading.Lock()
         self._latest = self.loaded = self._read()
-        self._thread: threading.Thread | None = None  # while it has something to write
-        self._again_at = math.inf  # monotonic, s; finite where the disk did not take the latest
+        self._worker = BackgroundWorker(path.name)
+        self._is_queued = False
+        self._retry_at = math.inf  # monotonic, s; finite after a failed write
 
-    def keep(self, kept: Content) -> None:
+    def save(self, content: Content) -> None:
         """Write it if it is new; returns at once."""
         with self._lock:
-            if kept == self._latest and time.monotonic() < self._again_at:
+            if content == self._latest and time.monotonic() < self._retry_at:
                 return
-            self._latest = kept
-            self._have_written()
+            self._latest = content
+        self._queue()
 
     def close(self, timeout_s: float) -> None:
-        """Wait until it is written, unless the disk stalls for longer."""
-        with self._lock:
-            if self._again_at < math.inf:
-                self._have_written()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
+        """Wait until it is written, at most that long."""
+        if self._retry_at < math.inf:
+            self._queue()
+        self._worker.close(timeout_s)
 
-    def _have_written(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="kept", daemon=True)
-            self._thread.start()
+    def probe(self, *, patience_s: float) -> Probe:
+        """The view of its thread, for the watchdog."""
+        return self._worker.probe(patience_s=patience_s)
+
+    def _queue(self) -> None:
+        with self._lock:
+            if self._is_queued:
+                return
+            self._is_queued = True
+        self._worker.put(self._write)
 
     def _read(self) -> Content:
         try:
@@ -126,25 +133,18 @@ class StateFile(Generic[Content]):
         except FileNotFoundError:
             return self._empty
         except (OSError, ValidationError) as error:
-            log.error("%s cannot be read, %s are forgotten: %s", self._path, self._what, error)
+            log.error("%s cannot be read, %s are lost: %s", self._path, self._what, error)
             return self._empty
 
-    def _write_all(self) -> None:
-        written = None
-        while True:
-            with self._lock:
-                if self._latest == written:
-                    self._thread = None
-                    return
-                written = self._latest
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(self._path, written.model_dump_json().encode())
-            except OSError as error:
-                if self._again_at == math.inf:
-                    log.error("%s cannot be written, a restart will bring back what it says: %s", self._path, error.strerror)
-                self._again_at = time.monotonic() + RETRY_S
-            else:
-                if self._again_at < math.inf:
-                    log.info("%s is written again", self._path)
-                self._again_at = math.inf
+    def _write(self) -> None:
+        with self._lock:
+            self._is_queued, content = False, self._latest
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(self._path, content.model_dump_json().encode())
+        except Exception as error:
+            self._retry_at = time.monotonic() + RETRY_S
+            if isinstance(error, OSError):
+                raise SinkError(f"{self._path} cannot be written, a restart loses the changes: {error.strerror}") from error
+            raise
+        self._retry_at = math.inf

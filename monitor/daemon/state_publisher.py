@@ -1,4 +1,4 @@
-"""What MQTT says of one machine: its events, its state and its anomaly flag, no more often than docs/mqtt.md says."""
+"""The state publisher: one machine's events, its state and its anomaly flag as messages, as often as docs/mqtt.md says."""
 
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
 from monitor.events.event import Event, EventClock, Severity, rfc3339
-from monitor.events.pipeline import State, Step
+from monitor.events.pipeline import Result, State
 from monitor.events.slow_path import SlowPath
 from monitor.json_lines import to_json
 from monitor.mqtt.messages import StateMessage
@@ -17,19 +17,23 @@ STATE_EVERY_S = 10.0
 
 
 class Outlet(Protocol):
-    """Where messages go; topics count from the node's."""
+    """Where messages go. Topics are relative to the node's."""
 
     def present(self, topic: str, payload: str) -> None:
-        """How things are now; retained."""
+        """Publish a retained message."""
         ...
 
     def event(self, event: Event) -> None:
-        """One message of an anomaly's life, which must not be lost."""
+        """Publish one message of an anomaly; it must not be lost."""
         ...
 
 
 class StatePublisher:
-    """Turn steps into messages: `state` on change and at most every 10 s of sound, `anomaly` on change and when it rings."""
+    """Publishes `state` on change and at most every 10 s of sound, `anomaly` on change and when the alarm rings, and events.
+
+    `now` gives the time for the alarm, in s since 1970: that of the commands. Without it the alarm follows the `timeline`
+    of the sound.
+    """
 
     def __init__(
         self,
@@ -37,58 +41,69 @@ class StatePublisher:
         *,
         machine: str,
         threshold: float | None,
+        timeline: EventClock,
         alarm: Alarm | None = None,
         drift: Drift | None = None,
         slow_path: SlowPath | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._outlet = outlet
         self._machine = machine
         self._threshold = threshold
+        self._timeline = timeline
         self._alarm = alarm or Alarm()
         self._drift = drift
         self._slow_path = slow_path
+        self._now = now
         self._state: tuple[State, str | None, Severity | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
-        self._said_at = 0
+        self._published_at = 0  # sample index
 
-    def step(self, step: Step, timeline: EventClock) -> None:
-        """Say what has changed with this tick, or with a command since the last one."""
-        event = step.event.id if step.event is not None and step.event.event_type != "end" else None
-        self._alarm.update(step.state, step.severity, event=event, now=timeline.at(step.tick.stop).timestamp())
-        if self._drift is not None and step.state == "normal" and step.tick.score is not None and (step.ratio or 0.0) < 1.0:
-            self._drift.update(step.tick.score)
-        due = step.tick.stop - self._said_at >= STATE_EVERY_S * timeline.sample_rate_hz
-        if due or (step.state, step.reason, step.severity, self._alarm.marks) != self._state:
-            score = None if step.tick.score is None else round(step.tick.score, 6)
-            ratio = None if step.ratio is None else round(step.ratio, 4)
-            self._say_state(step.state, step.reason, step.severity, timeline.at(step.since), score, ratio, step.tick.quality)
-            self._said_at = step.tick.stop
-        self._say_anomaly(step.state, step.severity)
-        if step.event is not None:
-            self._outlet.event(step.event)
+    def push(self, result: Result) -> None:
+        """Publish what has changed with this tick, or with a command since the last one."""
+        at = self._timeline.at(result.tick.stop)
+        event = result.event.id if result.event is not None and result.event.event_type != "end" else None
+        now = at.timestamp() if self._now is None else self._now()
+        self._alarm.update(result.state, result.severity, event=event, now=now)
+        score, ratio = result.tick.score, result.ratio
+        if self._drift is not None and result.state == "normal" and score is not None and (ratio or 0.0) < 1.0:
+            self._drift.update(score)
+        due = result.tick.stop - self._published_at >= STATE_EVERY_S * self._timeline.sample_rate_hz
+        if due or (result.state, result.reason, result.severity, self._alarm.marks) != self._state:
+            since = self._timeline.at(result.since)
+            self._publish(result.state, result.reason, since, result.severity, score, ratio, result.tick.quality)
+            self._published_at = result.tick.stop
+        self._publish_anomaly(result.state, result.severity)
+        if result.event is not None:
+            self._outlet.event(result.event)
 
-    def available(self, online: bool) -> None:
-        """Say whether microphone and bundle are usable."""
-        payload = "online" if online else "offline"
+    def close(self, event: Event | None) -> None:
+        """Publish the last event."""
+        if event is not None:
+            self._outlet.event(event)
+
+    def publish_available(self, available: bool) -> None:
+        """Publish whether microphone and bundle are usable."""
+        payload = "online" if available else "offline"
         if payload != self._available:
             self._outlet.present(f"{self._machine}/availability", payload)
             self._available = payload
 
-    def silent(self, state: State, reason: str | None, now: datetime) -> None:
-        """Nobody listens: leave no retained `normal` behind."""
-        self._say_state(state, reason, None, now, None, None, None)
-        self._say_anomaly(state, None)
+    def publish_state(self, state: State, reason: str | None, since: datetime) -> None:
+        """Publish a state without a result, so that no retained `normal` stays behind."""
+        self._publish(state, reason, since)
+        self._publish_anomaly(state, None)
 
-    def _say_state(
+    def _publish(
         self,
         state: State,
         reason: str | None,
-        severity: Severity | None,
         since: datetime,
-        score: float | None,
-        ratio: float | None,
-        quality: Quality | None,
+        severity: Severity | None = None,
+        score: float | None = None,
+        ratio: float | None = None,
+        quality: Quality | None = None,
     ) -> None:
         marks = self._alarm.marks
         until = marks.snoozed_until
@@ -101,8 +116,8 @@ class StatePublisher:
             snoozed_until=None if until is None else rfc3339(datetime.fromtimestamp(until, timezone.utc)),
             flooding=marks.flooding,
             recent_anomalies=marks.recent,
-            score=score,
-            ratio=ratio,
+            score=None if score is None else round(score, 6),
+            ratio=None if ratio is None else round(ratio, 4),
             threshold=None if self._threshold is None else round(self._threshold, 6),
             **_levels(quality),
             drift=None if self._drift is None or self._drift.value is None else round(self._drift.value, 2),
@@ -112,7 +127,7 @@ class StatePublisher:
         self._outlet.present(f"{self._machine}/state", message.text)
         self._state = (state, reason, severity, marks)
 
-    def _say_anomaly(self, state: State, severity: Severity | None) -> None:
+    def _publish_anomaly(self, state: State, severity: Severity | None) -> None:
         anomaly = (self._alarm.flag(state, severity), self._alarm.rings)
         if anomaly != self._anomaly:
             self._outlet.present(f"{self._machine}/anomaly", anomaly[0])
@@ -139,7 +154,7 @@ def _levels(quality: Quality | None) -> dict[str, Any]:
 
 
 class Published:
-    """An outlet that publishes at once, through `publish(topic, payload, retain=…)`."""
+    """An outlet that publishes at once, with `publish(topic, payload, retain=…)`."""
 
     def __init__(self, publish: Callable[..., None]) -> None:
         self._publish = publish

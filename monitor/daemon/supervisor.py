@@ -1,121 +1,140 @@
-"""Which machines are listened to with which microphones, and what a changed configuration changes of that."""
+"""The supervisor: the running machines and their microphones, and the effect of a changed configuration on them."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle
 from monitor.clips.service import ClipService
 from monitor.config import Config, MachineConfig
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.assembly import machine_scorer, make_clip_recorder
+from monitor.daemon.assembly import make_clip_recorder
 from monitor.daemon.machine import Machine, MachineSpec
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
+from monitor.events.event import Anchor
+from monitor.events.pipeline import State
+from monitor.monitor import EPOCH
 
 log = logging.getLogger(__name__)
-Key = tuple[str, int | None, int]  # what opens a microphone: selector, rate insisted on, rate asked for
+RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
+FAILED = "score_error"  # the reason that is published meanwhile
+Key = tuple[str, int | None, int]  # of a microphone: selector, required rate, requested rate
+
+
+@dataclass
+class _Failure:
+    """The last unexpected error of a machine."""
+
+    error: str
+    wait_s: float
+    at: float  # monotonic, s
+
+    @property
+    def retry_at(self) -> float:
+        return self.at + self.wait_s
 
 
 class Supervisor:
-    """The machines of this node and their microphones. All calls come from one thread."""
+    """The machines of this node and their microphones. All calls come from one thread.
+
+    A machine with an unexpected error is stopped, its state is `unknown`, and it is started again after a while. The
+    others are not affected.
+    """
 
     def __init__(
-        self, outlet: Outlet, alarms: Alarms, archive: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
+        self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
     ) -> None:
         """`slow_paths` are those of an earlier run."""
         self._outlet = outlet
         self._alarms = alarms
-        self._archive = archive
+        self._clips = clips
         self._node = node
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
-        self._disabled: dict[str, str] = {}  # by whom each machine is that nobody listens to, as it was said
+        self._disabled: dict[str, str] = {}  # disabled machines, and by whom, as last published
+        self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
+        self._config = Config()
+        self._bundles: Mapping[str, Bundle] = {}
+        self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
+        self._keys: dict[str, Key] = {}
         self.machines: dict[str, Machine] = {}
+        self._n_failures = 0  # of machines
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Listen to what the configuration and people say; a machine for which nothing has changed does not notice."""
+        """Run the machines that the configuration and people want. A machine without a change continues."""
+        settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
+        keys = microphone_keys(settings, bundles)
+        specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
+        changed = [name for name, spec in specs.items() if self._specs.get(name) != spec]
+        for name in changed:
+            bundles[name].scorer()  # this may fail, and until here nothing has changed
         self._alarms.apply_config(config)
-        machines = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
-        keys = _keys(machines, bundles)
-        wanted = {name: MachineSpec.of(machines[name], bundles[name], rate_hz=keys[name][2]) for name in machines}
-        changed = [
-            name for name, made_of in wanted.items() if name not in self.machines or self.machines[name].made_of != made_of
-        ]
-        scorers = {
-            name: machine_scorer(bundles[name], machines[name].idle) for name in changed
-        }  # may fail, before anything stops
         for name in [*self.machines]:
-            if name not in wanted or name in changed:
-                machine = self.machines.pop(name)
-                machine.stop("reloaded" if name in wanted else "disabled")
-                self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+            if name not in specs or name in changed:
+                self._stop(name, "reloaded" if name in specs else "disabled")
         self._slow_paths = {name: one for name, one in self._slow_paths.items() if name in config.machines}
         for key in set(self._microphones) - set(keys.values()):
             self._microphones.pop(key).close()
+        self._failures = {name: one for name, one in self._failures.items() if name in specs and name not in changed}
+        self._config, self._bundles, self._specs, self._keys = config, bundles, specs, keys
         for name in changed:
-            self.machines[name] = Machine(
-                name,
-                wanted[name],
-                bundles[name],
-                scorers[name],
-                self._microphone(keys[name]),
-                self._outlet,
-                node=self._node,
-                alarm=self._alarms[name],
-                evidence=make_clip_recorder(bundles[name], self._archive, config.clips),
-                slow_state=self._slow_paths[name].state(bundles[name].id) if name in self._slow_paths else None,
-            )
-        self._say_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
+            self._start(name)
+        self._publish_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 
     def poll(self) -> None:
-        """Take what the microphones have heard; about ten times a second."""
+        """Process the sound that the microphones have captured; about ten times a second."""
         for microphone in self._microphones.values():
             microphone.poll()
-        for machine in self.machines.values():
-            machine.listen()
+        for name, machine in [*self.machines.items()]:
+            self._attempt(name, machine.poll)
+        now = time.monotonic()
+        for name, failure in [*self._failures.items()]:
+            if name not in self.machines and now >= failure.retry_at:
+                self._start(name)
 
     def slow_paths(self) -> dict[str, SavedSlowPath]:
-        """What a restart must not forget."""
+        """The state of the slow paths, for the next run."""
         now = {name: SavedSlowPath.of(one.bundle.id, one.slow_path.state()) for name, one in self.machines.items()}
         return {**self._slow_paths, **now}
 
     def stop(self) -> None:
-        """End what is open, and every child process."""
-        for machine in self.machines.values():
-            machine.stop("shutdown")
+        """End open events, and every child process."""
+        for name in [*self.machines]:
+            self._stop(name, "shutdown")
         for microphone in self._microphones.values():
             microphone.close()
-        self.machines.clear()
         self._microphones.clear()
 
     @property
     def is_started(self) -> bool:
-        """Whether every machine either hears or has said why not."""
+        """Whether every machine has received sound, or has a reason why there is none."""
         return all(machine.is_started for machine in self.machines.values())
 
-    def stalled(self) -> str | None:
-        """What should make progress and does not."""
-        late = [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
-        return ", ".join(late) or None
+    def stalled(self) -> list[str]:
+        """The machines that should make progress and do not, in words."""
+        return [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
 
     def status(self) -> dict[str, Any]:
         """Each machine and each microphone."""
+        failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
         return {
-            "machines": {name: machine.status() for name, machine in self.machines.items()},
-            "microphones": [_describe(one) for one in self._microphones.values()],
+            "machines": {name: machine.status() for name, machine in self.machines.items()} | failed,
+            "microphones": [_microphone_status(one) for one in self._microphones.values()],
         }
 
     def in_words(self) -> str:
         """The machines' states in one line."""
-        listened = [machine.in_words() for machine in self.machines.values()]
-        return "; ".join([*listened, *(f"{name} disabled" for name in self._disabled)])
+        running = [machine.in_words() for machine in self.machines.values()]
+        failed = [f"{name} unknown ({FAILED})" for name in self._failures if name not in self.machines]
+        return "; ".join([*running, *failed, *(f"{name} disabled" for name in self._disabled)])
 
     def counts(self) -> dict[str, Any]:
-        """What was missed, over all machines, and the age of the oldest last frame."""
+        """Lost sound over all machines, and the age of the oldest last block."""
         ages = [machine.age_s for machine in self.machines.values()]
         return {
             "overruns": sum(one.counts.overruns for one in self._microphones.values()),
@@ -124,35 +143,108 @@ class Supervisor:
         }
 
     @property
+    def n_failures(self) -> int:
+        """Unexpected errors of machines and microphones."""
+        return self._n_failures + sum(one.counts.faults for one in self._microphones.values())
+
+    @property
     def microphones(self) -> list[Microphone]:
-        """Those that are listened to."""
+        """The microphones in use."""
         return list(self._microphones.values())
 
-    def _microphone(self, key: Key) -> Microphone:
+    def _start(self, name: str) -> None:
+        self._attempt(name, lambda: self.machines.update({name: self._make(name)}))
+
+    def _make(self, name: str) -> Machine:
+        bundle, key = self._bundles[name], self._keys[name]
         if key not in self._microphones:
             selector, rate_hz, wanted_hz = key
             self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz)
-        return self._microphones[key]
+        return Machine(
+            name,
+            self._specs[name],
+            bundle,
+            self._microphones[key],
+            self._outlet,
+            node=self._node,
+            alarm=self._alarms[name],
+            recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
+            slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
+        )
 
-    def _say_disabled(self, machines: Mapping[str, str]) -> None:
-        """Say of each machine that nobody listens to by whom it was disabled, where that is new."""
-        disabled = {name: by for name, by in machines.items() if name not in self.machines}
+    def _attempt(self, name: str, action: Callable[[], None]) -> None:
+        """Call the action; an unexpected error is a failure of this machine."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 (logged there)
+            self._fail(name, error)
+
+    def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
+        machine = self.machines.pop(name)
+        try:
+            machine.stop(reason)
+        except Exception:
+            self._n_failures += 1
+            log.exception("%s: cannot be stopped cleanly", name)
+        self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+
+    def _fail(self, name: str, error: Exception) -> None:
+        """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
+        self._n_failures += 1
+        now, text = time.monotonic(), f"{type(error).__name__}: {error}"
+        before = self._failures.get(name)
+        in_a_row = before is not None and now - before.retry_at < MAX_RETRY_S
+        wait_s = min(2.0 * before.wait_s, MAX_RETRY_S) if before is not None and in_a_row else RETRY_S
+        is_new = before is None or before.error != text
+        message = "%s: unexpected error: %s; restarting in %.0f s"
+        log.error(message, name, text, wait_s, exc_info=error if is_new else None)
+        self._failures[name] = _Failure(text, wait_s, now)
+        machine = self.machines.pop(name, None)
+        if machine is None:
+            self._publish_state(name, "unknown", FAILED)
+            return
+        try:
+            machine.stop("restarted", state_reason=FAILED)
+            self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+        except Exception:
+            log.exception("%s: cannot be stopped cleanly", name)
+
+    def _publish_disabled(self, machines: Mapping[str, str]) -> None:
+        """Publish of each machine that does not run by whom it was disabled, where that is new."""
+        disabled = {name: by for name, by in machines.items() if name not in self._specs}
         for name, by in disabled.items():
             if self._disabled.get(name) != by:
-                feed = StatePublisher(self._outlet, machine=name, threshold=None)
-                feed.silent("disabled", by, datetime.now(timezone.utc))
-                feed.available(False)
+                self._publish_state(name, "disabled", by)
         self._disabled = disabled
 
+    def _publish_state(self, name: str, state: State, reason: str) -> None:
+        """Publish the state of a machine that does not run."""
+        now = datetime.now(timezone.utc)
+        timeline = Anchor(utc=EPOCH, sample_rate_hz=1, synced=False)  # it has no sound
+        publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline)
+        publisher.publish_state(state, reason, now)
+        publisher.publish_available(False)
 
-def _keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str, Bundle]) -> dict[str, Key]:
-    """What each machine's microphone is opened with: machines that share one ask for the highest of their rates."""
+    def _failed_status(self, name: str) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(("severity", "ratio", "rms_dbfs", "slow_path", "slow_path_missing_h")),
+            "state": "unknown",
+            "reason": FAILED,
+            "bundle": self._bundles[name].id,
+            "microphone": self._specs[name].settings.microphone,
+            "trouble": self._failures[name].error,
+            "gap_s": 0.0,
+        }
+
+
+def microphone_keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str, Bundle]) -> dict[str, Key]:
+    """The key of each machine's microphone. Machines that share one request the highest of their rates."""
     shared = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in machines.items()}
     rates_hz = {name: bundles[name].manifest.front_end.sample_rate_hz for name in machines}
     return {name: (*own, max(rates_hz[other] for other in shared if shared[other] == own)) for name, own in shared.items()}
 
 
-def _describe(microphone: Microphone) -> dict[str, Any]:
+def _microphone_status(microphone: Microphone) -> dict[str, Any]:
     trouble = microphone.trouble
     return {
         "selector": microphone.selector,

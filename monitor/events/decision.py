@@ -1,4 +1,4 @@
-"""The decision: when segment scores become a warning or an alarm, and when that is over."""
+"""The decision: when segment scores become a warning or an alarm, and when it ends."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -31,10 +31,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleState:
-    """What the rule remembers between segments."""
+    """The state of the rule between segments."""
 
     severity: Severity | None = None  # of the open anomaly
-    recent: tuple[Severity | None, ...] = ()  # the level that each of the last raise_n segments reached, oldest first
+    recent: tuple[Severity | None, ...] = ()  # the severity that each of the last raise_n segments reached, oldest first
     below: int = 0  # segments in a row under clear_ratio
 
     @property
@@ -44,15 +44,15 @@ class RuleState:
 
 
 def decide_at_once(counts: RuleState) -> RuleState:
-    """A gross fault is heard: raise an alarm, or keep it open however little the segments show of it."""
+    """Raise an alarm for a gross fault, or keep it open, whatever the segments' scores."""
     return replace(counts, severity="alarm", below=0)
 
 
 def decide(rule: Rule, counts: RuleState, ratio: float, *, alarm_ratio: float = 1.0) -> RuleState:
     """Count one more segment with this ratio (score / threshold). A change of `severity` begins, escalates or ends an anomaly.
 
-    k of n segments with a ratio of at least 1 are a warning, with at least `alarm_ratio` (1 or more) an alarm. With 1
-    there is one level, and every anomaly is an alarm. The severity never falls while an anomaly is open.
+    k of n segments with a ratio of at least 1 are a warning, of at least `alarm_ratio` (1 or more) an alarm. With 1 every
+    anomaly is an alarm. The severity never falls while an anomaly is open.
     """
     reached: Severity | None = "alarm" if ratio >= alarm_ratio else "warning" if ratio >= 1.0 else None
     recent = (*counts.recent, reached)[-rule.raise_n :]

@@ -1,4 +1,4 @@
-"""The event: one anomaly's life as subscribers see it, and the ids that make it the same everywhere."""
+"""The event: a message about an anomaly, and its reproducible id."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -10,14 +10,14 @@ from monitor.explain.bands import Band
 EVENT_SCHEMA = 1
 EventType = Literal["start", "update", "end"]
 RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
-Severity = Literal["warning", "alarm"]  # worth a look, or worth waking somebody
+Severity = Literal["warning", "alarm"]  # worth a look, or worth a call at night
 EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who is speaking: part of every event and of its id. `session` is one opening of a source."""
+    """The origin of events, part of each event and of its id. `session` identifies one opening of a source."""
 
     node: str
     machine: str
@@ -30,7 +30,7 @@ class Identity:
 
 
 class EventClock(Protocol):
-    """Ties a source's sample indexes to UTC; `synced` says whether that clock can be believed."""
+    """Maps a source's sample indexes to UTC; `synced` is whether that clock is set."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -67,7 +67,7 @@ def rfc3339(moment: datetime) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One message of an anomaly's life (docs/mqtt.md); identified by (id, seq)."""
+    """One message about an anomaly (docs/mqtt.md), identified by (id, seq)."""
 
     event_type: EventType
     id: str
@@ -90,7 +90,7 @@ class Event:
     clip: str | None = None
     end_reason: EndReason | None = None
     raised_by: RaisedBy = "segments"
-    impulses_hz: float | None = None  # impulses a second that are not usual
+    impulses_hz: float | None = None  # unusual impulses per second
 
     def to_dict(self) -> dict[str, Any]:
         """The flat JSON object that MQTT carries."""

@@ -1,10 +1,10 @@
-"""The headline of an event, in logs and replays: WARNING or ALARM, and what became of it."""
+"""The headline of an event, in logs and replays: WARNING or ALARM, and its change."""
 
 from monitor.events.event import Event, Severity
 
 
 def headline(event: Event, *, before: Severity | None) -> str:
-    """`ALARM STARTED`, `WARNING became ALARM`, `ALARM ended (cleared)`; `before` is the severity in the message before."""
+    """`ALARM STARTED`, `WARNING became ALARM`, `ALARM ended (cleared)`; `before` is the severity of the previous message."""
     name = event.severity.upper()
     if event.event_type == "start":
         return f"{name} STARTED"

@@ -1,4 +1,4 @@
-"""One anomaly from onset to end: what its events say, counted in samples."""
+"""One anomaly from onset to end: the content of its events, counted in samples."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from monitor.explain.describe import Description
 
 @dataclass(frozen=True)
 class ScoredTick:
-    """A scored tick, kept until it is too old to be an onset."""
+    """A scored tick, stored until it is too old to be an onset."""
 
     start: int
     stop: int
@@ -31,12 +31,12 @@ class OnsetTracker:
         self._segment_ticks = segment_ticks
         self._ticks: deque[ScoredTick] = deque(maxlen=raise_n + segment_ticks)
 
-    def push(self, heard: ScoredTick) -> None:
-        """Remember a scored tick."""
-        self._ticks.append(heard)
+    def push(self, tick: ScoredTick) -> None:
+        """Append a scored tick."""
+        self._ticks.append(tick)
 
     def clear(self) -> None:
-        """Forget them: what belonged to one anomaly is not the onset of the next."""
+        """Drop all ticks: those of one anomaly are not the onset of the next."""
         self._ticks.clear()
 
     def anomaly(self, severity: Severity) -> "Anomaly":
@@ -78,18 +78,18 @@ class Anomaly:
     peak_ratio: float
     severity: Severity
     raised_by: RaisedBy = "segments"
-    onset_ts: datetime | None = None  # fixed with the first event, whatever becomes of the clock
+    onset_ts: datetime | None = None  # fixed with the first event, even when the clock is set later
     seq: int = 0
-    said_at: int = 0  # sample index of the last event sent
+    sent_at: int = 0  # sample index of the last event sent
     description: Description = field(default_factory=Description)
 
-    def update(self, heard: ScoredTick) -> None:
-        """Take one more scored tick into account."""
-        if heard.fast_ratio >= 1.0:
-            self.last_stop = heard.stop
-            self.peak_ratio = max(self.peak_ratio, heard.fast_ratio)
-        if heard.ratio is None:
+    def update(self, tick: ScoredTick) -> None:
+        """Include one more scored tick."""
+        if tick.fast_ratio >= 1.0:
+            self.last_stop = tick.stop
+            self.peak_ratio = max(self.peak_ratio, tick.fast_ratio)
+        if tick.ratio is None:
             return
-        if heard.passed and heard.ratio >= 1.0:  # a tick that passes by chance long after does not count
-            self.last_stop = heard.stop
-        self.peak_ratio = max(self.peak_ratio, heard.ratio)
+        if tick.passed and tick.ratio >= 1.0:  # a tick that passes by chance long after does not count
+            self.last_stop = tick.stop
+        self.peak_ratio = max(self.peak_ratio, tick.ratio)

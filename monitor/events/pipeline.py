@@ -1,12 +1,12 @@
-"""The pipeline: blocks in; one step per tick out, with the machine's state and, when something changes, an event."""
+"""The pipeline: one result per tick, with the machine's state and, where something changes, an event."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from monitor.arrays import F64
 from monitor.block import Block
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, ScoreError
 from monitor.events.decision import Rule, RuleState, decide, decide_at_once
 from monitor.events.event import EndReason, Event, EventClock, EventType, Identity, RaisedBy, Severity
 from monitor.events.onset import Anomaly, OnsetTracker, ScoredTick
@@ -16,17 +16,18 @@ from monitor.explain.describe import Description, describe
 from monitor.explain.profile import level
 from monitor.explain.reference import Reference
 from monitor.scoring.fast_path import N_TICKS
+from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
 UPDATE_EVERY_S = 60.0  # while an anomaly lasts
-LOST_AFTER_S = 60.0  # an open anomaly ends when nothing could be heard for this long
+LOST_AFTER_S = 60.0  # an open anomaly ends when nothing could be scored for this long
 QUIETEST_RATIO = 1000.0  # of a machine that is off where that is the anomaly
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one tick led to."""
+class Result:
+    """The outcome of one tick."""
 
     tick: TickScore
     ratio: float | None  # score / threshold
@@ -35,11 +36,12 @@ class Step:
     since: int  # sample index at which the state began
     event: Event | None
     severity: Severity | None = None  # of the anomaly, where the state is `anomaly`
+    error: str | None = None  # where scoring the tick failed
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What was decided on last: of segments, of the level of silence, of the fast path, or of the slow path."""
+class _Decided:
+    """The number of the last decision: from segments, the level of silence, the fast path or the slow path."""
 
     tick: TickScore
     score: float | None
@@ -49,14 +51,17 @@ class _Judged:
 
 
 class Pipeline:
-    """Listen to one machine: score, decide, tell. One path for live sound and recordings.
+    """Score one machine, decide, and describe its anomalies: one path for live sound and recordings.
 
-    With `idle_is_anomaly` a machine that is off is not `idle`: each such tick is decided on by its level, at a ratio of
-    the amplitude that is expected to the one that is heard. Single ticks scatter more than segments: `tick_threshold` is
-    theirs, for an anomaly's onset. Segments from `threshold` on are worth a warning, from `alarm_threshold` on an alarm;
-    without the latter every anomaly is an alarm. Above `fast_threshold`, dB over the scorer's ceiling, the fast path raises
-    an alarm at once. A machine that is off where that is the anomaly is an alarm, too. `slow_path` raises a warning, and
+    `threshold` is that of a warning, `alarm_threshold` that of an alarm; without the latter every anomaly is an alarm.
+    Single ticks scatter more than segments, so an anomaly's onset has a `tick_threshold` of its own. Above
+    `fast_threshold`, dB over the scorer's ceiling, the fast path raises an alarm at once. `slow_path` raises a warning; it
     pauses while an anomaly is open that another path raised.
+
+    With `idle_is_anomaly` a machine that is off is an alarm instead of `idle`. The ratio of such a tick is the expected
+    amplitude / the measured one.
+
+    `clip_name` gives the file name of an event's clip, from the machine and the event's id.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Pipeline:
         anchor: EventClock,
         idle_is_anomaly: bool = False,
         slow_path: SlowPath | None = None,
+        clip_name: Callable[[str, str], str | None] | None = None,
     ) -> None:
         self._scorer = scorer
         if alarm_threshold is not None and alarm_threshold < threshold:
@@ -87,60 +93,66 @@ class Pipeline:
         self._anchor = anchor
         self._idle_is_anomaly = idle_is_anomaly
         self._slow_path = slow_path
-        self._memory = OnsetTracker(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
+        self._clip_name = clip_name
+        self._onsets = OnsetTracker(raise_n=rule.raise_n, segment_ticks=scorer.spec.segment_ticks)
         self._counts = RuleState()
         self._anomaly: Anomaly | None = None
-        self._latest: _Judged | None = None
+        self._latest: _Decided | None = None
         self._state: State = "starting"
         self._reason: str | None = None
         self._since = 0
         self._unscored: list[str] = []  # the reasons of the last ticks that could not be scored, in a row
-        self._deaf = False
-        self._heard_until = 0
+        self._without_input = False
+        self._scored_until = 0
         scorer.reset()
 
-    def push(self, block: Block) -> Iterator[Step]:
-        """Append a block; yield a step for each tick that it completes."""
-        for tick in self._scorer.push(block):
-            yield self._step(tick)
+    def push(self, block: Block) -> list[Result]:
+        """Append a block; return a result for each tick that it completes."""
+        return [self.step(tick) for tick in self._scorer.extract(block)]
 
-    def flush(self) -> Iterator[Step]:
+    def flush(self) -> list[Result]:
         """Score the partial tick at the end of a recording."""
-        for tick in self._scorer.flush():
-            yield self._step(tick)
+        return [self.step(tick) for tick in self._scorer.extract_last()]
 
-    def deaf(self, stop: int, reason: str) -> Step:
-        """Nothing arrives, for this reason, and time has passed up to sample `stop`."""
+    def step(self, tick: TickFrames) -> Result:
+        """Score the next tick and decide. A failed score is reported as `error`, with state `unknown`."""
+        try:
+            return self._decide(self._scorer.score_tick(tick))
+        except ScoreError as error:
+            return replace(self.no_input(tick.stop, "score_error"), error=str(error))
+
+    def no_input(self, stop: int, reason: str) -> Result:
+        """Advance to sample `stop` without sound, for this reason."""
         tick = TickScore(stop, stop, None, reason, None, None, 0)
-        event = self._lose(tick)
+        event = self._end_if_lost(tick)
         self._enter("unknown", reason, stop)
-        self._deaf = True
-        return Step(tick, None, self._state, self._reason, self._since, event)
+        self._without_input = True
+        return Result(tick, None, self._state, self._reason, self._since, event)
 
     def close(self, reason: EndReason) -> Event | None:
-        """End an open anomaly, because nothing more will be heard of it."""
+        """End an open anomaly, because no more sound follows."""
         if self._anomaly is None:
             return None
-        return self._end(self._heard_until, reason)
+        return self._end(self._scored_until, reason)
 
-    def _step(self, tick: TickScore) -> Step:
-        if self._deaf:  # no longer: what is missing now is behind us
-            self._deaf, self._reason = False, "gap"
+    def _decide(self, tick: TickScore) -> Result:
+        if self._without_input:
+            self._without_input, self._reason = False, "gap"
         ratio = self._ratio(tick)
-        event = self._lose(tick)
-        event = self._hear(tick, ratio) or event
-        self._enter(*self._judge(tick, ratio), tick.stop)
+        event = self._end_if_lost(tick)
+        event = self._update(tick, ratio) or event
+        self._enter(*self._next_state(tick, ratio), tick.stop)
         severity = self._severity if self._state == "anomaly" else None
-        return Step(tick, ratio, self._state, self._reason, self._since, event, severity)
+        return Result(tick, ratio, self._state, self._reason, self._since, event, severity)
 
     def _ratio(self, tick: TickScore) -> float | None:
-        """What is decided on: of the segment that ends with this tick, or of the silence."""
+        """The ratio that counts: of the segment that ends with this tick, or of the silence."""
         if self._idle_is_anomaly and tick.reason == "idle":
             return self._quietness(tick)
         return None if tick.score is None else tick.score / self._threshold
 
     def _quietness(self, tick: TickScore) -> float:
-        """How much louder the machine should at least be, as a ratio of amplitudes."""
+        """The expected amplitude / the measured one."""
         assert tick.quality is not None and self._scorer.idle_below_dbfs is not None
         missing_db = self._scorer.idle_below_dbfs - tick.quality.rms_dbfs
         return min(QUIETEST_RATIO, float(10.0 ** (missing_db / 20.0)))
@@ -150,66 +162,67 @@ class Pipeline:
             self._since = stop
         self._state, self._reason = state, reason
 
-    def _judge(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
+    def _next_state(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
         """The state after this tick; a few ticks that may not be scored do not change it."""
         if ratio is not None:
             if self._severity is not None:
                 return "anomaly", None
             undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
             return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
-        if self._severity is not None and tick.excess_db is not None:  # the fast path hears before a segment can be scored
+        if self._severity is not None and tick.excess_db is not None:  # the fast path decides before a segment can be scored
             return "anomaly", None
         segment_ticks = self._scorer.spec.segment_ticks
-        if 2 * len(self._unscored) >= segment_ticks:  # by what most of them say
+        if 2 * len(self._unscored) >= segment_ticks:  # the most frequent reason
             return _unscored(max(self._unscored, key=self._unscored.count))
         if self._state not in ("starting", "idle") and 2 * tick.n_ticks < segment_ticks:
             return _unscored(tick.reason or self._reason or "gap")
         return self._state, self._reason
 
-    def _lose(self, tick: TickScore) -> Event | None:
-        """End an open anomaly of which nothing could be heard for too long."""
-        silence_s = (tick.stop - self._heard_until) / self._anchor.sample_rate_hz
-        if self._anomaly is None or silence_s < LOST_AFTER_S:
+    def _end_if_lost(self, tick: TickScore) -> Event | None:
+        """End an open anomaly when nothing could be scored for too long."""
+        unscored_s = (tick.stop - self._scored_until) / self._anchor.sample_rate_hz
+        if self._anomaly is None or unscored_s < LOST_AFTER_S:
             return None
         self._enter("unknown", tick.reason or "gap", tick.stop)
         return self._end(tick.stop, "lost")
 
-    def _hear(self, tick: TickScore, ratio: float | None) -> Event | None:
+    def _update(self, tick: TickScore, ratio: float | None) -> Event | None:
+        """Take a tick into account; return the event that this calls for."""
         tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
         if tick_ratio is None:
             self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
             return None
-        self._unscored, self._heard_until = [], tick.stop
+        self._unscored, self._scored_until = [], tick.stop
         fast_ratio = self._fast_ratio(tick)
-        heard = ScoredTick(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
-        self._memory.push(heard)
+        scored = ScoredTick(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
+        self._onsets.push(scored)
         if self._anomaly is not None:
-            self._anomaly.update(heard)
-        judged = None
+            self._anomaly.update(scored)
+        decided = None
         if ratio is not None:
-            judged = _Judged(tick, tick.score, self._threshold, ratio)
+            decided = _Decided(tick, tick.score, self._threshold, ratio)
             alarm_ratio = 1.0 if tick.reason == "idle" else self._alarm_ratio
             self._counts = decide(self._rule, self._counts, ratio, alarm_ratio=alarm_ratio)
         if fast_ratio >= 1.0:
             if not self._is_alarm:
                 assert self._fast_threshold is not None
-                judged = _Judged(tick, tick.excess_db, self._fast_threshold, fast_ratio, "fast")
+                decided = _Decided(tick, tick.excess_db, self._fast_threshold, fast_ratio, "fast")
             self._counts = decide_at_once(self._counts)
-        judged = self._watch(tick, ratio) or judged
-        if judged is None:
+        decided = self._update_slow_path(tick, ratio) or decided
+        if decided is None:
             return None
-        self._latest = judged
-        return self._tell(judged.by, tick.stop)
+        self._latest = decided
+        return self._event_due(decided.by, tick.stop)
 
     @property
     def _severity(self) -> Severity | None:
-        """Of the anomaly that is open or to be opened; it never falls."""
+        """Severity of the anomaly that is open or about to open; it never falls."""
         slow: Severity | None = "warning" if self._slow_path is not None and self._slow_path.raised else None
         severity = self._counts.severity or slow
         return "alarm" if severity and self._anomaly is not None and self._anomaly.severity == "alarm" else severity
 
-    def _watch(self, tick: TickScore, ratio: float | None) -> _Judged | None:
-        """Let the slow path take the segment's score; return its judgement where nothing else holds the anomaly open."""
+    def _update_slow_path(self, tick: TickScore, ratio: float | None) -> _Decided | None:
+        """Pass the segment's score to the slow path; return its decision where no other path holds the anomaly open."""
         slow = self._slow_path
         if slow is None or tick.score is None or ratio is None or (self._counts.raised and not slow.raised):
             return None
@@ -222,7 +235,7 @@ class Pipeline:
         if self._anomaly is not None and slow.raised:
             self._anomaly.last_stop = tick.stop
             self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
-        return _Judged(tick, slow.median, slow.reference.limit, slow_ratio, "slow")
+        return _Decided(tick, slow.median, slow.reference.limit, slow_ratio, "slow")
 
     def _level_db(self) -> F64:
         return level(self._scorer.sounds(), self._scorer.spec.front_end)
@@ -233,20 +246,20 @@ class Pipeline:
         return self._counts.severity == "alarm" or (self._anomaly is not None and self._anomaly.severity == "alarm")
 
     def _fast_ratio(self, tick: TickScore) -> float:
-        """On the fast path; 0 where it says nothing."""
+        """The ratio on the fast path; 0 where it does not apply."""
         if self._fast_threshold is None or tick.excess_db is None:
             return 0.0
         return max(0.0, tick.excess_db / self._fast_threshold)
 
-    def _tell(self, by: RaisedBy, stop: int) -> Event | None:
-        """The event that the decision just taken calls for."""
+    def _event_due(self, by: RaisedBy, stop: int) -> Event | None:
+        """The event that the last decision calls for."""
         severity, anomaly = self._severity, self._anomaly
         if severity is None:
             return None if anomaly is None else self._end(stop, "cleared")
         if anomaly is None:
             self._anomaly = self._open(severity, by)
             return self._event(self._anomaly, "start", stop)
-        is_due = stop - anomaly.said_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz
+        is_due = stop - anomaly.sent_at >= UPDATE_EVERY_S * self._anchor.sample_rate_hz
         if not is_due and severity == anomaly.severity:
             return None
         anomaly.severity = severity
@@ -254,9 +267,9 @@ class Pipeline:
 
     def _open(self, severity: Severity, by: RaisedBy) -> Anomaly:
         if by == "fast":
-            return self._memory.gross(N_TICKS)
+            return self._onsets.gross(N_TICKS)
         if by == "segments":
-            return self._memory.anomaly(severity)
+            return self._onsets.anomaly(severity)
         assert self._slow_path is not None and self._latest is not None
         stop, ratio = self._latest.tick.stop, self._latest.ratio
         return Anomaly(self._slow_path.onset, last_stop=stop, peak_ratio=ratio, severity=severity, raised_by="slow")
@@ -266,22 +279,23 @@ class Pipeline:
         event = self._event(self._anomaly, "end", stop, reason)
         self._anomaly = None
         self._counts = RuleState()
-        self._memory.clear()
+        self._onsets.clear()
         if self._slow_path is not None:
             self._slow_path.release(stop)
         return event
 
     def _event(self, anomaly: Anomaly, kind: EventType, stop: int, reason: EndReason | None = None) -> Event:
         assert self._latest is not None
-        judged, tick = self._latest, self._latest.tick
+        decided, tick = self._latest, self._latest.tick
         assert tick.quality is not None
-        if kind != "end" and judged.ratio >= 1.0:
-            anomaly.description = self._describe(judged)
+        if kind != "end" and decided.ratio >= 1.0:
+            anomaly.description = self._describe(decided)
         described = anomaly.description
         anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
+        event_id = self._identity.event_id(anomaly.start)
         event = Event(
             event_type=kind,
-            id=self._identity.event_id(anomaly.start),
+            id=event_id,
             seq=anomaly.seq,
             ts=self._anchor.at(stop),
             onset_ts=anomaly.onset_ts,
@@ -289,34 +303,35 @@ class Pipeline:
             node=self._identity.node,
             machine=self._identity.machine,
             severity=anomaly.severity,
-            score=None if judged.score is None else round(judged.score, 6),
-            ratio=round(judged.ratio, 4),
-            threshold=round(judged.threshold, 6),
+            score=None if decided.score is None else round(decided.score, 6),
+            ratio=round(decided.ratio, 4),
+            threshold=round(decided.threshold, 6),
             peak_ratio=round(anomaly.peak_ratio, 4),
             duration_s=round((anomaly.last_stop - anomaly.start) / self._anchor.sample_rate_hz, 3),
             rms_dbfs=round(tick.quality.rms_dbfs, 1),
             bands=described.bands,
             summary=described.summary,
             bundle=self._identity.bundle,
+            clip=None if self._clip_name is None else self._clip_name(self._identity.machine, event_id),
             impulses_hz=None if described.impulses_hz is None else round(described.impulses_hz, 2),
             end_reason=reason,
             raised_by=anomaly.raised_by,
         )
         anomaly.seq += 1
-        anomaly.said_at = stop
+        anomaly.sent_at = stop
         return event
 
-    def _describe(self, judged: _Judged) -> Description:
-        """What is different now."""
-        if judged.tick.reason == "idle":
-            heard, least = judged.tick.rms_dbfs, self._scorer.idle_below_dbfs
-            return Description(summary=f"the machine is not heard: {heard:.0f} dBFS, expected at least {least:.0f}")
-        if judged.by == "slow":
+    def _describe(self, decided: _Decided) -> Description:
+        """How the sound differs from normal now."""
+        if decided.tick.reason == "idle":
+            level_dbfs, min_dbfs = decided.tick.rms_dbfs, self._scorer.idle_below_dbfs
+            return Description(summary=f"the machine is not heard: {level_dbfs:.0f} dBFS, expected at least {min_dbfs:.0f}")
+        if decided.by == "slow":
             bands = () if self._slow_path is None else self._slow_path.bands
             return Description(bands=bands, summary=summarise(bands))
         if self._expected is None:
             return Description()
-        last = N_TICKS if judged.by == "fast" else None  # a segment holds more of what was before
+        last = N_TICKS if decided.by == "fast" else None  # a segment holds more of what was before
         return describe(self._scorer.sounds(last=last), self._expected, self._scorer.spec.front_end)
 
 

@@ -1,6 +1,6 @@
-"""The slow path: a lasting rise over the machine's own level, as learned on the spot, that is too small for segments.
+"""The slow path: detects a lasting rise over the machine's own learned level that is too small for segments.
 
-The unit is the median score of 15 minutes of scored sound. Bangs, gaps and pauses do not move it.
+Its unit is the median score of 15 minutes of scored sound, which bangs, gaps and pauses do not change.
 """
 
 import math
@@ -15,24 +15,24 @@ from monitor.errors import ConfigError
 from monitor.explain.bands import MAX_BANDS, Band
 
 MINUTES = 15  # of scored sound in a median
-HOURS = 8.0  # of scored sound that are learned,
-N_BLOCKS = round(HOURS * 60 / MINUTES)  # as so many medians that share no sound
-FOLDS = 5  # blocks of time that are compared with the rest
-PRIOR_SPREAD = 0.05  # of 15-minute medians, in log units: what machines have in common,
-PRIOR_WEIGHT = 10  # and how many medians that counts for
+HOURS = 8.0  # of scored sound to learn from
+N_BLOCKS = round(HOURS * 60 / MINUTES)  # medians that share no sound
+FOLDS = 5  # blocks of time, each compared with the rest
+PRIOR_SPREAD = 0.05  # of 15-minute medians, in log units, typical of machines
+PRIOR_WEIGHT = 10  # medians that the prior counts for
 DEGREES = PRIOR_WEIGHT + FOLDS - 1  # of freedom: folds are independent, neighbouring medians are not
 WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t with DEGREES of freedom
-MIN_RATIO = 1.2  # to normal: what is less is not worth a warning
-MAX_LEVEL_RATIO = 2.0  # of the level on the spot to that in training
-MAX_GAIN_DB = 3.0  # that a microphone's gain or place may change
-MIN_BAND_DB, BAND_SPREADS = 1.0, 4.0  # by how much a band differs clearly: what an ear just notices, and what is not chance
+MIN_RATIO = 1.2  # of the limit to the normal level: smaller rises are not worth a warning
+MAX_LEVEL_RATIO = 2.0  # of the learned level to that in training
+MAX_GAIN_DB = 3.0  # of a microphone after a change of its gain or place
+MIN_BAND_DB, BAND_SPREADS = 1.5, 4.0  # a clear difference of a band: more than a load change makes, and significant
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
 
 
 @dataclass(frozen=True)
 class NormalLevel:
-    """A machine's own level: the median score, the spread of log medians, and the median score from which it is a warning."""
+    """A machine's own level: the median score, the spread of log medians, and the median score that raises a warning."""
 
     normal: float
     spread: float
@@ -46,10 +46,11 @@ class NormalLevel:
 
 @dataclass(frozen=True)
 class SlowState:
-    """What a restart must not lose: at most 47 scores and two numbers a band.
+    """The state that survives a restart: at most 47 scores and two numbers per band.
 
-    `medians` are the scores of 15 minutes each that were learned; `level_sum` (n_bands,) the sum of those minutes' levels,
-    dB; `shape_squares` (n_bands,) that of their squares without what all bands share; `minutes` the scores that are watched.
+    `medians` are the learned medians of 15 minutes. `level_sum` (n_bands,) is the sum of their mean levels, dB;
+    `shape_squares` (n_bands,) is the sum of the squared levels without the part common to all bands. `minutes` are the
+    scores of the last minutes.
     """
 
     medians: tuple[float, ...] = ()
@@ -59,10 +60,10 @@ class SlowState:
 
 
 def fit_normal_level(medians: Sequence[float]) -> NormalLevel:
-    """Learn from scores (n,), the medians of successive 15 minutes; n at least 5.
+    """Fit to scores (n,), the medians of successive 15 minutes; n at least 5.
 
-    The spread is that of each fifth of the time around the median of the other four fifths. It holds the changes from
-    hour to hour, which the spread of successive medians around their own mean hides. It is shrunk towards a prior; the
+    The spread is that of each fifth of the time around the median of the other four fifths. It includes the changes
+    from hour to hour, which the spread of successive medians around their own mean hides. It is shrunk towards a prior; the
     limit is the predictive quantile of Student's t (Gelman et al., Bayesian Data Analysis, 3rd edition, section 3.2).
     """
     if len(medians) < FOLDS:
@@ -78,15 +79,15 @@ def fit_normal_level(medians: Sequence[float]) -> NormalLevel:
 
 
 def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, ...]:
-    """The runs of bands whose excess (n_bands,), dB, is clear, and clear beside the other bands'; at most five.
+    """The runs of bands with a significant excess (n_bands,), dB, also relative to the other bands; at most five.
 
-    What all bands share is a gain, up to 3 dB, and says nothing of where. `spread_db` (n_bands,) is that of normal sound
-    without what bands share, `limits_hz` (n_bands + 1,) the front end's. What stands out most comes first.
+    An excess common to all bands, up to 3 dB, is taken for a gain. `spread_db` (n_bands,) is the spread of normal sound
+    without the part common to all bands, `limits_hz` (n_bands + 1,) are the front end's. The largest excess comes first.
     """
     beyond = excess_db - np.clip(np.median(excess_db), -MAX_GAIN_DB, MAX_GAIN_DB)
-    least = np.maximum(MIN_BAND_DB, BAND_SPREADS * spread_db)
+    min_db = np.maximum(MIN_BAND_DB, BAND_SPREADS * spread_db)
     signs = (1.0, -1.0)
-    found = [run for sign in signs for run in runs((sign * beyond >= least) & (sign * excess_db >= MIN_BAND_DB))]
+    found = [run for sign in signs for run in runs((sign * beyond >= min_db) & (sign * excess_db >= MIN_BAND_DB))]
     found = sorted(found, key=lambda run: -abs(float(beyond[run].mean())))[:MAX_BANDS]
     return tuple(
         Band(*(round(float(value), 1) for value in (limits_hz[run.start], limits_hz[run.stop], excess_db[run].mean())))
@@ -100,14 +101,14 @@ class _Minute:
 
     score: float
     start: int = 0
-    level_db: F64 | None = None  # None where the minute was heard before a restart
+    level_db: F64 | None = None  # None for a minute before a restart
 
 
 class SlowPath:
-    """Learn the machine's own level, then watch the median of the last 15 minutes of scored sound.
+    """Learns the machine's own level, then compares the median of the last 15 minutes of scored sound with it.
 
-    The level of the sound is measured every `segment_ticks`. `typical` is the mean score of normal sound in training; None
-    where nobody knows it. `limits_hz` (n_bands + 1,) are the front end's. `state` is where an earlier run ended.
+    The level of the sound is measured every `segment_ticks`. `typical` is the mean score of normal sound in training, None
+    where it is unknown. `limits_hz` (n_bands + 1,) are the front end's. `state` is that of an earlier run.
     """
 
     def __init__(
@@ -120,31 +121,31 @@ class SlowPath:
         self.restart(state)
 
     def restart(self, state: SlowState | None = None) -> None:
-        """Go on from a state; without one, learn the machine's own level anew."""
+        """Resume from a state; without one, learn the machine's own level again."""
         n_bands = len(self._limits_hz) - 1
         state = state or SlowState()
         if state.medians and not len(state.level_sum) == len(state.shape_squares) == n_bands:
             raise ConfigError(f"level_sum and shape_squares must hold {n_bands} values, got {len(state.level_sum)}")
         self.raised = False
-        self.bands: tuple[Band, ...] = ()  # where the sound differs, as long as it is raised
+        self.bands: tuple[Band, ...] = ()  # where the sound differs while it is raised
         self._medians = list(state.medians[:N_BLOCKS])
         self._level_sum = np.array(state.level_sum or np.zeros(n_bands), np.float64)
         self._shape_squares = np.array(state.shape_squares or np.zeros(n_bands), np.float64)
         self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
-        self._scores: list[float] = []  # of the minute that is not over yet,
-        self._levels_db: list[F64] = []  # and of its segments that share no sound
-        self._start = 0  # of that minute
+        self._scores: list[float] = []  # of the current minute
+        self._levels_db: list[F64] = []  # of its segments that share no sound
+        self._start = 0  # sample index of the current minute
         self._released_at = 0  # sample index
         self.reference = fit_normal_level(self._medians) if len(self._medians) == N_BLOCKS else None
 
     def state(self) -> SlowState:
-        """What a later run goes on from: to the minute while it watches, to 15 minutes while it learns."""
+        """The state to resume from: exact to a minute once it is learned, to 15 minutes before."""
         minutes = () if self.reference is None else tuple(minute.score for minute in self._minutes)
         return SlowState(tuple(self._medians), tuple(self._level_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
 
     @property
     def status(self) -> Status:
-        """Whether it knows the machine, and whether the bundle still fits it."""
+        """Whether the level is learned, and whether it fits the bundle."""
         if self.reference is None:
             return "learning"
         is_far = self._typical is not None and self.reference.normal > MAX_LEVEL_RATIO * self._typical
@@ -152,14 +153,14 @@ class SlowPath:
 
     @property
     def missing_h(self) -> float:
-        """Hours of scored sound that are still to be learned."""
+        """Hours of scored sound still missing to learn the level."""
         if self.reference is not None:
             return 0.0
         return HOURS - (len(self._medians) * MINUTES + len(self._minutes)) / 60.0
 
     @property
     def median(self) -> float | None:
-        """The median score of the last 15 minutes; None until it watches and has heard so much."""
+        """The median score of the last 15 minutes; None while it learns and before 15 minutes of sound."""
         if self.reference is None or len(self._minutes) < MINUTES:
             return None
         return float(np.median([minute.score for minute in self._minutes]))
@@ -172,7 +173,7 @@ class SlowPath:
 
     @property
     def onset(self) -> int:
-        """The sample index at which the last minutes over the limit in a row began, since the start and the last event."""
+        """The sample index at which the current run of minutes over the limit began, after a restart and the last event."""
         assert self.reference is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
@@ -182,10 +183,10 @@ class SlowPath:
         return max(start, self._released_at)
 
     def push(self, score: float, *, start: int, is_normal: bool, level_db: Callable[[], F64]) -> None:
-        """Take the score of one more segment; there is one a tick.
+        """Include the score of one more segment; there is one per tick.
 
         Only scores that are `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
-        `level_db()` is the segment's level (n_bands,), dB, asked for once a segment.
+        `level_db()` gives the segment's level (n_bands,), dB; it is called once per `segment_ticks`.
         """
         if self.reference is None and not is_normal:
             return
@@ -205,7 +206,7 @@ class SlowPath:
             self._learn()
 
     def release(self, at: int) -> None:
-        """An event ended at this sample index, for whatever reason."""
+        """Take the end of an event at this sample index."""
         self.raised, self.bands = False, ()
         self._released_at = at
 
@@ -228,7 +229,7 @@ class SlowPath:
         self.bands = found or (self.bands if self.raised else ())
 
     def _bands(self) -> tuple[Band, ...]:
-        """Where the minutes over the limit differ from what was learned."""
+        """Where the minutes over the limit differ from the learned level."""
         assert self.reference is not None
         over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.reference.limit]
         if not over:

@@ -1,1 +1,1 @@
-"""Why a segment is abnormal: bands, impulses, one sentence. Pure, and it knows nothing of scores."""
+"""Explain why a segment is abnormal: frequency bands, impulses and a summary. Pure, and independent of scores."""

@@ -1,4 +1,4 @@
-"""The power of a segment's samples in each band, sharply: what lies beside a band does not count as in it.
+"""The power of a segment's samples in sharp bands, without leakage from neighbouring bands.
 
 Frames cannot tell: a mel band's filter reaches over both its neighbours, and a window of 1,024 samples spreads a tone over
 31 Hz to either side, where a band may be 23 Hz wide. A line 20 dB louder in the next band is then most of what a band has.
@@ -20,9 +20,9 @@ _POWER_FLOOR = 1e-30
 
 
 def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """Mean power a hertz (n_bands,), dB, between each two limits (n_bands + 1,), of runs in order of time, none over a gap.
+    """Mean power per hertz (n_bands,), dB, between limits (n_bands + 1,), of runs in order of time; no window spans a gap.
 
-    Where all that is without a gap is shorter than the window for these bands, the window is, and bands are less sharp.
+    Where the longest stretch without a gap is shorter than the window, the window is shortened, and bands are less sharp.
     """
     longest = max(stop - start for start, stop in stretches(runs))
     n = min(n_window(limits_hz, sample_rate_hz), 1 << (longest.bit_length() - 1))
@@ -39,13 +39,13 @@ def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -
 
 
 def n_window(limits_hz: F64, sample_rate_hz: int) -> int:
-    """How many samples are transformed at a time for bands between these limits (n_bands + 1,): a power of two."""
+    """The window length in samples for bands between these limits (n_bands + 1,): a power of two."""
     needed = _BINS * sample_rate_hz / float(np.diff(limits_hz).min())
     return int(np.clip(2.0 ** np.ceil(np.log2(needed)), *_SAMPLES))
 
 
 def _windows(runs: Sequence[Run], n: int) -> Iterator[F32]:
-    """Stretches of n samples without a gap, each half over the one before it."""
+    """Stretches of n samples without a gap, each overlapping the previous one by half."""
     rest, stop = np.zeros(0, np.float32), 0
     for run in runs:
         rest = np.concatenate((rest, run.samples)) if run.start == stop else run.samples

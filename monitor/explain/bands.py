@@ -1,4 +1,4 @@
-"""Where in frequency a segment differs from what was expected, as a few bands and one sentence."""
+"""The frequency bands in which a segment differs from normal sound, and a summary sentence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +10,17 @@ from monitor.explain.reference import Levels, Reference, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
-ENOUGH = 0.6  # of that is enough to be named after clearer ones: something is different, after all
+ENOUGH = 0.6  # of that clarity is enough for further bands
 MAX_BANDS = 5
-_SIX_DB = 0.25  # of its strongest band's added power: a band with less is on the skirts of the difference
-_EDGE = 0.5  # of its inner neighbour's added power: in frames, a band with less is the flank of the difference
-_FLANK = 0.5  # of the power in a flank leaked there; the rest may be its own
-_RISE = 2.0  # of the least power so far, by chance
-_LOG_NORMAL_DB = 6.0  # what scatters more comes and goes; to take it for log-normal would make too much of it
-_ALIKE_DB = 2.0  # bands whose excess is so nearly the same are louder together
+_SIX_DB = 0.25  # of the strongest band's added power; bands with less are skirts of the difference
+_RISE = 2.0  # of the lowest power so far may be by chance
+_LOG_NORMAL_DB = 6.0  # upper limit; the log-normal formula overestimates intermittent sound
+_SIMILAR_DB = 2.0  # bands with excesses this close are one band
 
 
 @dataclass(frozen=True)
 class Band:
-    """A run of neighbouring bands that exceed (or miss) what was expected, and by how much the power in all of it does."""
+    """A run of neighbouring bands above (or below) the reference, and the excess of its total power."""
 
     low_hz: float
     high_hz: float
@@ -32,9 +30,9 @@ class Band:
 def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple[Band, ...]:
     """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
 
-    A band differs clearly if its level does, or its contrast to its surroundings: these hardly care how loud a recording
-    is. Those that are clearest come first, of equally clear ones the one that differs by most. `level_db` is what `expected`
-    is of: in sharp bands, of frames or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
+    A band differs clearly if its level does, or its contrast to its surroundings, which depends little on the loudness of
+    a recording. The clearest come first, and of equally clear ones the largest. `level_db` is
+    measured as `expected` was: in sharp bands, or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
     """
     levels = expected.best_levels
     excess = np.asarray(level_db - levels.mean_db, np.float64)
@@ -48,23 +46,20 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
         added = sign * (power - normal * 10.0 ** (ground / 10.0))
         part = _added(peak, added, sign * (excess - ground))
         skirts[_skirts(part, added)] = True
-        if expected.levels is None:
-            part = _unblurred(part, added)
         if not ground.any():
             part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
-        if named[part].any():  # the outskirts of one that is clearer
+        if named[part].any():  # part of a clearer one
             continue
         named[part] = True
-        leaked = sign * _leaked(part, added) if expected.levels is None else 0.0
-        usual = _usual(normal[part], levels.contrast_spread_db[part]) + max(0.0, -leaked)
-        excess_db = 10.0 * float(np.log10((power[part].sum() + max(0.0, leaked)) / usual))
+        usual = _usual(normal[part], levels.contrast_spread_db[part])
+        excess_db = 10.0 * float(np.log10(power[part].sum() / usual))
         band = Band(*(round(float(value), 1) for value in (limits_hz[part.start], limits_hz[part.stop], excess_db)))
         found.append((clarity**2 * abs(excess_db), band))
     return tuple(band for _, band in sorted(found, key=lambda one: -one[0])[:MAX_BANDS])
 
 
 def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
-    """The bands that clearly differ, clearest first: which, how clearly, and what (n_bands,), dB, each differs from."""
+    """The bands that differ clearly, clearest first: index, clarity, and the baseline (n_bands,), dB, that each differs from."""
     grounds = np.array([np.zeros_like(excess), surroundings(excess)])
     against = np.array([excess, contrast(excess)])
     spreads = np.array([levels.spread_db, levels.contrast_spread_db])
@@ -76,9 +71,9 @@ def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
 
 
 def _added(peak: int, added: F64, beyond: F64) -> slice:
-    """The bands around a clear one that hold what was added (or is missing): within 6 dB of the power in the strongest.
+    """The bands around a clear one with added (or missing) power within 6 dB of the strongest.
 
-    A loud band that is hardly louder than usual is none of them, however much power that is.
+    A loud band that is only slightly louder than usual is excluded, however much power that is.
     """
     within = beyond >= min(MIN_EXCESS_DB, beyond[peak])
     while True:
@@ -90,7 +85,7 @@ def _added(peak: int, added: F64, beyond: F64) -> slice:
 
 
 def _skirts(part: slice, added: F64) -> slice:
-    """A run of bands and those beside it over which what was added falls off; where it rises again, another begins."""
+    """A run of bands and its neighbours while the added power falls; where it rises again, another run begins."""
 
     def last(at: int, step: int) -> int:
         lowest = added[at]
@@ -102,24 +97,8 @@ def _skirts(part: slice, added: F64) -> slice:
     return slice(last(part.start, -1), last(part.stop - 1, 1) + 1)
 
 
-def _unblurred(part: slice, added: F64) -> slice:
-    """A run without what only leaks out of its strongest band, in frames, whose bands hear their neighbours."""
-    low = high = part.start + int(np.argmax(added[part]))
-    while low > part.start and added[low - 1] >= _EDGE * added[low]:
-        low -= 1
-    while high + 1 < part.stop and added[high + 1] >= _EDGE * added[high]:
-        high += 1
-    return slice(low, high + 1)
-
-
-def _leaked(part: slice, added: F64) -> float:
-    """How much of a run's power (n_bands,) lies in the bands beside it, in frames."""
-    beside = ((part.start - 1, part.start), (part.stop, part.stop - 1))
-    return _FLANK * sum(max(0.0, float(min(added[i], _EDGE * added[own]))) for i, own in beside if 0 <= i < len(added))
-
-
 def _usual(normal: F64, spread_db: F32) -> float:
-    """What is usual of the power in all of some bands, by what is usual in each (n,), the mean of dB, and its spread (n,), dB.
+    """The usual total power of several bands, from the usual power of each (n,), a mean of dB, and its spread (n,), dB.
 
     The mean of the sum's dB is above the sum of the means: one band swells as another fades. Source: L. F. Fenton, The sum of
     log-normal probability distributions in scatter transmission systems, IRE Trans. CS-8 (1960).
@@ -131,12 +110,12 @@ def _usual(normal: F64, spread_db: F32) -> float:
 
 
 def _louder(peak: int, excess: F64) -> slice:
-    """The bands around a clear one that are louder (or softer) together."""
-    return _run(peak, np.abs(excess - excess[peak]) <= _ALIKE_DB)
+    """The bands around a clear one with a similar excess."""
+    return _run(peak, np.abs(excess - excess[peak]) <= _SIMILAR_DB)
 
 
 def _run(at: int, holds: Bool) -> slice:
-    """The run of neighbours for which it holds, as for the one that it starts from."""
+    """The run of neighbours around `at` for which `holds` is true."""
     low = high = at
     while low > 0 and holds[low - 1]:
         low -= 1
@@ -146,7 +125,7 @@ def _run(at: int, holds: Bool) -> slice:
 
 
 def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:
-    """One sentence for a person: the first two bands, and the impulses."""
+    """A summary sentence: the first two bands, and the impulses."""
     phrases = [_phrase(band) for band in bands[:2]]
     if impulses_hz is not None:
         phrases.append(f"impulses about {impulses_hz:.{0 if impulses_hz >= 9.95 else 1}f} times a second")

@@ -1,4 +1,4 @@
-"""The description of a sound that is not normal: where in frequency it differs, its impulses, and one sentence."""
+"""Describe abnormal sound: the frequency bands that differ, impulses, and a summary sentence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from monitor.arrays import F64
 from monitor.explain.bands import Band, differing_bands, summarise
 from monitor.explain.envelope import pooled_rates_hz
 from monitor.explain.impulses import impulse_rate_hz
-from monitor.explain.profile import envelope, frame_level, level
+from monitor.explain.profile import envelope, level
 from monitor.explain.reference import Reference
 from monitor.scoring.front_end import FrontEndSpec
 from monitor.scoring.tick_sound import TickSound, mean_frame
@@ -15,7 +15,7 @@ from monitor.scoring.tick_sound import TickSound, mean_frame
 
 @dataclass(frozen=True)
 class Description:
-    """Where the sound differs from normal (`bands`), impulses a second that are not usual, and both as a sentence."""
+    """The bands that differ from normal sound, the rate of unusual impulses, and both as a sentence."""
 
     bands: tuple[Band, ...] = ()
     impulses_hz: float | None = None
@@ -33,7 +33,5 @@ def describe(sounds: Sequence[TickSound], expected: Reference, front_end: FrontE
 
 
 def comparable_level(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> F64:
-    """The level (n_bands,), dB, measured in the same way as the expected one."""
-    if expected.levels is not None:
-        return level(sounds, front_end)
-    return mean_frame(sounds) if expected.frame_levels is None else frame_level(sounds)
+    """The level (n_bands,), dB, measured in the same way as the reference's."""
+    return mean_frame(sounds) if expected.levels is None else level(sounds, front_end)

@@ -1,4 +1,4 @@
-"""The envelope spectrum: how often a second the sound swells, in equal carrier bands from 0 Hz to half the rate.
+"""The envelope spectrum: the rates at which sound swells, in equal carrier bands from 0 Hz to half the sample rate.
 
 Source: R. B. Randall, J. Antoni, Rolling element bearing diagnostics, MSSP 25 (2011), section 4 (squared envelope spectrum).
 """
@@ -11,16 +11,16 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 
-CARRIER_HZ = 1000.0  # about how wide a carrier band is
+CARRIER_HZ = 1000.0  # approximate width of a carrier band
 MAX_CARRIERS = 24
 MIN_RATE_HZ = 2.0
-_TOP = 0.62  # of a carrier's width: beyond it little is left of a modulation
-_STEP = 0.025  # from one pooled rate to the next, as a share of it
-_LEAST_HZ = 0.5  # but at least so much: a single line of noise scatters widely
+_TOP = 0.62  # of a carrier's width; filters remove faster modulation
+_STEP = 0.025  # relative distance of pooled rates
+_MIN_STEP_HZ = 0.5  # minimum distance, because single lines of noise scatter widely
 _TAPER = 0.15  # share of a carrier band at either end over which it fades
 _BINS = 512  # of a carrier in one transform: short ones need little memory
-_EDGE = 128  # of the 2 * _BINS values that one gives, at either end: beyond it what lies outside fades to -97 dB
-_MULTIPLE = 512  # lengths whose factors are small, so that their transform is quick
+_EDGE = 128  # discarded at either end of 2 * _BINS values; sound outside has faded to -97 dB there
+_MULTIPLE = 512  # of lengths, for small factors and a fast transform
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Envelope:
-    """Power (n_carriers, n), against a white envelope of the same variance 1, every `step_hz` from 0 Hz on."""
+    """Power (n_carriers, n), relative to a white envelope of the same variance, every `step_hz` from 0 Hz."""
 
     power: F64
     step_hz: float
@@ -52,7 +52,7 @@ class Envelope:
 
 
 def n_carriers(sample_rate_hz: int) -> int:
-    """How many carrier bands there are."""
+    """The number of carrier bands."""
     return int(min(MAX_CARRIERS, max(1, round(sample_rate_hz / 2 / CARRIER_HZ))))
 
 
@@ -62,30 +62,29 @@ def pooled_rates_hz(sample_rate_hz: int) -> F64:
     top = _TOP * sample_rate_hz / 2 / n_carriers(sample_rate_hz)
     rates = [MIN_RATE_HZ]
     while rates[-1] < top:
-        rates.append(rates[-1] + max(_LEAST_HZ, _STEP * rates[-1]))
+        rates.append(rates[-1] + max(_MIN_STEP_HZ, _STEP * rates[-1]))
     return np.array(rates[:-1])
 
 
 def pooled_shape(sample_rate_hz: int) -> tuple[int, int]:
-    """Of a pooled envelope spectrum: (n_carriers, n_rates)."""
+    """The shape (n_carriers, n_rates) of a pooled envelope spectrum."""
     return n_carriers(sample_rate_hz), len(pooled_rates_hz(sample_rate_hz)) - 1
 
 
 def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
-    """The squared envelope's spectrum in each carrier band, of runs of sound in order of time; in between nothing is known.
+    """The squared envelope's spectrum in each carrier band, of runs of sound in order of time; gaps are left out.
 
-    Runs may adjoin. The envelope of those that do is taken against its own mean, so that neither a gain nor a slower band
-    counts.
+    Runs may adjoin. The envelope of each stretch is divided by its mean, so that a gain has no effect.
     """
     carriers = n_carriers(sample_rate_hz)
-    rate_hz = sample_rate_hz / carriers  # of the envelopes: twice a band's width, enough for the square of a band so wide
+    rate_hz = sample_rate_hz / carriers  # of the envelopes: twice a band's width, enough for its square
     first = runs[0].start
     swell = _envelopes(runs, carriers)
     n = swell.shape[1]
     total, at = 0.0, 0
     for start, stop in stretches(runs):
         begin, end = round((start - first) / carriers), (stop - first) // carriers
-        swell[:, at:begin] = 0.0  # what the filters leave in a gap
+        swell[:, at:begin] = 0.0  # remainders of the filters in a gap
         part, at = swell[:, begin:end], end
         window = np.hanning(part.shape[1] + 2)[1:-1].astype(np.float32)
         mean = part @ window / max(float(window.sum()), 1e-30)
@@ -103,7 +102,7 @@ def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
 
 
 def stretches(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-    """From which sample to which there is sound without a gap, of runs in order of time that may adjoin."""
+    """The first and last sample of each stretch without a gap, of runs in order of time that may adjoin."""
     start = runs[0].start
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         if after is None or after.start != run.stop:
@@ -112,7 +111,7 @@ def stretches(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
 
 
 def _envelopes(runs: Sequence[Run], carriers: int) -> F32:
-    """The squared envelope of each carrier band (carriers, n), a value every `carriers` samples, that is at twice its width.
+    """The squared envelope of each carrier band (carriers, n), one value every `carriers` samples, twice its width.
 
     Overlap-save: the bands of one transform after another, without what is near its ends. n holds all runs, and is rounded up.
     """
@@ -131,7 +130,7 @@ def _envelopes(runs: Sequence[Run], carriers: int) -> F32:
 
 
 def _fill(block: F64, start: int, runs: Sequence[Run]) -> None:
-    """Put the sound from sample `start` on into a block; what is missing is 0."""
+    """Copy the sound from sample `start` into a block; gaps are 0."""
     block[:] = 0.0
     for run in runs:
         low, high = max(start, run.start), min(start + len(block), run.stop)

@@ -1,4 +1,4 @@
-"""The excerpt of a recording: the ticks that its description rests on, at most one segment of them."""
+"""The excerpt of a recording: the ticks that are described, at most one segment."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How many impulses a second a segment holds that normal sound does not: a comb in the envelope spectrum."""
+"""The rate of impulses that normal sound does not have, from a comb in the envelope spectrum."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from monitor.arrays import F64
 from monitor.explain.envelope import MIN_RATE_HZ, Envelope
 from monitor.explain.reference import EnvelopeSpectra
 
-MIN_SPREADS = 2.5  # a line is clear that is so far above what is normal there,
-MIN_CLEAR_DB = 2.0  # and at least so far,
-LOCAL_DB = 8.0  # and so far above the median of its surroundings: noise that is merely stronger is no line
+MIN_SPREADS = 2.5  # a clear line is this far above normal,
+MIN_CLEAR_DB = 2.0  # at least this far,
+LOCAL_DB = 8.0  # and this far above the median of its surroundings, unlike stronger noise
 MIN_SCORE_DB = 16.0  # of all lines of a comb together
-MAX_LINE_DB = 14.0  # a single line, as of two tones that beat, is not enough
-MISSED_DB = 4.0  # what a line that is not there takes away
+MAX_LINE_DB = 14.0  # limit per line, so that a single one, as of two beating tones, is not enough
+MISSED_DB = 4.0  # penalty of a missing line
 MIN_LINES = 2
 _CANDIDATES = 8  # strongest lines of a carrier, each taken as the first, second or third of a comb
 _NEAR = 2  # cells to either side of where a line should be
@@ -23,7 +23,7 @@ _SURROUNDINGS = 40  # cells
 
 @dataclass(frozen=True)
 class Comb:
-    """A rate, how clear its lines are together, and the number of those that are clear."""
+    """A rate, the total clarity of its lines, and the number of clear lines."""
 
     rate_hz: float
     score_db: float
@@ -32,21 +32,21 @@ class Comb:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The strongest line near each cell (n,): where it is, in cells, and how clear, dB; below 0 it is not."""
+    """The strongest line near each cell (n,): its position in cells, and its clarity, dB; above 0 it is clear."""
 
     cells: F64
     clear_db: F64
 
 
 def impulse_rate_hz(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> float | None:
-    """The rate of impulses that are not normal, or None. `rates_hz` are the limits between which `expected` was pooled."""
+    """The rate of unusual impulses, or None. `rates_hz` are the limits between which `expected` was pooled."""
     comb = best_comb(envelope, expected, rates_hz)
     is_clear = comb is not None and comb.score_db >= MIN_SCORE_DB and comb.n_lines >= MIN_LINES
     return comb.rate_hz if comb is not None and is_clear else None
 
 
 def best_comb(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> Comb | None:
-    """The clearest comb of all carriers; None where no two lines stand out."""
+    """The clearest comb of all carriers; None where there are no two clear lines."""
     combs = []
     for carrier in _clear_db(envelope, expected, rates_hz):
         lines = _lines(carrier)
@@ -56,24 +56,24 @@ def best_comb(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> C
 
 
 def _clear_db(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> Iterator[F64]:
-    """How far each cell (n,) of each carrier stands out from what is normal there and from its surroundings, dB."""
+    """The clarity (n,), dB, of each carrier's cells: the excess over normal sound and over the surroundings."""
     cells = np.arange(envelope.power.shape[1]) * envelope.step_hz
     limit = expected.mean_db + np.maximum(MIN_CLEAR_DB, MIN_SPREADS * expected.spread_db)
     beside = np.pad(limit, ((0, 0), (1, 1)), mode="edge")  # a machine's speed varies
     limit = np.maximum(limit, np.maximum(beside[:, :-2], beside[:, 2:]))
     pooled = np.clip(np.searchsorted(rates_hz, cells, side="right") - 1, 0, limit.shape[1] - 1)
     outside = (cells < rates_hz[0]) | (cells > rates_hz[-1])
-    for power, most in zip(envelope.power, limit, strict=True):  # one at a time, to spare memory
-        heard = 10.0 * np.log10(np.maximum(power, 1e-12))
-        clear = heard - np.maximum(most[pooled], _floor(heard) + LOCAL_DB)
+    for power, limits in zip(envelope.power, limit, strict=True):  # one at a time, to spare memory
+        level = 10.0 * np.log10(np.maximum(power, 1e-12))
+        clear = level - np.maximum(limits[pooled], _floor(level) + LOCAL_DB)
         clear[outside] = -np.inf
         yield clear
 
 
-def _floor(heard: F64) -> F64:
-    """The median (n,), dB, of the surroundings, in blocks: lines that do not stand out from it are noise."""
-    n = len(heard)
-    blocks = np.pad(heard, (0, -n % _SURROUNDINGS), mode="reflect").reshape(-1, _SURROUNDINGS)
+def _floor(level: F64) -> F64:
+    """The median (n,), dB, of the surroundings, in blocks: lines near it are noise."""
+    n = len(level)
+    blocks = np.pad(level, (0, -n % _SURROUNDINGS), mode="reflect").reshape(-1, _SURROUNDINGS)
     middles = (np.arange(len(blocks)) + 0.5) * _SURROUNDINGS
     return np.interp(np.arange(n), middles, np.median(blocks, axis=1))
 
@@ -92,13 +92,13 @@ def _lines(carrier: F64) -> _Lines:
 def _comb(lines: _Lines, step: float, step_hz: float) -> Comb | None:
     """The lines at multiples of `step` cells, up to where they are clearest; None where no two fit.
 
-    With each clear line the step becomes more precise, so the first few come first. Half the rate fits every line, too, but
-    misses every second; twice the rate misses none and holds half as many.
+    With each clear line the step becomes more precise, so the first few are fitted first. Half the rate fits every line, too,
+    but every second is missing; twice the rate has no missing line, but only half as many.
     """
     if not step * step_hz >= MIN_RATE_HZ:
         return None
-    for most in (3, 10, 30, 1000):
-        n = min(most, int((len(lines.cells) - 1) / step))
+    for max_lines in (3, 10, 30, 1000):
+        n = min(max_lines, int((len(lines.cells) - 1) / step))
         if n < 2:
             return None
         k = np.arange(1, n + 1)

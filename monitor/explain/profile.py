@@ -1,9 +1,7 @@
-"""The profile of a segment: what its sound is like, to be compared with what was expected; nothing of scores."""
+"""The profile of a segment: the properties of its sound that are compared with the reference."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.explain.band_power import band_power_db
@@ -32,12 +30,6 @@ def level(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> F64:
     return band_power_db(runs, front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
 
 
-def frame_level(sounds: Sequence[TickSound]) -> F64:
-    """The dB of the mean power (n_bands,) of one or more ticks' frames; of a front end of magnitudes, too."""
-    power = np.sum([one.power_sum for one in sounds], axis=0) / sum(one.n_frames for one in sounds)
-    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))
-
-
 def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
     """The envelope spectrum of ticks in order of time."""
     return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
@@ -51,7 +43,7 @@ def segment_profile(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> Seg
 
 
 class Profiler:
-    """Portraits of a stream of ticks, one a segment's length: what `fit_expected` learns from."""
+    """Profiles of a stream of ticks, one per segment length, for `fit_reference`."""
 
     def __init__(self, front_end: FrontEndSpec, *, segment_ticks: int) -> None:
         self._front_end = front_end
@@ -60,7 +52,7 @@ class Profiler:
         self._has_yielded = False
 
     def push(self, tick: TickFrames) -> Iterator[SegmentProfile]:
-        """Take the next tick in; yield the profile of the segment that it fills, if it does."""
+        """Take the next tick; yield a profile if it completes a segment."""
         if tick.frames is None:
             return
         oldest = tick.start - 2 * self._segment_ticks * len(tick.frames) * self._front_end.hop_length
@@ -70,7 +62,7 @@ class Profiler:
             yield self._complete()
 
     def end(self) -> Iterator[SegmentProfile]:
-        """The stream ends: yield the profile of one shorter than a segment."""
+        """End the stream; yield its profile if it was shorter than a segment."""
         if not self._has_yielded and self._sounds:
             yield self._complete()
         self._sounds, self._has_yielded = [], False

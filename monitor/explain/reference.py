@@ -1,4 +1,4 @@
-"""What is expected of a segment of normal sound, learned from segments' portraits: spectrum, level, envelope spectrum."""
+"""The reference of normal sound, learned from segments' profiles: spectrum, level, envelope spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from monitor.explain.profile import SegmentProfile
 
 MIN_SPREAD_DB = 0.5
 MIN_ENVELOPE_SPREAD_DB = 1.0
-_REACH = 16  # bands to either side that tell how loud the surroundings are
+_REACH = 16  # bands to either side that count as surroundings
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Of normal segments' levels, dB: their mean, their spread, and the spread of their contrast, each (n_bands,)."""
+    """Levels of normal segments, dB: mean, spread, and spread of the contrast, each (n_bands,)."""
 
     mean_db: F32
     spread_db: F32
@@ -25,7 +25,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class EnvelopeSpectra:
-    """Of normal segments' pooled envelope spectra, dB: mean and spread, both (n_carriers, n_rates)."""
+    """Pooled envelope spectra of normal segments, dB: mean and spread, both (n_carriers, n_rates)."""
 
     mean_db: F32
     spread_db: F32
@@ -33,35 +33,33 @@ class EnvelopeSpectra:
 
 @dataclass(frozen=True)
 class Reference:
-    """Normal sound: mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
+    """Normal sound: the mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
 
-    `levels` are of the power in sharp bands (`monitor.explain.band_power`). Older bundles know those of frames (`frame_levels`)
-    instead, whose bands hear their neighbours, or none, and no envelope spectra.
+    `levels` are of the power in sharp bands (`monitor.explain.band_power`). They and the envelope spectra are missing where
+    there were too few segments to learn them from.
     """
 
     mean_db: F32
     spread_db: F32
     levels: Levels | None = None
     envelope: EnvelopeSpectra | None = None
-    frame_levels: Levels | None = None
 
     @property
     def best_levels(self) -> Levels:
-        """The sharpest levels that it knows; at worst those of mean frames, without a contrast."""
-        frames = Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
-        return self.levels or self.frame_levels or frames
+        """The levels in sharp bands; where they are missing, those of mean frames, without a contrast."""
+        return self.levels or Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
 
 
-def fit_reference(portraits: Sequence[SegmentProfile]) -> Reference:
-    """What is expected, from portraits of normal segments that do not overlap; ConfigError when there is none."""
-    if not portraits:
-        raise ConfigError("normal sound must be at least half a segment long, got none that is")
-    mean_db, spread_db = _mean_and_spread(np.array([one.mean_db for one in portraits]), MIN_SPREAD_DB)
-    levels = np.array([one.level_db for one in portraits])
+def fit_reference(profiles: Sequence[SegmentProfile]) -> Reference:
+    """The reference from profiles of normal segments that do not overlap; ConfigError if there are none."""
+    if not profiles:
+        raise ConfigError("no normal sound is at least half a segment long")
+    mean_db, spread_db = _mean_and_spread(np.array([one.mean_db for one in profiles]), MIN_SPREAD_DB)
+    levels = np.array([one.level_db for one in profiles])
     level_db, level_spread_db = _mean_and_spread(levels, MIN_SPREAD_DB)
     contrasts = np.array([contrast(level - level_db) for level in levels])
     contrast_spread_db = np.maximum(np.sqrt(np.mean(contrasts**2, axis=0)), MIN_SPREAD_DB)
-    envelope = _mean_and_spread(np.array([one.envelope_db for one in portraits]), MIN_ENVELOPE_SPREAD_DB)
+    envelope = _mean_and_spread(np.array([one.envelope_db for one in profiles]), MIN_ENVELOPE_SPREAD_DB)
     return Reference(
         mean_db, spread_db, Levels(level_db, level_spread_db, contrast_spread_db.astype(np.float32)), EnvelopeSpectra(*envelope)
     )
@@ -73,14 +71,14 @@ def contrast(excess_db: F64) -> F64:
 
 
 def surroundings(excess_db: F64) -> F64:
-    """The running median (n_bands,) of an excess: what a louder or softer recording does to whole regions alike."""
+    """The running median (n_bands,) of an excess: the part that a louder or softer recording changes in whole regions."""
     reach = min(_REACH, (len(excess_db) - 1) // 2)
     padded = np.pad(excess_db, reach, mode="reflect")
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1))
 
 
-def _mean_and_spread(rows: F64 | F32, least: float) -> tuple[F32, F32]:
-    """Mean and standard deviation over rows (n, …); one row alone says nothing of the spread, few say too little."""
+def _mean_and_spread(rows: F64 | F32, min_spread: float) -> tuple[F32, F32]:
+    """Mean and standard deviation over rows (n, …); at least `min_spread`, because few rows underestimate the spread."""
     n = len(rows)
     spread = np.sqrt(np.sum((rows - rows.mean(axis=0)) ** 2, axis=0) / max(n - 1, 1))
-    return rows.mean(axis=0).astype(np.float32), np.maximum(spread, least).astype(np.float32)
+    return rows.mean(axis=0).astype(np.float32), np.maximum(spread, min_spread).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What an amount of normal sound shows: blocks, false events in a replay, bounds on their rate."""
+"""False alarms on normal sound: blocks of time, events in a replay, and bounds on their rate."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ WEEK_HOURS = 168.0
 
 @dataclass(frozen=True, kw_only=True)
 class NormalScores:
-    """Normal segment scores, one array (n_i,) a recording in order of time, and the rule that will judge them."""
+    """Normal segment scores, one array (n_i,) per recording in order of time, and the rule that will be applied to them."""
 
     sequences: tuple[F64, ...]
     rule: Rule
@@ -25,12 +25,12 @@ class NormalScores:
 
     @property
     def block_length(self) -> int:
-        """Segments in a block: a segment's length and the rule's memory, whichever is longer."""
+        """Segments in a block: the longer of a segment and the rule's span."""
         return max(self.segment_ticks, self.rule.raise_n)
 
     @cached_property
     def scores(self) -> F64:
-        """All of them (n,)."""
+        """The scores of all recordings (n,)."""
         return np.concatenate(self.sequences)
 
     @cached_property
@@ -40,34 +40,34 @@ class NormalScores:
 
     @property
     def block_s(self) -> float:
-        """How much sound a block stands for, s; a lone segment for its own length."""
+        """Seconds of sound per block; a single segment counts with its own length."""
         return max(self.segment_ticks, len(self.scores) / len(self.block_peaks)) * self.tick_s
 
     @property
     def blocks_per_week(self) -> float:
-        """How many there would be."""
+        """Blocks in a week."""
         return WEEK_HOURS * 3600 / self.block_s
 
     @property
     def replayable(self) -> tuple[F64, ...]:
-        """The recordings that are long enough for the whole rule to be heard at work."""
+        """The recordings that are at least as long as the rule's span."""
         return tuple(scores for scores in self.sequences if len(scores) >= self.rule.raise_n)
 
     @property
     def replayed_hours(self) -> float:
-        """How much that is, counted in decisions."""
+        """Their total length, counted in decisions."""
         return sum(len(scores) for scores in self.replayable) * self.tick_s / 3600
 
     @property
     def shows_rule(self) -> bool:
-        """Whether most recordings are long enough for what the rule sees."""
+        """Whether the replayable recordings hold at least half of the segments."""
         return 2 * sum(map(len, self.replayable)) >= len(self.scores)
 
     @property
     def tail(self) -> tuple[F64, F64]:
-        """Values (n,) and block peaks (m,) to extrapolate: what the rule sees, or segments where recordings are short.
+        """Values (n,) and block peaks (m,) to extrapolate: sustained scores, or segment scores where recordings are short.
 
-        An event needs a segment over the threshold, so with segments the extrapolation errs on the safe side.
+        An event needs a segment over the threshold, so extrapolating from segments is conservative.
         """
         if not self.shows_rule:
             return self.scores, self.block_peaks
@@ -78,7 +78,7 @@ class NormalScores:
 
     @property
     def supported_per_week(self) -> float:
-        """The smallest rate, events a week, that needs no extrapolation: one block in n_blocks + 1."""
+        """The lowest rate, in events per week, that needs no extrapolation: one block in n_blocks + 1."""
         return self.blocks_per_week / (len(self.block_peaks) + 1)
 
     def events(self, threshold: float, rule: Rule) -> int:
@@ -86,13 +86,13 @@ class NormalScores:
         return sum(count_events(scores / threshold, rule) for scores in self.replayable)
 
     def bound_95_per_week(self, events: int) -> float | None:
-        """Events a week that the true rate is below with 95 % confidence; None where nothing could be replayed."""
+        """Upper 95 % confidence bound on the rate, in events per week; None where nothing could be replayed."""
         hours = self.replayed_hours
         return poisson_bound(events) * WEEK_HOURS / hours if hours else None
 
 
 def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
-    """How often the rule raises over ratios (n,) heard as one stream."""
+    """The number of times that the rule raises over ratios (n,) of one stream."""
     counts, events = RuleState(), 0
     for ratio in ratios:
         after = decide(rule, counts, float(ratio))
@@ -104,7 +104,7 @@ def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
 def poisson_bound(events: int, *, confidence: float = 0.95) -> float:
     """The exact upper bound on the mean of a Poisson count (Garwood 1936); 3.0 for no events: the rule of three.
 
-    It is the mean at which so few events have a chance of 1 - confidence, found by halving.
+    The mean at which a count this low has a probability of 1 - confidence, found by bisection.
     """
     counts = np.arange(events + 1)
     log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])

@@ -1,21 +1,22 @@
-"""Fit the detector's statistics to normal sound, and to all of it but one fold after the other."""
+"""Fit the detector's statistics to normal sound: to all of it, and to all folds but one for cross-fitting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.arrays import F64, Bool
 from monitor.errors import ConfigError
-from monitor.learning.states import Labels, find_states
 from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.normal import NOISE_DB, Distance, Normal, fit_normal
-from monitor.scoring.components.spectrum import PerBand
+from monitor.scoring.components.spectrum import Spectrum
 
-ERROR_SPREAD = 0.2  # log units: a reconstruction error that varies by less is raised to a power
+ERROR_SPREAD = 0.2  # log units; a reconstruction error that varies less is raised to a power
 MAX_POWER = 4.0
-DRIFT_REACH = 6.0  # the future lies further out than one block of time does from its neighbours
+DRIFT_REACH = 6.0  # future sound differs more than one block of time differs from its neighbours
 MIN_SPREAD = 0.01
+Labels = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class Fitted:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Statistics of all folds but one, for each fold, and what they say of the fold that they do not know.
+    """For each fold, the statistics fitted to the other folds.
 
-    `drift` is how much higher, in log units, future sound is expected to score. It follows from how much a block scores
-    when its neighbours in time were not learned, and is 0 where that cannot be told from chance.
+    `typical` and `powers` come from scores of each fold by the statistics of the others. `drift` is how much higher, in log
+    units, future sound is expected to score. It is estimated from the scores of blocks whose neighbours in time were not
+    used for fitting, and is 0 where the rise is not significant.
     """
 
     without_fold: tuple[Fitted, ...]
@@ -58,34 +60,22 @@ def fit_normals(
 ) -> dict[str, Normal]:
     """Fit the normal values of every feature to the sums (n, k) of n recordings or segments.
 
-    `gain_db` is the standard deviation by which the level may be off in use, beyond what they show, and `noise_db`
-    (n_bands,) the least spread of each band. `states` say in which normal state of a feature, by its name, each is (n,).
+    `gain_db` is the standard deviation of the level in use, in addition to the variation in the recordings. `noise_db`
+    (n_bands,) is the minimum spread of each band. `states` are labels (n,) of the normal states, by feature name.
     """
     normals = {}
     for number, component in enumerate(blank.components):
         if isinstance(component, Distance):
-            rows, has_values = _values(blank, number, sums)
+            rows, has_values = feature_values(blank, number, sums)
             labels = None if states is None else np.unique(states[component.name][has_values], return_inverse=True)[1]
             level_db = gain_db if component.feature.carries_level else 0.0
-            least_db = NOISE_DB if noise_db is None or not isinstance(component.feature, PerBand) else noise_db
-            normals[component.name] = fit_normal(rows, level_db=level_db, states=labels, noise_db=least_db)
+            min_db = NOISE_DB if noise_db is None or not isinstance(component.feature, Spectrum) else noise_db
+            normals[component.name] = fit_normal(rows, level_db=level_db, states=labels, noise_db=min_db)
     return normals
 
 
-def find_normal_states(blank: Detector, sums: F64, *, max_states: int) -> dict[str, Labels]:
-    """In which normal state, at most so many, each of the sums (n, k) is, by feature; -1 for those without values."""
-    found = {}
-    for number, component in enumerate(blank.components):
-        if isinstance(component, Distance):
-            rows, has_values = _values(blank, number, sums)
-            labels = np.full(len(sums), -1, np.intp)
-            labels[has_values] = find_states(rows, max_states=max_states) if len(rows) else ()
-            found[component.name] = labels
-    return found
-
-
-def _values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
-    """A feature's vectors (m, p) of those sums (n, k) that have one, and which have (n,)."""
+def feature_values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
+    """A feature's vectors (m, p) for the rows of sums (n, k) that have one, and a mask (n,) of those rows."""
     component = blank.components[number]
     assert isinstance(component, Distance)
     found = [component.feature.values(blank.parts(row)[number]) for row in sums]
@@ -102,9 +92,9 @@ def cross_fit(
 ) -> CrossFit:
     """Fit to all folds but one, for each fold of sums (n_i, k); folds are contiguous in time and in order.
 
-    Distances of sound that the statistics were fitted to are smaller than those of other sound. So each fold is scored by
-    statistics that do not know it: the medians of those scores are the components' typical scores. `states` are those of
-    all folds, as `find_normal_states` gives them.
+    Sound that the statistics were fitted to has smaller distances than other sound. Each fold is therefore scored by the
+    statistics of the other folds. The medians of those scores are the components' typical scores. `states` are the labels
+    of all rows.
     """
     if len(folds) < 2:
         raise ConfigError(f"cross-fitting needs at least 2 folds, got {len(folds)}")
@@ -113,24 +103,24 @@ def cross_fit(
     blocks = [np.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]
 
     def score(parts: Sequence[Labels]) -> tuple[list[dict[str, Normal]], F64]:
-        return _scores_of_unknown(blank, everything, parts, gain_db=gain_db, noise_db=noise_db, states=states)
+        return _cross_fitted_scores(blank, everything, parts, gain_db=gain_db, noise_db=noise_db, states=states)
 
     fits, scores = score(blocks)
     typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
     if min(typical) <= 0.0:
-        raise ConfigError("normal sound must vary to learn how much, got sound that is the same all along")
+        raise ConfigError("the normal sound does not vary, so its spread cannot be learned")
     powers = tuple(_power(component.name, raw) for component, raw in zip(blank.components, scores.T, strict=True))
     interleaved = [np.arange(len(everything))[number :: len(folds)] for number in range(len(folds))]
-    _, neighbours_known = score(interleaved)
-    judge = Detector(blank.components, typical=typical, powers=powers)
-    rises = np.log([judge.fuse(own) / judge.fuse(other) for own, other in zip(scores, neighbours_known, strict=True)])
+    _, with_neighbours = score(interleaved)
+    detector = Detector(blank.components, typical=typical, powers=powers)
+    rises = np.log([detector.fuse(own) / detector.fuse(other) for own, other in zip(scores, with_neighbours, strict=True)])
     drift = _certain(rises)
-    if len(blank.components) == 1:  # its raw score is the score
+    if len(blank.components) == 1:  # its raw number is the score
         typical, powers = (), ()
     return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, drift)
 
 
-def _scores_of_unknown(
+def _cross_fitted_scores(
     blank: Detector,
     sums: F64,
     folds: Sequence[Labels],
@@ -139,24 +129,24 @@ def _scores_of_unknown(
     noise_db: F64 | None,
     states: Mapping[str, Labels] | None,
 ) -> tuple[list[dict[str, Normal]], F64]:
-    """The fits without each fold, and every row's raw component scores (n, n_components) by the fit that lacks it."""
+    """The fit without each fold, and the raw component scores (n, n_components) of each row by the fit without its fold."""
     fits = []
     scores = np.empty((len(sums), len(blank.components)))
     for fold in folds:
         others = None if states is None else {name: np.delete(labels, fold) for name, labels in states.items()}
         normals = fit_normals(blank, np.delete(sums, fold, axis=0), gain_db=gain_db, noise_db=noise_db, states=others)
-        judge = Fitted(normals).detector(blank)
+        detector = Fitted(normals).detector(blank)
         for row in fold:
-            found = judge.component_scores(sums[row])
+            found = detector.component_scores(sums[row])
             if found is None:
-                raise ConfigError("normal sound must be long enough to score, got sound that is not")
+                raise ConfigError("the normal sound is too short to be scored")
             scores[row] = found
         fits.append(normals)
     return fits, scores
 
 
 def _power(name: str, scores: F64) -> float:
-    """The power that gives the plain error's log scores (n,) a spread like that of distances; 1 for distances."""
+    """The power that gives the reconstruction error's log scores (n,) the spread of a distance; 1 for distances."""
     if name != "reconstruction":
         return 1.0
     spread = float(np.log(scores).std())
@@ -164,5 +154,5 @@ def _power(name: str, scores: F64) -> float:
 
 
 def _certain(rises: F64) -> float:
-    """The rise to expect of the future from rises (n,): the mean less two standard errors, several times; 0 if negative."""
+    """The expected future rise from rises (n,): a multiple of the mean less two standard errors; 0 if negative."""
     return DRIFT_REACH * max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Learn a machine in place: the network of a bundle, statistics and thresholds from this machine's own normal sound."""
+"""Learn a machine on the device: the network of a bundle, with statistics and thresholds from this machine's normal sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from monitor.bundle.statistics import write_statistics
 from monitor.explain.reference import Reference, fit_reference
 from monitor.learning.fit import CrossFit, cross_fit, fit_normals
 from monitor.learning.on_device import (
-    MOST_LEFT_OUT,
+    MAX_LEFT_OUT,
     AdaptedBundle,
     calibrate_here,
     check_sound,
@@ -29,12 +29,12 @@ from monitor.scoring.components import Detector, least_spread_db
 from monitor.scoring.fast_path import FAST_TICK_S, fit_fast
 from monitor.scoring.scorer import Scorer
 
-AT_LEAST_S = 300.0
-GAIN_DB = 3.0  # the level may be off by so much in use (standard deviation), as in the recipe `default`
-N_FOLDS, MOST_FOLDS = 5, 10
+MIN_S = 300.0
+GAIN_DB = 3.0  # standard deviation of the level in use, as in the recipe `default`
+N_FOLDS, MAX_FOLDS = 5, 10
 MIN_SPREAD_DB = 0.5
 ROUNDS = 2
-MIN_PORTRAITS = 8  # fewer say little of a spread
+MIN_PROFILES = 8  # for an estimate of their spread
 
 
 def default_detector(n_bands: int) -> DetectorSpec:
@@ -42,50 +42,49 @@ def default_detector(n_bands: int) -> DetectorSpec:
     return DetectorSpec.model_validate(
         {
             "components": ("reconstruction", "spectrum", "modulation"),
-            "fusion": "mean",
             "modulation": {"n_groups": min(16, n_bands), "lags_frames": (1, 2, 4, 8, 16)},
         }
     )
 
 
 def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = False) -> AdaptedBundle:
-    """The bundle `name` for the machine that these streams of ticks are the normal sound of.
+    """Make the bundle `name` for the machine whose normal sound these streams of ticks are.
 
-    Blocks that sound unlike the rest are left out; SourceError where they are too many, unless `force`. So are lone
-    disturbances, a slammed door say: one of them would set the threshold above all faults.
-    Every segment is scored by statistics that were fitted without its part of the sound, a recording or a fifth: thresholds
-    and typical scores rest on those scores. The bundle's own statistics are then fitted on all of it.
+    Outlier blocks are dropped; SourceError where they are too many, unless `force`. Isolated outliers such as a slammed door
+    are dropped, too: a single one would raise the threshold above all faults.
+    Each segment is scored by statistics that were fitted without its part of the sound, a recording or a fifth. Thresholds
+    and typical scores are computed from those scores. The bundle's statistics are then fitted to all of the sound.
     """
     manifest = base.manifest
-    check_sound(streams, manifest.scorer_spec, at_least_s=AT_LEAST_S)
-    recordings, said = drop_outlier_blocks(streams, manifest, most=1.0 if force else MOST_LEFT_OUT)
+    check_sound(streams, manifest.scorer_spec, min_s=MIN_S)
+    recordings, messages = drop_outlier_blocks(streams, manifest, max_share=1.0 if force else MAX_LEFT_OUT)
     n_bands, error = manifest.front_end.n_bands, manifest.detector.error
     spec = manifest.detector if len(manifest.detector.components) > 1 else default_detector(n_bands)
     blank = make_detector(spec, error=error, n_bands=n_bands, statistics=None)
-    judged = _judge(base, blank, recordings)
-    for _ in range(ROUNDS):  # what is loud hides what is less so
-        recordings, more = drop_outlier_ticks(recordings, judged.heard, manifest)
+    cross_fitted = _cross_fit(base, blank, recordings)
+    for _ in range(ROUNDS):  # loud outliers mask quieter ones
+        recordings, more = drop_outlier_ticks(recordings, cross_fitted.scored, manifest)
         if not more:
             break
-        said, judged = [*said, *more], _judge(base, blank, recordings)
-    everything = np.concatenate(judged.sums)
-    known = held_out(
-        [trace for _, trace in judged.heard],
+        messages, cross_fitted = [*messages, *more], _cross_fit(base, blank, recordings)
+    everything = np.concatenate(cross_fitted.sums)
+    normal = held_out(
+        [result for _, result in cross_fitted.scored],
         segment_ticks=manifest.segment_ticks,
         tick_s=tick_s(manifest.scorer_spec),
         n_recordings=sum(map(bool, recordings)),
         n_learned=len(everything),
-        drift=judged.fitted.drift,
+        drift=cross_fitted.fitted.drift,
     )
     fast = None
     if FAST_TICK_S[0] <= tick_s(manifest.scorer_spec) <= FAST_TICK_S[1]:
-        fast = fit_fast(known.frequent, limits_hz=manifest.front_end.band_limits_hz())
-    found = calibrate_here(known, manifest, spec.components, fast=fast)
+        fast = fit_fast(normal.frequent, limits_hz=manifest.front_end.band_limits_hz())
+    found = calibrate_here(normal, manifest, spec.components, fast=fast)
     statistics = write_statistics(
-        _expected(recordings, np.concatenate([trace.frames for _, trace in judged.heard])),
+        _expected(recordings, np.concatenate([result.frames for _, result in cross_fitted.scored])),
         normals=fit_normals(blank, everything, gain_db=GAIN_DB, noise_db=_noise_db(base)),
-        typical=judged.fitted.typical,
-        powers=judged.fitted.powers,
+        typical=cross_fitted.fitted.typical,
+        powers=cross_fitted.fitted.powers,
         fast_ceiling_db=None if fast is None else fast.ceiling_db,
     )
     return finish(
@@ -96,35 +95,35 @@ def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = 
         statistics=statistics,
         calibration=found.manifest_part(),
         clear_ratio=found.clear_ratio,
-        metrics={"held_out_mean": found.score_mean, "held_out_max": float(known.segment_scores.max())},
-        said=(*said, f"learned from {duration(found.hours)} of sound. {found.statement}"),
+        metrics={"held_out_mean": found.score_mean, "held_out_max": float(normal.segment_scores.max())},
+        messages=(*messages, f"learned from {duration(found.hours)} of sound. {found.statement}"),
     )
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """The detector's sums (n, k) over each fold of the sound, its statistics, and the fold's scores by the others'."""
+class _CrossFitted:
+    """The detector's sums (n, k) of each fold, the statistics, and each fold rescored by the statistics of the others."""
 
     sums: list[F64]
     fitted: CrossFit
-    heard: list[tuple[list[TickRun], RescoreResult]]
+    scored: list[tuple[list[TickRun], RescoreResult]]
 
 
-def _judge(base: Bundle, blank: Detector, recordings: Sequence[Sequence[TickRun]]) -> _Judged:
+def _cross_fit(base: Bundle, blank: Detector, recordings: Sequence[Sequence[TickRun]]) -> _CrossFitted:
     folds = _folds(recordings)
     sums = [independent_sums(_scorer(base, blank), fold) for fold in folds]
     kept = [(fold, own) for fold, own in zip(folds, sums, strict=True) if len(own)]
     fitted = cross_fit(blank, [own for _, own in kept], gain_db=GAIN_DB, noise_db=_noise_db(base))
-    judges = [fit.detector(blank) for fit in fitted.without_fold]
-    heard = [(fold, rescore(_scorer(base, judge), fold)) for judge, (fold, _) in zip(judges, kept, strict=True)]
-    return _Judged([own for _, own in kept], fitted, heard)
+    detectors = [fit.detector(blank) for fit in fitted.without_fold]
+    scored = [(fold, rescore(_scorer(base, detector), fold)) for detector, (fold, _) in zip(detectors, kept, strict=True)]
+    return _CrossFitted([own for _, own in kept], fitted, scored)
 
 
 def _expected(recordings: Sequence[Sequence[TickRun]], mean_frames: F64) -> Reference:
-    """What is expected, by portraits; ticks that were kept without any know neither levels nor envelope spectra."""
-    heard = profiles(piece for pieces in recordings for piece in pieces)
-    if len(heard) >= MIN_PORTRAITS:
-        return fit_reference(heard)
+    """The reference of normal sound from segment profiles; with too few of them, without levels and envelope spectra."""
+    found = profiles(piece for pieces in recordings for piece in pieces)
+    if len(found) >= MIN_PROFILES:
+        return fit_reference(found)
     spread_db = np.maximum(mean_frames.std(axis=0), MIN_SPREAD_DB)
     return Reference(mean_frames.mean(axis=0).astype(np.float32), spread_db.astype(np.float32))
 
@@ -140,10 +139,10 @@ def _scorer(base: Bundle, detector: Detector) -> Scorer:
 
 
 def _folds(recordings: Sequence[Sequence[TickRun]]) -> list[list[TickRun]]:
-    """The sound in parts that know least of each other: by recordings where there are enough, else in fifths of time."""
+    """The sound in parts that are as independent as possible: whole recordings where there are enough, else fifths of time."""
     recordings = [pieces for pieces in recordings if pieces]
     if len(recordings) >= N_FOLDS:
-        n_folds = min(len(recordings), MOST_FOLDS)
+        n_folds = min(len(recordings), MAX_FOLDS)
         parts = np.array_split(np.arange(len(recordings)), n_folds)
         return [[piece for number in part for piece in recordings[number]] for part in parts]
     pieces = [piece for one in recordings for piece in one]

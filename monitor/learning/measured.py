@@ -1,4 +1,4 @@
-"""Recordings measured once, tick by tick, so that any statistics can score them without listening again."""
+"""Recordings measured once, tick by tick, so that any statistics can score them without running the network again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ class RecordingSums:
     """The valid ticks of one recording, or of a stretch of one, in order of time.
 
     `sums` (n, k) are the detector's, `levels_dbfs` (n,) the ticks' levels, `starts` (n,) the indexes of their first
-    samples, `step_samples` apart where nothing is missing. `hours` is how much sound that is. `frequent` (m, n_bands), dB,
-    is what the fast path is fitted on, `name` that of the recording.
+    samples, `step_samples` apart where there is no gap. `hours` is their length. The fast path is fitted to `frequent`
+    (m, n_bands), dB. `name` is the recording's.
     """
 
     sums: F64
@@ -34,18 +34,18 @@ class RecordingSums:
         return len(self.sums)
 
     def segments(self, n_ticks: int) -> F64:
-        """The sums (m, k) of every full segment, as the device forms them: n_ticks ticks, none older than twice that."""
+        """The sums (m, k) of every full segment, as the device forms them: n_ticks valid ticks within twice that time."""
         if len(self) < n_ticks:
             return self.sums[:0]
         totals = np.concatenate((np.zeros((1, self.sums.shape[1])), np.cumsum(self.sums, axis=0)))
         return np.asarray((totals[n_ticks:] - totals[:-n_ticks])[self._are_recent(n_ticks)])
 
     def segment_stops(self, n_ticks: int) -> NDArray[np.int64]:
-        """One past the last sample of each of these segments, (m,)."""
+        """One past the last sample of each of these segments (m,)."""
         return self.starts[n_ticks - 1 :][self._are_recent(n_ticks)] + self.step_samples
 
     def pieces(self, n_ticks: int) -> F64:
-        """The sums (m, k) of segments that share no sound; of a recording shorter than one, of all of it."""
+        """The sums (m, k) of segments that share no sound; for a recording shorter than one, of the whole recording."""
         return self.segments(n_ticks)[::n_ticks] if len(self) >= n_ticks else self.whole()[None][: len(self)]
 
     def _are_recent(self, n_ticks: int) -> Bool:
@@ -53,11 +53,11 @@ class RecordingSums:
         return np.asarray(first >= last + self.step_samples - 2 * n_ticks * self.step_samples)
 
     def whole(self) -> F64:
-        """The sums (k,) over all of it."""
+        """The sums (k,) over the whole recording."""
         return np.asarray(self.sums.sum(axis=0))
 
     def __getitem__(self, part: slice) -> "RecordingSums":
-        """A stretch of it, without what the fast path is fitted on."""
+        """A stretch of the recording, without `frequent`."""
         return replace(
             self,
             sums=self.sums[part],
@@ -76,7 +76,7 @@ def held_out_scores(
     n_learned: int,
     drift: float = 0.0,
 ) -> HeldOut:
-    """Score each fold of recordings, in order of time, by the detector beside it, which does not know that fold."""
+    """Score each fold of recordings, in order of time, by the detector paired with it, which was fitted without that fold."""
     sequences: list[F64] = []
     units: list[F64] = []
     for detector, recordings in folds:
@@ -106,8 +106,7 @@ def held_out_scores(
 def joined(recordings: Iterable[RecordingSums], n_ticks: int) -> Iterator[F64]:
     """The sums (k,) of segments joined from recordings shorter than one that follow each other.
 
-    A seam holds no sound of its own: no window and no frame spans two recordings. What is left over at the end is dropped,
-    unless it is all there is.
+    No window and no frame spans two recordings. A remainder at the end is dropped, unless it is the only segment.
     """
     run: list[F64] = []
     n_joined, is_first = 0, True
@@ -122,7 +121,7 @@ def joined(recordings: Iterable[RecordingSums], n_ticks: int) -> Iterator[F64]:
 
 
 def scores(detector: Detector, sums: Iterable[F64]) -> F64:
-    """The score of each row of sums that can be scored, (n,)."""
+    """The scores (n,) of the rows of sums that can be scored."""
     return np.array([score for row in sums if (score := detector.score(row)) is not None], np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Calibration: from the scores of normal segments to a threshold. NumPy alone, so that the device can do it too."""
+"""Threshold methods on the scores of normal segments, with NumPy alone, so that the device can run them."""
 
 import math
 
@@ -26,7 +26,7 @@ def percentile_threshold(scores: F64, *, percentile: float) -> float:
 
 
 def conformal_rank(n: int, *, false_alarm: float) -> int:
-    """Which of n sorted scores, from 1, is the conformal threshold; above n where n is too few."""
+    """The rank, from 1, of the conformal threshold among n sorted scores; above n where there are too few."""
     if not 0.0 < false_alarm < 1.0:
         raise ConfigError(f"false_alarm must be above 0 and below 1, got {false_alarm:g}")
     return math.ceil((n + 1) * (1.0 - false_alarm) - 1e-9)  # 100 * (1 - .01) must not become 100
@@ -38,10 +38,10 @@ def conformal_needs(false_alarm: float) -> int:
 
 
 def conformal_threshold(scores: F64, *, false_alarm: float) -> float:
-    """The ceil((n + 1)(1 - a))-th smallest of scores (n,): the next one is above it with a chance of at most a.
+    """The ceil((n + 1)(1 - a))-th smallest of scores (n,): the next score is above it with a probability of at most a.
 
-    Whatever the scores' distribution, as long as they are exchangeable, which scores of overlapping segments are not:
-    give it block maxima. Realised chances follow Beta(n + 1 - rank, rank). Vovk, Gammerman and Shafer, Algorithmic
+    This holds for any distribution of exchangeable scores. Scores of overlapping segments are not exchangeable, so pass
+    block maxima. Realised chances follow Beta(n + 1 - rank, rank). Vovk, Gammerman and Shafer, Algorithmic
     Learning in a Random World (2005); Angelopoulos and Bates, https://arxiv.org/abs/2107.07511, section 3.
     """
     rank = conformal_rank(len(scores), false_alarm=false_alarm)
@@ -53,10 +53,10 @@ def conformal_threshold(scores: F64, *, false_alarm: float) -> float:
 
 
 def blocks(n: int, *, length: int) -> tuple[slice, ...]:
-    """Cut a recording's n segments into blocks of at least `length` in a row, as alike as can be.
+    """Cut a recording's n segments into blocks of at least `length` consecutive ones, as equal in length as possible.
 
-    Neighbouring segments share all but a tick of their sound. Blocks at least a segment long share little of it and
-    count as independent. A recording too short for two is one block.
+    Neighbouring segments overlap in all but one tick. Blocks of at least a segment's length overlap little and
+    count as independent. A recording too short for two blocks is one block.
     """
     if length < 1:
         raise ConfigError(f"length of a block must be at least 1, got {length}")
@@ -64,20 +64,20 @@ def blocks(n: int, *, length: int) -> tuple[slice, ...]:
 
 
 def equal_blocks(n: int, *, n_blocks: int) -> tuple[slice, ...]:
-    """Cut n items in a row into contiguous blocks of the same size, as nearly as can be."""
+    """Cut n consecutive items into contiguous blocks, as equal in size as possible."""
     return tuple(slice(i * n // n_blocks, (i + 1) * n // n_blocks) for i in range(n_blocks))
 
 
 def block_maxima(scores: F64, *, length: int) -> F64:
-    """The largest of the scores (n,) of each block: it is below a threshold exactly when the whole block is."""
+    """The largest of the scores (n,) in each block."""
     return np.array([scores[block].max() for block in blocks(len(scores), length=length)], np.float64)
 
 
 def sustained(scores: F64, *, k: int, n: int) -> F64:
-    """The k-th largest of the last n scores, after each of them (m,); -inf while fewer than k are known.
+    """The k-th largest of the last n scores, after each of them (m,); -inf while there are fewer than k.
 
-    It is the highest threshold at which a rule of k of n raises there. So a false event at threshold t is one value of
-    it at or over t, while a single bang, which lifts fewer than k segments, leaves it alone.
+    It is the highest threshold at which a rule of k of n raises there. A value at or over t is a false event at threshold
+    t. A single bang, which raises fewer than k segments, does not change it.
     """
     if not 1 <= k <= n:
         raise ConfigError(f"k must be in 1..n ({n}), got {k}")

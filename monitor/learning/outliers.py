@@ -1,4 +1,4 @@
-"""Isolated outliers in normal sound: a slammed door, a click, a dropout. The decision rule ignores them, and so does learning."""
+"""Isolated outliers in normal sound: a slammed door, a click, a dropout. The decision rule and learning ignore them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,27 +9,27 @@ from monitor.events.decision import Rule
 from monitor.learning.rescore import RescoreResult, TickRun
 from monitor.scoring.scorer import TickScore
 
-MOST = 0.1  # of the segments, but at least as many as one disturbance makes, may be disturbed;
-SIGMAS = 6.0  # not what lies so near to the rest
-ECHO_TICKS = 4  # that a slammed door may be heard in
-RARE = 5  # times; what is heard more often is the machine's
-_Scored = tuple[int, TickRun, Sequence[TickScore]]  # of recording number so-and-so
+MAX_SHARE = 0.1  # of the segments may be outliers, but at least as many as one event affects
+SIGMAS = 6.0  # an outlier is at least this far from the rest
+ECHO_TICKS = 4  # for the echo of a slammed door
+MAX_RAISING = 5  # outliers that would raise an event; more of them belong to the machine
+_Scored = tuple[int, TickRun, Sequence[TickScore]]  # the number of the recording, the piece, its scores
 
 
-def isolated_runs(over: Bool, rule: Rule, *, longest: int) -> list[slice]:
-    """Runs of at most so many segments over a threshold, (n,) in order of time, with no more of them near than that.
+def isolated_runs(over: Bool, rule: Rule, *, max_length: int) -> list[slice]:
+    """Runs of at most `max_length` segments over a threshold, (n,) in order of time, with no others nearby.
 
-    Where there are too few segments for the rule there are none: nobody knows what came before and after.
+    Where there are too few segments for the rule, there are none: what came before and after is unknown.
     """
     if len(over) < rule.raise_n:
         return []
     near = [(run, over[max(0, run.start - rule.raise_n) : run.stop + rule.raise_n]) for run in runs(over)]
-    return [run for run, around in near if around.sum() <= longest]
+    return [run for run, around in near if around.sum() <= max_length]
 
 
 def outlier_limit(scores: F64, rule: Rule) -> float:
-    """What scores (n,) would be below without disturbances: mean + 6 sigma of the lower nine tenths and of what is under that."""
-    share = min(0.5, max(MOST, rule.raise_k / len(scores)))
+    """The limit of scores (n,) without outliers: mean + 6 sigma of the lower nine tenths, extended to all scores below it."""
+    share = min(0.5, max(MAX_SHARE, rule.raise_k / len(scores)))
     limit, n_below = float(np.quantile(scores, 1.0 - share)), 0
     while (n := int((scores <= limit).sum())) > n_below:
         below, n_below = scores[scores <= limit], n
@@ -39,37 +39,37 @@ def outlier_limit(scores: F64, rule: Rule) -> float:
 
 def outlier_ticks(
     recordings: Sequence[Sequence[TickRun]],
-    heard: Iterable[tuple[Sequence[TickRun], RescoreResult]],
+    scored: Iterable[tuple[Sequence[TickRun], RescoreResult]],
     rule: Rule,
     *,
     segment_ticks: int,
 ) -> list[tuple[int, TickRun]]:
-    """The ticks of pieces, each lot with its scores, that make segments exceed what is usual, where they are alone with that.
+    """Runs of ticks that raise the scores of isolated segments above the limit.
 
-    Each with the number of the recording, from 0, that it was heard in. They may be a few more than the rule ignores, as a
-    slammed door echoes, unless that happens again and again. Pieces that follow each other in a recording are heard as one,
-    whichever lots they are in: what goes on is not alone.
+    `scored` holds pieces and their scores. Each run comes with the number of its recording, from 0. It may be a few ticks
+    longer than the rule ignores, because a slammed door echoes, unless that happens repeatedly. Adjoining pieces of a
+    recording are treated as one, so that outliers on both sides of a cut are not isolated.
     """
-    heard = list(heard)
+    results = list(scored)
     number_of = {id(tick): number for number, pieces in enumerate(recordings) for piece in pieces for tick in piece}
-    scored = [
+    pieces_scored = [
         (number_of[id(piece[0])], piece, ticks)
-        for pieces, trace in heard
-        for piece, ticks in zip(pieces, trace.ticks, strict=True)
+        for pieces, result in results
+        for piece, ticks in zip(pieces, result.ticks, strict=True)
     ]
-    limit = outlier_limit(np.concatenate([trace.scores for _, trace in heard]), rule)
+    limit = outlier_limit(np.concatenate([result.scores for _, result in results]), rule)
     found: list[tuple[int, TickRun]] = []
     raising: list[tuple[int, TickRun]] = []
-    for number, piece, ticks in _joined(scored):
+    for number, piece, ticks in _joined(pieces_scored):
         full = [(at, tick.score) for at, tick in enumerate(ticks) if tick.n_ticks == segment_ticks and tick.score is not None]
         over = np.array([score > limit for _, score in full])
-        for run in isolated_runs(over, rule, longest=segment_ticks - 1 + ECHO_TICKS):
-            ends = [at for at, _ in full[run]]  # from the first disturbed tick on, to the last that still knows the last of them
+        for run in isolated_runs(over, rule, max_length=segment_ticks - 1 + ECHO_TICKS):
+            ends = [at for at, _ in full[run]]  # from the first outlying tick to the last segment that contains the last one
             first = ends[0] if run.start > 0 else 0
             last = ends[-1] - segment_ticks + 1 if run.stop < len(full) else len(piece) - 1
             part = piece[min(first, last) : max(first, last) + 1]
             (found if len(ends) < rule.raise_k else raising).append((number, part))
-    return [*found, *raising] if len(raising) <= RARE else found
+    return [*found, *raising] if len(raising) <= MAX_RAISING else found
 
 
 def _joined(pieces: Iterable[_Scored]) -> list[_Scored]:
@@ -83,7 +83,7 @@ def _joined(pieces: Iterable[_Scored]) -> list[_Scored]:
 
 
 def drop_ticks(pieces: Iterable[TickRun], left_out: Sequence[TickRun], *, segment_ticks: int) -> list[TickRun]:
-    """Pieces, whole where nothing of them is left out, else what is left of them and long enough for a segment."""
+    """The pieces without the ticks to leave out; remainders shorter than a segment are dropped."""
     ids = {id(tick) for part in left_out for tick in part}
     kept: list[TickRun] = []
     for piece in pieces:

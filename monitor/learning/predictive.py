@@ -1,4 +1,4 @@
-"""The score that a normal recording exceeds with a given chance, predicted from a few scores of normal recordings."""
+"""The score that a normal recording exceeds with a given probability, predicted from a few normal recordings."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ MIN_CHANCE, MAX_CHANCE = 1e-6, 0.5
 
 @dataclass(frozen=True)
 class Prior:
-    """The spread, in log units, that machines have in common: a limit for many recordings, and what few of them add.
+    """The typical spread of machines, in log units: the limit for many recordings, and an addition for few.
 
-    It counts as `weight` recordings.
+    It weighs as much as `weight` recordings.
     """
 
     limit: float
@@ -30,7 +30,7 @@ class Prior:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
-    """Log scores of normal recordings, relative to their typical score: a normal distribution of uncertain parameters.
+    """Log scores of normal recordings, relative to their typical score: a normal distribution with uncertain parameters.
 
     `typical` is the median score; `mean` and `spread` are of ln(score / typical); `n` is the number of scores behind the
     mean, `degrees` the degrees of freedom of the spread.
@@ -43,7 +43,7 @@ class ScoreModel:
     degrees: int
 
     def threshold(self, chance: float) -> float:
-        """The score that a further normal recording exceeds with this chance: a predictive quantile of Student's t.
+        """The score that another normal recording exceeds with this probability: a predictive quantile of Student's t.
 
         Gelman et al., Bayesian Data Analysis, 3rd edition (2013), section 3.3.
         """
@@ -52,13 +52,13 @@ class ScoreModel:
 
 
 def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float = 0.0) -> ScoreModel:
-    """Fit scores (n,), above 0, of normal recordings that the statistics behind them do not know; n at least 2.
+    """Fit scores (n,), above 0, of normal recordings that the statistics were not fitted to; n at least 2.
 
-    The spread is shrunk towards the prior's for `n_learned` recordings. `drift`, in log units, shifts the whole
-    distribution: how much higher future recordings are expected to score.
+    The spread is shrunk towards the prior's for `n_learned` recordings. `drift`, in log units, shifts the
+    distribution by how much higher future recordings are expected to score.
     """
     if len(scores) < 2:
-        raise ConfigError(f"a distribution of scores needs at least 2 of them, got {len(scores)}")
+        raise ConfigError(f"a score distribution needs at least 2 scores, got {len(scores)}")
     if scores.min() <= 0.0:
         raise ConfigError(f"scores must be above 0 to take logarithms, got {scores.min():g}")
     typical = float(np.median(scores))
@@ -70,9 +70,9 @@ def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float =
 
 
 def student_t_quantile(chance: float, degrees: int) -> float:
-    """The value that Student's t with at least 5 degrees of freedom exceeds with this chance.
+    """The value that Student's t with at least 5 degrees of freedom exceeds with this probability.
 
-    It is exact to 0.1 % from 10 degrees on, for chances of 1e-4 and more. The expansion in the normal quantile of
+    The error is below 0.1 % from 10 degrees on, for probabilities of 1e-4 and more. The expansion in the normal quantile of
     Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
     """
     if not MIN_CHANCE <= chance <= MAX_CHANCE:

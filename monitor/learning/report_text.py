@@ -1,4 +1,4 @@
-"""What the thresholds rest on and what to expect of them, in a few plain sentences."""
+"""The calibration in plain sentences: its data, the expected false alarms, and the result of a replay."""
 
 from collections.abc import Sequence
 
@@ -15,28 +15,27 @@ def report_text(
     n_units: int,
     notes: Sequence[str],
 ) -> str:
-    """What the thresholds rest on, what is expected of them, what a replay shows, and notes; rates are events a week."""
+    """The data behind the thresholds, the expected false alarms, the result of a replay, and notes; rates are events per week."""
     sound = f"{count(n_recordings, 'recording')}, {duration(hours)} of normal sound ({count(n_units, 'separate segment')})"
-    said = [f"the thresholds rest on {sound}"]
+    sentences = [f"the thresholds are based on {sound}"]
     if promised_alarms is not None:
-        said.append(
+        sentences.append(
             f"expect a false warning about once a day at most, a false alarm about once a month at most, and a false verdict "
             f"on {significant(100 * (file_chance or 0.0))} % of normal recordings"
         )
     elif promised is not None:
-        said.append(f"the method aims at {per_week(promised)} false events at most")
+        sentences.append(f"the method aims at a rate of false events of at most {per_week(promised)}")
     if bound is None:
-        said.append("the recordings are too short to replay the rule, so no rate of false events is proven")
+        sentences.append("the recordings are too short to replay the rule, so no rate of false events is proven")
     else:
-        said.append(
-            f"replaying them raised {count(events, 'false event')}, which proves only that there are fewer than "
-            f"{per_week(bound)} (95 % confidence)"
+        sentences.append(
+            f"a replay raised {count(events, 'false event')}, which proves only a rate below {per_week(bound)} (95 % confidence)"
         )
-    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in (*said, *notes))
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in (*sentences, *notes))
 
 
 def per_week(rate: float) -> str:
-    """A rate of events, in the unit that people can picture."""
+    """A rate of events, per day or per week, whichever is easier to read."""
     return f"{significant(rate / 7)} a day" if rate > 20 else f"{significant(rate)} a week"
 
 
@@ -48,7 +47,7 @@ def duration(hours: float) -> str:
 
 
 def significant(number: float, digits: int = 3) -> str:
-    """So many significant digits, however large without an exponent: `0.12`, `71.9`, `2,340`."""
+    """A number with this many significant digits and never an exponent: `0.12`, `71.9`, `2,340`."""
     rounded = float(f"{number:.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10.0**digits else f"{rounded:.{digits}g}"
 

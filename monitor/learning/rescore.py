@@ -1,4 +1,4 @@
-"""Sound that was heard before, as frames: cut in pieces, and scored again as if it came now."""
+"""Score stored ticks again, in pieces, as if they were a new stream."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from monitor.learning.thresholds import HeldOut
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import Scorer, TickScore
 
-TickRun = Sequence[TickFrames]  # ticks in a row of one stream; at their gaps they say so themselves
+TickRun = Sequence[TickFrames]  # consecutive ticks of one stream; `fresh` marks the first tick after a gap
 
 
 @dataclass(frozen=True)
 class ProfiledTick(TickFrames):
-    """A tick with the portrait of the segment that it completes: of sound that is not kept as samples."""
+    """A tick with the profile of the segment that it completes, for sound that is not stored as samples."""
 
-    portrait: SegmentProfile
+    profile: SegmentProfile
 
 
 @dataclass(frozen=True)
 class RescoreResult:
-    """What scoring pieces again gave.
+    """The result of rescoring pieces.
 
-    Of each full segment (of a piece shorter than one, the longest): its score, the detector's sums (k,) and its mean frame
-    (n_bands,), dB; `sequences` are those scores piece by piece, `ticks` what was said of every tick, as many as were heard.
+    For each full segment, or the longest segment of a piece shorter than one: its score, the detector's sums (k,) and its
+    mean frame (n_bands,), dB. `sequences` are the scores piece by piece; `ticks` has an entry for every tick.
     """
 
     scores: F64
@@ -36,7 +36,7 @@ class RescoreResult:
     sequences: tuple[F64, ...]
     file_scores: F64
     ticks: tuple[tuple[TickScore, ...], ...]
-    frequent: F32  # (m, n_bands), dB: what the fast path is fitted on
+    frequent: F32  # (m, n_bands), dB; the fast path is fitted to it
 
 
 def rescore(scorer: Scorer, pieces: Iterable[TickRun]) -> RescoreResult:
@@ -55,22 +55,22 @@ def rescore(scorer: Scorer, pieces: Iterable[TickRun]) -> RescoreResult:
 
 
 def held_out(
-    traces: Sequence[RescoreResult], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
+    results: Sequence[RescoreResult], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
 ) -> HeldOut:
-    """The traces, in order of time, as normal sound that thresholds are set on."""
-    valid = [tick for trace in traces for piece in trace.ticks for tick in piece if tick.tick_score is not None]
-    sequences = tuple(sequence for trace in traces for sequence in trace.sequences)
+    """Combine results, in order of time, into the held-out scores that thresholds are computed from."""
+    valid = [tick for result in results for piece in result.ticks for tick in piece if tick.tick_score is not None]
+    sequences = tuple(sequence for result in results for sequence in result.sequences)
     return HeldOut(
         sequences=sequences,
         unit_scores=np.concatenate((np.empty(0), *(sequence[::segment_ticks] for sequence in sequences))),
-        file_scores=np.concatenate([trace.file_scores for trace in traces]),
+        file_scores=np.concatenate([result.file_scores for result in results]),
         hours=len(valid) * tick_s / 3600,
         n_recordings=n_recordings,
         n_learned=n_learned,
         drift=drift,
         tick_scores=np.array([tick.tick_score for tick in valid], np.float64),
         tick_levels_dbfs=np.array([tick.rms_dbfs for tick in valid], np.float64),
-        frequent=np.concatenate([trace.frequent for trace in traces]),
+        frequent=np.concatenate([result.frequent for result in results]),
     )
 
 
@@ -94,23 +94,23 @@ def independent_sums(scorer: Scorer, pieces: Iterable[TickRun]) -> F64:
 
 
 def cut(stream: TickRun, *, length: int) -> list[TickRun]:
-    """Blocks of at least `length` ticks in a row, as alike as can be."""
+    """Blocks of at least `length` consecutive ticks, as equal in length as possible."""
     return [stream[block] for block in blocks(len(stream), length=length)]
 
 
 def mean_frame_of(piece: TickRun) -> F64 | None:
-    """The mean frame (n_bands,), dB; None where nothing in it may be scored."""
+    """The mean frame (n_bands,), dB; None where no tick can be scored."""
     parts = [tick.frames[: tick.n_frames] for tick in piece if tick.frames is not None]
     return np.concatenate(parts).mean(axis=0, dtype=np.float64) if parts else None
 
 
 def profiles(pieces: Iterable[TickRun]) -> list[SegmentProfile]:
-    """Those of segments that lie whole in one of the pieces."""
+    """The profiles of segments that lie entirely within one of the pieces."""
     return [
-        tick.portrait
+        tick.profile
         for piece in pieces
         for tick in piece
-        if isinstance(tick, ProfiledTick) and tick.portrait.start >= piece[0].start
+        if isinstance(tick, ProfiledTick) and tick.profile.start >= piece[0].start
     ]
 
 
@@ -128,8 +128,8 @@ def _piece(scorer: Scorer, piece: TickRun) -> _Part:
     short: list[tuple[float, F64, F64]] = []
     ticks: list[TickScore] = []
     frequent: list[F32] = []
-    for heard in piece:
-        tick = scorer.take(heard)
+    for frames in piece:
+        tick = scorer.score_tick(frames)
         ticks.append(tick)
         if tick.reason is None and (row := scorer.frequent_frame()) is not None:
             frequent.append(row)

@@ -1,8 +1,8 @@
-"""What `monitor learn` has heard of each machine, session by session, kept as frames for `monitor learn --extend`.
+"""Sessions of `monitor learn`, stored as frames for `monitor learn --extend`.
 
-`state_dir/learned/MACHINE/20261121T100000000000.npz` and so on, under the times of the bundles that were learned. All files
-of a machine together have at most 64 MB, 3.7 hours at 16 kHz and 64 bands: of the longest session every second minute goes
-first.
+The files are `state_dir/learned/MACHINE/20261121T100000000000.npz` and so on, named by the time of the learned bundle. All
+files of a machine together have at most 64 MB, 3.7 hours at 16 kHz and 64 bands. To make room, every second minute of the
+longest session is removed first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,24 +25,24 @@ STAMP = "%Y%m%dT%H%M%S%f"
 
 @dataclass(frozen=True)
 class LearnedSession:
-    """The streams of ticks that one `monitor learn` has heard."""
+    """The streams of ticks of one `monitor learn`."""
 
     path: Path
     streams: list[list[TickFrames]]
 
     def in_words(self, tick_s: float) -> str:
-        """When it was learned and how long it is."""
+        """Its time and its length."""
         began = datetime.strptime(self.path.stem, STAMP)
         return f"{began:%Y-%m-%d %H:%M} UTC ({duration(sum(map(len, self.streams)) * tick_s / 3600)})"
 
 
 def read_sessions(state_dir: Path, machine: str, spec: ScorerSpec) -> list[LearnedSession]:
-    """The sessions of a machine, oldest first; SourceError names the file that cannot be used and what to do."""
+    """The sessions of a machine, oldest first; SourceError names a file that cannot be used and the remedy."""
     return [LearnedSession(path, _read(path, spec)) for path in _files(state_dir, machine)]
 
 
-def keep_session(state_dir: Path, machine: str, name: str, streams: Sequence[TickRun], spec: ScorerSpec) -> None:
-    """Write a session under the name of its bundle (`learn-STAMP`), room made for it before; SinkError where it cannot be."""
+def write_session(state_dir: Path, machine: str, name: str, streams: Sequence[TickRun], spec: ScorerSpec) -> None:
+    """Make room and write a session under the name of its bundle (`learn-STAMP`); SinkError where it cannot be written."""
     path = _folder(state_dir, machine) / f"{_stamp(name)}.npz"
     content = encode(streams, spec)
     while len(content) > MAX_BYTES // 2 and (fewer := halved(streams, spec)) is not None:
@@ -57,13 +57,13 @@ def keep_session(state_dir: Path, machine: str, name: str, streams: Sequence[Tic
         raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def forget_session(state_dir: Path, machine: str, name: str) -> None:
-    """Remove the session of a bundle that is undone."""
+def remove_session(state_dir: Path, machine: str, name: str) -> None:
+    """Remove the session of a bundle."""
     _remove([_folder(state_dir, machine) / f"{_stamp(name)}.npz"])
 
 
-def forget_all_but(state_dir: Path, machine: str, name: str) -> None:
-    """Remove all sessions but that of this bundle."""
+def remove_other_sessions(state_dir: Path, machine: str, name: str) -> None:
+    """Remove all sessions except that of this bundle."""
     _remove(path for path in _files(state_dir, machine) if path.stem != _stamp(name))
 
 
@@ -75,16 +75,16 @@ def _read(path: Path, spec: ScorerSpec) -> list[list[TickFrames]]:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     except SourceError as error:
-        raise SourceError(f"{path}: {error}; remove it, or learn anew without --extend") from error
+        raise SourceError(f"{path}: {error}; remove it, or learn without --extend") from error
 
 
 def _make_room(state_dir: Path, machine: str, spec: ScorerSpec, *, n_bytes: int) -> None:
-    """Thin the longest session, of equal ones the oldest, until all fit; where all are short, the oldest goes."""
+    """Thin the longest session (the oldest of equals) until all fit; where it is too short for that, remove the oldest."""
     while True:
         sizes = {path: path.stat().st_size for path in _files(state_dir, machine)}
         if not sizes or sum(sizes.values()) + n_bytes <= MAX_BYTES:
             return
-        longest = max(sizes, key=lambda path: sizes[path])  # of equal ones the first
+        longest = max(sizes, key=lambda path: sizes[path])  # the first of equals
         try:
             fewer = halved(_read(longest, spec), spec)
         except SourceError:

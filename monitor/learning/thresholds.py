@@ -1,4 +1,4 @@
-"""From the scores of normal sound to all thresholds of a bundle, and a plain statement of what they promise."""
+"""From the scores of normal sound to all thresholds of a bundle, with a summary in plain words."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,29 +16,29 @@ from monitor.learning.predictive import Prior, ScoreModel, fit_score_model
 from monitor.learning.report_text import report_text
 from monitor.scoring.fast_path import Fast
 
-WARNING_CHANCE = 0.005  # that a segment of normal sound exceeds the warning level: about one warning a day
-ALARM_CHANCE = 1e-4  # the alarm level: about one alarm a month
-FILE_CHANCE = 0.035  # that a normal recording exceeds the file threshold
-WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # at most, after the rule, where each chance holds
+WARNING_CHANCE = 0.005  # probability that a normal segment exceeds the warning level; about one warning a day
+ALARM_CHANCE = 1e-4  # the same for the alarm level; about one alarm a month
+FILE_CHANCE = 0.035  # probability that a normal recording exceeds the file threshold
+WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # upper limits after the rule, given these probabilities
 FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # of a mean of components (benchmarks.decide --part spread)
 ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # of a plain reconstruction error, which varies less
 ENOUGH_RECORDINGS = 12
-MIN_FILES = 10  # with fewer recordings, segments stand in for them
-MIN_MARGIN = 1.001  # of the median: scores of two runtimes differ by up to 0.1 %
+MIN_FILES = 10  # with fewer recordings, segments are used instead
+MIN_MARGIN = 1.001  # times the median; scores of two runtimes differ by up to 0.1 %
 SMALLEST = 1e-9
-TICK_PERCENTILE = 95.0  # an onset needs several ticks over it
-QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine that is so much quieter than its quietest ticks is off
+TICK_PERCENTILE = 95.0  # an onset needs several ticks above it
+QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine this much quieter than its quietest ticks is off
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores of normal sound by statistics that do not know it.
+    """Scores of normal sound by statistics that were fitted without it.
 
-    `sequences` are the scores of all full segments, one array (n_i,) a recording in order of time; segments joined from
-    short recordings are an array each. `unit_scores` (n,) are those of segments that share no sound, `file_scores` (m,)
-    of whole recordings, `tick_scores` and `tick_levels_dbfs` (l,) of single ticks. `n_learned` counts the recordings or
-    segments that the statistics were fitted to. `drift` is how much higher, in log units, the future is expected to score.
-    `frequent` (k, n_bands), dB, is what the fast path is fitted on.
+    `sequences` are the scores of all full segments, one array (n_i,) per recording in order of time; each segment joined
+    from short recordings is an array of its own. `unit_scores` (n,) are those of segments that share no sound, `file_scores` (m,)
+    of whole recordings, `tick_scores` and `tick_levels_dbfs` (l,) of single ticks. `n_learned` is the number of recordings or
+    segments that the statistics were fitted to. `drift` is how much higher, in log units, future sound is expected to score.
+    The fast path is fitted to `frequent` (k, n_bands), dB.
     """
 
     sequences: tuple[F64, ...]
@@ -60,7 +60,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a method finds: the warning level of segments, that of files, the alarm levels where it has any, and notes."""
+    """The thresholds of a method: warning levels of segments and files, alarm levels where the method has them, and notes."""
 
     segment: float
     file: float
@@ -72,7 +72,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds, what they rest on and what they promise. Rates are false events a week, after the rule."""
+    """Thresholds, the data behind them, and expected rates of false events per week, after the rule."""
 
     method: str
     parameters: Mapping[str, float]
@@ -89,32 +89,32 @@ class Calibration:
     n_blocks: int
     n_recordings: int
     hours: float
-    events: int  # in the replay of the sound that it was set on
-    promised_per_week: float | None  # what the method aims at
+    events: int  # in the replay of the sound that it was computed from
+    promised_per_week: float | None  # the rate that the method aims at
     promised_alarms_per_week: float | None
-    supported_per_week: float  # the smallest rate that this sound supports without extrapolation
-    bound_95_per_week: float | None  # what that replay shows; None where recordings are too short for it
+    supported_per_week: float  # the lowest rate that this sound supports without extrapolation
+    bound_95_per_week: float | None  # from that replay; None where recordings are too short for it
     score_mean: float  # of the segments' scores
-    score_std: float | None  # their standard deviation; None where they are all alike
-    score_spread: float | None  # of normal recordings' log scores, as the threshold takes it to be
-    drift: float  # log units, in the thresholds already
+    score_std: float | None  # their standard deviation; None where all are equal
+    score_spread: float | None  # of normal recordings' log scores, as assumed by the threshold
+    drift: float  # log units; already included in the thresholds
     statement: str
 
     def manifest_part(self) -> dict[str, Any]:
-        """What the manifest says of it; `clear_ratio` is part of its rule."""
+        """The manifest's `calibration`; `clear_ratio` belongs to the rule."""
         part = {key: value for key, value in vars(self).items() if key != "clear_ratio" and value is not None}
         return {**part, "parameters": dict(self.parameters), "hours": round(self.hours, 4)}
 
 
 def prior_of(components: Sequence[str]) -> Prior:
-    """The prior that belongs to a score: a mean of several components, or one component's raw error."""
+    """The prior for a score: of the mean of several components, or of one component's raw error."""
     return FUSED_PRIOR if len(components) > 1 else ERROR_PRIOR
 
 
-def predicted_thresholds(held_out: HeldOut, *, prior: Prior, at_least: float = 0.0) -> Thresholds:
+def predicted_thresholds(held_out: HeldOut, *, prior: Prior, min_threshold: float = 0.0) -> Thresholds:
     """The method `default`: predictive quantiles of the log scores of normal recordings (docs/calibration.md).
 
-    No level is set below `at_least`.
+    No level is below `min_threshold`.
     """
     if len(held_out.unit_scores) < 2:
         raise ConfigError(f"a predicted threshold needs at least 2 segments that share no sound, got {len(held_out.unit_scores)}")
@@ -124,7 +124,7 @@ def predicted_thresholds(held_out: HeldOut, *, prior: Prior, at_least: float = 0
         files = fit_score_model(held_out.file_scores, n_learned=held_out.n_learned, prior=prior, drift=held_out.drift)
 
     def level(model: ScoreModel, chance: float) -> float:
-        return max(at_least, MIN_MARGIN * model.typical, model.threshold(chance))
+        return max(min_threshold, MIN_MARGIN * model.typical, model.threshold(chance))
 
     return Thresholds(
         segment=level(segments, WARNING_CHANCE),
@@ -148,20 +148,20 @@ def make_calibration(
     thresholds_of: Callable[[NormalScores], Thresholds],
     fast: Fast | None = None,
 ) -> Calibration:
-    """All that follows from a method's thresholds; the same scores always give the same result.
+    """Complete a method's thresholds to a calibration; the same scores always give the same result.
 
-    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. `fast` is
-    the fast path, where there is one.
+    `rule` is the rule that will be applied to the scores; its `clear_ratio` is not used. `tick_s` is the length of a tick in
+    seconds. `fast` is the fast path, where there is one.
     """
     if len(held_out.segment_scores) < 2:
         raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
-    evidence = NormalScores(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
-    found = thresholds_of(evidence)
-    threshold, notes = _above_median(found.segment, evidence.scores)
-    mean = float(evidence.scores.mean())
+    normal = NormalScores(sequences=held_out.sequences, rule=rule, segment_ticks=segment_ticks, tick_s=tick_s)
+    found = thresholds_of(normal)
+    threshold, notes = _above_median(found.segment, normal.scores)
+    mean = float(normal.scores.mean())
     clear_ratio = clear_ratio_of(threshold, mean=mean)
-    events = evidence.events(threshold, replace(rule, clear_ratio=clear_ratio))
-    bound = evidence.bound_95_per_week(events)
+    events = normal.events(threshold, replace(rule, clear_ratio=clear_ratio))
+    bound = normal.bound_95_per_week(events)
     has_levels = found.alarm is not None
     return Calibration(
         method=method,
@@ -174,18 +174,18 @@ def make_calibration(
         fast_threshold=None if fast is None else fast.threshold_db,
         idle_below_dbfs=_idle_below_dbfs(held_out.tick_levels_dbfs),
         clear_ratio=clear_ratio,
-        n_segments=len(evidence.scores),
+        n_segments=len(normal.scores),
         n_units=len(held_out.unit_scores),
-        n_blocks=len(evidence.block_peaks),
+        n_blocks=len(normal.block_peaks),
         n_recordings=held_out.n_recordings,
         hours=held_out.hours,
         events=events,
         promised_per_week=promised_per_week,
         promised_alarms_per_week=ALARMS_PER_WEEK if has_levels else None,
-        supported_per_week=evidence.supported_per_week,
+        supported_per_week=normal.supported_per_week,
         bound_95_per_week=bound,
         score_mean=mean,
-        score_std=float(evidence.scores.std(ddof=1)) or None if len(evidence.scores) > 1 else None,
+        score_std=float(normal.scores.std(ddof=1)) or None if len(normal.scores) > 1 else None,
         score_spread=found.spread,
         drift=held_out.drift,
         statement=report_text(
@@ -203,7 +203,7 @@ def make_calibration(
 
 
 def clear_ratio_of(threshold: float, *, mean: float) -> float:
-    """Half way between normal sound's mean and the threshold where that is above the default (docs/decisions/0004)."""
+    """Half way between the mean of normal sound and the threshold, but at least the default (docs/decisions/0004)."""
     half_way = (mean + threshold) / 2 / threshold
     return max(Rule().clear_ratio, min(round(half_way, 4), 0.9999))
 
@@ -212,19 +212,19 @@ def _notes(held_out: HeldOut) -> tuple[str, ...]:
     notes = []
     if held_out.n_learned < ENOUGH_RECORDINGS:
         notes.append(
-            f"with fewer than {ENOUGH_RECORDINGS} recordings (or 10 s segments of longer ones) only gross faults are found: "
+            f"with fewer than {ENOUGH_RECORDINGS} recordings (or 10 s segments of longer ones) only severe faults are detected: "
             "record more normal sound"
         )
     if held_out.drift > 0.0:
         notes.append(
             f"later sound differs from earlier sound, so the thresholds allow for scores {math.exp(held_out.drift):.2f} times "
-            "as high: recordings of other days, loads and speeds would lower them"
+            "as high: add recordings of other days, loads and speeds to lower them"
         )
     return tuple(notes)
 
 
 def _tick_threshold(scores: F64, threshold: float) -> float | None:
-    """What single ticks (n,) of normal sound rarely reach, where that is above the segments' threshold."""
+    """A level that single ticks (n,) of normal sound rarely reach; None where it is below the segments' threshold."""
     if not len(scores):
         return None
     found = percentile_threshold(scores, percentile=TICK_PERCENTILE)
@@ -232,15 +232,15 @@ def _tick_threshold(scores: F64, threshold: float) -> float | None:
 
 
 def _idle_below_dbfs(levels_dbfs: F64) -> float | None:
-    """The level under which the machine counts as off, from those of its normal ticks (n,)."""
+    """The level below which the machine counts as off, from the levels of its normal ticks (n,)."""
     if not len(levels_dbfs):
         return None
     return round(percentile_threshold(levels_dbfs, percentile=QUIET_PERCENTILE) - IDLE_MARGIN_DB, 1)
 
 
 def _above_median(threshold: float, scores: F64) -> tuple[float, tuple[str, ...]]:
-    """A threshold above 0 and above what ordinary normal segments score, and a note where it had to be raised."""
+    """The threshold, raised above the median of normal scores where necessary, and a note if it was."""
     floor = max(SMALLEST, MIN_MARGIN * float(np.median(scores)))
     if threshold >= floor:
         return threshold, ()
-    return floor, ("normal scores leave no room, so the threshold is 0.1 % above their median",)
+    return floor, ("the computed threshold is below the median of normal scores, so it was set 0.1 % above the median",)

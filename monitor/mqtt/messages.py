@@ -160,6 +160,9 @@ class HealthMessage(Sent):
     commands_dropped: Count
     """Commands that came faster than they could be answered, since the start."""
 
+    failures: Count
+    """Unexpected errors since the start: of machines (which were restarted), microphones, background jobs, commands, reloads."""
+
     clock_synced: bool
     overruns: Count
     gap_s: float

@@ -1,4 +1,4 @@
-"""Bandwidth: whether sound reaches as high as its bundle listens. Below a too low rate, or after resampling, it does not."""
+"""Bandwidth: detects sound that lacks the bundle's upper bands, because its rate is too low or it was resampled."""
 
 import math
 
@@ -7,26 +7,26 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.scoring.front_end import FrontEndSpec
 
-MARGIN_DB = 15.0  # under what is expected, and across the edge: no machine that is quieter falls off like that
-SIDE = 3  # bands on either side of an edge, which itself takes up to two
-MIN_BANDS = 4  # above the edge: a whistle that stops leaves fewer
-_DUST_DB = 100.0  # under the loudest band, or
-_FLOOR_DB = 6.0  # over the floor: where a bundle expects no more than that, it has learned that nothing is there
+MARGIN_DB = 15.0  # below the expected level, and across the edge: a machine that is quieter does not fall off so steeply
+SIDE = 3  # bands on either side of an edge, which is up to two bands wide
+MIN_BANDS = 4  # above the edge: the end of a whistle affects fewer
+_BELOW_LOUDEST_DB = 100.0  # a band this far below the loudest one is expected to be empty,
+_ABOVE_FLOOR_DB = 6.0  # and so is one that is expected no further above the floor
 
 
 def empty_bands(rate_hz: int, spec: FrontEndSpec, expected_db: F32 | None = None) -> int:
-    """How many of the bands lie wholly above half the rate; where it is known, only those in which sound is expected."""
-    deaf = spec.band_limits_hz()[:-1] >= rate_hz / 2
+    """The number of bands that lie above half the rate. With `expected_db`, only those in which sound is expected."""
+    empty = spec.band_limits_hz()[:-1] >= rate_hz / 2
     if expected_db is not None:
-        deaf &= expected_db > max(10.0 * math.log10(spec.floor) + _FLOOR_DB, float(expected_db.max()) - _DUST_DB)
-    return int(np.count_nonzero(deaf))
+        empty &= expected_db > max(10.0 * math.log10(spec.floor) + _ABOVE_FLOOR_DB, float(expected_db.max()) - _BELOW_LOUDEST_DB)
+    return int(np.count_nonzero(empty))
 
 
 def is_cut_off(mean_db: F32 | F64, expected_db: F32) -> bool:
-    """Whether a mean frame (n_bands,), dB, ends at an edge above which there is far less than expected, up to the last band.
+    """Whether a mean frame (n_bands,), dB, has an edge above which all bands are far below the expected level.
 
-    Levels count against what is expected, so that any shape of a spectrum will do. A quiet machine has no such edge: a
-    microphone's own noise remains, and what is missing fades over many bands.
+    Levels are relative to the expected ones, so the shape of the spectrum does not matter. A quiet machine has no such
+    edge: the microphone's own noise remains, and the sound fades over many bands.
     """
     excess = np.asarray(mean_db - expected_db, np.float64)
     loud = np.flatnonzero(excess > -MARGIN_DB)

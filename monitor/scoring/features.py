@@ -1,6 +1,5 @@
-"""The ear: from blocks of samples to the frames of each tick, and whether they may be scored."""
+"""The feature extractor: from blocks of samples to the frames of each tick, and whether they may be scored."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monitor.arrays import F32
@@ -12,23 +11,23 @@ from monitor.scoring.ticks import Tick, Ticks
 
 @dataclass(frozen=True)
 class TickFrames:
-    """What was heard in one tick. `stop` is one past its last sample; the next tick starts there.
+    """The frames of one tick. `stop` is one past its last sample; the next tick starts there.
 
     `frames` (tick_frames, n_bands), dB, of which the first `n_frames` hold sound; None where they may not be scored.
-    `samples` (tick_frames * hop_length + n_fft - hop_length,) is a view that the next tick overwrites.
+    `samples` (tick_frames * hop_length + n_fft - hop_length,), float32, full scale [-1, 1].
     """
 
     start: int
     stop: int
     n_frames: int
-    fresh: bool  # no sound joins on before it
+    fresh: bool  # no sound directly precedes it
     quality: Quality
     frames: F32 | None
     samples: F32
 
 
 class FeatureExtractor:
-    """Hear a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come."""
+    """Turn a stream of blocks into the frames of its ticks. Block sizes do not change a bit of them."""
 
     def __init__(self, front_end: FrontEndSpec, *, tick_frames: int) -> None:
         self.idle_below_dbfs: float | None = None  # below it the machine is off
@@ -38,26 +37,24 @@ class FeatureExtractor:
 
     @property
     def step_samples(self) -> int:
-        """From one tick to the next."""
+        """Samples from one tick to the next."""
         return self._ticks.step_samples
 
     def reset(self) -> None:
-        """Forget all sound: the next block opens a new stream."""
+        """Drop the partial tick; the next block starts a new stream."""
         self._ticks.reset()
 
-    def push(self, block: Block) -> Iterator[TickFrames]:
-        """Append a block; yield each tick that it completes."""
-        for tick in self._ticks.push(block):
-            yield self._hear(tick)
+    def push(self, block: Block) -> list[TickFrames]:
+        """Append a block; return the ticks that it completes."""
+        return [self._extract(tick) for tick in self._ticks.push(block)]
 
-    def flush(self) -> Iterator[TickFrames]:
-        """Yield the partial tick at the end of a recording."""
-        for tick in self._ticks.flush():
-            yield self._hear(tick)
+    def flush(self) -> list[TickFrames]:
+        """Return the partial tick at the end of a recording."""
+        return [self._extract(tick) for tick in self._ticks.flush()]
 
-    def _hear(self, tick: Tick) -> TickFrames:
+    def _extract(self, tick: Tick) -> TickFrames:
         stop = tick.start + tick.n_frames * self._hop_length
-        heard = tick.samples[: (tick.n_frames - 1) * self._hop_length + self._n_fft]
-        quality = measure_quality(heard, sample_rate_hz=self._rate_hz, idle_below_dbfs=self.idle_below_dbfs)
+        sound = tick.samples[: (tick.n_frames - 1) * self._hop_length + self._n_fft]
+        quality = measure_quality(sound, sample_rate_hz=self._rate_hz, idle_below_dbfs=self.idle_below_dbfs)
         frames = self._front_end.frames(tick.samples) if quality.reason is None else None
         return TickFrames(tick.start, stop, tick.n_frames, tick.fresh, quality, frames, tick.samples)

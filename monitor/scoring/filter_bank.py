@@ -20,8 +20,8 @@ class Bands(Protocol):
 class MelBands:
     """Weighted sums by mel filters (n_mels, n_bins).
 
-    The sum runs in short products: a BLAS sums a short one in one go and a long one in blocks whose size changes with its
-    version, and with it the last bits. Most of the whole matrix is zero, anyway.
+    The sum runs in short products. A BLAS sums a long product in blocks, whose size and thus last bits change with its
+    version. Most of the whole matrix is zero.
     """
 
     def __init__(self, filters: F32) -> None:

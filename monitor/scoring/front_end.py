@@ -1,4 +1,4 @@
-"""The front end: a tick of sound in, frames in dB out; of mel bands, or of the spectrum itself."""
+"""The front end: samples of a tick in, frames in dB out, of mel bands or of the spectrum itself."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +11,12 @@ from monitor.errors import ConfigError
 from monitor.scoring.filter_bank import Bands, EqualBands, MelBands
 from monitor.scoring.mel import mel_edges_hz, mel_filters
 
-_ROWS = 16  # frames transformed at a time: little enough for malloc to reuse the memory instead of returning it
+_ROWS = 16  # frames transformed at a time, few enough for malloc to reuse the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """What both kinds of front end share, under librosa's names; it comes from the bundle, never from the config."""
+    """The parameters of both kinds of front end, with librosa's names. They come from the bundle, never from the config."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
 
@@ -60,12 +60,12 @@ class LogMelSpec(Framing):
         return self.n_mels
 
     def band_limits_hz(self) -> F64:
-        """Where each band's filter weighs most, (n_bands + 1,), Hz: band i lies between limits i and i + 1."""
+        """Limits (n_bands + 1,), Hz, half way between the filters' edges: band i lies between limits i and i + 1."""
         edges = mel_edges_hz(n_mels=self.n_mels, fmin_hz=self.fmin_hz, fmax_hz=self.fmax_hz)
         return np.asarray((edges[:-1] + edges[1:]) / 2)
 
     def bands(self) -> Bands:
-        """How a spectrum becomes bands."""
+        """The pooling of a spectrum into bands."""
         filters = mel_filters(
             sample_rate_hz=self.sample_rate_hz,
             n_fft=self.n_fft,
@@ -99,7 +99,7 @@ class LogSpectrumSpec(Framing):
         return np.linspace(0.0, self.sample_rate_hz / 2, self.n_bins + 1)
 
     def bands(self) -> Bands:
-        """How a spectrum becomes bands."""
+        """The pooling of a spectrum into bands."""
         return EqualBands(n_bins=self.n_bins, width=self.n_fft // 2 // self.n_bins)
 
 
@@ -107,7 +107,7 @@ FrontEndSpec: TypeAlias = LogMelSpec | LogSpectrumSpec
 
 
 class FrontEnd:
-    """Turn the samples of one tick into its frames. It keeps no state: frames depend on the samples alone.
+    """Turn the samples of one tick into its frames. It has no state: frames depend on the samples alone.
 
     Window and FFT are float64, so that a strong tone does not hide weak bands behind rounding; power, bands and log are
     float32. There is no centring, padding or per-clip normalisation.
@@ -142,7 +142,7 @@ class FrontEnd:
 
 @lru_cache(maxsize=8)
 def _bands(spec: FrontEndSpec) -> Bands:
-    """They keep no state either, and short clips come by the thousand."""
+    """Cached, because training makes a front end for each of thousands of clips. They have no state."""
     return spec.bands()
 
 

@@ -1,4 +1,4 @@
-"""The golden signal: the same sound everywhere, by a formula (docs/bundle.md), to prove that a bundle scores as it did."""
+"""The golden signal: a sound by a formula (docs/bundle.md), to check that a bundle scores as it did at its export."""
 
 from itertools import pairwise
 
@@ -12,13 +12,13 @@ from monitor.scoring.scorer import Scorer, score_stream
 _N_TONES = 16
 _AMPLITUDE = 0.03
 _NOISE = 0.0005
-_BLOCK_SAMPLES = 16_384  # piecewise, to spare memory
+_BLOCK_SAMPLES = 16_384  # at a time, to save memory
 
 
 def golden_signal(start: int, stop: int) -> F32:
-    """Samples (stop - start,), float32, from index `start` on: rising sines that swell, each at its own pace, over noise.
+    """Samples (stop - start,), float32, from index `start` on: rising sines, each with a swell of its own period, over noise.
 
-    Sixteen tones far apart over little noise make every band count, and their rise and swelling make every frame count:
+    Sixteen tones far apart over little noise involve every band, and their rise and swell involve every frame, so that
     another band edge, window or hop gives another score. The noise is an integer hash (Wellons's lowbias32).
     """
     index = np.arange(start, stop)

@@ -1,4 +1,4 @@
-"""Signal quality: is there sound in this tick that may be scored at all?"""
+"""Signal quality: whether the sound of a tick may be scored."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ SILENT_DBFS = -90.0  # below the last bit of a 16-bit converter
 FULL_SCALE = 0.999
 CLIPPED_FRACTION = 0.01
 ZERO_FRACTION = 0.5
-ZERO_RUN_S = 0.01  # exact zeros in a row: no converter gives them amid sound, a driver does for what is missing
+ZERO_RUN_S = 0.01  # exact zeros in a row: converters do not produce them, drivers insert them for missing samples
 SMALL_DC = 1e-3
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What the samples of one tick are like; `reason` is why they may not be scored, None when they may."""
+    """The quality of the samples of one tick; `reason` is why they may not be scored, None when they may."""
 
     rms_dbfs: float  # without their mean, against full scale 1.0
     peak: float
@@ -27,8 +27,8 @@ class Quality:
 
 
 def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float | None = None) -> Quality:
-    """Measure samples (n,) at this rate; below `idle_below_dbfs` the machine is off (`idle`), where that level is known."""
-    n, hole = len(samples), round(ZERO_RUN_S * sample_rate_hz)
+    """Measure samples (n,) at this rate. Below `idle_below_dbfs`, if given, the machine is off (`idle`)."""
+    n, min_zeros = len(samples), round(ZERO_RUN_S * sample_rate_hz)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
     dc = float(np.add.reduce(samples)) / n
@@ -42,7 +42,7 @@ def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float
         reason = "silent"
     elif rms_dbfs < SILENT_DBFS:
         reason = "silent" if abs(dc) < SMALL_DC else "flat_line"
-    elif n_zeros >= hole and _longest_hole(samples) >= hole:
+    elif n_zeros >= min_zeros and _longest_zero_run(samples) >= min_zeros:
         reason = "gap"
     elif clipped > CLIPPED_FRACTION:
         reason = "clipped"
@@ -51,7 +51,7 @@ def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float
     return Quality(rms_dbfs, peak, dc, clipped, zeros, reason)
 
 
-def _longest_hole(samples: F32) -> int:
-    """The most exact zeros in a row."""
+def _longest_zero_run(samples: F32) -> int:
+    """The longest run of exact zeros."""
     sounding = np.flatnonzero(samples)
     return int(np.diff(sounding, prepend=-1, append=len(samples)).max()) - 1

@@ -1,6 +1,6 @@
-"""From sound to scores: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with this."""
+"""The scorer: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec:
-    """Everything that shapes a score, as the bundle's manifest has it."""
+    """The parameters of a score, from the bundle's manifest."""
 
     front_end: FrontEndSpec
     window: WindowSpec
@@ -41,16 +41,16 @@ class ScorerSpec:
 
 @dataclass(frozen=True)
 class TickScore:
-    """What is known at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
+    """The scores at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
 
     start: int
     stop: int
-    quality: Quality | None  # of its samples; None where none arrived
+    quality: Quality | None  # of its samples; None where there are none
     reason: str | None  # why this tick may not be scored
     tick_score: float | None  # of this tick alone, where it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
-    excess_db: float | None = None  # over the ceiling of the fast path, in this tick and the one before
+    excess_db: float | None = None  # over the ceiling of the fast path, of this tick and the one before
 
     @property
     def rms_dbfs(self) -> float | None:
@@ -59,24 +59,24 @@ class TickScore:
 
 
 class Scorer:
-    """Score a stream of blocks, tick by tick; the same samples give the same bits in whatever blocks they come.
+    """Score a stream of blocks, tick by tick. Block sizes do not change a bit of the scores.
 
-    `response_db` (n_bands,) is what the microphone in use hears more than the one that was trained with: frames are
-    scored without it.
+    `response_db` (n_bands,) is the response of the microphone in use relative to the one used in training; it is
+    subtracted from the frames before they are scored.
     """
 
     def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
         front_end = spec.front_end
         self.spec = spec
         self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
-        self.expected_db: F32 | None = None  # mean frame (n_bands,), as heard: sound that ends far below it is not scored
-        self.source_rate_hz: int | None = None  # of the sound before it was resampled: too low a one is not scored
+        self.expected_db: F32 | None = None  # expected mean frame (n_bands,); sound without its upper bands is not scored
+        self.source_rate_hz: int | None = None  # before resampling; sound of too low a rate is not scored
         self._checked_rate_hz: int | None = None
         self._is_cut_by_rate = False
         self._model = model
         self.detector = detector
         self._response_db = response_db
-        self._ear = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
+        self._extractor = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
@@ -86,44 +86,41 @@ class Scorer:
     @property
     def tick_s(self) -> float:
         """How long a tick is, in seconds."""
-        return self._ear.step_samples / self.spec.front_end.sample_rate_hz
+        return self._extractor.step_samples / self.spec.front_end.sample_rate_hz
 
     @property
     def idle_below_dbfs(self) -> float | None:
-        """Below it the machine is off; None: it is never taken to be."""
-        return self._ear.idle_below_dbfs
+        """The level below which the machine is off; None where it is never off."""
+        return self._extractor.idle_below_dbfs
 
     @idle_below_dbfs.setter
     def idle_below_dbfs(self, level: float | None) -> None:
-        self._ear.idle_below_dbfs = level
+        self._extractor.idle_below_dbfs = level
 
     def reset(self) -> None:
-        """Forget all sound: the next block opens a new stream."""
-        self._ear.reset()
+        """Drop all sound; the next block starts a new stream."""
+        self._extractor.reset()
         self._windows.reset()
-        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._ear.step_samples)
-        self._last: list[F32] = []  # the frames of the last whole ticks in a row, as heard
+        self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
+        self._last: list[F32] = []  # the frames of the last whole ticks in a row, uncorrected
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
-    def push(self, block: Block) -> Iterator[TickScore]:
-        """Append a block; yield a score for each tick that it completes."""
-        for heard in self._ear.push(block):
-            yield self.take(heard)
+    def extract(self, block: Block) -> list[TickFrames]:
+        """Append a block; return the ticks that it completes, each to be given to `score_tick`."""
+        return self._extractor.push(block)
 
-    def flush(self) -> Iterator[TickScore]:
-        """Score the partial tick at the end of a recording, its padding masked."""
-        for heard in self._ear.flush():
-            yield self.take(heard)
+    def extract_last(self) -> list[TickFrames]:
+        """Return the partial tick at the end of a recording; its padding is masked when it is scored."""
+        return self._extractor.flush()
 
-    def push_frames(self, frames: F32) -> None:
-        """Take frames (m, n_bands), dB, computed elsewhere as a whole stream; read the result from `file_score`."""
-        n = self.spec.tick_frames
-        for at in range(0, len(frames), n):
-            part = frames[at : at + n]
-            padded = np.zeros((n, frames.shape[1]), np.float32)
-            padded[: len(part)] = part
-            self._add_to_file(self._measure(self._corrected(padded), len(part)), len(part))
+    def push(self, block: Block) -> list[TickScore]:
+        """Append a block; return a score for each tick that it completes."""
+        return [self.score_tick(tick) for tick in self.extract(block)]
+
+    def flush(self) -> list[TickScore]:
+        """Score the partial tick at the end of a recording."""
+        return [self.score_tick(tick) for tick in self.extract_last()]
 
     def file_score(self) -> float | None:
         """The score over all valid windows since the stream opened."""
@@ -146,47 +143,47 @@ class Scorer:
         return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, as heard, of the present segment, which must not be empty."""
+        """The mean frame (n_bands,), dB, uncorrected, of the present segment, which must not be empty."""
         return mean_frame(self.sounds())
 
     def frequent_frame(self) -> F32 | None:
-        """What the fast path is fitted on, of the last two ticks (n_bands,), dB; None unless both were whole and adjoin."""
+        """The frequent frame (n_bands,), dB, of the last two ticks; None unless both are whole and adjacent."""
         return self._corrected(frequent_frame(np.concatenate(self._last))) if len(self._last) == N_TICKS else None
 
-    def take(self, heard: TickFrames) -> TickScore:
-        """Score what was heard in the next tick."""
-        self._segment.advance(heard.stop)
-        reason = heard.quality.reason if heard.frames is None else self._out_of_band(heard.frames[: heard.n_frames])
-        if heard.fresh or reason is not None:
+    def score_tick(self, tick: TickFrames) -> TickScore:
+        """Score the next tick of the stream."""
+        self._segment.advance(tick.stop)
+        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick.frames[: tick.n_frames])
+        if tick.fresh or reason is not None:
             self._windows.reset()
             self._last = []
-        if heard.frames is None or reason is not None:
-            return self._unscored(heard, reason)
-        n_frames = heard.n_frames
-        self._last = [*self._last, heard.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
-        sums = self._measure(self._corrected(heard.frames), n_frames)
+        if tick.frames is None or reason is not None:
+            return self._unscored(tick, reason)
+        n_frames = tick.n_frames
+        self._last = [*self._last, tick.frames][-N_TICKS:] if n_frames == self.spec.tick_frames else []
+        sums = self._measure(self._corrected(tick.frames), n_frames)
         if sums is None:
-            return self._unscored(heard, "short")
+            return self._unscored(tick, "short")
         self._add_to_file(sums, n_frames)
-        self._segment.push(Measured(sums, tick_sound(heard, self.spec.front_end)))
+        self._segment.push(Measured(sums, tick_sound(tick, self.spec.front_end)))
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
         tick_score = self.detector.score(sums)
-        return TickScore(heard.start, heard.stop, heard.quality, None, tick_score, score, len(self._segment), self._excess_db())
+        return TickScore(tick.start, tick.stop, tick.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
     @property
     def empty_bands(self) -> int:
-        """How many bands the source cannot fill, although sound is expected in them."""
+        """The number of bands above the source's rate in which sound is expected."""
         return 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
 
     def _out_of_band(self, frames: F32) -> str | None:
-        """`bandwidth` where sound does not reach as high as it should."""
+        """`bandwidth` where the sound lacks its upper bands."""
         if self.source_rate_hz != self._checked_rate_hz:
             self._checked_rate_hz, self._is_cut_by_rate = self.source_rate_hz, self.empty_bands > 0
         cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
         return "bandwidth" if self._is_cut_by_rate or cut_off else None
 
-    def _unscored(self, heard: TickFrames, reason: str | None) -> TickScore:
-        return TickScore(heard.start, heard.stop, heard.quality, reason, None, None, len(self._segment))
+    def _unscored(self, tick: TickFrames, reason: str | None) -> TickScore:
+        return TickScore(tick.start, tick.stop, tick.quality, reason, None, None, len(self._segment))
 
     def _excess_db(self) -> float | None:
         if self.ceiling_db is None or len(self._last) < N_TICKS:
@@ -194,7 +191,7 @@ class Scorer:
         return excess_db(self._corrected(lasting_frame(np.concatenate(self._last))), self.ceiling_db)
 
     def _corrected(self, frames: F32) -> F32:
-        """As the microphone that was trained with would have heard it."""
+        """Frames as the microphone used in training would deliver them."""
         return frames if self._response_db is None else frames - self._response_db
 
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
@@ -213,7 +210,7 @@ class Scorer:
 
 
 def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
-    """Score blocks as one whole stream from a fresh start, its last partial tick included."""
+    """Score blocks as one whole stream, including its last partial tick."""
     scorer.reset()
     scored = [tick for block in blocks for tick in scorer.push(block)]
-    return scored + list(scorer.flush())
+    return scored + scorer.flush()

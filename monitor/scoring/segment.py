@@ -1,4 +1,4 @@
-"""The segment: the last valid ticks, summed; what is scored and decided."""
+"""The segment: the last valid ticks, summed. It is the unit of scores and decisions."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from monitor.scoring.tick_sound import TickSound
 
 @dataclass(frozen=True)
 class Measured:
-    """One valid tick, boiled down: the detector's sums (k,), and its sound."""
+    """One valid tick: the detector's sums (k,), and its sound."""
 
     sums: F64
     sound: TickSound
@@ -29,17 +29,17 @@ class Segment:
         return len(self._ticks)
 
     def advance(self, stop: int) -> None:
-        """Let time pass up to sample `stop`: ticks that have become too old leave."""
+        """Advance to sample `stop`: drop ticks that have become too old."""
         while self._ticks and self._ticks[0].sound.start < stop - self._oldest:
             self._ticks.popleft()
 
     def push(self, tick: Measured) -> None:
-        """Take a valid tick in; the oldest leaves when the segment is full."""
+        """Append a valid tick; the oldest is dropped when the segment is full."""
         self._ticks.append(tick)
 
     @property
     def is_scorable(self) -> bool:
-        """Whether enough of it is there."""
+        """Whether it holds enough ticks."""
         return 2 * len(self._ticks) >= self._n_ticks
 
     def sums(self) -> F64:
@@ -51,5 +51,5 @@ class Segment:
         return self._ticks[-1].sums
 
     def sounds(self) -> list[TickSound]:
-        """What is kept of each tick, the oldest first."""
+        """The sound of each tick, the oldest first."""
         return [tick.sound for tick in self._ticks]

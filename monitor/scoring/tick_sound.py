@@ -1,4 +1,4 @@
-"""The sound of one tick, as a segment keeps it."""
+"""The sound of one tick in a segment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from monitor.scoring.front_end import FrontEndSpec
 
 @dataclass(frozen=True)
 class TickSound:
-    """What a segment keeps of a valid tick: its frames (n_frames, n_bands), dB, and its own samples.
+    """The frames (n_frames, n_bands), dB, and the samples of a valid tick.
 
-    Sums (n_bands,) over the frames are made when somebody asks, which is seldom. `power` is the front end's.
+    Sums (n_bands,) over the frames are rarely needed, and computed on demand. `power` is the front end's.
     """
 
     start: int
@@ -24,7 +24,7 @@ class TickSound:
 
     @property
     def n_frames(self) -> int:
-        """How many frames it has."""
+        """The number of its frames."""
         return len(self.frames)
 
     @property
@@ -34,15 +34,15 @@ class TickSound:
 
     @property
     def power_sum(self) -> F64:
-        """The sum of power, of a front end of magnitudes, too."""
+        """The sum of power, also for a front end of magnitudes."""
         return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
 
 
-def tick_sound(heard: TickFrames, front_end: FrontEndSpec) -> TickSound:
-    """What to keep of a tick that has frames."""
-    assert heard.frames is not None
-    samples = heard.samples[: heard.n_frames * front_end.hop_length].copy()
-    return TickSound(heard.start, heard.frames[: heard.n_frames], samples, front_end.power)
+def tick_sound(tick: TickFrames, front_end: FrontEndSpec) -> TickSound:
+    """The sound of a tick that has frames."""
+    assert tick.frames is not None
+    samples = tick.samples[: tick.n_frames * front_end.hop_length]
+    return TickSound(tick.start, tick.frames[: tick.n_frames], samples, front_end.power)
 
 
 def mean_frame(sounds: Sequence[TickSound]) -> F64:

@@ -1,6 +1,5 @@
 """Cut a stream of blocks into ticks: the fixed batch in which everything is computed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,9 @@ from monitor.block import Block
 
 @dataclass(frozen=True)
 class Tick:
-    """The sound under `tick_frames` frames.
+    """The samples of `tick_frames` frames: (tick_frames * hop_length + n_fft - hop_length,), float32.
 
-    `samples` (tick_frames * hop_length + n_fft - hop_length,), float32, is a view that the next tick overwrites.
-    `fresh` says that no sound joins on before it. Only the first `n_frames` frames hold sound, the rest is padding.
+    Only the first `n_frames` frames hold sound, the rest is padding. `fresh`: no sound directly precedes it.
     """
 
     start: int
@@ -24,7 +22,7 @@ class Tick:
 
 
 class Ticks:
-    """Collect blocks until a tick is full; a gap drops the partial tick and starts anew."""
+    """Collect blocks until a tick is full; a gap drops the partial tick and starts a new one."""
 
     def __init__(self, *, n_fft: int, hop_length: int, tick_frames: int) -> None:
         self.step_samples = tick_frames * hop_length
@@ -34,17 +32,18 @@ class Ticks:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the partial tick; the next block starts a new stream."""
+        """Drop the partial tick; the next block starts a new stream."""
         self._filled = 0
         self._start = 0
         self._next: int | None = None
         self._fresh = True
 
-    def push(self, block: Block) -> Iterator[Tick]:
-        """Append a block; yield the ticks that it completes."""
+    def push(self, block: Block) -> list[Tick]:
+        """Append a block; return the ticks that it completes."""
         if block.start != self._next:
             self._filled, self._start, self._fresh = 0, block.start, True
         self._next = block.start + len(block.samples)
+        ticks: list[Tick] = []
         rest = block.samples
         while len(rest):
             n = min(len(rest), len(self._buffer) - self._filled)
@@ -52,19 +51,26 @@ class Ticks:
             self._filled += n
             rest = rest[n:]
             if self._filled == len(self._buffer):
-                yield Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh)
-                self._advance()
+                ticks.append(self._complete())
+        return ticks
 
-    def flush(self) -> Iterator[Tick]:
-        """Yield the partial tick, padded with zeros, if it holds a whole frame; then reset."""
+    def flush(self) -> list[Tick]:
+        """Return the partial tick, padded with zeros, if it holds a whole frame; then reset."""
         n_frames = max(0, 1 + (self._filled - self._n_fft) // self._hop_length)
+        ticks = []
         if n_frames:
             self._buffer[self._filled :] = 0.0
-            yield Tick(self._start, self._buffer, n_frames, self._fresh)
+            ticks = [Tick(self._start, self._buffer, n_frames, self._fresh)]
+            self._buffer = np.zeros_like(self._buffer)
         self.reset()
+        return ticks
 
-    def _advance(self) -> None:
-        kept = len(self._buffer) - self.step_samples
-        self._buffer[:kept] = self._buffer[self.step_samples :].copy()
-        self._filled, self._fresh = kept, False
+    def _complete(self) -> Tick:
+        """The full buffer as a tick; a new buffer begins with the samples that both share."""
+        tick = Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh)
+        shared = self._buffer[self.step_samples :]
+        self._buffer = np.zeros_like(self._buffer)
+        self._buffer[: len(shared)] = shared
+        self._filled, self._fresh = len(shared), False
         self._start += self.step_samples
+        return tick

@@ -1,4 +1,4 @@
-"""Windows: runs of consecutive frames, cut into what the model looks at and what it must predict."""
+"""Windows: runs of consecutive frames, the model's input and target."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from monitor.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSpec:
-    """How frames become windows."""
+    """The parameters of windows."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
 
@@ -27,9 +27,9 @@ class WindowSpec:
 
 
 class Windows:
-    """Cut the frames of one tick after another into windows, remembering the frames still needed.
+    """Cut the frames of consecutive ticks into windows.
 
-    Every tick gives the same number of rows, tick_frames / hop_frames; rows before the stream's first whole window and
+    Every tick gives the same number of rows, tick_frames / hop_frames. Rows before the stream's first whole window and
     rows over padding are masked.
     """
 
@@ -47,23 +47,23 @@ class Windows:
 
     @property
     def n_windows(self) -> int:
-        """Rows a tick."""
+        """Rows per tick."""
         return len(self._ends)
 
     def reset(self) -> None:
-        """Forget the frames seen: the next tick starts a new stream."""
+        """Drop all frames; the next tick starts a new stream."""
         self._seen = 0
 
     def push(self, frames: F32, n_valid: int) -> tuple[F32, Bool]:
         """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
 
         Returns the windows (n_windows, n_frames * n_bands), oldest frame first, a view that the next push overwrites,
-        and which of them are whole (n_windows,).
+        and a mask of those that are whole (n_windows,).
         """
-        kept = self._spec.n_frames - 1
-        self._rows[:kept] = self._rows[self._tick_frames :].copy()
-        self._rows[kept:] = frames
-        valid = (self._ends < n_valid) & (self._seen + self._ends >= kept)
+        overlap = self._spec.n_frames - 1
+        self._rows[:overlap] = self._rows[self._tick_frames :].copy()
+        self._rows[overlap:] = frames
+        valid = (self._ends < n_valid) & (self._seen + self._ends >= overlap)
         self._seen += n_valid
         return self._windows, valid
 

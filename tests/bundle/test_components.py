@@ -23,10 +23,8 @@ from monitor.scoring.scorer import score_stream
 from tests.signals import blocks, even_blocks, hum
 
 ALL: dict[str, Any] = {
-    "components": ["reconstruction", "residual", "spectrum", "shape", "modulation", "peaks"],
-    "fusion": "mean",
+    "components": ["reconstruction", "spectrum", "modulation"],
     "modulation": {"n_groups": 16, "lags_frames": [1, 2, 4, 8, 16]},
-    "peaks": {"decay": 0.9},
 }
 Arrays = dict[str, Any]
 
@@ -42,8 +40,8 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     features = make_features(spec, n_bands=64)
     rng = np.random.default_rng(0)
     normals = {one.name: fit_normal(rng.normal(-50.0, 3.0, (40, one.n_values)), level_db=3.0) for one in features}
-    content = write_statistics(plain.expected, normals=normals, typical=[2.0, 1.0, 1.5, 1.0, 1.2, 1.1])
-    statistics = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=6)
+    content = write_statistics(plain.expected, normals=normals, typical=[2.0, 1.5, 1.2], powers=[2.0, 1.0, 1.0])
+    statistics = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=3)
     detector = make_detector(spec, error="mse", n_bands=64, statistics=statistics)
     model = (folder / "model.tflite").read_bytes()
     scorer = make_scorer(model, spec=plain.manifest.scorer_spec, layout="flat", detector=detector)
@@ -53,22 +51,14 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_what_noise_adds_to_a_distance_is_kept_and_older_bundles_hold_none(older: bool) -> None:
+def test_the_noise_term_of_a_distance_is_stored() -> None:
     features = make_features(DetectorSpec.model_validate_json(json.dumps(ALL)), n_bands=64)
     normals = {one.name: fit_normal(np.zeros((40, one.n_values))) for one in features}
     zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
-    content = write_statistics(Reference(zeros, ones), normals=normals, typical=[1.0] * 6)
-    if older:
-        with np.load(io.BytesIO(content)) as archive:
-            arrays = {key: array for key, array in archive.items() if not key.endswith("_noise")}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        content = buffer.getvalue()
-    found = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=6).normals
+    content = write_statistics(Reference(zeros, ones), normals=normals, typical=[1.0] * 3, powers=[1.0] * 3)
+    found = read_statistics(content, n_bands=64, sample_rate_hz=16000, features=features, n_components=3).normals
     for name, normal in normals.items():
-        assert found[name].noise == (0.0 if older else normal.noise)
-        assert normal.noise > 0.9
+        assert found[name].noise == normal.noise > 0.9
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -112,17 +102,10 @@ def test_the_same_bits_in_whatever_blocks(bundle: Path) -> None:
         assert score_stream(scorer, even_blocks(signal, size)) == whole
 
 
-def test_a_mean_without_states_is_that_of_the_only_one(bundle: Path) -> None:
-    signal = hum(1, 200_000)
-    new = score_stream(load_bundle(bundle).scorer(), blocks(signal))
-    change_arrays(bundle, lambda a: a.update({key: a[key][0] for key in a if key.endswith("_mean")}))
-    assert score_stream(load_bundle(bundle).scorer(), blocks(signal)) == new
-
-
 def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
     signal = hum(1, 200_000)
     one = score_stream(load_bundle(bundle).scorer(), blocks(signal))
-    change_arrays(bundle, lambda a: a.update(peaks_mean=np.concatenate((a["peaks_mean"], a["peaks_mean"] + 500.0))))
+    change_arrays(bundle, lambda a: a.update(spectrum_mean=np.concatenate((a["spectrum_mean"], a["spectrum_mean"] + 500.0))))
     both = score_stream(load_bundle(bundle).scorer(), blocks(signal))
     assert [tick.score or 0.0 for tick in both] == pytest.approx([tick.score or 0.0 for tick in one])  # other shapes, last bits
 
@@ -130,22 +113,30 @@ def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a.pop("peaks_mean"), "statistics must hold expected_mean_db, expected_spread_db, residual_mean, "),
-        (lambda a: a.update(colour=np.ones(1)), "statistics must hold expected_mean_db, expected_spread_db, residual_mean, "),
-        (lambda a: a.update(typical=np.ones(5)), "statistics.typical must be (6,) finite numbers, got (5,)"),
-        (lambda a: a.update(typical=np.zeros(6)), "statistics.typical must be above 0, got 0"),
+        (lambda a: a.pop("powers"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
+        (lambda a: a.pop("modulation_noise"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
+        (lambda a: a.pop("spectrum_mean"), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
+        (lambda a: a.update(colour=np.ones(1)), "statistics must hold expected_mean_db, expected_spread_db, spectrum_mean, "),
+        (lambda a: a.update(typical=np.ones(2)), "statistics.typical must be (3,) finite numbers, got (2,)"),
+        (lambda a: a.update(typical=np.zeros(3)), "statistics.typical must be above 0, got 0"),
         (
             lambda a: a.update(modulation_whitening=np.eye(79)),
             "statistics.modulation_whitening must be (80, 80) finite numbers, got (79, 79)",
         ),
         (
-            lambda a: a.update(peaks_mean=np.ones((2, 63))),
-            "statistics.peaks_mean must be (2, 64) finite numbers, got (2, 63)",
+            lambda a: a.update(spectrum_mean=np.ones((2, 63))),
+            "statistics.spectrum_mean must be (2, 64) finite numbers, got (2, 63)",
         ),
-        (lambda a: a.update(peaks_mean=np.ones((0, 64))), "statistics.peaks_mean must be (64,) finite numbers, got (0, 64)"),
-        (lambda a: a["shape_mean"].fill(np.nan), "statistics.shape_mean must be (1, 64) finite numbers, got (1, 64)"),
+        (
+            lambda a: a.update(spectrum_mean=np.ones((0, 64))),
+            "statistics.spectrum_mean must be (1, 64) finite numbers, got (0, 64)",
+        ),
+        (lambda a: a["spectrum_mean"].fill(np.nan), "statistics.spectrum_mean must be (1, 64) finite numbers, got (1, 64)"),
         (lambda a: a["spectrum_scale"].fill(-1.0), "statistics.spectrum_scale must be above 0, got -1"),
-        (lambda a: a.update(peaks_mean=np.array(["a"] * 64)), "statistics cannot be read: could not convert string to float"),
+        (
+            lambda a: a.update(spectrum_mean=np.array([["a"] * 64])),
+            "statistics cannot be read: could not convert string to float",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(bundle: Path, change: Callable[[Arrays], object], message: str) -> None:
@@ -158,15 +149,13 @@ def test_arrays_that_do_not_fit_are_refused(bundle: Path, change: Callable[[Arra
     [
         ({"components": []}, "detector: components must be one or more, each once, got []"),
         ({"components": ["spectrum", "spectrum"]}, "components must be one or more, each once, got ['spectrum', 'spectrum']"),
-        ({"fusion": "none"}, "detector: fusion must be none with one component and mean with several, got none"),
-        ({"modulation": None}, "detector: modulation must be there exactly where components hold modulation"),
-        ({"peaks": {"decay": 1.0}}, "detector.peaks.decay: Input should be less than 1, got 1.0"),
+        ({"modulation": None}, "detector: modulation must be given if and only if components contain modulation"),
         ({"modulation": {"n_groups": 65, "lags_frames": [1]}}, "modulation.n_groups must be in 1..64, got 65"),
         (
             {"modulation": {"n_groups": 16, "lags_frames": [1, 32]}},
             "modulation.lags_frames must be below tick_frames (32), got 32",
         ),
-        ({"statistics": None}, "detector: statistics must be there for components reconstruction, residual"),
+        ({"statistics": None}, "detector: statistics must be there for components reconstruction, spectrum"),
     ],
 )
 def test_a_detector_that_makes_no_sense_is_refused(bundle: Path, change: dict[str, Any], message: str) -> None:
@@ -175,8 +164,8 @@ def test_a_detector_that_makes_no_sense_is_refused(bundle: Path, change: dict[st
 
 
 def test_one_component_may_be_any(bundle: Path) -> None:
-    change_arrays(bundle, lambda a: [a.pop(key) for key in list(a) if not key.startswith(("expected", "shape"))])
-    only = {"components": ["shape"], "fusion": "none", "modulation": None, "peaks": None}
+    change_arrays(bundle, lambda a: [a.pop(key) for key in list(a) if not key.startswith(("expected", "spectrum"))])
+    only = {"components": ["spectrum"], "modulation": None}
     edit(bundle, lambda manifest: manifest["detector"].update(only))
     assert "golden score must be" in refusal(bundle)  # everything else fits
 

@@ -90,7 +90,7 @@ def test_the_shipped_bundle_is_small(demo_bundle: Path, root: Path) -> None:
         (set_key("detector", "statistics", "sha256", value="0" * 64), "statistics.npz must have sha256 000000000000…, got "),
         (
             set_key("detector", "components", value=["magic"]),
-            "detector.components.0: Input should be 'reconstruction', 'residual', 'spectrum', ",
+            "detector.components.0: Input should be 'reconstruction', 'spectrum' or 'modulation', ",
         ),
         (set_key("calibration", "threshold", value=0.0), "calibration.threshold: Input should be greater than 0, got 0.0"),
         (

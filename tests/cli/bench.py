@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from monitor.arrays import F32, F64
@@ -42,6 +43,7 @@ class Bench:
     folder: Path
     bundle: Path
     output: Callable[[], tuple[str, str]]  # captured since the last call: stdout and stderr
+    log: pytest.LogCaptureFixture  # under pytest, errors are logged there and not on stderr
 
     @property
     def state(self) -> Path:
@@ -53,10 +55,10 @@ class Bench:
         return path
 
     def run(self, *words: object, status: int = 0) -> str:
-        """`monitor WORDS…`; returns its stdout, or the last line of stderr if it fails."""
+        """`monitor WORDS…`; returns its stdout, or its error if it fails."""
         assert main(["--config", str(self.folder / "monitor.yaml"), *map(str, words)]) == status
         out, err = self.output()
-        return err.splitlines()[-1] if status else out
+        return [*err.splitlines(), *self.log.messages][-1] if status else out
 
     def used(self) -> Bundle:
         return in_use(self.state, "fan", load_bundle(self.bundle))

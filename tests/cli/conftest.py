@@ -11,11 +11,11 @@ from tests.rig import VirtualMicrophone, virtual_microphone
 
 
 @pytest.fixture
-def bench(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Bench:
     bundle = tmp_path / "demo-fan"
     shutil.copytree(demo_bundle, bundle)
     (tmp_path / "monitor.yaml").write_text("node: pi\nstate_dir: state\nruntime_dir: run\nmachines: {fan: {bundle: demo-fan}}\n")
-    return Bench(tmp_path, bundle, capsys.readouterr)
+    return Bench(tmp_path, bundle, capsys.readouterr, caplog)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_a_person_calibrates_while_the_service_runs_and_a_kill_leaves_the_old_bu
     interrupted = tool(service, "calibrate", "--minutes", "1")
     wait_for_sound(interrupted)
     rival = tool(service, "calibrate", "--minutes", "1")
-    assert "another monitor learn or calibrate is at work on fan" in rival.communicate(timeout=30)[1]
+    assert "another learn or calibrate is already running for fan" in rival.communicate(timeout=30)[1]
     assert rival.returncode == 2
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(10) == 130

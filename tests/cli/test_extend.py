@@ -18,12 +18,12 @@ from monitor.learning import sessions as learned
 from monitor.learning.false_alarms import count_events
 from monitor.learning.rescore import ProfiledTick, profiles
 from monitor.learning.session_file import decode, encode, halved
-from monitor.learning.sessions import forget_all_but, keep_session, read_sessions
+from monitor.learning.sessions import read_sessions, remove_other_sessions, write_session
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 from tests.cli.bench import RATE_HZ, Bench, made
 from tests.tmpfs import tmpfs
-from train.recipe import load_recipe
+from train.recipes.recipe import load_recipe
 
 RULE_S = 60.0
 
@@ -85,7 +85,7 @@ def test_unusable_sound_is_not_stored(bench: Bench) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
     before = {path: path.read_bytes() for path in stored(bench)}
     noise = bench.sound(np.zeros(330 * RATE_HZ, np.float32), "silence")
-    assert "most of it silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
+    assert "mostly silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
     assert {path: path.read_bytes() for path in stored(bench)} == before
 
 
@@ -127,7 +127,7 @@ def test_an_unusable_store_is_refused_in_one_line_before_any_sound_is_read(bench
         path.write_bytes(content)
         output = bench.run("learn", "--yes", "--extend", "--from", nothing, status=1)
         assert output.startswith(f"monitor: error: {path}: is damaged: ")
-        assert output.endswith("; remove it, or learn anew without --extend")
+        assert output.endswith("; remove it, or learn without --extend")
     path.write_bytes(bytes(70_000_000))
     assert "must have at most 64,000,000 bytes, got 70,000,000" in bench.run(
         "learn", "--yes", "--extend", "--from", nothing, status=1
@@ -196,7 +196,7 @@ def test_a_session_of_another_front_end_is_refused(spec: ScorerSpec) -> None:
         replace(spec, tick_frames=16),
         replace(spec, segment_ticks=5),
     ):
-        with pytest.raises(SourceError, match=r"was heard with another front end than the configured bundle's"):
+        with pytest.raises(SourceError, match=r"was recorded with a different front end than the configured bundle's"):
             decode(content, other)
 
 
@@ -269,12 +269,12 @@ def test_the_store_stays_within_its_limit_and_keeps_every_session_as_long_as_pos
         return [sum(map(len, session.streams)) for session in read_sessions(tmp_path, "fan", spec)]
 
     for number, session in enumerate((long, long, long, short)):
-        keep_session(tmp_path, "fan", f"learn-2026112{number}T100000000000", session, spec)
+        write_session(tmp_path, "fan", f"learn-2026112{number}T100000000000", session, spec)
         assert sum(path.stat().st_size for path in (tmp_path / "learned/fan").iterdir()) <= 2 * size + 10_000
     assert lengths() == [600, 600, 600, 300]  # of three, the oldest was halved first, and then the next
     assert read_sessions(tmp_path, "fan", spec)[0].in_words(1.0) == "2026-11-20 10:00 UTC (10 min)"
     monkeypatch.setattr(learned, "MAX_BYTES", size // 2 + 20_000)
-    keep_session(tmp_path, "fan", "learn-20261129T100000000000", short, spec)
+    write_session(tmp_path, "fan", "learn-20261129T100000000000", short, spec)
     assert lengths() == [300, 300]  # sessions too short to be halved are dropped, oldest first
-    forget_all_but(tmp_path, "fan", "learn-20261129T100000000000")
+    remove_other_sessions(tmp_path, "fan", "learn-20261129T100000000000")
     assert lengths() == [300]

@@ -20,7 +20,7 @@ from tests.cli.tool import run, start
 from tests.daemon.sharing import sharing
 from tests.rig import VirtualMicrophone
 from tests.waiting import wait_until
-from train.commands import inspect
+from train.cli import inspect
 from train.datasets import read_dataset, split_dataset
 
 RATE_HZ = 1000

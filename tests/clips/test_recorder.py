@@ -7,7 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count, pairwise
 from pathlib import Path
@@ -25,8 +25,7 @@ from monitor.clips.spectrogram import PictureReference
 from monitor.clips.store import ClipStore, clip_stem
 from monitor.clips.worker import MAX_WAITING, BackgroundWorker
 from monitor.config import ClipsConfig
-from monitor.events.event import Event
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 from monitor.explain.reference import Reference
 from monitor.scoring.front_end import LogSpectrumSpec
 from monitor.scoring.quality import measure_quality
@@ -49,7 +48,7 @@ REFERENCE = PictureReference(
 
 
 def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> ClipService:
-    """An archive that writes while it is told."""
+    """An service that writes while it is told."""
     store = None if folder is None else ClipStore(folder, max_bytes=10**8)
     present = None if shown is None else lambda _topic, png: shown.append(png)
     return ClipService(store, run=lambda job: job(), present=present, private=private)
@@ -63,31 +62,28 @@ class Told:
     end_tick: int
     onset_ticks: int = 3  # before it is raised
     number: int = 1
-    told: list[Event] = field(default_factory=list)
 
-    def step(self, tick: int, stop: int, samples: F32) -> Step:
+    def step(self, tick: int, stop: int, samples: F32) -> Result:
         start, _update, end = anomaly(self.number)
         start = replace(start, onset_ts=start.ts - timedelta(seconds=self.onset_ticks * TICK / RATE_HZ))
         event = start if tick == self.start_tick else replace(end, onset_ts=start.onset_ts) if tick == self.end_tick else None
         score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 1.0, 10)
         ratio = 2.0 if self.start_tick <= tick < self.end_tick else 0.5
-        return Step(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
+        return Result(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 
 
-def listen(evidence: ClipRecorder, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
+def listen(recorder: ClipRecorder, sound: F32, story: Told, *, size: int = 1_600, gaps: Sequence[int] = ()) -> None:
     """Sound in blocks of a size, each tick told as soon as it is whole; at each of `gaps` a sample is missing."""
     n_ticks, held = 0, 0
     for at in range(0, len(sound), size):
         edges = [at, *(gap for gap in gaps if at < gap < at + size), min(at + size, len(sound))]
         for begin, end in pairwise(edges):
             skipped = begin in gaps
-            evidence.push(Block(begin + skipped, sound[begin + skipped : end]))
+            recorder.push_block(Block(begin + skipped, sound[begin + skipped : end]))
             held = end
             while (n_ticks + 1) * TICK <= held:
                 stop = (n_ticks + 1) * TICK
-                step = evidence.attach_clip(story.step(n_ticks, stop, sound[stop - TICK : stop]))
-                if step.event is not None:
-                    story.told.append(step.event)
+                recorder.push(story.step(n_ticks, stop, sound[stop - TICK : stop]))
                 n_ticks += 1
 
 
@@ -109,12 +105,10 @@ SOUND = as_16_bits(hum(1, 60 * RATE_HZ))
 
 
 def test_a_clip_reaches_from_before_the_onset_to_after_the_end(tmp_path: Path) -> None:
-    story = Told(start_tick=19, end_tick=24)
-    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, story)
+    listen(ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS), SOUND, Told(start_tick=19, end_tick=24))
     onset, over = 17 * TICK, 25 * TICK
     assert np.array_equal(heard(tmp_path), SOUND[onset - 2 * RATE_HZ : over + RATE_HZ])
-    assert [event.event_type for event in story.told] == ["start", "end"]
-    assert {event.clip for event in story.told} == {f"{stem()}.flac"}
+    assert at_once(tmp_path).clip_name("fan", anomaly(1)[0].id) == f"{stem()}.flac"
 
 
 def test_a_clip_is_as_long_as_allowed_and_no_longer(tmp_path: Path) -> None:
@@ -146,27 +140,23 @@ def test_a_clip_ends_at_a_gap_in_its_middle(tmp_path: Path) -> None:
 
 
 def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
-    evidence = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
-    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
-    evidence.attach_clip(
-        Step(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None)
-    )
+    recorder = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
+    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
+    recorder.push(Result(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None))
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_what_is_open_at_the_end_is_kept(tmp_path: Path) -> None:
-    evidence = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
-    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
-    last = evidence.close(anomaly(1)[-1])
-    assert last is not None
-    assert last.clip == f"{stem()}.flac"
+    recorder = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
+    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
+    recorder.close(anomaly(1)[-1])
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> None:
     @dataclass
     class Two(Told):
-        def step(self, tick: int, stop: int, samples: F32) -> Step:
+        def step(self, tick: int, stop: int, samples: F32) -> Result:
             return Told(*((19, 24) if tick < 25 else (25, 30)), number=1 if tick < 25 else 2).step(tick, stop, samples)
 
     listen(ClipRecorder(at_once(tmp_path), REFERENCE, ClipsConfig(pre_s=2, post_s=2, max_s=20)), SOUND, Two(0, 0))
@@ -175,23 +165,23 @@ def test_an_event_soon_after_another_has_a_clip_of_its_own(tmp_path: Path) -> No
 
 
 def test_without_clips_or_in_private_nothing_is_written_or_named(tmp_path: Path) -> None:
-    for archive in (at_once(None), at_once(tmp_path, private=True)):
-        story = Told(19, 24)
-        listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, story)
-        assert [event.clip for event in story.told] == [None, None]
+    for service in (at_once(None), at_once(tmp_path, private=True)):
+        recorder = ClipRecorder(service, REFERENCE, CLIPS)
+        listen(recorder, SOUND, Told(19, 24))
+        assert recorder.clip_name("fan", anomaly(1)[0].id) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_time() -> None:
-    evidence = ClipRecorder(at_once(None), REFERENCE, CLIPS)
+    recorder = ClipRecorder(at_once(None), REFERENCE, CLIPS)
     never, sound = Told(10**9, 10**9), hum(1, 1_600)
     starts = count(0, 1_600)
 
     def after(minutes: int) -> int:
         for _ in range(minutes * 600):
             start = next(starts)
-            evidence.push(Block(start, sound.copy()))
-            evidence.attach_clip(never.step(0, start, sound))
+            recorder.push_block(Block(start, sound.copy()))
+            recorder.push(never.step(0, start, sound))
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
@@ -225,8 +215,8 @@ def test_a_snapshot_is_shown_at_the_start_and_small_even_where_nothing_compresse
     fine = LogSpectrumSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=256, n_bins=512)
     reference = replace(REFERENCE, front_end=fine, expected=None)
     shown: list[bytes] = []
-    evidence = ClipRecorder(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
-    listen(evidence, noise(1, 20 * TICK), Told(19, 10**9, onset_ticks=18))
+    recorder = ClipRecorder(at_once(None, shown=shown), reference, ClipsConfig(max_s=120))
+    listen(recorder, noise(1, 20 * TICK), Told(19, 10**9, onset_ticks=18))
     (png,) = shown
     assert len(png) <= 100_000
     assert Image.open(io.BytesIO(png)).size == (960, 436)
@@ -250,53 +240,53 @@ def test_in_private_a_picture_shows_whole_seconds(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def errands() -> Iterator[BackgroundWorker]:
+def worker() -> Iterator[BackgroundWorker]:
     made = BackgroundWorker("clips")
     yield made
     made.close(10)
 
 
 def test_a_stalled_disk_holds_nobody_up_and_what_is_lost_is_counted_and_said(
-    tmp_path: Path, errands: BackgroundWorker, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, worker: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.mkfifo(tmp_path / f"{stem(0)}.flac.part")  # writing to it waits until somebody reads
-    archive = ClipService(ClipStore(tmp_path, max_bytes=10**8), run=errands.put, present=None)
-    evidence = ClipRecorder(archive, REFERENCE, CLIPS)
+    service = ClipService(ClipStore(tmp_path, max_bytes=10**8), run=worker.put, present=None)
+    recorder = ClipRecorder(service, REFERENCE, CLIPS)
     slowest_s = 0.0
     for number in range(MAX_WAITING + 4):
-        listen(evidence, SOUND[: 20 * TICK], Told(19, 24, number=number))
+        listen(recorder, SOUND[: 20 * TICK], Told(19, 24, number=number))
         began = time.monotonic()
-        evidence.close(anomaly(number)[-1])
+        recorder.close(anomaly(number)[-1])
         slowest_s = max(slowest_s, time.monotonic() - began)
         if number == 0:
             wait_until(lambda: any(thread.name == "clips" for thread in threading.enumerate()))
             time.sleep(0.3)  # the first is being written
     assert slowest_s < 1.0
-    assert errands.n_dropped == 3
-    assert caplog.messages == ["clips: the disk does not keep up; dropped so far: 1"]
+    assert worker.n_dropped == 3
+    assert caplog.messages == ["clips: the disk is too slow; dropped so far: 1"]
     with (tmp_path / f"{stem(0)}.flac.part").open("rb") as reader:
         reader.read()
-    errands.close(20)
-    assert archive.n_kept == MAX_WAITING
+    worker.close(20)
+    assert service.n_saved == MAX_WAITING
 
 
 def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
-    tmp_path: Path, errands: BackgroundWorker, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, worker: BackgroundWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     with tmpfs(tmp_path, n_bytes=2_000_000) as disk:
         full = disk / "somebody-elses"
         full.write_bytes(bytes(1_990_000))
-        archive = ClipService(ClipStore(disk / "clips", max_bytes=10**8), run=errands.put, present=None)
-        evidence = ClipRecorder(archive, REFERENCE, CLIPS)
+        service = ClipService(ClipStore(disk / "clips", max_bytes=10**8), run=worker.put, present=None)
+        recorder = ClipRecorder(service, REFERENCE, CLIPS)
         for number in range(3):
-            listen(evidence, SOUND, Told(19, 24, number=number))
-            errands.close(20)
-        assert (archive.n_kept, errands.n_failed) == (0, 3)
+            listen(recorder, SOUND, Told(19, 24, number=number))
+            worker.close(20)
+        assert (service.n_saved, worker.n_failed) == (0, 3)
         full.unlink()
-        listen(evidence, SOUND, Told(19, 24, number=3))
-        errands.close(20)
-        assert archive.n_kept == 1
+        listen(recorder, SOUND, Told(19, 24, number=3))
+        worker.close(20)
+        assert service.n_saved == 1
         assert sorted(path.name for path in (disk / "clips").iterdir()) == [f"{stem(3)}.flac", f"{stem(3)}.png"]
     assert len(caplog.messages) == 2
     assert "cannot be written: No space left on device" in caplog.messages[0]
@@ -307,37 +297,37 @@ def test_a_full_disk_is_said_once_and_what_comes_later_is_written_again(
 
 
 def test_a_clip_is_fetched_and_the_next_one_only_after_a_while(tmp_path: Path) -> None:
-    archive = at_once(tmp_path)
-    listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    service = at_once(tmp_path)
+    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Told(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
-    assert archive.fetch("fan", event_id, so_far=None, now=100.0, send=got.append) is None
+    assert service.fetch("fan", event_id, snapshot=None, now=100.0, send=got.append) is None
     assert got == [(tmp_path / f"{stem()}.flac").read_bytes()]
-    assert archive.fetch("fan", event_id, so_far=None, now=104.0, send=got.append) == "one clip every 10 s: try again in 6 s"
-    assert archive.fetch("fan", event_id, so_far=None, now=110.0, send=got.append) is None
+    assert service.fetch("fan", event_id, snapshot=None, now=104.0, send=got.append) == "one clip every 10 s: try again in 6 s"
+    assert service.fetch("fan", event_id, snapshot=None, now=110.0, send=got.append) is None
     assert len(got) == 2
 
 
 def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) -> None:
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
-    for archive, why in (
+    for service, why in (
         (at_once(tmp_path), f"there is no clip of {event_id}"),
         (at_once(None), "no clips are kept (clips.enabled)"),
         (at_once(tmp_path, private=True), "no sound may leave this computer (private)"),
     ):
-        assert archive.fetch("fan", event_id, so_far=None, now=0.0, send=got.append) == why
+        assert service.fetch("fan", event_id, snapshot=None, now=0.0, send=got.append) == why
     assert got == []
 
 
 def test_a_clip_that_somebody_deleted_is_said_once_and_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    archive = at_once(tmp_path)
-    listen(ClipRecorder(archive, REFERENCE, CLIPS), SOUND, Told(19, 24))
+    service = at_once(tmp_path)
+    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Told(19, 24))
     (tmp_path / f"{stem()}.flac").unlink()
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
-    assert archive.fetch("fan", event_id, so_far=None, now=0.0, send=got.append) is None
-    assert archive.fetch("fan", event_id, so_far=None, now=10.0, send=got.append) == f"there is no clip of {event_id}"
+    assert service.fetch("fan", event_id, snapshot=None, now=0.0, send=got.append) is None
+    assert service.fetch("fan", event_id, snapshot=None, now=10.0, send=got.append) == f"there is no clip of {event_id}"
     assert got == []
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["No such file or directory"]
 
@@ -352,27 +342,27 @@ def test_a_folder_that_cannot_be_read_changes_nothing_of_what_is_known(tmp_path:
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     store.rescan()
-    assert store.known == {stem()}
+    assert store.stems == {stem()}
 
 
 def test_an_event_that_goes_on_is_heard_as_far_as_it_is(tmp_path: Path) -> None:
-    archive = at_once(tmp_path)
-    evidence = ClipRecorder(archive, REFERENCE, CLIPS)
-    listen(evidence, SOUND[: 22 * TICK], Told(19, 24))
+    service = at_once(tmp_path)
+    recorder = ClipRecorder(service, REFERENCE, CLIPS)
+    listen(recorder, SOUND[: 22 * TICK], Told(19, 24))
     got: list[bytes] = []
     event_id = anomaly(1)[0].id
-    assert evidence.so_far("another") is None
-    assert archive.fetch("fan", event_id, so_far=evidence.so_far(event_id), now=0.0, send=got.append) is None
+    assert recorder.snapshot("another") is None
+    assert service.fetch("fan", event_id, snapshot=recorder.snapshot(event_id), now=0.0, send=got.append) is None
     samples, _rate_hz = soundfile.read(io.BytesIO(got[0]), dtype="float32")
     assert np.array_equal(samples, SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 
 def test_what_is_sent_is_bounded(tmp_path: Path) -> None:
-    archive = at_once(tmp_path)
-    evidence = ClipRecorder(archive, REFERENCE, ClipsConfig(max_s=120))
-    listen(evidence, noise(1, 120 * RATE_HZ, level=0.2), Told(19, 110))
-    evidence.close(None)
+    service = at_once(tmp_path)
+    recorder = ClipRecorder(service, REFERENCE, ClipsConfig(max_s=120))
+    listen(recorder, noise(1, 120 * RATE_HZ, level=0.2), Told(19, 110))
+    recorder.close(None)
     assert (tmp_path / f"{stem()}.flac").stat().st_size > 1_500_000
     got: list[bytes] = []
-    archive.fetch("fan", anomaly(1)[0].id, so_far=None, now=0.0, send=got.append)
+    service.fetch("fan", anomaly(1)[0].id, snapshot=None, now=0.0, send=got.append)
     assert 800_000 < len(got[0]) <= 1_000_000

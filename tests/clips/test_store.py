@@ -23,13 +23,13 @@ def stem(number: int, machine: str = "fan") -> str:
 
 def keep(store: ClipStore, number: int, *, n_bytes: int = 1_000) -> None:
     """A clip and a picture of so many bytes together, as old as their number is small."""
-    store.keep(stem(number), {".flac": bytes(n_bytes - 100), ".png": bytes(100)})
+    store.save(stem(number), {".flac": bytes(n_bytes - 100), ".png": bytes(100)})
     for path in store.folder.glob(f"{stem(number)}.*"):
         os.utime(path, (1_000 + number, 1_000 + number))
 
 
 def numbers(store: ClipStore) -> list[int]:
-    return [number for number in range(len(IDS)) if stem(number) in store.known]
+    return [number for number in range(len(IDS)) if stem(number) in store.stems]
 
 
 def total(folder: Path) -> int:

@@ -155,7 +155,7 @@ def restarted(history: History) -> History:
     """The same alarm in the next run of the service."""
     kept = Alarms({})
     kept._alarms["fan"] = history.alarm
-    kept_text = ServiceState(alarms=kept.kept()).model_dump_json()
+    kept_text = ServiceState(alarms=kept.state()).model_dump_json()
     found = Alarms(ServiceState.model_validate_json(kept_text).alarms)
     return History(found["fan"], history.now, history.n_events)
 

@@ -1,4 +1,4 @@
-"""The bundles in use survive what happens to the folder that the configuration names."""
+"""The bundles in use: which are refused, and why."""
 
 import shutil
 from pathlib import Path
@@ -18,45 +18,14 @@ def config(tmp_path: Path, demo_bundle: Path) -> Config:
     )
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*")}
-
-
-def test_a_bundle_that_is_gone_is_the_one_that_was_kept(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = load_bundles(config)["fan"]
-    shutil.rmtree(tmp_path / "fan")
-    assert load_bundles(config)["fan"].id == before.id
-    assert "listening with the last one that was accepted" in caplog.text
-
-
-def test_a_damaged_bundle_does_not_replace_the_kept_one(config: Config, tmp_path: Path) -> None:
-    before = load_bundles(config)["fan"]
+def test_a_missing_or_damaged_bundle_is_refused(config: Config, tmp_path: Path) -> None:
+    assert load_bundles(config)["fan"].manifest.name == "demo-fan"
     (tmp_path / "fan" / "model.tflite").write_bytes(b"no model")
-    assert load_bundles(config)["fan"].id == before.id
-    assert load_bundles(config)["fan"].id == before.id
     with pytest.raises(ConfigError, match=r"machines.fan.bundle: .*model.tflite must have sha256"):
-        load_bundles(config, fall_back=False)  # a reload keeps what runs, and says so
-
-
-def test_a_bundle_is_written_once(config: Config, tmp_path: Path) -> None:
-    load_bundles(config)
-    before = tree(tmp_path / "state")
-    load_bundles(config)
-    assert tree(tmp_path / "state") == before
-
-
-def test_where_nothing_was_kept_a_missing_bundle_is_refused(config: Config, tmp_path: Path) -> None:
+        load_bundles(config)
     shutil.rmtree(tmp_path / "fan")
     with pytest.raises(ConfigError, match=r"machines\.fan\.bundle: "):
         load_bundles(config)
-
-
-def test_a_state_directory_that_cannot_be_written_is_said_and_harmless(
-    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "state").write_text("not a folder")
-    assert load_bundles(config)["fan"].manifest.name == "demo-fan"
-    assert "the bundle cannot be kept" in caplog.text
 
 
 @pytest.mark.parametrize(("below_dbfs", "why"), [("learned", "the bundle has learned none"), (None, "got null")])

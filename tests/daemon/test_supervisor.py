@@ -5,7 +5,7 @@ from pathlib import Path
 from monitor.bundle import load_bundle
 from monitor.config import MachineConfig
 from monitor.daemon.machine import MachineSpec
-from monitor.daemon.supervisor import _keys
+from monitor.daemon.supervisor import microphone_keys
 
 
 def test_machines_that_share_a_microphone_ask_for_the_highest_of_their_rates(demo_bundle: Path) -> None:
@@ -15,7 +15,7 @@ def test_machines_that_share_a_microphone_ask_for_the_highest_of_their_rates(dem
     machines = {
         name: MachineConfig(bundle=demo_bundle, microphone=f"name:{which}") for name, which in zip("abc", "xxy", strict=True)
     }
-    keys = _keys(machines, {"a": slow, "b": fast, "c": slow})
+    keys = microphone_keys(machines, {"a": slow, "b": fast, "c": slow})
     assert keys == {"a": ("name:x", None, 32000), "b": ("name:x", None, 32000), "c": ("name:y", None, 16000)}
 
 

@@ -11,7 +11,7 @@ import pytest
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.drift import Drift
 from monitor.events.event import Anchor
-from monitor.events.pipeline import State, Step
+from monitor.events.pipeline import Result, State
 from monitor.scoring.scorer import TickScore
 
 TICK_S = 1.024
@@ -47,11 +47,11 @@ def test_only_normal_segments_below_the_threshold_count(state: State, ratio: flo
     said: list[str] = []
     outlet: Any = SimpleNamespace(present=lambda topic, payload: said.append(payload), event=None)
     heard = drift()
-    feed = StatePublisher(outlet, machine="fan", threshold=2.0, drift=heard)
     anchor = Anchor(utc=datetime(2026, 1, 1, tzinfo=timezone.utc), sample_rate_hz=16_000, synced=True)
+    publisher = StatePublisher(outlet, machine="fan", threshold=2.0, timeline=anchor, drift=heard)
     for at in range(600):
         tick = TickScore(at * 16_384, (at + 1) * 16_384, None, None, 1.1, 1.1, 10)
-        feed.step(Step(tick, ratio, state, None, 0, None), anchor)
+        publisher.push(Result(tick, ratio, state, None, 0, None))
     assert heard.value == (pytest.approx(1.0) if counts else None)
     states = [text for text in said if text.startswith("{")]
     assert json.loads(states[-1])["drift"] == (1.0 if counts else None)

@@ -8,8 +8,9 @@ from monitor.arrays import F32
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Event, Identity
-from monitor.events.pipeline import Pipeline, Step
+from monitor.events.pipeline import Pipeline, Result
 from monitor.explain.reference import Reference
+from monitor.scoring.scorer import score_stream
 from tests.scoring.linear import TICK, frames_of, linear_scorer
 from tests.signals import blocks, hum, noise
 
@@ -32,7 +33,7 @@ NORMAL = quiet_and_loud([(20, False)])
 def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, alarm_margin: float | None = None) -> Pipeline:
     scorer = linear_scorer(segment_ticks=segment_ticks)
     frames = frames_of(blocks(NORMAL))
-    scorer.push_frames(frames)
+    score_stream(scorer, blocks(NORMAL))
     normal = scorer.file_score()
     assert normal is not None
     return Pipeline(
@@ -47,7 +48,7 @@ def make_pipeline(*, segment_ticks: int = 10, tick_margin: float | None = None, 
     )
 
 
-def run(signal: F32 | Iterable[Block], pipeline: Pipeline | None = None) -> tuple[list[Step], list[Event]]:
+def run(signal: F32 | Iterable[Block], pipeline: Pipeline | None = None) -> tuple[list[Result], list[Event]]:
     pipeline = pipeline or make_pipeline()
     parts = blocks(signal) if isinstance(signal, np.ndarray) else signal
     steps = [step for part in parts for step in pipeline.push(part)] + list(pipeline.flush())
@@ -56,7 +57,7 @@ def run(signal: F32 | Iterable[Block], pipeline: Pipeline | None = None) -> tupl
     return steps, events + ([last] if last else [])
 
 
-def states(steps: list[Step]) -> list[tuple[str, str | None]]:
+def states(steps: list[Result]) -> list[tuple[str, str | None]]:
     """The states gone through, each once."""
     seen = [(step.state, step.reason) for step in steps]
     return [state for i, state in enumerate(seen) if i == 0 or state != seen[i - 1]]

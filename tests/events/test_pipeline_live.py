@@ -72,7 +72,7 @@ def test_a_deaf_machine_is_unknown_at_once_and_heard_again_within_a_segment() ->
     pipeline = make_pipeline()
     for _ in pipeline.push(Block(0, NORMAL)):
         pass
-    gone = pipeline.deaf(len(NORMAL) + 16000, "microphone_lost")
+    gone = pipeline.no_input(len(NORMAL) + 16000, "microphone_lost")
     assert (gone.state, gone.reason, gone.ratio, gone.event) == ("unknown", "microphone_lost", None, None)
     back_at = len(NORMAL) + 50 * 16000
     back = [step for block in blocks(NORMAL, [5 * 16000]) for step in pipeline.push(Block(back_at + block.start, block.samples))]
@@ -87,11 +87,11 @@ def test_an_open_anomaly_survives_a_short_deafness_and_is_lost_after_a_minute() 
     events = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
     assert [event.event_type for event in events] == ["start"]
     for after_s in (1, 30, 58):
-        assert pipeline.deaf(len(loud) + after_s * 16000, "microphone_frozen").event is None
-    lost = pipeline.deaf(len(loud) + 61 * 16000, "microphone_frozen")
+        assert pipeline.no_input(len(loud) + after_s * 16000, "microphone_frozen").event is None
+    lost = pipeline.no_input(len(loud) + 61 * 16000, "microphone_frozen")
     assert lost.event is not None
     assert (lost.event.event_type, lost.event.end_reason, lost.event.id) == ("end", "lost", events[0].id)
-    assert pipeline.deaf(len(loud) + 62 * 16000, "microphone_frozen").event is None
+    assert pipeline.no_input(len(loud) + 62 * 16000, "microphone_frozen").event is None
 
 
 def test_counters_freeze_while_deaf() -> None:

@@ -9,7 +9,7 @@ from monitor.arrays import F32
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor, Event
-from monitor.events.pipeline import Pipeline, Step
+from monitor.events.pipeline import Pipeline, Result
 from monitor.events.slow_path import MINUTES, N_BLOCKS, SlowPath, SlowState
 from monitor.explain.profile import level
 from tests.events.test_pipeline import IDENTITY, START
@@ -47,7 +47,7 @@ def pipeline() -> tuple[Pipeline, SlowPath]:
     return found, slow
 
 
-def run(machine: Pipeline, signal: F32, *, start: int = 0) -> tuple[list[Step], list[Event]]:
+def run(machine: Pipeline, signal: F32, *, start: int = 0) -> tuple[list[Result], list[Event]]:
     steps = [step for block in blocks(signal) for step in machine.push(replace(block, start=start + block.start))]
     return steps, [step.event for step in steps if step.event is not None]
 
@@ -116,7 +116,7 @@ def test_a_warning_of_which_nothing_is_heard_is_lost_and_the_next_one_is_another
     machine, _ = pipeline()
     _, events = run(machine, sound(10, 12, hiss=WEAK))
     assert events[0].event_type == "start"
-    step = machine.deaf(round(20 * MINUTE_S * RATE_HZ), "microphone_lost")
+    step = machine.no_input(round(20 * MINUTE_S * RATE_HZ), "microphone_lost")
     assert step.event is not None and step.event.end_reason == "lost"
     _, again = run(machine, sound(40, 4, hiss=WEAK), start=round(21 * MINUTE_S * RATE_HZ))
     assert again[0].event_type == "start" and again[0].id != events[0].id

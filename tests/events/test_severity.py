@@ -6,7 +6,7 @@ import pytest
 from monitor.arrays import F32
 from monitor.errors import ConfigError
 from monitor.events.event import Event
-from monitor.events.pipeline import Step
+from monitor.events.pipeline import Result
 from tests.events.test_pipeline import make_pipeline, run, seconds
 from tests.scoring.linear import TICK
 from tests.scoring.test_fast_path import listening, scream, with_scream
@@ -29,7 +29,7 @@ def told(events: list[Event]) -> list[tuple[str, int, str]]:
     return [(event.event_type, event.seq, event.severity) for event in events]
 
 
-def severities(steps: list[Step]) -> list[tuple[str, str | None]]:
+def severities(steps: list[Result]) -> list[tuple[str, str | None]]:
     """The states and severities gone through, each once."""
     seen = [(step.state, step.severity) for step in steps]
     return [one for i, one in enumerate(seen) if i == 0 or one != seen[i - 1]]

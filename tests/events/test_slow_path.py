@@ -179,11 +179,11 @@ def test_an_event_that_begins_again_has_another_onset() -> None:
     assert (slow.raised, slow.onset) == (True, 10)
 
 
-def test_bands_stand_out_from_the_rest_by_a_decibel_and_by_their_spread() -> None:
-    excess = np.array([1.0, 1.0, 1.0, 1.0, 2.5, 2.5, -1.0, 0.0])
+def test_bands_stand_out_from_the_rest_clearly_and_by_their_spread() -> None:
+    excess = np.array([1.0, 1.0, 1.0, 1.0, 3.0, 3.0, -2.0, 0.0])
     found = standing_out(excess, np.full(N_BANDS, 0.1), LIMITS_HZ)
-    assert [(band.low_hz, band.high_hz, band.excess_db) for band in found] == [(6000.0, 7000.0, -1.0), (4000.0, 6000.0, 2.5)]
-    assert standing_out(excess, np.full(N_BANDS, 0.6), LIMITS_HZ) == ()
+    assert [(band.low_hz, band.high_hz, band.excess_db) for band in found] == [(6000.0, 7000.0, -2.0), (4000.0, 6000.0, 3.0)]
+    assert standing_out(excess, np.full(N_BANDS, 0.8), LIMITS_HZ) == ()
 
 
 def test_what_is_louder_in_most_bands_by_more_than_a_gain_is_not_called_softer_in_the_rest() -> None:

@@ -30,12 +30,6 @@ def test_neighbouring_bands_merge_and_the_clearest_comes_first() -> None:
     assert (bands[1].low_hz, bands[1].high_hz) == (round(LIMITS[10], 1), round(LIMITS[13], 1))
 
 
-def test_what_leaks_in_frames_into_the_bands_beside_a_tone_is_not_named_but_counted() -> None:
-    (band,) = differing_bands(frame({10: 3.0, 11: 20.0, 12: 8.0, 13: 2.5}), EXPECTED, LIMITS)
-    assert (band.low_hz, band.high_hz) == (round(LIMITS[11], 1), round(LIMITS[12], 1))
-    assert 20.0 < band.excess_db < 20.5
-
-
 def test_noise_ends_where_it_ends_however_loud_its_bands_are_by_themselves() -> None:
     usual = -60.0 + 12.0 * np.sin(np.arange(64))
     heard = 10.0 ** (usual / 10.0) + np.where((np.arange(64) >= 20) & (np.arange(64) < 30), 10.0**-3.8, 0.0)

@@ -61,7 +61,7 @@ def threshold(made: AdaptedBundle) -> float:
 def test_one_bang_in_a_minute_is_left_out(base: Bundle, at_s: float, lasts_s: float, force: bool) -> None:
     fan = made("fan", take=71, seconds=60.0)
     banged = recalibrate(base, heard(base, with_bang(fan, at_s, lasts_s=lasts_s)), force=force)
-    assert "left out" in "\n".join(banged.said)
+    assert "left out" in "\n".join(banged.messages)
     assert threshold(banged) == pytest.approx(
         threshold(recalibrate(base, heard(base, fan), force=force)), rel=0.06
     )  # a segment fewer
@@ -73,7 +73,7 @@ def test_bangs_all_along_or_near_each_other_are_refused(base: Bundle) -> None:
         banged = fan
         for at_s in bangs_s:
             banged = with_bang(banged, at_s)
-        with pytest.raises(SourceError, match="over the threshold whatever the microphone"):
+        with pytest.raises(SourceError, match="above the threshold with any microphone"):
             recalibrate(base, heard(base, banged))
 
 
@@ -97,26 +97,26 @@ def test_clips_beside_a_disturbed_recording_are_learned_all_the_same(base: Bundl
     long = with_bang(made("pump", seed=3, seconds=60.0), 29)
     clips = [heard(base, clip)[0] for clip in np.split(made("pump", seed=3, take=5, seconds=300.0), 30)]
     found = learn(base, [*clips, heard(base, long)[0]], name="learned")
-    assert "00:00:28-00:00:29 of recording 31" in found.said[0]
-    assert "learned from 5." in found.said[-1]
+    assert "00:00:28-00:00:29 of recording 31" in found.messages[0]
+    assert "learned from 5." in found.messages[-1]
 
     other = heard(base, made("valve", seed=3, seconds=10.0))[0]
     found = learn(base, [other, *clips, heard(base, long)[0]], name="learned")
-    assert "unlike the rest: 00:00:00-00:00:09 of recording 1" in found.said[0]
-    assert "00:00:28-00:00:29 of recording 32" in found.said[1]
+    assert "different from the rest: 00:00:00-00:00:09 of recording 1" in found.messages[0]
+    assert "00:00:28-00:00:29 of recording 32" in found.messages[1]
 
 
 def test_a_recording_that_is_left_out_whole_is_no_part_of_the_sound(base: Bundle) -> None:
     """Where each of a few recordings is judged by the others."""
     clips = [heard(base, clip)[0] for clip in np.split(made("pump", seed=3, take=5, seconds=300.0), 5)]
     found = learn(base, [heard(base, made("valve", seed=3, seconds=10.0))[0], *clips], name="learned")
-    assert "unlike the rest: 00:00:00-00:00:09 of recording 1" in found.said[0]
-    assert "The thresholds rest on 5 recordings, 4.9" in found.said[-1]
+    assert "different from the rest: 00:00:00-00:00:09 of recording 1" in found.messages[0]
+    assert "The thresholds are based on 5 recordings, 4.9" in found.messages[-1]
 
 
 def test_sound_that_comes_in_scraps_is_refused(base: Bundle) -> None:
     scraps = [heard(base, scrap)[0] for scrap in np.split(made("fan", take=71, seconds=300.0), 100)]
-    with pytest.raises(SourceError, match=r"there must be at least 45 s of recordings of 5\.12 s or more, got 0 s"):
+    with pytest.raises(SourceError, match=r"at least 45 s of recordings of 5\.12 s or longer are needed, got 0 s"):
         recalibrate(base, scraps)
 
 
@@ -125,7 +125,7 @@ def test_one_bang_does_not_make_what_is_learned_deaf(base: Bundle, machine: str)
     """Without leaving it out, the threshold would be some hundred times as high."""
     sound = made(machine, seed=3, seconds=330.0)
     found = learn(base, heard(base, with_bang(sound, 230, lasts_s=1.5)), name="learned")
-    assert "left out, lone disturbances: 00:03:" in found.said[0]
+    assert "left out as isolated outliers: 00:03:" in found.messages[0]
     assert threshold(found) < 1.5 * threshold(learn(base, heard(base, sound), name="learned"))
 
 
@@ -150,7 +150,7 @@ def over(*runs: tuple[int, int], n: int = 100) -> Bool:
     ],
 )
 def test_lone_is_what_the_rule_does_not_raise_at(mask: Bool, found: list[slice]) -> None:
-    assert isolated_runs(mask, RULE, longest=RULE.raise_k - 1) == found
+    assert isolated_runs(mask, RULE, max_length=RULE.raise_k - 1) == found
 
 
 def scored(scores: F64, *, first: int = 0) -> tuple[list[TickRun], RescoreResult]:

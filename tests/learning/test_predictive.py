@@ -121,8 +121,8 @@ def test_scores_that_are_all_alike_have_the_priors_spread(scores: F64) -> None:
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0], "a distribution of scores needs at least 2 of them, got 1"),
-        ([], "a distribution of scores needs at least 2 of them, got 0"),
+        ([1.0], "a score distribution needs at least 2 scores, got 1"),
+        ([], "a score distribution needs at least 2 scores, got 0"),
         ([1.0, 0.0], "scores must be above 0 to take logarithms, got 0"),
         ([1.0, -2.5], "scores must be above 0 to take logarithms, got -2.5"),
     ],

@@ -242,7 +242,7 @@ def test_scores_of_segments_that_share_their_sound_are_refused_by_the_default_al
 def test_methods_that_cannot_be_fitted_say_what_was_done_instead() -> None:
     assert "so mean + 6 sigma is used" in calibrated(np.linspace(1.0, 2.0, 11), method=Method(name="pot")).statement
     assert "A gamma distribution cannot be fitted" in calibrated(np.full(19, 3.0), method=Method(name="gamma")).statement
-    assert "needs 99 blocks, so the largest score of the 5 counts" in (
+    assert "needs 99 blocks, so the largest of 5 scores is used" in (
         calibrated(steady(0, 100), method=Method(name="conformal", false_alarm=0.01)).statement
     )
 
@@ -253,7 +253,7 @@ def test_one_bang_in_ten_minutes_does_not_make_it_deaf() -> None:
     banged[300:310] += 20.0
     found, calm = calibrated(banged), calibrated(steady(0, 600))
     assert found.threshold < 1.1 * calm.threshold
-    assert "1 lone disturbance, too short for the rule, was left out" in found.statement
+    assert "1 isolated outlier, too short to raise an event, was left out" in found.statement
     assert found.events == 0
     assert "left out" not in calm.statement
     banged[300:312] += 20.0  # long enough to raise: not to be explained away
@@ -276,21 +276,21 @@ def test_an_hour_of_sound_proves_little_and_that_is_said_beside_what_is_expected
     assert found.bound_95_per_week == pytest.approx(-math.log(0.05) * 168 / (HOUR * 1.024 / 3600))
     assert found.supported_per_week == pytest.approx(168 * 3600 / (HOUR / 175 * 1.024) / 176)
     assert found.statement == (
-        "The thresholds rest on 1 recording, 1 h of normal sound (352 separate segments). Expect a false warning about once a "
-        "day at most, a false alarm about once a month at most, and a false verdict on 3.5 % of normal recordings. "
-        "Replaying them raised no false events, which proves only that there are fewer than 71.9 a day (95 % confidence)."
+        "The thresholds are based on 1 recording, 1 h of normal sound (352 separate segments). Expect a false warning about once "
+        "a day at most, a false alarm about once a month at most, and a false verdict on 3.5 % of normal recordings. "
+        "A replay raised no false events, which proves only a rate below 71.9 a day (95 % confidence)."
     )
 
 
 def test_a_method_with_one_level_says_what_it_aims_at() -> None:
     found = calibrated(steady(0), method=Method(name="pot", events_per_week=600.0))
-    assert "The method aims at 85.7 a day false events at most." in found.statement
+    assert "The method aims at a rate of false events of at most 85.7 a day." in found.statement
     assert found.promised_alarms_per_week is None
 
 
 def test_few_recordings_and_drift_are_said() -> None:
     few = calibrated(*(steady(seed, 20) for seed in range(5)))
-    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only gross faults are found" in few.statement
+    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only severe faults are detected" in few.statement
     normal = held_out(steady(0))
     drifting = calibrate(replace(normal, drift=0.2), rule=RULE, segment_ticks=10, tick_s=1.024)
     assert "Later sound differs from earlier sound, so the thresholds allow for scores 1.22 times as high" in drifting.statement

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.bundle import load_bundle
 from tests.replay.command import Ran, monitor
-from train.cli import main as train
+from train.cli.main import main as train
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,21 @@
 """Bad input gives one line that says what is wrong, the right exit status, and never a traceback."""
 
+import errno
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import soundfile
 
+from monitor.audio.recording import Recording
+from monitor.block import Block
+from monitor.cli.main import main
 from tests.replay.command import ROOT, monitor
 from tests.signals import noise
 
@@ -100,6 +107,37 @@ def test_a_bad_file_is_named_and_the_others_go_on(
     assert second["error"] is None
 
 
+@pytest.mark.parametrize("stage", ["hashing", "reading"])
+def test_a_disk_error_in_one_file_does_not_stop_the_others(
+    stage: str,
+    demo_normal: Path,
+    demo_fault: Path,
+    demo_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def hash_file(path: Path) -> str:
+        return fail() if stage == "hashing" and path == demo_fault else "0" * 64
+
+    def read(recording: Recording, **times: float) -> Iterator[Block]:
+        for block in blocks(recording, **times):
+            yield block
+            if stage == "reading" and recording.path == demo_fault:
+                fail()
+
+    blocks = Recording.blocks
+    monkeypatch.setattr("monitor.audio.recording.file_sha256", hash_file)
+    monkeypatch.setattr(Recording, "blocks", read)
+    status = main(["--replay", str(demo_fault), str(demo_normal), "--model", str(demo_bundle)])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert status == 1
+    assert first["error"] == f"{demo_fault}: cannot be read: Input/output error"
+    assert (second["error"], second["verdict"]) == (None, "normal")
+
+
 def test_what_was_heard_before_a_file_was_cut_off_is_not_lost(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
     cut = tmp_path / "cut.wav"
     soundfile.write(cut, soundfile.read(demo_fault)[0], 16000)
@@ -129,7 +167,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 78, "machines must name at least one, got none: there is nothing to listen to"),
+        ([], 78, "machines must name at least one, got none"),
         (["--replay"], 2, "expected at least one argument"),
         (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
         (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed: invalid choice: '2'"),

@@ -61,7 +61,7 @@ def test_private_settings_forbid_it(tmp_path: Path, demo_fault: Path, demo_bundl
     options: list[str | Path] = ["--replay", demo_fault, "--model", demo_bundle, "--clips", tmp_path / "clips"]
     refused = monitor(*options, environment={"STETHOS_PRIVATE": "true"})
     assert refused.status == 2
-    assert refused.errors == ["monitor: error: --clips must be left out where the configuration says private: true"]
+    assert refused.errors == ["monitor: error: --clips cannot be used with private: true in the configuration"]
     assert not (tmp_path / "clips").exists()
 
 

@@ -33,16 +33,20 @@ class LinearModel:
         return np.asarray(self.centre + (windows - self.centre) @ self.mix)
 
 
+def linear_model(*, n_frames: int = 5, front_end: LogMelSpec = FRONT_END) -> LinearModel:
+    """Predicts `hum` well."""
+    rng = np.random.default_rng(3)
+    width = n_frames * front_end.n_bands
+    hum_frames = frames_of([Block(0, hum(0, 4 * front_end.sample_rate_hz))], front_end)
+    centre = np.tile(hum_frames.mean(axis=0), n_frames).astype(np.float32)
+    mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
+    return LinearModel(centre, mix.astype(np.float32))
+
+
 def linear_scorer(
     *, n_frames: int = 5, segment_ticks: int = 10, hop_frames: int = 1, front_end: LogMelSpec = FRONT_END
 ) -> Scorer:
     """Scores how far sound is from `hum`."""
-    rng = np.random.default_rng(3)
-    width = n_frames * front_end.n_bands
-    centre = np.tile(frames_of([Block(0, hum(0, 4 * front_end.sample_rate_hz))], front_end).mean(axis=0), n_frames).astype(
-        np.float32
-    )
-    mix = 0.5 * np.eye(width) + 0.001 * rng.standard_normal((width, width))
     frames = tuple(range(n_frames))
     spec = ScorerSpec(
         front_end=front_end,
@@ -52,4 +56,4 @@ def linear_scorer(
         input_frames=frames,
         target_frames=frames,
     )
-    return Scorer(spec, LinearModel(centre, mix.astype(np.float32)), Detector([Reconstruction("mse")]))
+    return Scorer(spec, linear_model(n_frames=n_frames, front_end=front_end), Detector([Reconstruction("mse")]))

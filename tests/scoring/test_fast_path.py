@@ -11,6 +11,7 @@ from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Pipeline
 from monitor.explain.reference import Reference
 from monitor.scoring.fast_path import Fast, fit_fast, frequent_frame, frequent_frames, lasting_frame
+from monitor.scoring.scorer import score_stream
 from tests.events.test_pipeline import IDENTITY, START, make_pipeline, run, seconds, states
 from tests.scoring.linear import FRONT_END, TICK, frames_of, linear_scorer
 from tests.signals import blocks, even_blocks, hum, noise
@@ -35,7 +36,7 @@ def listening(
     """A pipeline with the fast path; with a high threshold for segments nothing else ever raises."""
     frames = frames_of(blocks(NORMAL))
     scorer = linear_scorer()
-    scorer.push_frames(frames)
+    score_stream(scorer, blocks(NORMAL))
     normal = scorer.file_score()
     assert normal is not None
     scorer.ceiling_db = FAST.ceiling_db
@@ -209,7 +210,7 @@ def test_frequent_frames_are_of_whole_neighbouring_ticks() -> None:
 
 def test_the_scorer_says_the_same_as_the_function_for_whole_recordings() -> None:
     scorer = linear_scorer()
-    heard = [scorer.frequent_frame() for _ in scorer.push(Block(0, NORMAL))]
+    heard = [scorer.frequent_frame() for tick in scorer.extract(Block(0, NORMAL)) if scorer.score_tick(tick)]
     rows = [row for row in heard if row is not None]
     assert np.array_equal(rows, frequent_frames(frames_of([Block(0, NORMAL)]), tick_frames=32)[: len(rows)])
     assert heard[0] is None

@@ -1,12 +1,15 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
+from monitor.arrays import F32
 from monitor.block import Block
 from monitor.errors import ScoreError
 from monitor.scoring.components import Detector, Observation, Reconstruction
-from monitor.scoring.scorer import score_stream
-from tests.scoring.linear import TICK, frames_of, linear_scorer
-from tests.signals import blocks, hum
+from monitor.scoring.scorer import Model, Scorer, score_stream
+from tests.scoring.linear import TICK, linear_model, linear_scorer
+from tests.signals import blocks, even_blocks, hum
 
 
 def test_a_segment_is_scored_from_half_its_length_on() -> None:
@@ -47,17 +50,6 @@ def test_sound_too_short_for_a_window_has_no_score() -> None:
     assert scorer.file_score() is None
     score_stream(scorer, blocks(hum(1, 1024 + 4 * 512)))
     assert scorer.file_score() is not None
-
-
-def test_frames_from_elsewhere_score_as_the_same_sound() -> None:
-    scorer = linear_scorer()
-    signal = hum(1, 3 * TICK)
-    score_stream(scorer, blocks(signal))
-    want = scorer.file_score()
-    frames = frames_of(blocks(signal))
-    scorer.reset()
-    scorer.push_frames(frames)
-    assert scorer.file_score() == want
 
 
 def test_a_gap_starts_the_windows_anew_and_the_segment_goes_on() -> None:
@@ -122,3 +114,27 @@ def test_no_window_spans_a_tick_that_may_not_be_scored() -> None:
     first_after = ticks[last_silent + 1]
     alone = score_stream(linear_scorer(), [Block(0, signal[first_after.start :])])
     assert first_after.tick_score == alone[0].tick_score
+
+
+class FailsOnce:
+    """The linear model, whose third prediction fails."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._n = 0
+
+    def predict(self, windows: F32) -> F32:
+        self._n += 1
+        if self._n == 3:
+            raise MemoryError("no memory for a prediction")
+        return self._model.predict(windows)
+
+
+def test_an_exception_while_scoring_neither_repeats_a_tick_nor_shifts_those_after_it() -> None:
+    reference = linear_scorer()
+    scorer = Scorer(reference.spec, FailsOnce(linear_model()), reference.detector)
+    scored = []
+    for block in even_blocks(hum(1, 12 * TICK + 512), 1600):
+        with suppress(MemoryError):
+            scored += list(scorer.push(block))
+    assert [tick.start // TICK for tick in scored] == [0, 1, *range(3, 12)]

@@ -1,6 +1,8 @@
 """The layers: who may import whom, and what the device never imports."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "monitor").rglob("*.py"), *(ROOT / "train").rglob("*.py")])
 
-GROUND = ("arrays", "errors", "block", "files", "clock", "json_lines")
+GROUND = ("arrays", "errors", "block", "files", "clock", "json_lines", "threads")
 ROOMS = {  # which rooms each imports, beside itself and the ground; the list of rooms of docs/architecture.md
     "scoring": "",
     "explain": "scoring",
@@ -18,14 +20,16 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "bundle": "scoring explain events",
     "audio": "",
     "config": "events",
+    "monitor": "scoring explain events bundle config",
     "learning": "scoring explain events bundle",
     "mqtt": "events config",
     "clips": "scoring explain events bundle config",
-    "daemon": "scoring explain events bundle audio config learning mqtt clips",
-    "cli": "scoring explain events bundle audio config learning mqtt clips daemon",
+    "daemon": "scoring explain events bundle audio config monitor learning mqtt clips",
+    "cli": "scoring explain events bundle audio config monitor learning mqtt clips daemon",
 }
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
 ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for module in GROUND}
+ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors", "events", "monitor")}  # the public face
 ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips"))}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 ONLY_IN = {
@@ -113,11 +117,45 @@ sys.exit(main(["--replay", "demo/fan-normal.flac", "--model", "models/demo-fan"]
     assert '"verdict": "normal"' in done.stdout
 
 
-def test_replay_alone_does_not_load_the_network() -> None:
+def test_a_plain_replay_imports_no_more_than_it_needs() -> None:
     code = """
 import sys
 from monitor.cli.main import main
 main(["--replay", "demo/fan-normal.flac", "--model", "models/demo-fan"])
-sys.exit(not sys.modules.keys().isdisjoint({"paho", "asyncio", "ssl"}))
+print(*sorted(sys.modules))
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert not {"paho", "asyncio", "ssl"} & {module.split(".")[0] for module in modules}
+    assert not {"monitor.learning", "monitor.clips", "monitor.mqtt", "monitor.daemon"} & {layer(module) for module in modules}
+
+
+def test_importing_the_package_is_fast_and_has_no_side_effects() -> None:
+    code = """
+import os, sys, time
+environment, began = dict(os.environ), time.perf_counter()
+import monitor
+took_s = time.perf_counter() - began
+assert environment == dict(os.environ)
+assert "numpy" not in sys.modules
+assert set(monitor.__all__) <= set(dir(monitor))
+assert all(hasattr(monitor, name) for name in monitor.__all__)
+print(took_s)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert float(done.stdout) < 0.1
+
+
+def test_the_example_of_the_readme_works(tmp_path: Path) -> None:
+    (code,) = re.findall(
+        r"^```python\n(from monitor import .*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert code.count("\n") <= 10
+    (tmp_path / "fan.wav").write_bytes((ROOT / "demo" / "fan-bearing.flac").read_bytes())
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dB more than usual at" in done.stdout.splitlines()[0]

@@ -252,7 +252,7 @@ def test_a_second_service_is_refused_before_it_touches_anything(rig: Rig, tmp_pa
         rival.start()
         wait_until(lambda: rival.status is not None, within_s=20.0, what="its end")
         assert rival.status == 1
-        assert "another service keeps its events here" in rival.log
+        assert "another service uses this directory" in rival.log
     time.sleep(1.0)
     assert rig.since("pi/status", at) == []
     assert rig.daemon.status is None

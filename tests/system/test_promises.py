@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.replay.command import monitor
-from train.cli import main as train
+from train.cli.main import main as train
 from train.synth import FAULTS
 
 

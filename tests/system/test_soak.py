@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.subscriber import Subscriber
 from tests.system.soak import CYCLE_S, FAULTS_AT_S
 from tests.waiting import wait_until
-from train.cli import main as train
+from train.cli.main import main as train
 
 HOURS = 24 if os.environ.get("LONG_TESTS") else 1
 MACHINES = ("fan", "stutters")  # the microphone of the second has an overrun every 9 seconds

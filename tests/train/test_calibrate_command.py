@@ -1,4 +1,4 @@
-"""`train calibrate`: a bundle's thresholds set anew, the model untouched."""
+"""`train calibrate`: new thresholds for a bundle, the model untouched."""
 
 import argparse
 import json
@@ -14,9 +14,9 @@ from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from monitor.errors import SourceError, UsageError
 from tests.replay.command import monitor
-from train.calibrate import score_pieces
-from train.cli import main as train
-from train.commands.calibrate import add
+from train.calibration.normal_scores import score_pieces
+from train.cli.calibrate import add
+from train.cli.main import main as train
 from train.datasets import Split, pieces, read_dataset, save_split
 
 
@@ -106,9 +106,9 @@ def test_without_out_the_bundle_itself_is_replaced_and_a_fault_is_still_found(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma goes with the method mean\+k\*sigma, got pot"),
-        (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile goes with the method percentile, got mean\+k"),
-        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week goes with the method pot, got gamma"),
+        (("--method", "pot", "--sigma", "3"), UsageError, r"--sigma requires the method mean\+k\*sigma, got pot"),
+        (("--sigma", "3", "--percentile", "99"), UsageError, r"--percentile requires the method percentile, got mean\+k"),
+        (("--method", "gamma", "--per-week", "1"), UsageError, "--per-week requires the method pot, got gamma"),
         (("--layout", "zip"), UsageError, "--layout must be one of mimii, toyadmos, dcase2020, dcase2021, plain, got 'zip'"),
         (("--out", "Bad Name"), UsageError, "--out must end in a name of a-z, 0-9, _ and -, got 'Bad Name'"),
     ],
@@ -198,7 +198,7 @@ def test_of_the_data_set_it_was_trained_on_only_what_was_held_out_counts(
 def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["synth", str(tmp_path / "set"), "--recordings", "3", "--seconds", "15", "--sample-rate", "8000"]) == 0
     run(demo_bundle, "--on", tmp_path / "set", "--sigma", 3, "--out", tmp_path / "low")
-    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz" in capsys.readouterr().err
+    assert "train: warning: 3 of 3 recordings (8000 Hz) contain nothing above 4 kHz" in capsys.readouterr().err
 
 
 def test_a_bundle_learns_below_which_level_its_machine_is_off(

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from tests.signals import hum
-from train.commands import calibrate, evaluate, fit, import_model, inspect
+from train.cli import calibrate, evaluate, fit, import_model, inspect
 
 NEEDED = {
     "fit": ["--recipe", "mimii-mel", "--out", "x"],
@@ -37,7 +37,7 @@ def test_a_reader_that_leaves_is_no_failure_by_itself(usable: bool, unbuffered: 
     folder.mkdir()
     for i in range(2):
         soundfile.write(folder / f"{i}.wav", hum(i, 16_000 * 25), 16_000)
-    command = [sys.executable, "-m", "train.cli", "inspect", str(tmp_path)]
+    command = [sys.executable, "-m", "train.cli.main", "inspect", str(tmp_path)]
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -54,7 +54,7 @@ def test_a_closed_stream_is_nobody_who_listens(closed: int, tmp_path: Path) -> N
     (tmp_path / "normal").mkdir()
     for i in range(2):
         soundfile.write(tmp_path / f"normal/{i}.wav", hum(i, 16_000 * 25), 16_000)
-    command = [sys.executable, "-m", "train.cli", "inspect", str(tmp_path)]
+    command = [sys.executable, "-m", "train.cli.main", "inspect", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.close(closed))
     assert (done.returncode, done.stderr) == (0, "")
     assert ("next: train fit" in done.stdout) == (closed == 2)

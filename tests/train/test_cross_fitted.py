@@ -11,12 +11,12 @@ import pytest
 
 from monitor.bundle import load_bundle
 from monitor.errors import BundleError
-from train.calibrate import score_pieces
+from train.calibration.cross_fitted import CROSS_FITTED, read_cross_fitted, write_cross_fitted
 from train.calibration.method import METHODS
-from train.cli import main as train
-from train.cross_fitted import CROSS_FITTED, read_cross_fitted, write_cross_fitted
+from train.calibration.normal_scores import score_pieces
+from train.cli.main import main as train
 from train.datasets import pieces, read_dataset
-from train.evaluate import evaluate
+from train.evaluation.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_some_training_recordings_alone_set_no_threshold(
 ) -> None:
     shutil.copytree(dataset, tmp_path / "set", ignore=shutil.ignore_patterns("010[67]*"))
     assert train(["calibrate", str(bundle), "--on", str(tmp_path / "set"), "--out", str(tmp_path / "new")]) == 1
-    assert "must hold all 8 recordings that the bundle was trained on" in capsys.readouterr().err
+    assert "must contain all 8 recordings that the bundle was trained on" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
@@ -118,7 +118,7 @@ def test_sound_whose_scores_are_lost_sets_no_threshold(
     lost = shutil.copytree(bundle, tmp_path / "lost")
     (lost / CROSS_FITTED).unlink()
     assert train(["calibrate", str(lost), "--on", str(dataset)]) == 1
-    assert "nothing of it was held out of training, and the bundle keeps no scores of it" in capsys.readouterr().err
+    assert "no recording was held out from training, and the bundle has no cross-fitted scores" in capsys.readouterr().err
 
 
 def test_training_recordings_are_judged_by_scores_that_do_not_know_them(bundle: Path, dataset: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_training_recordings_are_judged_by_scores_that_do_not_know_them(bundle: 
     assert found["float"]["segments"] == "cross-fitted"
     assert found["float"]["auc"] is None
     page = (tmp_path / "report/index.html").read_text("utf-8")
-    assert "Each is scored by statistics without its block of time" in page
+    assert "Each is scored by statistics fitted without its block of time" in page
     assert "figure-time" not in page
 
 
@@ -200,8 +200,8 @@ def test_the_alarm_level_is_reported_beside_the_warning_level(
     capsys.readouterr()
     assert train(["evaluate", str(changed), str(larger), "--out", str(tmp_path / "report"), "--resamples", "10"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("2 of 2 anomalous clips found, 4 false alarms on 4 normal clips")
-    assert "At the alarm level 3: 2 of 2 anomalous clips found, no false alarms" in told
+    assert told[0].startswith("2 of 2 anomalous clips detected, 4 false alarms on 4 normal clips")
+    assert "At the alarm level 3: 2 of 2 anomalous clips detected, no false alarms" in told
     found = json.loads((tmp_path / "report/metrics.json").read_text())
     levels = [found[key] for key in ("at_threshold", "at_alarm_threshold")]
     assert [(at["threshold"], at["true_positives"], at["false_positives"]) for at in levels] == [(0.5, 2, 4), (3.0, 2, 0)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import SourceError, UsageError
 from tests.signals import noise
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import (
     LAYOUTS,
     Clip,
@@ -201,8 +201,8 @@ def test_a_folder_counts_once_and_a_circle_of_links_ends(tmp_path: Path) -> None
     assert list(by_name(dataset)) == ["normal/a.wav", "normal/deep/b.wav"]
     assert {path.relative_to(root).as_posix(): why for path, why in dataset.skipped.items()} == {
         "again": "the same folder as normal",
-        "normal/up": "link to a folder that holds it",
-        "normal/deep/round": "link to a folder that holds it",
+        "normal/up": "link to a parent folder",
+        "normal/deep/round": "link to a parent folder",
     }
 
 
@@ -214,18 +214,18 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
     dataset = read_dataset(root)
     assert list(by_name(dataset)) == ["normal/a.wav"]
     assert {path.name for path in dataset.skipped} == {"annexed.wav", "anomaly", "self.wav"}
-    assert set(dataset.skipped.values()) == {"link that leads nowhere"}
+    assert set(dataset.skipped.values()) == {"broken link"}
     told = capsys.readouterr().err
-    assert told == f"train: warning: {root}: skipped 3: anomaly (link that leads nowhere), …; see train inspect\n"
+    assert told == f"train: warning: {root}: skipped 3: anomaly (broken link), …; see train inspect\n"
     (root / "normal/a.wav").unlink()
-    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(link that leads nowhere\), …$"):
+    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(broken link\), …$"):
         read_dataset(root)
 
 
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [
-        ([], None, "there is no such folder"),
+        ([], None, "no such folder"),
         (["readme.txt.wav/x.txt"], None, "found none"),
         (["a.wav", "b/c.wav"], None, "none of its 2 sound files (a.wav, …) fits"),
         ([*DCASE2020, *PLAIN], None, "4 files fit dcase2020, 3 (abnormal/a.wav, …) do not"),
@@ -456,7 +456,7 @@ def test_a_split_in_time_is_saved_and_loaded_again(tmp_path: Path) -> None:
     assert load_split(tmp_path / "lists", dataset) == split
     assert split.in_time
     (tmp_path / "lists/cut.txt").write_text("four fifths")
-    with pytest.raises(SourceError, match=r"cut\.txt: must hold one number above 0 and below 1"):
+    with pytest.raises(SourceError, match=r"cut\.txt: must contain one number above 0 and below 1"):
         load_split(tmp_path / "lists", dataset)
     (tmp_path / "lists/cut.txt").unlink()
     with pytest.raises(SourceError, match="must be in train or held out, got both"):

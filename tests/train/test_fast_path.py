@@ -12,14 +12,14 @@ from monitor.bundle.write import STATISTICS, amended, file_ref, manifest_json
 from monitor.errors import BundleError, ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import read_dataset
-from train.evaluate import evaluate
-from train.recipe import load_recipe
-from train.report.look import close_look
+from train.evaluation.close_up import close_up
+from train.evaluation.evaluate import evaluate
+from train.evaluation.results import shipped_model
+from train.recipes.recipe import load_recipe
 from train.report.over_time import over_time
-from train.report.results import shipped_model
-from train.report.style import Plate
+from train.report.style import ReportFigure
 
 
 @pytest.fixture(scope="session")
@@ -60,19 +60,20 @@ def test_a_recipe_with_the_fast_path_gives_a_bundle_that_tells_a_scream(bundle: 
 def test_the_report_shows_what_it_hears(bundle: Path, normal_set: Path) -> None:
     evaluation = evaluate(bundle, read_dataset(normal_set))
     _, model, n_rows = shipped_model(evaluation)
-    look = close_look(evaluation.test[0], evaluation, model, n_rows=n_rows)
+    detail = close_up(evaluation.test[0], evaluation, model, n_rows=n_rows)
     at = evaluation.bundle.manifest.calibration
     with_it, without = (
-        over_time(look, threshold=at.threshold, fast_threshold=threshold, unit="score") for threshold in (at.fast_threshold, None)
+        over_time(detail, threshold=at.threshold, fast_threshold=threshold, unit="score")
+        for threshold in (at.fast_threshold, None)
     )
-    assert "told at once" in with_it.reading
-    assert "told at once" not in without.reading
+    assert "reported at once" in with_it.reading
+    assert "reported at once" not in without.reading
     assert height_px(with_it) > 1.5 * height_px(without)
 
 
-def height_px(plate: Plate) -> int:
+def height_px(figure: ReportFigure) -> int:
     """As its PNG says."""
-    return int.from_bytes(plate.png[20:24], "big")
+    return int.from_bytes(figure.png[20:24], "big")
 
 
 def test_calibrating_learns_it_anew(bundle: Path, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.scorer import Scorer, ScorerSpec, score_stream
 from monitor.scoring.windows import Windows, WindowSpec
 from tests.signals import hum
-from train.cache import cached_frames, default_folder
 from train.datasets import Piece
-from train.features import PieceFrames, WindowSet, left_out_s, piece_frames
+from train.features.cache import cached_frames, default_folder
+from train.features.frames import PieceFrames, WindowSet, left_out_s, piece_frames
 
 SPEC = LogMelSpec(sample_rate_hz=16000, n_fft=512, hop_length=256, n_mels=16, fmax_hz=8000.0)
 ROOT = Path(__file__).parents[2]
@@ -357,7 +357,7 @@ def test_what_is_left_out_is_counted_in_seconds(tmp_path: Path) -> None:
 
 def test_frames_of_an_older_cache_are_not_used(sounds: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
-        older.setattr("train.cache._FORMAT", 1)
+        older.setattr("train.features.cache._FORMAT", 1)
         frames(sounds, tmp_path / "cache")
     assert_same(frames(sounds, tmp_path / "cache"), sounds)
     assert len(list((tmp_path / "cache").iterdir())) == 2

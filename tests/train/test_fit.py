@@ -12,10 +12,10 @@ import yaml
 from monitor.bundle import Manifest, load_bundle
 from monitor.bundle.manifest import read_manifest
 from tests.replay.command import monitor
-from train.calibrate import score_pieces
-from train.cli import main as train
+from train.calibration.normal_scores import score_pieces
+from train.cli.main import main as train
 from train.datasets import read_dataset, split_dataset, split_pieces
-from train.recipe import RECIPES
+from train.recipes.recipe import RECIPES
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +123,12 @@ def test_recordings_of_any_number_and_length(seconds: list[float], quick: Path, 
 @pytest.mark.parametrize(
     ("make", "status", "message"),
     [
-        ("nothing", 1, "there is no such folder"),
+        ("nothing", 1, "no such folder"),
         ("empty", 1, "must hold sound files"),
         ("text", 1, "is not a sound file that libsndfile reads"),
         ("short", 1, "must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
-        ("silent", 1, "must hold sound to train on, got silence (and 2 more; see train inspect)"),
-        ("clipped", 1, "must not be clipped to train on, got 100% of it clipped"),
+        ("silent", 1, "is silent, so it cannot be trained on (and 2 more; see train inspect)"),
+        ("clipped", 1, "is clipped in 100% of its length (at most 10% allowed)"),
     ],
 )
 def test_bad_data_sets_are_named(
@@ -222,7 +222,8 @@ def test_sound_without_any_of_the_models_bands_is_refused(
     told, error = capsys.readouterr()
     assert "Epoch" not in told
     assert error.splitlines() == [
-        "train: error: 4 of 4 recordings carry nothing that the model hears: all 64 bands lie above what 8000 Hz carries (4 kHz)"
+        "train: error: 4 of 4 recordings have no sound in the model's bands: "
+        "all 64 bands lie above half their rate (4 kHz at 8000 Hz)"
     ]
 
 
@@ -233,10 +234,7 @@ def test_sound_below_the_floor_is_refused(dataset: Path, quick: Path, tmp_path: 
     assert train(["fit", str(dataset), "--recipe", str(tmp_path / "deaf.yaml"), "--out", str(tmp_path / "out")]) == 1
     told, error = capsys.readouterr()
     assert "Epoch" not in told
-    assert (
-        error.splitlines()[-1]
-        == "train: error: recordings must differ from silence in the recipe's bands, got 0 dB in all of them"
-    )
+    assert error.splitlines()[-1] == "train: error: the recordings are silent in the recipe's bands (0 dB in all of them)"
 
 
 def test_a_training_that_diverges_stops_at_once(
@@ -276,8 +274,12 @@ def test_what_is_left_out_of_training_and_too_low_a_rate_are_told(
     capsys.readouterr()
     assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "out")]) == 0
     out, error = capsys.readouterr()
-    assert "train: warning: 3 of 3 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
-    (line,) = (line for line in out.splitlines() if line.startswith("left out of training, as the device would leave it out: "))
+    assert (
+        "train: warning: 3 of 3 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie" in error
+    )
+    (line,) = (
+        line for line in out.splitlines() if line.startswith("left out of training, because the device would not score it: ")
+    )
     assert "6 s silent" in line
     assert "1 s gap" in line  # the tick with less than half of it silent
     left_out = read_manifest(tmp_path / "out").provenance.metrics["left_out_s"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from monitor.learning.measured import RecordingSums
-from train.cross_fitting import in_folds, time_order
+from train.calibration.cross_fitting import in_folds, time_order
 from train.datasets import Clip, RecordingOrder, folds
 
 N_SESSIONS, N_TAKES = 5, 3

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.honesty import listen, poisson_interval, verdict
-from train.metrics import Interval
+from train.evaluation.metrics import Interval
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from monitor.bundle.manifest import read_manifest
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import Split, read_dataset, save_split
 
 
@@ -35,7 +35,7 @@ def test_a_threshold_that_is_given_leaves_nothing_to_listen_to(
 ) -> None:
     given = ["--out", str(tmp_path / "out"), "--threshold", "1", *option]
     assert train(["import-model", str(demo_bundle / "model.tflite"), "--recipe", "mimii-mel", *given]) == 2
-    assert f"{option[0]} goes with --calibrate-on, got --threshold" in capsys.readouterr().err
+    assert f"{option[0]} requires --calibrate-on, got --threshold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

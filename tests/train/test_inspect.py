@@ -1,4 +1,4 @@
-"""`train inspect` says what a data set holds and names what cannot be used."""
+"""`train inspect` summarises a data set and lists what cannot be used."""
 
 import argparse
 from collections.abc import Callable
@@ -12,8 +12,8 @@ import soundfile
 from monitor.arrays import F32
 from monitor.errors import SourceError
 from tests.signals import hum
-from train.cli import main as train
-from train.commands import inspect
+from train.cli import inspect
+from train.cli.main import main as train
 from train.datasets import LAYOUTS, Split, read_dataset, save_split, split_dataset
 from train.datasets.survey import survey
 
@@ -127,8 +127,8 @@ def test_what_should_be_looked_at_is_named(
 @pytest.mark.parametrize(
     ("signals", "message"),
     [
-        ([np.zeros(16_000 * 30, np.float32)], "0.wav: must hold sound to train on, got silence"),
-        ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: must not be clipped to train on, got 100% of it clipped"),
+        ([np.zeros(16_000 * 30, np.float32)], "0.wav: is silent, so it cannot be trained on"),
+        ([np.clip(1e6 * hum(0, 16_000 * 30), -1, 1)], "0.wav: is clipped in 100% of its length (at most 10% allowed)"),
         ([hum(0, 16_000 * 3)], "1 recording to train on must give at least 3 segments of 10.2 s (a shorter recording counts"),
         ([hum(0, 16_000 * 20)], "1 recording to train on must give at least 3 segments of 10.2 s"),
         (
@@ -137,7 +137,7 @@ def test_what_should_be_looked_at_is_named(
         ),
         ([hum(i, 16_000 * 4) for i in range(2)], "2 recordings to train on must give at least 3 segments of 10.2 s"),
         ([hum(i, 2_000) for i in range(4)], "0.wav: must hold at least 0.19 s of sound to train on, got 0.12 s"),
-        ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: must hold sound to train on, got silence"),
+        ([*(hum(i, 16_000 * 12) for i in range(9)), *2 * [np.zeros(160_000)]], ".wav: is silent, so it cannot be trained on"),
     ],
 )
 def test_what_fit_refuses_cannot_be_trained_on(
@@ -173,7 +173,7 @@ def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Pat
     data = read_dataset(good)
     normal = data.labelled("normal")
     save_split(Split(train=normal[:1], held_out=normal[1:2], test=normal[2:]), tmp_path / "lists", data.root)
-    with pytest.raises(SourceError, match=r"by the recipe default, 2 recordings to train on must give at least 3 segments"):
+    with pytest.raises(SourceError, match=r"with the recipe default, 2 recordings to train on must give at least 3 segments"):
         run(good, "--split", tmp_path / "lists")
     save_split(Split(train=normal[:1], held_out=normal[1:3], test=normal[3:]), tmp_path / "longer", data.root)
     run(good, "--split", tmp_path / "longer")
@@ -182,7 +182,7 @@ def test_of_a_split_what_is_listed_must_be_long_enough(good: Path, tmp_path: Pat
 def test_links_that_lead_nowhere_are_skipped_and_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (good / "normal/annexed.wav").symlink_to("../.git/annex/objects/x")
     run(good)
-    assert fact(capsys.readouterr().out, "skipped") == "normal/annexed.wav (link that leads nowhere)"
+    assert fact(capsys.readouterr().out, "skipped") == "normal/annexed.wav (broken link)"
 
 
 def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,14 +201,14 @@ def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest
 def test_anomalies_in_the_training_part_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("normal_id_00_00000000", "anomaly_id_00_00000000"):
         write(tmp_path / f"fan/train/{name}.wav", hum(len(name), 16_000))
-    with pytest.raises(SourceError, match="1 file in the training part should be normal, got anomalies"):
+    with pytest.raises(SourceError, match=r"there are anomalies in the training part \(1 file\)"):
         run(tmp_path)
     assert fact(capsys.readouterr().out, "misplaced").startswith("fan/train/anomaly_id_00_00000000.wav (anomaly in")
 
 
 def test_nothing_normal_fails(tmp_path: Path) -> None:
     write(tmp_path / "anomaly/x.wav", hum(0, 16_000))
-    with pytest.raises(SourceError, match="it has no normal sound to train on"):
+    with pytest.raises(SourceError, match="there is no normal sound to train on"):
         run(tmp_path)
 
 
@@ -251,17 +251,17 @@ def test_what_training_leaves_out_is_told_in_seconds(good: Path, capsys: pytest.
     write(good / "normal/pauses.wav", sound)
     run(good)
     out = capsys.readouterr().out
-    assert fact(out, "left out") == "1 s flat line, 1 s silent (training leaves them out, as the device does)"
+    assert fact(out, "left out") == "1 s flat line, 1 s silent (left out of training, because the device would not score them)"
     assert fact(out, "silent") == "none"  # not all of it
 
 
 def test_a_rate_too_low_for_a_recipe_is_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(good)
     told = fact(capsys.readouterr().out, "too little")
-    assert told == "16000 Hz carries nothing above 8 kHz; too little for toyadmos-fft (341 of 512 bands)"
+    assert told == "16000 Hz contains nothing above 8 kHz; too little for toyadmos-fft (341 of 512 bands)"
     write(good / "normal/telephone.wav", hum(5, 8_000), rate_hz=8_000)
     run(good)
-    assert "8000 Hz carries nothing above 4 kHz" in (told := fact(capsys.readouterr().out, "too little"))
+    assert "8000 Hz contains nothing above 4 kHz" in (told := fact(capsys.readouterr().out, "too little"))
     assert "mimii-mel (13 of 64 bands)" in told
 
 

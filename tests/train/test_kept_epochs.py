@@ -11,10 +11,10 @@ import soundfile
 import yaml
 
 from tests.waiting import wait_until
-from train.backup import Backup
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets.order import UNKNOWN_SESSIONS
-from train.recipe import RECIPES
+from train.networks.backup import Backup
+from train.recipes.recipe import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def fit(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fit
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train:")]
     assert told == [
         f"train: {UNKNOWN_SESSIONS}",
-        "train: interrupted; the epochs so far are kept: with --resume the same command goes on",
+        "train: interrupted; finished epochs are saved; run the same command with --resume to continue",
     ]
     return made
 
@@ -93,7 +93,7 @@ def test_other_epochs_are_dropped_and_it_is_said_why(
         fit.recipe[key] = fit.recipe[key] | value if isinstance(value, dict) else value
     assert fit.interrupted("--resume", *options) == 130
     told, error = capsys.readouterr()
-    assert f"kept of an unfinished training are dropped: what they were trained with differs in {differs}\n" in error
+    assert f"discarding the saved epochs of an unfinished training: they were trained with different {differs}\n" in error
     assert "Epoch 1/1000" in told
 
 
@@ -102,7 +102,7 @@ def test_another_split_is_another_training(sounds: Path, tmp_path: Path, fit: Fi
     for part, some in (("train", names[2:]), ("held_out", names[:2]), ("test", [])):
         (tmp_path / f"{part}.txt").write_text("".join(f"{name}\n" for name in some))
     assert fit.interrupted("--resume", "--split", str(tmp_path)) == 130
-    assert "what they were trained with differs in sound" in capsys.readouterr().err
+    assert "they were trained with different sound" in capsys.readouterr().err
 
 
 def test_what_does_not_touch_the_weights_keeps_them(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,14 +117,14 @@ def test_what_does_not_touch_the_weights_keeps_them(fit: Fit, capsys: pytest.Cap
 def test_without_resume_they_are_dropped_and_it_is_said(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.interrupted() == 130
     told, error = capsys.readouterr()
-    assert "kept of an unfinished training are dropped: without --resume a training begins anew" in error
+    assert "discarding the saved epochs of an unfinished training: --resume was not given" in error
     assert "Epoch 1/1000" in told
 
 
 def test_an_interruption_before_the_first_epoch_promises_nothing(tmp_path: Path) -> None:
     backup = Backup(tmp_path / ".own-training")
-    assert backup.prepare({"seed": 1}, resume=True) == "there are no kept epochs to go on with: training begins anew"
-    with pytest.raises(KeyboardInterrupt, match=r"^$"), backup.told():
+    assert backup.prepare({"seed": 1}, resume=True) == "there are no saved epochs to resume; training starts from the beginning"
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), backup.announced():
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -133,5 +133,5 @@ def test_epochs_of_who_knows_what_are_dropped(tmp_path: Path) -> None:
     (tmp_path / "epoch.npz").touch()
     (tmp_path / "of.json").write_text("cut sho")
     backup = Backup(tmp_path)
-    assert backup.prepare({}, resume=True) == "the epochs kept of an unfinished training are dropped: it is not known of what"
+    assert backup.prepare({}, resume=True) == "discarding the saved epochs of an unfinished training: their record cannot be read"
     assert not (tmp_path / "epoch.npz").exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train import metrics
+from train.evaluation import metrics
 
 # normal 1 2 3, anomalous 2.5 4: of 6 pairs, 2.5 loses against 3 alone
 ANOMALY = np.array([False, False, False, True, True])

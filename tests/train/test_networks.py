@@ -10,9 +10,9 @@ from monitor.arrays import F32
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.windows import WindowSpec
-from train.export import held_back, to_tflite
-from train.networks import BandStatistics, build_network, device_network, fold, plain_network
-from train.recipe import DenseNetwork, Recipe, load_recipe
+from train.networks.export import held_back, to_tflite
+from train.networks.networks import BandStatistics, build_network, device_network, fold, plain_network
+from train.recipes.recipe import DenseNetwork, Recipe, load_recipe
 
 MEAN, DEVIATION = np.linspace(-80.0, -30.0, 20), np.linspace(1.0, 6.0, 20)
 STATISTICS = BandStatistics(MEAN, DEVIATION, -100.0, 0.0)

@@ -15,9 +15,9 @@ from monitor.arrays import F32
 from monitor.cli.recording_session import RecordingSession, Take
 from monitor.errors import SourceError
 from tests.signals import hum
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order
-from train.datasets.alike import likeness
+from train.datasets.session_distances import session_distances
 from train.datasets.survey import survey
 
 DAY_S = 86_400
@@ -136,7 +136,7 @@ def test_numbers_sort_by_value_and_are_one_session(tmp_path: Path) -> None:
     assert order.source == "numbers in names"
     assert [int(name.rpartition("-")[2]) for name in order.recordings] == [1, 2, 3, 10, 21]
     assert len(order.sessions) == 1
-    assert (one_session_note(order) or "").startswith("nothing tells when the recordings were made, so they count as one session")
+    assert (one_session_note(order) or "").startswith("the recordings have no times, so they count as one session")
 
 
 def named_by_people(root: Path, spacing_s: float, *, n: int = 4) -> Path:
@@ -151,7 +151,7 @@ def test_file_times_count_where_no_copy_has_made_them(tmp_path: Path) -> None:
     assert order.source == "file times"
     assert [name.removeprefix("normal/") for name in order.recordings] == ["echo", "delta", "bravo", "alpha"]
     assert one_session_note(order) == (
-        "all recordings are of one session: other days, loads and speeds will look like faults until they are recorded"
+        "all recordings are from one session: record other days, loads and speeds, or they will look like faults"
     )
     assert len(order_of(named_by_people(tmp_path / "daily", DAY_S)).sessions) == 4
     copied = order_of(named_by_people(tmp_path / "copied", 0.2))
@@ -330,20 +330,20 @@ def test_inspect_says_the_order_the_sessions_and_how_alike_they_are(tmp_path: Pa
         facts[name] = capsys.readouterr().out
     assert "\norder       by folders: normal/day-0/0 first, normal/day-2/3 last\n" in facts["alike"]
     assert "\nsessions    3; sessions differ 1.0 x as much as recordings within one" in facts["alike"]
-    assert "they sound alike\n            day-0 (4 recordings)\n" in facts["alike"]
+    assert "they sound similar\n            day-0 (4 recordings)\n" in facts["alike"]
     (line,) = [line for line in facts["unlike"].splitlines() if line.startswith("sessions ")]
     assert float(line.split("differ ")[1].split(" x")[0]) > 3.0
-    assert line.endswith("day-1 most: a day, load or speed that is not recorded may look like a fault")
-    assert "\nsessions    1; nothing tells when the recordings were made" in facts["one"]
+    assert line.endswith("day-1 most: other days, loads or speeds may look like faults unless they are recorded")
+    assert "\nsessions    1; the recordings have no times" in facts["one"]
 
 
 def test_recordings_of_one_session_at_random_are_alike(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).normal(0.0, 2.0, (60, 20)).tolist()
-    found = likeness(levels, [at % 3 for at in range(60)])
+    found = session_distances(levels, [at % 3 for at in range(60)])
     assert found is not None
     assert found.ratio == pytest.approx(1.0, abs=0.05)
-    assert likeness(levels, [0] * 60) is None
-    assert likeness(levels[:3], [0, 1, 2]) is None
+    assert session_distances(levels, [0] * 60) is None
+    assert session_distances(levels[:3], [0, 1, 2]) is None
 
 
 @pytest.mark.parametrize("name", ["slide-rail-id00", "air-compressor", "bldc-motor"])
@@ -360,7 +360,7 @@ def test_real_recordings_assigned_to_sessions_at_random_are_alike(
 ) -> None:
     levels = [one.levels_db for one in survey(read_dataset(real_data / name).labelled("normal"))]
     draws = [np.random.default_rng(seed).integers(0, 4, len(levels)).tolist() for seed in range(50)]
-    ratios = [found.ratio for draw in draws if (found := likeness(levels, draw)) is not None]
+    ratios = [found.ratio for draw in draws if (found := session_distances(levels, draw)) is not None]
     record_property("figures", f"{name}: four sessions at random differ at most {max(ratios):.2f} x as much")
     assert len(ratios) == 50
     assert max(ratios) < 1.2

@@ -14,8 +14,8 @@ from monitor.bundle import load_bundle
 from monitor.errors import ConfigError
 from tests.replay.command import monitor
 from tests.train.test_recipes import quick
-from train.cli import main as train
-from train.recipe import load_recipe
+from train.cli.main import main as train
+from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Scene
 
 RATE_HZ = 48_000
@@ -107,7 +107,7 @@ def test_a_bundle_listens_at_the_lowest_rate_of_its_recordings(
         soundfile.write(tmp_path / f"set/normal/{take}.flac", samples, rate_hz)
     recipe = quick("wide", tmp_path, epochs=1)
     assert train(["fit", str(tmp_path / "set"), "--recipe", str(recipe), "--out", str(tmp_path / "mixed")]) == 0
-    assert "train: listens at 44100 Hz: the recordings have 44100 to 96000 Hz" in capsys.readouterr().err
+    assert "train: sample rate 44100 Hz: the recordings have 44100 to 96000 Hz" in capsys.readouterr().err
     front_end = load_bundle(tmp_path / "mixed").manifest.front_end
     assert (front_end.sample_rate_hz, front_end.n_fft, front_end.hop_length) == (44_100, 4096, 1411)
 

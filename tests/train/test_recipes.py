@@ -10,9 +10,9 @@ import yaml
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import read_manifest
 from tests.replay.command import monitor
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import read_dataset, split_dataset
-from train.recipe import RECIPES, load_recipe
+from train.recipes.recipe import RECIPES, load_recipe
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
@@ -66,7 +66,7 @@ def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
     assert (found.n_recordings, found.n_units, found.bound_95_per_week) == (6, 6, None)
     told = capsys.readouterr().out
     assert "The recordings are too short to replay the rule, so no rate of false events is proven." in told
-    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only gross faults are found" in told
+    assert "With fewer than 12 recordings (or 10 s segments of longer ones) only severe faults are detected" in told
     for clip in sorted((tmp_path / "set/normal").glob("*"))[:4]:
         clip.unlink()
     assert train(command) == 1
@@ -156,7 +156,7 @@ def test_yaml_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path
     path.write_text(f"{text}\n")
     assert train(["fit", str(tmp_path), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"train: error: {path}: must be a tree of texts, numbers, lists and mappings, got something else: ")
+    assert error.startswith(f"train: error: {path}: must consist of texts, numbers, lists and mappings: ")
     assert message in error
 
 
@@ -212,7 +212,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(sounds: Path, tmp_pat
     arguments = ["fit", str(sounds), "--recipe", str(recipe)]
     assert train([*arguments, "--out", str(whole)]) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "train.cli", *arguments, "--out", str(resumed)],
+        [sys.executable, "-m", "train.cli.main", *arguments, "--out", str(resumed)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,18 +22,18 @@ from monitor.audio.recording import Recording
 from monitor.bundle import load_bundle
 from monitor.errors import SourceError, UsageError
 from monitor.scoring.scorer import score_stream
-from train.cli import main as train
+from train.cli.main import main as train
 from train.datasets import Split, read_dataset, save_split, split_dataset
 from train.datasets.clip import Clip
-from train.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
+from train.evaluation.close_up import band_errors, close_up
+from train.evaluation.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
+from train.evaluation.groups import group_metrics
+from train.evaluation.results import compute_results, shipped_model
 from train.report import compare, write_report
 from train.report.files import tables
-from train.report.groups import group_metrics
-from train.report.look import band_errors, close_look
 from train.report.page import Pair, Section, render_page
 from train.report.provenance import code_version
-from train.report.results import compute_results, shipped_model
-from train.report.style import Plate
+from train.report.style import ReportFigure
 from train.report.summary import summary
 from train.report.tables import group_items, part_items
 
@@ -251,7 +251,7 @@ def test_the_parts_of_a_score_are_told_apart(evaluation: Evaluation) -> None:
         for one in evaluation.scores
     ]
     manifest = evaluation.bundle.manifest
-    two = manifest.detector.model_copy(update={"components": ("reconstruction", "spectrum"), "fusion": "mean"})
+    two = manifest.detector.model_copy(update={"components": ("reconstruction", "spectrum")})
     manifest = manifest.model_copy(update={"detector": two})
     bundle = dataclasses.replace(evaluation.bundle, manifest=manifest)
     changed = dataclasses.replace(evaluation, scores=tuple(scores), bundle=bundle)
@@ -261,13 +261,13 @@ def test_the_parts_of_a_score_are_told_apart(evaluation: Evaluation) -> None:
         ("spectrum", 0.5, 3.0, 1.0),
     ]
     html = render_page("x", [Section("components", "C", part_items(results))]).decode()
-    assert "AUC by itself" in html
+    assert "AUC alone" in html
     assert tables(changed, results)["files.csv"].splitlines()[0].endswith(b"component_reconstruction,component_spectrum")
     assert part_items(compute_results(evaluation, n_resamples=10, commit="1")) == []
 
 
 def test_what_is_not_scored_does_not_count_in_the_error_of_a_band(demo_bundle: Path, tmp_path: Path) -> None:
-    """Four seconds of silence within: the model errs there, and the device does not look."""
+    """Four seconds of silence within: the model errs there, and the device does not score it."""
     assert train(["synth", str(tmp_path / "a.wav"), "--seconds", "12", "--take", "50"]) == 0
     samples, rate_hz = soundfile.read(tmp_path / "a.wav", dtype="float32")
     (tmp_path / "set/normal").mkdir(parents=True)
@@ -275,15 +275,15 @@ def test_what_is_not_scored_does_not_count_in_the_error_of_a_band(demo_bundle: P
     soundfile.write(tmp_path / "set/normal/a.wav", samples, rate_hz, "FLOAT")
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
     _, model, n_rows = shipped_model(found)
-    look = close_look(found.scores[0], found, model, n_rows=n_rows)
-    silent = np.array([(window <= -99.9).all() for window in look.target])
-    errors = band_errors(look)
+    detail = close_up(found.scores[0], found, model, n_rows=n_rows)
+    silent = np.array([(window <= -99.9).all() for window in detail.target])
+    errors = band_errors(detail)
     assert silent.sum() > 90
-    assert not look.scored[silent].any()
-    assert look.scored.sum() > 150
+    assert not detail.scored[silent].any()
+    assert detail.scored.sum() > 150
     assert errors is not None
-    assert errors.mean() < look.errors[silent].mean() / 2
-    nothing = dataclasses.replace(look, scored=np.zeros_like(look.scored))
+    assert errors.mean() < detail.errors[silent].mean() / 2
+    nothing = dataclasses.replace(detail, scored=np.zeros_like(detail.scored))
     assert band_errors(nothing) is None
 
 
@@ -347,7 +347,7 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
     assert train(["synth", str(tmp_path / "set"), *options, "--take", "50"]) == 0
     capsys.readouterr()
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
-    said = "2 of 4 recordings (8000 Hz) carry nothing above 4 kHz, where 13 of the model's 64 bands lie"
+    said = "2 of 4 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie"
     assert capsys.readouterr().err.splitlines() == [f"train: warning: {said}"]
     assert [one.problem for one in found.scores] == [*["not scored: bandwidth"] * 2, None, None]
     write_report(found, tmp_path / "report", n_resamples=10)
@@ -356,7 +356,7 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
 
 def test_layers_are_read_without_tensorflow(demo_bundle: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from train.report.layers import read_layers\n"
+        "import sys; from pathlib import Path; from train.networks.layers import read_layers\n"
         "print(len(read_layers(Path(sys.argv[1]).read_bytes())), 'tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(demo_bundle / "model.tflite")]
@@ -366,7 +366,7 @@ def test_layers_are_read_without_tensorflow(demo_bundle: Path) -> None:
 def test_a_data_set_that_cannot_be_scored_is_refused(demo_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "normal").mkdir()
     (tmp_path / "normal/a.wav").write_bytes(b"no sound")
-    with pytest.raises(SourceError, match=r"must hold clips that can be scored, got none of 1 \(normal/a.wav"):
+    with pytest.raises(SourceError, match=r"none of 1 clips can be scored \(normal/a.wav"):
         evaluate(demo_bundle, read_dataset(tmp_path))
 
 
@@ -405,7 +405,7 @@ def test_groups_are_drawn_and_listed() -> None:
     html = render_page("groups", [Section("groups", "Groups", items)]).decode()
     assert "figure-groups" in html
     assert "&lt;b&gt;$pump$ / id_00" in html
-    assert [item.kind for item in items] == ["plate", "table", "table"]
+    assert [item.kind for item in items] == ["figure", "table", "table"]
 
 
 def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_pat
 
 def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match="must be a folder that `train evaluate` wrote"):
+    with pytest.raises(UsageError, match="not a report of `train evaluate`"):
         compare(report, tmp_path, tmp_path / "out")
     with pytest.raises(UsageError, match="--out must be a new folder or a report to replace"):
         write_report(evaluation, tmp_path)
@@ -439,8 +439,8 @@ def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evalua
 
 def test_figures_too_wide_for_half_a_page_stand_one_above_the_other(report: Path) -> None:
     def pair(key: str) -> Pair:
-        plates = [Plate(key=key, title="", reading="", png=(report / f"figures/{key}.png").read_bytes()) for _ in "AB"]
-        return Pair(*plates)
+        figures = [ReportFigure(key=key, title="", reading="", png=(report / f"figures/{key}.png").read_bytes()) for _ in "AB"]
+        return Pair(*figures)
 
     assert pair("scatter").wide
     assert not pair("roc").wide
@@ -507,14 +507,14 @@ def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp
     out = str(tmp_path / "a")
     assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
     told = capsys.readouterr().out
-    assert "3 of 3 anomalous clips found" in told
+    assert "3 of 3 anomalous clips detected" in told
     assert "at the bundle's threshold 3.6" in told
     assert "at the best compromise, chosen on test labels, " in told
     assert told.count("accuracy 1.000, precision 1.000, recall 1.000, F1 1.000") == 2
     assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {tmp_path / 'c/index.html'}"
     assert train(["report", "--compare", out, str(dataset), "--out", str(tmp_path / "c")]) == 2
-    assert "must be a folder that `train evaluate` wrote" in capsys.readouterr().err
+    assert "not a report of `train evaluate`" in capsys.readouterr().err
 
 
 def test_a_recipes_leaks_are_marked(evaluation: Evaluation) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from monitor.arrays import F32
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.windows import WindowSpec
-from train.backup import Backup
-from train.features import WindowSet
-from train.fit import Trained, fit_network
-from train.recipe import EarlyStopping, Recipe, load_recipe
+from train.features.frames import WindowSet
+from train.networks.backup import Backup
+from train.networks.training import Trained, fit_network
+from train.recipes.recipe import EarlyStopping, Recipe, load_recipe
 
 PATIENCE = 3
 

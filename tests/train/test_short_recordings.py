@@ -8,8 +8,8 @@ import yaml
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import CalibrationPart
 from tests.replay.command import monitor
-from train.cli import main as train
-from train.recipe import RECIPES
+from train.cli.main import main as train
+from train.recipes.recipe import RECIPES
 
 N_LEARNED, N_FRESH = 24, 20
 

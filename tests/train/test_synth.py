@@ -1,4 +1,4 @@
-"""The made machine is the machine it says it is."""
+"""Synthetic machines have the properties that they claim."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +9,7 @@ import soundfile
 from scipy import signal
 
 from monitor.arrays import F32, F64
-from train.cli import main as train
+from train.cli.main import main as train
 from train.synth import FAULTS, MACHINES, Fan, Gearbox, Growth, Pump, Scene, Valve
 
 FAN = Fan(3)
@@ -115,11 +115,11 @@ def test_another_format_is_refused(name: str, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("x.flac", "--recordings", "3"), "--recordings goes with a data set, got one recording, "),
-        (("x.flac", "--format", "wav"), "--format goes with a data set, got one recording, "),
-        (("x.wav", "--repaired-at", "3"), "--repaired-at goes with --fault, got none"),
-        (("set", "--severity", "2"), "--severity goes with --fault, got none"),
-        (("set", "--fault-at", "0"), "--fault-at goes with --fault, got none"),
+        (("x.flac", "--recordings", "3"), "--recordings requires a data set, got one recording, "),
+        (("x.flac", "--format", "wav"), "--format requires a data set, got one recording, "),
+        (("x.wav", "--repaired-at", "3"), "--repaired-at requires --fault"),
+        (("set", "--severity", "2"), "--severity requires --fault"),
+        (("set", "--fault-at", "0"), "--fault-at requires --fault"),
         (
             ("set", "--fault", "bearing", "--fault-at", "50", "--seconds", "20"),
             "--fault-at must be below --seconds and --repaired-at (20), got 50",

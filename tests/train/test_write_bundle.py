@@ -8,8 +8,8 @@ import pytest
 
 from monitor.bundle.manifest import read_manifest
 from monitor.bundle.write import write_bundle
-from train.cli import main as train
-from train.manifest import versions
+from train.cli.main import main as train
+from train.fitting.manifest import versions
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Calibration methods: from held-out normal scores to thresholds, and what they can promise."""
+"""From scores of held-out normal sound to thresholds, and the expected rates of false events."""

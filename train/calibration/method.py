@@ -1,4 +1,4 @@
-"""Which method sets a threshold, and its one number."""
+"""A threshold method and its parameter."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,12 +12,14 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method and its numbers; those that it does not use are not looked at."""
+    """A method and its parameters; those that it does not use are ignored."""
 
     name: MethodName = "default"
     k: float = 4.0  # mean+k*sigma: standard deviations
     percentile: float = 99.9  # percentile: of the segment scores
-    false_alarm: float = 0.02  # conformal: chance that a block of normal sound holds a segment over; gamma: a segment
+    false_alarm: float = (
+        0.02  # conformal: chance that a block of normal sound has a segment above; gamma: that a segment is above
+    )
     events_per_week: float = 1.0  # pot: false events at most, after the rule
 
     def __post_init__(self) -> None:
@@ -27,19 +29,19 @@ class Method:
             raise ConfigError(f"k must be above 0 and at most 100, got {self.k:g}")
         if not 0.0 < self.percentile < 100.0:
             raise ConfigError(f"percentile must be above 0 and below 100, got {self.percentile:g}")
-        if not 1e-9 <= self.false_alarm < 1.0:  # far below what any sound supports, and still a number to print
+        if not 1e-9 <= self.false_alarm < 1.0:  # far below what any recording supports
             raise ConfigError(f"false_alarm must be at least 1e-09 and below 1, got {self.false_alarm:g}")
         if not 1e-3 <= self.events_per_week <= 10_000.0:
             raise ConfigError(f"events_per_week must be in 0.001..10000, got {self.events_per_week:g}")
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers that this method uses."""
+        """The parameters that this method uses."""
         return {key: float(getattr(self, key)) for key in _USED[self.name]}
 
     @property
     def promised_per_week(self) -> float | None:
-        """False events a week that the method aims at; None where it has no such aim."""
+        """The rate of false events per week that the method aims at; None where it has no such aim."""
         return {"default": WARNINGS_PER_WEEK, "pot": self.events_per_week}.get(self.name)
 
 

@@ -1,4 +1,4 @@
-"""Tails of distributions (SciPy): a gamma fit, and peaks over threshold. None where a fit makes no sense."""
+"""Tails of distributions (SciPy): a gamma fit, and peaks over threshold. None where a fit is not possible."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy import stats
 from monitor.arrays import F64
 
 MIN_EXCESSES = 5
-MIN_PEAKS = 10  # blocks over the 95 % level, to fit a shape
+MIN_PEAKS = 10  # blocks above the 95 % level, for a fit of the shape
 MAX_SHAPE = 0.25
 
 
@@ -37,7 +37,7 @@ class Tail:
     chance: float
 
     def threshold(self, chance: float) -> float:
-        """What a block peaks above with this chance (Coles, An Introduction to Statistical Modeling of Extreme Values, 4.3)."""
+        """The level that a block's peak exceeds with this chance (Coles, Statistical Modeling of Extreme Values, 4.3)."""
         times = max(1.0, self.chance / chance)
         grown = math.log(times) if self.shape < 1e-6 else (times**self.shape - 1.0) / self.shape
         return self.level + self.scale * grown
@@ -65,7 +65,7 @@ def fit_tail(values: F64, peaks: F64) -> Tail | None:
 
 
 def _excess(values: F64, peaks: F64, *, percentile: float) -> tuple[float, F64] | None:
-    """A level and what exceeds it; None where that is too little to go by."""
+    """A level and the excesses over it; None where there are too few."""
     if not len(values) or not len(peaks):
         return None
     level = float(np.percentile(values, percentile))

@@ -41,17 +41,17 @@ def calibrate(
 ) -> Calibration:
     """Set all thresholds on the scores of normal sound; the same scores always give the same result.
 
-    `rule` is what will judge the scores, its `clear_ratio` aside; `tick_s` is the length of a tick in seconds. The named
-    methods set one level, `default` those of warnings and alarms, with a prior that belongs to the score.
+    `rule` is the rule that will be applied to the scores; its `clear_ratio` is not used. `tick_s` is the length of a tick in
+    seconds. `default` sets a warning and an alarm level, with the score's prior; the other methods set one level.
     """
     chosen = method or Method()
 
-    def thresholds_of(evidence: NormalScores) -> Thresholds:
+    def thresholds_of(normal: NormalScores) -> Thresholds:
         if chosen.name == "default":
-            calm, notes = _without_lone(held_out, evidence)
+            calm, notes = _without_isolated(held_out, normal)
             found = predicted_thresholds(calm, prior=prior)
             return replace(found, notes=(*found.notes, *notes))
-        segment, notes = _threshold(evidence, chosen)
+        segment, notes = _threshold(normal, chosen)
         return Thresholds(segment=segment, file=_file_threshold(held_out.file_scores, chosen, segment), notes=notes)
 
     return make_calibration(
@@ -67,39 +67,40 @@ def calibrate(
     )
 
 
-def _without_lone(held_out: HeldOut, evidence: NormalScores) -> tuple[HeldOut, tuple[str, ...]]:
-    """The segments that share no sound without lone disturbances, and a note: one bang would make the detector deaf."""
-    limit, rule = outlier_limit(evidence.scores, evidence.rule), evidence.rule
-    bangs = [isolated_runs(scores > limit, rule, longest=rule.raise_k - 1) for scores in evidence.sequences]
+def _without_isolated(held_out: HeldOut, normal: NormalScores) -> tuple[HeldOut, tuple[str, ...]]:
+    """Drop isolated outliers from the scores of segments that share no sound; a single one would raise the threshold too far."""
+    limit, rule = outlier_limit(normal.scores, normal.rule), normal.rule
+    bangs = [isolated_runs(scores > limit, rule, max_length=rule.raise_k - 1) for scores in normal.sequences]
     if not any(bangs):
         return held_out, ()
-    kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(evidence.sequences, bangs, strict=True)]
-    note = f"{count(sum(map(len, bangs)), 'lone disturbance')}, too short for the rule, was left out"
-    return replace(held_out, unit_scores=np.concatenate([one[:: evidence.segment_ticks] for one in kept])), (note,)
+    kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(normal.sequences, bangs, strict=True)]
+    n = sum(map(len, bangs))
+    note = f"{count(n, 'isolated outlier')}, too short to raise an event, {'was' if n == 1 else 'were'} left out"
+    return replace(held_out, unit_scores=np.concatenate([one[:: normal.segment_ticks] for one in kept])), (note,)
 
 
-def _threshold(evidence: NormalScores, method: Method) -> Found:
+def _threshold(normal: NormalScores, method: Method) -> Found:
     """The threshold for segments of a method with one level, and notes."""
     if method.name == "mean+k*sigma":
-        return mean_sigma_threshold(evidence.scores, k=method.k), ()
+        return mean_sigma_threshold(normal.scores, k=method.k), ()
     if method.name == "percentile":
-        return percentile_threshold(evidence.scores, percentile=method.percentile), ()
+        return percentile_threshold(normal.scores, percentile=method.percentile), ()
     if method.name == "gamma":
-        found = gamma_quantile(evidence.scores, false_alarm=method.false_alarm)
-        return _or_fallback(found, evidence.scores, "a gamma distribution cannot be fitted to these scores")
+        found = gamma_quantile(normal.scores, false_alarm=method.false_alarm)
+        return _or_fallback(found, normal.scores, "a gamma distribution cannot be fitted to these scores")
     if method.name == "conformal":
-        return conformal_or_largest(evidence.block_peaks, method.false_alarm)
-    tail = fit_tail(*evidence.tail)
-    found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / evidence.blocks_per_week))
-    return _or_fallback(found, evidence.scores, "there are too few peaks to extrapolate from")
+        return conformal_or_largest(normal.block_peaks, method.false_alarm)
+    tail = fit_tail(*normal.tail)
+    found = None if tail is None else tail.threshold(min(0.5, method.events_per_week / normal.blocks_per_week))
+    return _or_fallback(found, normal.scores, "there are too few peaks to extrapolate from")
 
 
 def conformal_or_largest(peaks: F64, false_alarm: float) -> Found:
-    """Just above the conformal threshold over blocks (a ratio of 1 is over), or above the largest where they are few."""
+    """Just above the conformal threshold over blocks (a ratio of 1 is above), or above the largest where there are too few."""
     needs = conformal_needs(false_alarm)
     if len(peaks) >= needs:
         return math.nextafter(conformal_threshold(peaks, false_alarm=false_alarm), math.inf), ()
-    note = f"a chance of {false_alarm:.2g} a block needs {needs} blocks, so the largest score of the {len(peaks)} counts"
+    note = f"a chance of {false_alarm:.2g} per block needs {needs} blocks, so the largest of {len(peaks)} scores is used"
     return math.nextafter(float(peaks.max()), math.inf), (note,)
 
 
@@ -111,7 +112,7 @@ def _or_fallback(found: float | None, scores: F64, why: str) -> Found:
 
 
 def _file_threshold(scores: F64, method: Method, threshold: float) -> float:
-    """The same method over whole files' scores (m,), each of them a block; with few files the segments' threshold."""
+    """The same method applied to scores (m,) of whole files, each a block; with few files, the segments' threshold."""
     if len(scores) < MIN_FILES:
         return threshold
     if method.name == "mean+k*sigma":

@@ -1,4 +1,4 @@
-"""Data sets: which sound files there are, what each is, and which of them train, calibrate and test."""
+"""Data sets: find sound files, read labels and times from their names, and split them into training, held-out and test."""
 
 from train.datasets.clip import Clip, Dataset
 from train.datasets.layouts import LAYOUTS

@@ -1,4 +1,4 @@
-"""A clip: one sound file of a data set and all that its layout says of it."""
+"""A clip: one sound file of a data set, with the labels read from its path."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ Domain = Literal["source", "target"]
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One sound file. `recording` is shared by the files (channels, cuts) of one recording: they are never split apart."""
+    """One sound file. Files (channels, cuts) of one recording share `recording` and are never split apart."""
 
     path: Path
     label: Label
     recording: str
-    part: Part | None = None  # where the data set itself says so
+    part: Part | None = None  # where the data set specifies it
     machine: str | None = None  # type of machine: fan, ToyCar, slider
-    id: str | None = None  # which individual: id_00, case1
+    id: str | None = None  # of the individual machine: id_00, case1
     section: str | None = None  # 00
     domain: Domain | None = None
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def file_channel(self) -> int | None:
-        """The one channel, from 1, that the file holds, where each channel is a file of its own."""
+        """The channel, from 1, in layouts that store each channel as a separate file."""
         return int(self.attributes["channel"]) if "channel" in self.attributes else None
 
 
@@ -37,8 +37,8 @@ class Clip:
 class Dataset:
     """All clips of a folder, in the order of their paths, and the layout that was recognised.
 
-    `skipped` says why by path: sound files of the layout that hold no machine, such as ToyADMOS' environmental noise, links
-    that lead nowhere, folders that were seen already.
+    `skipped` gives the reason by path: files without a machine, such as ToyADMOS' environmental noise, broken links,
+    and folders that were already read.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Sound files of a folder, through links to folders, too."""
+"""Find the sound files of a folder; links to folders are followed."""
 
 import os
 from collections import deque
@@ -12,20 +12,20 @@ SUFFIXES = ({f".{name.lower()}" for name in soundfile.available_formats()} | {".
 
 @dataclass
 class FoundFiles:
-    """Paths of files that by their name hold sound, in order; and what was skipped, why by path."""
+    """Sorted paths of files with a sound file's suffix; and what was skipped, with the reason by path."""
 
     files: list[Path] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
 
 
 def sound_files(root: Path) -> FoundFiles:
-    """All sound files under `root`; hidden ones do not count. Every folder counts once, under its own name if it has one."""
+    """All sound files under `root` except hidden ones. Every folder is read once, under its own name rather than a link's."""
     found, seen, whole = FoundFiles(), dict[Path, Path](), root.resolve()
-    starts = deque([root])  # links wait until what stands here by itself has been seen
+    starts = deque([root])  # links are followed last
     while starts:
         start = starts.popleft()
         if start != root and any(folder.is_relative_to(start.resolve()) for folder in (whole, start.parent.resolve())):
-            found.skipped[start] = "link to a folder that holds it"
+            found.skipped[start] = "link to a parent folder"
             continue
         for folder, names, files in os.walk(start, onerror=lambda error: _unreadable(error, found)):
             here = Path(folder)
@@ -46,7 +46,7 @@ def _sort(path: Path, found: FoundFiles) -> None:
     if _hidden(path.name):
         return
     if path.is_symlink() and not path.exists():
-        found.skipped[path] = "link that leads nowhere"
+        found.skipped[path] = "broken link"
     elif path.suffix.lower() in SUFFIXES and path.is_file():
         found.files.append(path)
 

@@ -1,9 +1,9 @@
-r"""Layouts of data sets: what a file's path says of it, one entry of `LAYOUTS` each.
+r"""Layouts of data sets: how labels are read from a file's path, one entry of `LAYOUTS` each.
 
 | layout | files |
 |---|---|
 | mimii | `[0_dB_fan/]fan/id_00/{normal,abnormal}/00000000.wav`; the same number at another SNR is the same recording |
-| toyadmos | `[ch1/]{NormalSound,AnomalousSound}_{IND,CNT}/1200010001_ToyCar_case2_normal_IND_ch1_0001.wav`; a file a channel |
+| toyadmos | `[ch1/]{NormalSound,AnomalousSound}_{IND,CNT}/1200010001_ToyCar_case2_normal_IND_ch1_0001.wav`; file per channel |
 | dcase2020 | `ToyCar/{train,test}/{normal,anomaly}_id_01_00000000.wav` |
 | dcase2021 | `fan/*/section_00_{source,target}_{train,test}_{normal,anomaly}_0000[_attributes].wav`; later years too |
 | plain | `normal/` and, if any, `anomaly/` or `abnormal/`, with sound files in any folders below |
@@ -34,15 +34,15 @@ Groups = dict[str, Any]  # the groups of a pattern, by name; None where optional
 class Layout:
     """How one kind of data set names its files.
 
-    `pattern` is searched in a file's absolute path, so that a root inside the data set is as good as its own root; where
-    it is `anchored` it must match the path below the root. `fields` turns its groups into fields of the clip.
+    `pattern` is searched in a file's absolute path, so that a root inside the data set works as well. Where
+    it is `anchored`, it must match the path below the root. `fields` turns its groups into fields of the clip.
     """
 
     files: str
     pattern: re.Pattern[str]
     fields: Callable[[Groups], dict[str, Any]]
     anchored: bool = False
-    skipped: re.Pattern[str] | None = None  # files that hold no machine
+    skipped: re.Pattern[str] | None = None  # files without a machine
 
     def clip(self, root: Path, path: Path) -> Clip | None:
         """The clip at `root / path`, or None if its name does not fit."""
@@ -90,7 +90,7 @@ def _dcase2021(found: Groups) -> dict[str, Any]:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """`vel_6_loc_A` is two names and values; what is not (`0_g_25_mm`, `strength_1_ambient`) stays one text."""
+    """`vel_6_loc_A` is two names and values; other text (`0_g_25_mm`, `strength_1_ambient`) is one value."""
     words = text.split("_")
     if text == "noAttribute":
         return {}
@@ -137,7 +137,7 @@ LAYOUTS = {
         skipped=re.compile(r"/supplement/"),  # since 2025: noise alone, or the machine without noise
     ),
     "plain": Layout(
-        files="normal/ and, if any, anomaly/ or abnormal/",
+        files="normal/ and optionally anomaly/ or abnormal/",
         pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,5}))?\.[^./]+", re.DOTALL),
         fields=_plain,
         anchored=True,

@@ -1,4 +1,4 @@
-"""A split as three lists of files, train.txt, held_out.txt and test.txt: one path under the data set's root a line.
+"""A split as three lists of files, train.txt, held_out.txt and test.txt: one path relative to the data set's root per line.
 
 A name that would take more than one line stands as a JSON string. Where train and held_out list the same recordings, cut.txt
 holds one number: the share of each that is trained on.
@@ -29,7 +29,7 @@ def save_split(split: Split, folder: Path, root: Path) -> None:
 
 
 def load_split(folder: Path, dataset: Dataset) -> Split:
-    """Read the lists back; a path that the data set does not hold is an error that names it."""
+    """Read the lists; SourceError names a path that is not in the data set."""
     clips = {dataset.relative(clip): clip for clip in dataset.clips}
     lists = {name: _load(folder / f"{name}.txt", clips, dataset.root) for name in NAMES}
     return Split(**lists, cut=_load_cut(folder / CUT))
@@ -46,7 +46,7 @@ def _load_cut(path: Path) -> float | None:
     try:
         return float(path.read_text())
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: must hold one number above 0 and below 1, got something else") from error
+        raise SourceError(f"{path}: must contain one number above 0 and below 1") from error
 
 
 def _load(path: Path, clips: dict[str, Clip], root: Path) -> tuple[Clip, ...]:
@@ -67,7 +67,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _from_json(line: str) -> str:
-    """What a line says that is a JSON string, or nothing: a line that is a name ends in a suffix, not in a quote."""
+    """The text of a line that is a JSON string, else None; a plain name ends in a suffix, not in a quote."""
     try:
         return str(json.loads(line)) if line.endswith('"') else ""
     except ValueError:

@@ -18,13 +18,13 @@ Source = Literal["recorded.csv", "times in names", "folders", "numbers in names"
 Unit = TypeVar("Unit")
 
 GAP_S = 1_800.0  # a longer pause begins a new session
-GAP_SPACINGS = 4.0  # if it is also longer than so many times the usual distance from a recording to the next;
+GAP_SPACINGS = 4.0  # and also longer than this many times the median distance between recordings
 LONG_GAP_S = 8 * 3_600.0  # in any case: another shift, another day
-LONGEST_S = 24 * 3_600.0  # a session: recordings that come evenly, day and night, are of several days
-ONE_SESSION = "all recordings are of one session: other days, loads and speeds will look like faults until they are recorded"
+LONGEST_S = 24 * 3_600.0  # of a session; recordings at an even pace, day and night, are of several days
+ONE_SESSION = "all recordings are from one session: record other days, loads and speeds, or they will look like faults"
 UNKNOWN_SESSIONS = (
-    "nothing tells when the recordings were made, so they count as one session: other days, loads and speeds will look like "
-    "faults until they are recorded"
+    "the recordings have no times, so they count as one session: record other days, loads and speeds, or they will look like "
+    "faults"
 )
 _NO_CONDITION = ("channel", "snr")  # attributes of files, not of the machine
 
@@ -33,7 +33,7 @@ _NO_CONDITION = ("channel", "snr")  # attributes of files, not of the machine
 class RecordingOrder:
     """Recordings in order of time, by the names in `Clip.recording`, and the same ones grouped into sessions.
 
-    Sessions are in the order of their first recordings. There is one where nothing tells sessions apart.
+    Sessions are in the order of their first recordings. There is one where sessions cannot be distinguished.
     """
 
     source: Source
@@ -43,7 +43,7 @@ class RecordingOrder:
 
 
 def recording_order(dataset: Dataset, clips: Sequence[Clip]) -> RecordingOrder:
-    """Order the recordings of these clips by the best source there is; SourceError where there are none.
+    """Order the recordings of these clips by the best available source; SourceError where there are none.
 
     The sources, best first: `recorded.csv` in the root (SourceError where it is wrong), times in names, sub-folders, numbers
     in names, modification times that no copy has made, names. Sub-folders, and in the published layouts conditions, are
@@ -73,7 +73,7 @@ def recording_order(dataset: Dataset, clips: Sequence[Clip]) -> RecordingOrder:
 
 
 def one_session_note(order: RecordingOrder) -> str | None:
-    """What it means that nothing but one session is known; None where there are several."""
+    """A note for a data set of one session; None where there are several."""
     if len(order.sessions) > 1:
         return None
     return UNKNOWN_SESSIONS if order.source in ("numbers in names", "names") else ONE_SESSION
@@ -107,7 +107,7 @@ def clip_folds(
 def _times(
     dataset: Dataset, clips: Sequence[Clip], names: Sequence[str], *, has_groups: bool
 ) -> tuple[Source, Mapping[str, datetime] | None]:
-    """The best source beside `recorded.csv`, and the times where it gives any."""
+    """The best source other than `recorded.csv`, and its times if it has any."""
     if dataset.layout != "plain":
         return "numbers in names", None
     times = times_in_names([name.partition("/")[2] for name in names])
@@ -122,7 +122,7 @@ def _times(
 
 
 def _group(dataset: Dataset, clip: Clip) -> str:
-    """What the layout says of the session or condition that a clip is of."""
+    """The clip's session or condition, from its layout."""
     if dataset.layout == "plain":
         folder = PurePosixPath(clip.recording).parent
         return PurePosixPath(*folder.parts[1:]).as_posix()
@@ -155,7 +155,7 @@ def _folds(sessions: Sequence[Sequence[Unit]], *, n_folds: int) -> tuple[tuple[U
 
 
 def _grouped(sessions: Sequence[Sequence[Unit]], n_folds: int) -> tuple[tuple[Unit, ...], ...]:
-    """Neighbouring sessions together, each fold as near as can be to its share of what is left."""
+    """Group neighbouring sessions into folds, each as close as possible to its share of the rest."""
     found: list[tuple[Unit, ...]] = []
     rest = list(sessions)
     for n_left in range(n_folds, 0, -1):

@@ -1,4 +1,4 @@
-"""Do the same with many items on all cores, under one progress bar."""
+"""Process many items on all cores, with one progress bar."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def _spawned(work: Callable[[Item], Result], items: Sequence[Item], *, workers: 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """For processes started meanwhile: they share the cores already, and NumPy reads this when it is imported."""
+    """Set one thread for processes started meanwhile: they share the cores, and NumPy reads this when it is imported."""
     name = "OPENBLAS_NUM_THREADS"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -65,12 +65,12 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one tells the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one stops the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A first process that is killed tells nobody, and its helpers would wait for work for ever."""
+    """End with the main process; otherwise workers would wait for work forever when it is killed."""
     parent = parent_process()
     assert parent is not None
     parent.join()

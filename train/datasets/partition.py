@@ -12,12 +12,12 @@ from train.datasets.clip import Clip, Dataset
 
 Group = tuple[Clip, ...]  # of one recording
 TEST_SHARE = 0.2
-_FEW = 4  # recordings, of which two can be held out: one alone says nothing of how much they differ
+_FEW = 4  # recordings; from here on two are held out, because one shows no variation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which clips serve what. Train and held out are normal and nothing of them is tested with.
+    """Clips for training, held out and for testing. Training and held-out clips are normal and not used for testing.
 
     They share clips only where all sound is one recording: then both hold the same, and each clip is cut in time: `cut` is
     the share of it, its first part, that is trained on.
@@ -42,7 +42,7 @@ class Split:
 
     @property
     def in_time(self) -> bool:
-        """Whether train and held out are the same clips, to be cut in time."""
+        """Whether train and held out are the same clips, cut in time."""
         return self.cut is not None
 
 
@@ -89,7 +89,7 @@ def split_dataset(
 
 
 def _of_single_files(dataset: Dataset) -> Dataset:
-    """The same files with nothing said of what they share."""
+    """The same files, each as a recording of its own."""
     none: dict[str, Any] = {"machine": None, "id": None, "section": None, "domain": None, "attributes": {}}
     clips = (replace(clip, recording=dataset.relative(clip), **none) for clip in dataset.clips)
     return replace(dataset, clips=tuple(clips))
@@ -116,7 +116,7 @@ def _draw(groups: list[Group], n: int, rng: np.random.Generator | None) -> tuple
 
 
 def _apportion(sizes: Sequence[int], n: int, rng: np.random.Generator) -> list[int]:
-    """Share `n` among strata by size: the whole parts first, the rest by largest remainder, ties by lot.
+    """Apportion `n` to strata by size: integer parts first, the rest by largest remainder, ties at random.
 
     A stratum keeps its last group as long as others have some to spare.
     """

@@ -1,4 +1,4 @@
-"""A piece: what training and calibration read, a recording or a stretch of one."""
+"""A piece: a recording, or a part of one, that training and calibration read."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ def open_clip(clip: Clip, *, sample_rate_hz: int, channel: int | None = None) ->
 
 
 def of_channel(clips: Iterable[Clip], channel: int | None) -> tuple[Clip, ...]:
-    """Where each channel is a file of its own, the files of this one; otherwise, or for None, all clips."""
+    """The clips of one channel where each channel is a separate file; otherwise, or for None, all clips."""
     clips = tuple(clips)
     kept = tuple(clip for clip in clips if channel is None or clip.file_channel in (None, channel))
     if clips and not kept:
@@ -50,7 +50,7 @@ def split_pieces(split: Split, *, sample_rate_hz: int, channel: int | None = Non
 
 
 def cut_s(recording: Recording, cut: float) -> float:
-    """When the part that is held out begins, s."""
+    """The start of the held-out part, s."""
     if recording.duration_s is None:
-        raise SourceError(f"{recording.path}: a single recording must say how long it is")
+        raise SourceError(f"{recording.path}: the length of a single recording must be in its header")
     return recording.duration_s * cut

@@ -1,4 +1,4 @@
-"""Read a data set: recognise its layout, and what each file is."""
+"""Read a data set: detect its layout, and label its files."""
 
 import sys
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from train.text import printable
 def read_dataset(root: Path, *, layout: str | None = None) -> Dataset:
     """All sound files under `root` as clips; the layout is the first that every file fits, unless one is given.
 
-    Nothing is opened; links and folders that had to be skipped are told on stderr. SourceError says what was looked for
-    where no layout fits, or one and another mixed; UsageError which layouts there are.
+    No file is opened. Skipped links and folders are reported on stderr. SourceError describes the expected names where no
+    layout fits all files; UsageError lists the layouts.
     """
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"--layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     names = list(LAYOUTS) if layout is None else [layout]
     if not root.is_dir():
-        raise SourceError(f"{root}: must be a folder that holds {_wanted(names)}; there is no such folder")
+        raise SourceError(f"{root}: no such folder; expected one with {_wanted(names)}")
     found = sound_files(root)
     paths = [path.relative_to(root) for path in found.files]
     if not paths:
@@ -66,7 +66,7 @@ def _complaint(root: Path, paths: list[Path], misfits: dict[str, list[Path]]) ->
 
 
 def _some(root: Path, skipped: Mapping[Path, str]) -> str:
-    """How many, and the first of them."""
+    """Their number, and the first of them."""
     path, why = next(iter(skipped.items()))
     return f"{len(skipped)}: {path.relative_to(root).as_posix()} ({why})" + (", …" if len(skipped) > 1 else "")
 

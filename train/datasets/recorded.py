@@ -1,4 +1,4 @@
-"""`recorded.csv`: when each recording of a data set was made, written by a person (docs/recordings.md)."""
+"""`recorded.csv`: the time of each recording of a data set, written by hand (docs/recordings.md)."""
 
 import csv
 import io
@@ -18,16 +18,16 @@ SESSION = "session"
 
 @dataclass(frozen=True)
 class Recorded:
-    """When a recording was made, and the name of its session: the table's, or what its conditions (load, speed) were."""
+    """The time of a recording, and the name of its session: from the column, or from its conditions (load, speed)."""
 
     at: datetime
     session: str | None
 
 
 def read_recorded(dataset: Dataset, clips: Sequence[Clip]) -> dict[str, Recorded] | None:
-    """What `recorded.csv` in the data set's root says of the clips' recordings, by `Clip.recording`; None without that file.
+    """The entries of `recorded.csv` in the data set's root, by `Clip.recording`; None without that file.
 
-    Of the files of one recording the earliest counts. SourceError names the line that is wrong, or a clip that is missing.
+    Of several files of one recording, the earliest counts. SourceError names the line that is wrong, or a clip that is missing.
     """
     path = dataset.root / FILE
     if not path.is_file():
@@ -55,7 +55,7 @@ def read_recorded(dataset: Dataset, clips: Sequence[Clip]) -> dict[str, Recorded
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each row with where it stands; commas or, as some spreadsheets write, semicolons between the columns."""
+    """Each row with its file and line; columns are separated by commas or, as some spreadsheets write, semicolons."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SourceError(f"{path}: must have at most {MAX_BYTES:,} bytes, got {path.stat().st_size:,}")

@@ -1,4 +1,4 @@
-"""Survey a data set: hear every file of it once, and say what each is like."""
+"""Survey a data set: read every file once and measure length, level, quality and spectrum."""
 
 import hashlib
 import math
@@ -12,34 +12,34 @@ from monitor.arrays import F64
 from monitor.errors import SourceError
 from monitor.explain.envelope import Run
 from monitor.scoring.quality import measure_quality
-from train.datasets.alike import band_levels_db
 from train.datasets.clip import Clip
 from train.datasets.parallel import in_parallel, n_cores
 from train.datasets.pieces import of_channel, open_clip
+from train.datasets.session_distances import band_levels_db
 
-_BLOCK_S = 1.0  # judged at a time, about a tick
+_BLOCK_S = 1.0  # checked at a time, about a tick
 _SAMPLED_S = 0.25  # of each block: enough for band levels, which are averaged, and four times as fast
-_FEW_BYTES = 50_000_000  # are read before other processes have even started
+_FEW_BYTES = 50_000_000  # read faster by one process than others start
 _CHUNK = 8  # files a process takes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surveyed:
-    """One file as training would hear it: mixed to mono, or one channel of it, at its own rate."""
+    """One file as training reads it: mixed to mono or one channel, at its own rate."""
 
     clip: Clip
-    error: str | None = None  # why it cannot be used; then the rest says nothing
+    error: str | None = None  # why it cannot be used; the other fields are then empty
     rate_hz: int = 0
     n_channels: int = 0
     duration_s: float = 0.0
     rms_dbfs: float = -math.inf
-    refused_s: Mapping[str, float] = field(default_factory=dict)  # what the device would not score, by reason, about
+    refused_s: Mapping[str, float] = field(default_factory=dict)  # approximate seconds that the device would not score, by reason
     refused_spans_s: tuple[tuple[float, float], ...] = ()  # the same by time: from, to
     sha256: str = ""  # of rate and samples
-    levels_db: tuple[float, ...] = ()  # in third-octave bands (`train.datasets.alike`), the mean over what could be scored
+    levels_db: tuple[float, ...] = ()  # in third-octave bands (`train.datasets.session_distances`), mean over the scorable blocks
 
     def usable_s(self, start_s: float, stop_s: float) -> float:
-        """How much the device would score between two of its times, about."""
+        """Approximate seconds that the device would score between two times."""
 
         def within(begin_s: float, end_s: float) -> float:
             return max(0.0, min(end_s, stop_s) - max(begin_s, start_s))
@@ -48,19 +48,19 @@ class Surveyed:
 
     @property
     def silent(self) -> bool:
-        """Whether there is no sound in all of it."""
+        """Whether the whole file is silent."""
         return self.error is None and self.refused_s.get("silent", 0.0) + self.refused_s.get("flat_line", 0.0) >= self.duration_s
 
 
 def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | None = None) -> list[Surveyed]:
-    """Hear all clips, or those of one channel, with a progress bar; what cannot be read carries its error."""
+    """Survey all clips, or those of one channel, with a progress bar. Unreadable files have an `error`."""
     jobs = [(clip, channel) for clip in of_channel(clips, channel)]
     if workers is None:
         workers = 1 if sum(clip.path.stat().st_size for clip, _ in jobs) < _FEW_BYTES else n_cores()
-    return list(in_parallel(_hear, jobs, workers=workers, bar="inspect", chunk=_CHUNK))
+    return list(in_parallel(_survey, jobs, workers=workers, bar="inspect", chunk=_CHUNK))
 
 
-def _hear(job: tuple[Clip, int | None]) -> Surveyed:
+def _survey(job: tuple[Clip, int | None]) -> Surveyed:
     clip, channel = job
     digest = hashlib.sha256()
     n_samples, energy = 0, 0.0

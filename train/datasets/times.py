@@ -25,10 +25,9 @@ _OF_FILE = (  # searched in the file's own name alone: a folder of a day is a se
 
 
 def times_in_names(names: Sequence[str]) -> list[datetime] | None:
-    """When each recording was made, UTC unless its name follows another clock.
+    """The time of each recording, in the clock of its name, marked as UTC.
 
-    All names must hold a time in the same form, and not all of them the same one; else None. Of several times in a name the
-    last counts, which stands nearest to the recording.
+    None unless all names contain a time in the same form, and the times differ. Of several times in a name the last counts.
     """
     last = [name.rpartition("/")[2] for name in names]
     for forms, texts in ((_WHOLE, names), (_OF_FILE, last)):
@@ -67,5 +66,5 @@ def natural(name: str) -> tuple[tuple[str | int, ...], str]:
 
 
 def numbered(names: Sequence[str]) -> bool:
-    """Whether the names are the same but for their numbers, so that those count something."""
+    """Whether the names differ only in their numbers."""
     return len({re.sub(r"[0-9]+", "0", name) for name in names}) == 1 and len(set(names)) > 1

@@ -1,4 +1,4 @@
-"""Two evaluated folders side by side: their metrics with differences, and their main figures."""
+"""Compare two reports: metrics with differences, and main figures."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 from monitor.errors import UsageError
 from train.report.files import KIND, to_csv
 from train.report.page import Item, Note, Pair, Section, Table, number, render_page
-from train.report.style import Plate
+from train.report.style import ReportFigure
 from train.report.write import COMPARISON, METRICS, PAGE, check_out, replace_folder
 
 _FIGURES = {
@@ -50,7 +50,7 @@ _GROUP = ("kind", "name")
 
 
 def compare(one: Path, other: Path, out: Path) -> None:
-    """Write a page and a table that set two reports side by side; UsageError where a folder is not a report."""
+    """Write a page and a table that compare two reports; UsageError where a folder is not a report."""
     a, b = _read(one), _read(other)
     if out.exists() and any(out.samefile(folder) for folder in (one, other)):
         raise UsageError(f"--out must not be one of the compared folders, got {out}")
@@ -77,18 +77,16 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"{folder}: must be a folder that `train evaluate` wrote, got none: {path.name} {error.strerror}"
-        ) from error
+        raise UsageError(f"{folder}: not a report of `train evaluate`: {path.name}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"{path}: must be JSON that `train evaluate` wrote, got {error}") from error
+        raise UsageError(f"{path}: not JSON of `train evaluate`: {error}") from error
     if not isinstance(found, dict) or (found.get("kind"), found.get("schema")) != (KIND, 1):
-        raise UsageError(f"{path}: must be of kind {KIND} and schema 1, got something else")
+        raise UsageError(f"{path}: must be of kind {KIND} and schema 1")
     return found
 
 
 def _at(content: dict[str, Any], keys: tuple[str, ...]) -> float | None:
-    """The number behind a chain of keys."""
+    """The number at a chain of keys."""
     found: Any = content
     for key in keys:
         found = None if found is None else found.get(key)
@@ -108,14 +106,14 @@ def _group_rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, float |
 
 
 def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[Item]:
-    said: list[Item] = []
+    notes: list[Item] = []
     if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
-        said.append(Note("The two were evaluated on different data: a difference may be the data's.", warning=True))
+        notes.append(Note("The two were evaluated on different data, which may explain differences.", warning=True))
     counts = [(one["dataset"]["n_test_normal"], one["dataset"]["n_test_anomaly"]) for one in (a, b)]
     if counts[0] != counts[1]:
-        text = "They were tested on {} normal and {} anomalous clips against {} and {}."
-        said.append(Note(text.format(*counts[0], *counts[1]), warning=True))
-    return said
+        text = "They were tested on {} normal and {} anomalous clips, and on {} and {}."
+        notes.append(Note(text.format(*counts[0], *counts[1]), warning=True))
+    return notes
 
 
 def _intervals(a: dict[str, Any], b: dict[str, Any], head: tuple[str, ...]) -> Item:
@@ -129,7 +127,7 @@ def _intervals(a: dict[str, Any], b: dict[str, Any], head: tuple[str, ...]) -> I
         "average precision": lambda content: text(content["average_precision"]),
     }
     rows = [(name, show(a), show(b)) for name, show in of.items()]
-    title = "95% intervals: where they overlap widely, a difference may be chance"
+    title = "95% intervals (a difference may be due to chance where they overlap widely)"
     return Table(title=title, head=head, rows=rows)
 
 
@@ -139,11 +137,11 @@ def _pairs(one: Path, other: Path) -> list[Item]:
     for key, title in _FIGURES.items():
         paths = [folder / "figures" / f"{key}.png" for folder in (one, other)]
         if all(path.is_file() for path in paths):
-            plates = (
-                Plate(key=f"{key}-{which}", title=f"{which}: {title}", reading="", png=path.read_bytes())
+            figures = (
+                ReportFigure(key=f"{key}-{which}", title=f"{which}: {title}", reading="", png=path.read_bytes())
                 for which, path in zip("AB", paths, strict=True)
             )
-            found.append(Pair(*plates))
+            found.append(Pair(*figures))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Figures of how well scores tell clips apart: ROC, precision-recall, confusion matrix, groups; and the loss curves."""
+"""Figures of detection performance: ROC, precision-recall, confusion matrix, groups; and the loss curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 
 from monitor.arrays import F64, Bool
-from train.metrics import MAX_FPR, Verdicts
-from train.report.groups import Group
-from train.report.style import ANOMALY, NORMAL, QUIET, Plate, render, row
+from train.evaluation.groups import Group
+from train.evaluation.metrics import MAX_FPR, Verdicts
+from train.report.style import ANOMALY, NORMAL, QUIET, ReportFigure, render, row
 
 
-def roc(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
-    """Found anomalies against false alarms, over all thresholds."""
+def roc(anomaly: Bool, scores: F64, at: Verdicts) -> ReportFigure:
+    """Detected anomalies against false alarms, over all thresholds."""
 
     def draw(figure: Figure) -> None:
         (axes,) = row(figure, 1)
@@ -24,14 +24,14 @@ def roc(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
         axes.plot(false_rate, true_rate, color=ANOMALY, label="this bundle")
         axes.plot((0, 1), (0, 1), color=QUIET, linewidth=0.8, linestyle=":", label="guessing")
         axes.plot([at.false_alarm_rate or 0.0], [at.recall or 0.0], "ko", label="at the bundle's threshold")
-        axes.set(xlabel="share of normal clips that alarm", ylabel="share of anomalous clips found", aspect="equal")
+        axes.set(xlabel="share of normal clips flagged", ylabel="share of anomalous clips detected", aspect="equal")
         axes.legend(loc="lower right")
 
-    reading = "The closer the curve hugs the upper left corner, the more faults are found for the same false alarms."
+    reading = "The closer the curve is to the upper left corner, the more faults are detected at the same rate of false alarms."
     return render(draw, key="roc", title="ROC curve", reading=reading, size=(5.4, 4.8))
 
 
-def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
+def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> ReportFigure:
     """Precision against recall, over all thresholds."""
 
     def draw(figure: Figure) -> None:
@@ -42,16 +42,16 @@ def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> Plate:
         axes.axhline(share, color=QUIET, linewidth=0.8, linestyle=":", label=f"guessing ({share:.2f} of the clips are anomalous)")
         if at.precision is not None:
             axes.plot([at.recall or 0.0], [at.precision], "ko", label="at the bundle's threshold")
-        axes.set(xlabel="recall: share of anomalous clips found", ylabel="precision: share of alarms that are right")
+        axes.set(xlabel="recall: share of anomalous clips detected", ylabel="precision: share of alarms that are correct")
         axes.set(ylim=(0, 1.05), aspect="equal")
         axes.legend(loc="lower left")
 
-    reading = "The further up and right, the better; it depends on how many of the tested clips were anomalous."
+    reading = "Further up and to the right is better. The curve depends on the share of anomalous clips in the test."
     return render(draw, key="pr", title="Precision-recall curve", reading=reading, size=(5.4, 4.8))
 
 
-def confusion(at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None) -> Plate:
-    """What was called what, at the bundle's threshold or levels, and at the best compromise, marked as what it is."""
+def confusion(at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None) -> ReportFigure:
+    """Confusion matrices at the bundle's threshold or levels, and at the best compromise, which is marked as such."""
     of = {f"the bundle's threshold, {at.threshold:.4g}": at}
     if at_alarm is not None:
         of = {f"warning or alarm, from {at.threshold:.4g}": at, f"alarm, from {at_alarm.threshold:.4g}": at_alarm}
@@ -63,7 +63,7 @@ def confusion(at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None) ->
             _draw_confusion(axes, verdicts)
             axes.set_title(title)
 
-    reading = "Upper right are false alarms, lower left missed faults; the percentages are shares of each row."
+    reading = "Upper right: false alarms. Lower left: missed faults. Percentages are shares of each row."
     return render(draw, key="confusion", title="Confusion matrix", reading=reading, size=(4.2 * len(of), 4.0))
 
 
@@ -77,11 +77,11 @@ def _draw_confusion(axes: Axes, at: Verdicts) -> None:
         axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=13)
     axes.set_xticks((0, 1), ("normal", "anomalous"))
     axes.set_yticks((0, 1), ("normal", "anomalous"), rotation=90, va="center")
-    axes.set(xlabel="called", ylabel="in truth")
+    axes.set(xlabel="verdict", ylabel="label")
     axes.grid(False)
 
 
-def group_figure(groups: Sequence[Group]) -> Plate:
+def group_figure(groups: Sequence[Group]) -> ReportFigure:
     """AUC of each group with its interval."""
     shown = [group for group in groups if group.auc is not None]
 
@@ -96,13 +96,13 @@ def group_figure(groups: Sequence[Group]) -> Plate:
         axes.set_yticks(range(len(shown)), [f"{group.kind} {group.name}" for group in reversed(shown)])
         axes.set(xlabel="AUC (0.5 is guessing, 1 perfect) with its 95% interval", ylim=(-0.7, len(shown) - 0.3))
 
-    reading = "Dots far to the right are machines that the bundle judges well; a long bar means too few clips to be sure."
+    reading = "Dots far to the right are groups that the bundle separates well. A long bar means too few clips for certainty."
     size = (9.0, 1.2 + 0.3 * len(shown))
     return render(draw, key="groups", title="AUC by machine, id, section and domain", reading=reading, size=size)
 
 
-def losses(history: Mapping[str, Sequence[float]]) -> Plate:
-    """Training and validation loss an epoch."""
+def losses(history: Mapping[str, Sequence[float]]) -> ReportFigure:
+    """Training and validation loss per epoch."""
     names = {"loss": "training", "val_loss": "validation"}
 
     def draw(figure: Figure) -> None:
@@ -114,5 +114,5 @@ def losses(history: Mapping[str, Sequence[float]]) -> Plate:
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
 
-    reading = "Both curves should fall and level off; if the validation's rises again, the model learns the clips by heart."
+    reading = "Both curves should fall and level off. If the validation loss rises again, the model overfits."
     return render(draw, key="losses", title="Loss curves", reading=reading)

@@ -11,9 +11,9 @@ from typing import Any
 from sklearn.metrics import classification_report
 
 from monitor.bundle.manifest import CalibrationPart
-from train.evaluate import ClipScore, Evaluation
-from train.metrics import Verdicts
-from train.report.results import Results
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.metrics import Verdicts
+from train.evaluation.results import Results
 
 KIND = "stethos-evaluation"
 _FILE_HEAD = (
@@ -65,7 +65,7 @@ def tables(evaluation: Evaluation, results: Results) -> dict[str, bytes]:
 
 
 def metrics_json(evaluation: Evaluation, results: Results) -> dict[str, Any]:
-    """What `train report --compare` and other programs read."""
+    """The content of metrics.json, for `train report --compare` and other programs."""
     manifest = evaluation.bundle.manifest
     against = results.against_float
     cost = results.cost
@@ -105,7 +105,7 @@ def metrics_json(evaluation: Evaluation, results: Results) -> dict[str, Any]:
 
 
 def to_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A CSV file: UTF-8, one header line, nothing where there is no value."""
+    """A CSV file: UTF-8, one header line, empty where there is no value."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: sections of text, tables, figures and players, through one template."""
+"""A self-contained HTML page: sections of text, tables, figures and players, rendered with one template."""
 
 import base64
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 import jinja2
 
 from train.report.player import Player
-from train.report.style import Plate
+from train.report.style import ReportFigure
 
 _HALF_PAGE = 700  # pixels, of a figure's PNG
 
@@ -20,7 +20,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
-    words: bool = False  # not numbers, which stand at the right
+    words: bool = False  # text, not right-aligned numbers
     kind: ClassVar[str] = "table"
 
 
@@ -37,22 +37,22 @@ class Note:
 class Pair:
     """Two figures side by side, or one above the other where they are too wide to be read at half their size."""
 
-    left: Plate
-    right: Plate
+    left: ReportFigure
+    right: ReportFigure
     kind: ClassVar[str] = "pair"
 
     @property
     def wide(self) -> bool:
         """Whether one of them takes more than half a page."""
-        return any(int.from_bytes(plate.png[16:20], "big") > _HALF_PAGE for plate in (self.left, self.right))
+        return any(int.from_bytes(figure.png[16:20], "big") > _HALF_PAGE for figure in (self.left, self.right))
 
 
-Item: TypeAlias = Table | Note | Plate | Pair | Player
+Item: TypeAlias = Table | Note | ReportFigure | Pair | Player
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading; `key` is what a link points to."""
+    """A part of the page with a heading; links point to `key`."""
 
     key: str
     title: str
@@ -60,7 +60,7 @@ class Section:
 
 
 def render_page(title: str, sections: Sequence[Section]) -> bytes:
-    """The page, UTF-8; everything that is not template is escaped."""
+    """The page, UTF-8; everything outside the template is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("train", "report"),
         autoescape=True,
@@ -74,12 +74,12 @@ def render_page(title: str, sections: Sequence[Section]) -> bytes:
 
 
 def number(value: float | None, *, digits: int = 3) -> str:
-    """A number for people; a dash where there is none."""
+    """A number as text; a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """A share for people; a dash where there is none."""
+    """A share as text; a dash for None."""
     return "-" if value is None else f"{value:.1%}"
 
 

@@ -1,4 +1,4 @@
-"""Clips to listen to, inside the page: a few seconds of FLAC as data URIs, all raised alike."""
+"""Audio players in the page: a few seconds of FLAC as data URIs, all with the same gain."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from monitor.arrays import F32
-from train.report.look import Look
+from train.evaluation.close_up import CloseUp
 from train.report.style import NAMES
 
 MAX_S = 10.0
@@ -27,15 +27,15 @@ class Player:
     kind: ClassVar[str] = "player"
 
 
-def players(looks: Sequence[Look]) -> tuple[list[Player], str]:
-    """Players of the clips' first seconds, and a sentence on how much they were raised."""
-    heard = [look.samples[: round(MAX_S * look.rate_hz)] for look in looks]
+def players(details: Sequence[CloseUp]) -> tuple[list[Player], str]:
+    """Players of the clips' first seconds, and a sentence on the gain."""
+    heard = [detail.samples[: round(MAX_S * detail.rate_hz)] for detail in details]
     peak = max(float(np.abs(samples).max()) for samples in heard)
     gain_db = min(_MAX_GAIN_DB, float(20 * np.log10(_PEAK / max(peak, 1e-6))))
     gain = np.float32(10 ** (gain_db / 20))
     made = [
-        Player(f"{NAMES[look.score.clip.label]}: {look.score.name}", _flac_uri(gain * samples, look.rate_hz))
-        for look, samples in zip(looks, heard, strict=True)
+        Player(f"{NAMES[detail.score.clip.label]}: {detail.score.name}", _flac_uri(gain * samples, detail.rate_hz))
+        for detail, samples in zip(details, heard, strict=True)
     ]
     return (
         made,

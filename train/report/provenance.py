@@ -1,4 +1,4 @@
-"""Which version of this project an evaluation was made with."""
+"""The version of this project that an evaluation was made with."""
 
 import subprocess
 from pathlib import Path
@@ -9,12 +9,12 @@ _HERE = Path(__file__).resolve()
 
 
 def code_version(commit: str | None = None) -> str:
-    """The commit that was given, else that of the checkout this file is part of, else the installed version."""
+    """The given commit, else that of the checkout of this file, else the installed version."""
     return f"commit {found}" if (found := commit or _commit()) else f"stethos {__version__}"
 
 
 def _commit() -> str | None:
-    """The checkout's commit, marked where files differ from it; None where this file is installed and not tracked."""
+    """The checkout's commit, marked as dirty where files differ; None where this file is not tracked by git."""
     if _git("ls-files", "--error-unmatch", _HERE.name) is None:
         return None
     return _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")

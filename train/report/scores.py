@@ -9,15 +9,15 @@ from matplotlib.ticker import MaxNLocator
 
 from monitor.arrays import F64
 from train.datasets.clip import Label
-from train.evaluate import ClipScore, Evaluation
-from train.metrics import Verdicts
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.metrics import Verdicts
 from train.report.style import (
     ANOMALY,
     COLOURS,
     NAMES,
     NORMAL,
     QUIET,
-    Plate,
+    ReportFigure,
     draw_levels,
     draw_threshold,
     logarithmic,
@@ -30,12 +30,12 @@ _BINS = 40
 _WIDE = 5.0  # a larger ratio of scores is drawn on a logarithmic axis
 
 
-def histograms(evaluation: Evaluation, unit: str) -> Plate:
+def histograms(evaluation: Evaluation, unit: str) -> ReportFigure:
     """Scores of training, held-out, normal, anomalous and all clips, with the threshold of each level."""
     reading = (
-        "The further the orange bars lie to the right of the dashed threshold and the blue ones to its left, the better."
+        "Orange bars should be to the right of the dashed threshold, blue bars to its left."
         if evaluation.labelled("anomaly")
-        else "Normal clips should lie to the left of the dashed threshold: what lies to its right is a false alarm."
+        else "Normal clips should be to the left of the dashed threshold; those to its right are false alarms."
     )
     title = "Histograms of the error"
     return _histograms(
@@ -50,13 +50,13 @@ def histograms(evaluation: Evaluation, unit: str) -> Plate:
     )
 
 
-def segment_histograms(evaluation: Evaluation, unit: str) -> Plate | None:
-    """The same of segments, on which the device decides; None where no clip is long enough for one."""
+def segment_histograms(evaluation: Evaluation, unit: str) -> ReportFigure | None:
+    """The same for segments, on which the device decides; None where no clip is long enough for one."""
     if not any(one.segments for one in evaluation.scores):
         return None
     reading = (
-        "The same for segments, each about as long as a clip, which is what the device decides on once a second: a few "
-        "normal ones may lie to the right of the line, as it takes many in a row to raise an alarm."
+        "The same for segments, about as long as a clip, on which the device decides once a second. A few "
+        "normal ones may be to the right of the line, because an alarm needs many in a row."
     )
     calibration = evaluation.bundle.manifest.calibration
     return _histograms(
@@ -78,7 +78,7 @@ def _histograms(
     unit: str,
     counted: str,
     **named: str,
-) -> Plate:
+) -> ReportFigure:
     threshold, alarm = levels
     clips = {
         "training": evaluation.untested("training"),
@@ -112,7 +112,7 @@ def _histograms(
     return render(draw, size=(9.5, 2.6 * ((len(of) + 2) // 2)), **named)
 
 
-def scatter(evaluation: Evaluation, unit: str) -> Plate:
+def scatter(evaluation: Evaluation, unit: str) -> ReportFigure:
     """Every clip's score, with a band around the threshold."""
 
     def draw(figure: Figure) -> None:
@@ -133,14 +133,16 @@ def scatter(evaluation: Evaluation, unit: str) -> Plate:
         axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none")
 
     reading = (
-        "Each dot is a clip; blue above the dashed line is a false alarm, orange below it a missed fault, and dots in the grey "
-        "band could fall either way."
+        "Each dot is a clip. Blue above the dashed line: false alarm. Orange below it: missed fault. Dots in the grey "
+        "band are borderline."
     )
     return render(draw, key="scatter", title="Score of every clip", reading=reading)
 
 
-def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None, unit: str) -> Plate:
-    """False positives and negatives over thresholds; `best` is marked as what it is: chosen on test labels."""
+def sweep_figure(
+    swept: Sequence[Verdicts], at: Verdicts, at_alarm: Verdicts | None, best: Verdicts | None, unit: str
+) -> ReportFigure:
+    """False positives and negatives over thresholds; `best` is marked as chosen on test labels."""
 
     def draw(figure: Figure) -> None:
         (axes,) = row(figure, 1)
@@ -165,15 +167,15 @@ def sweep_figure(swept: Sequence[Verdicts], at: Verdicts, at_alarm: Verdicts | N
         axes.legend()
 
     reading = (
-        "A lower threshold misses less and alarms more; the dotted line is where both errors are equal, but it was "
-        "chosen on test labels, so what it promises is too good to be true."
+        "A lower threshold misses fewer faults but raises more false alarms. At the dotted line both are equal, but it was "
+        "chosen on test labels, so its figures are too optimistic."
         if best is not None
-        else "How many normal clips each threshold would have called anomalous."
+        else "The number of normal clips that each threshold would have flagged."
     )
     return render(draw, key="sweep", title="False positives and negatives over thresholds", reading=reading)
 
 
-def float_figure(pairs: Mapping[Label, F64], unit: str) -> Plate:
+def float_figure(pairs: Mapping[Label, F64], unit: str) -> ReportFigure:
     """Score on the float32 model against that on the shipped one, of segments' pairs (n, 2) by label."""
 
     def draw(figure: Figure) -> None:
@@ -194,7 +196,7 @@ def float_figure(pairs: Mapping[Label, F64], unit: str) -> Plate:
         axes.set(xlabel=f"float32: {unit}", ylabel=f"as shipped: {unit}")
         axes.legend()
 
-    reading = "Dots on the line mean that rounding the model to 8 bits changed nothing that matters."
+    reading = "Dots on the line mean that quantisation to 8 bits did not change the scores."
     return render(draw, key="float", title="Float model against the shipped one", reading=reading, size=(5.5, 4.2))
 
 
@@ -203,7 +205,7 @@ def _scores(clips: Sequence[ClipScore]) -> F64:
 
 
 def _edges(scores: F64, threshold: float) -> F64:
-    """Edges of about 40 equal bins, one of them at the threshold; equal in ratio where the scores spread widely."""
+    """Edges of about 40 equal bins, one of them at the threshold; logarithmic where the scores spread widely."""
     low, high = min(float(scores.min()), threshold), max(float(scores.max()), threshold)
     wide = low > 0 and high / low > _WIDE
     to, back = (np.log, np.exp) if wide else (np.asarray, np.asarray)

@@ -1,4 +1,4 @@
-"""What a report holds, section by section."""
+"""The sections of a report."""
 
 import json
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from monitor.arrays import F64
-from train.evaluate import Evaluation
+from train.evaluation.close_up import CloseUp, band_errors, close_up, typical
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.results import Results, score_unit, shipped_model
 from train.report import curves, reconstruction, scores, sound
-from train.report.look import Look, band_errors, close_look, typical
 from train.report.over_time import over_time
 from train.report.page import Item, Note, Section
 from train.report.player import players
-from train.report.results import Results, score_unit, shipped_model
 from train.report.summary import only_kind, summary
 from train.report.tables import (
     area_table,
@@ -28,29 +28,29 @@ from train.report.tables import (
     verdict_table,
 )
 
-_KNOWN_BY_NETWORK = "The network was trained on the normal clips shown here, so it errs less on them than on other normal sound."
-_BAND_CLIPS = 40  # of a kind, spread over all of them
+_TRAINED_ON = "The network was trained on the normal clips shown here, so its error on them is lower than on other normal sound."
+_BAND_CLIPS = 40  # per label, spread over all of them
 _BAND_S = 10.0  # of each of them
 
 
 def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
-    """All sections; one that the data set cannot fill says so or is left out."""
-    looks = _looks(evaluation)
+    """All sections. One without data contains a note or is left out."""
+    details = _looks(evaluation)
     unit = score_unit(evaluation.bundle.manifest)
     at, labels = results.at, (results.anomaly, results.scores)
     both = results.best is not None
     named = "the bundle's threshold" if results.at_alarm is None else "the bundle's thresholds"
     return [
         Section("summary", "Summary", summary(evaluation, results)),
-        Section("listen", "Listen", _listen(looks)),
-        Section("sound", "Sound", [sound.waveforms(looks), sound.spectra(looks), sound.spectrograms(looks)]),
+        Section("listen", "Listen", _listen(details)),
+        Section("sound", "Sound", [sound.waveforms(details), sound.spectra(details), sound.spectrograms(details)]),
         Section("training", "Training", _training(evaluation.folder)),
         Section(
             "reconstruction",
-            "What the model makes of it",
+            "Reconstruction",
             [
-                *([Note(_KNOWN_BY_NETWORK)] if results.cross_fitted else []),
-                *(reconstruction.reconstructions(looks), reconstruction.zooms(looks), _bands(evaluation)),
+                *([Note(_TRAINED_ON)] if results.cross_fitted else []),
+                *(reconstruction.reconstructions(details), reconstruction.zooms(details), _bands(evaluation)),
             ],
         ),
         Section("scores", "Scores", _scores(evaluation, unit)),
@@ -71,9 +71,11 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
             "Areas under curves",
             [area_table(results), curves.roc(*labels, at), curves.precision_recall(*labels, at)]
             if both
-            else [Note(f"No ROC and precision-recall curves and no areas: they need clips of both kinds, {only_kind(at)}.")],
+            else [
+                Note(f"No ROC and precision-recall curves: they need normal and anomalous clips, and there are {only_kind(at)}.")
+            ],
         ),
-        Section("components", "What the score is made of", part_items(results)),
+        Section("components", "Components of the score", part_items(results)),
         Section("groups", "Machines, ids, sections and domains", group_items(results.groups)),
         Section("model", "Model", model_items(results)),
         Section("float", "Float against int8", float_items(evaluation, results, unit)),
@@ -82,22 +84,22 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
     ]
 
 
-def _looks(evaluation: Evaluation) -> list[Look]:
-    """A typical normal and a typical anomalous clip, of those there are."""
+def _looks(evaluation: Evaluation) -> list[CloseUp]:
+    """A typical normal and a typical anomalous clip, if there are any."""
     _, model, n_rows = shipped_model(evaluation)
     found = (typical(evaluation.labelled(label)) for label in ("normal", "anomaly"))
-    return [close_look(one, evaluation, model, n_rows=n_rows) for one in found if one is not None]
+    return [close_up(one, evaluation, model, n_rows=n_rows) for one in found if one is not None]
 
 
-def _listen(looks: Sequence[Look]) -> list[Item]:
-    made, sentence = players(looks)
-    return [Note(f"Clips whose scores are typical of their kind. {sentence}"), *made]
+def _listen(details: Sequence[CloseUp]) -> list[Item]:
+    made, sentence = players(details)
+    return [Note(f"Clips with the median score of their kind. {sentence}"), *made]
 
 
 def _training(folder: Path) -> list[Item]:
     path = folder / "report" / "training.json"
     history = json.loads(path.read_text("utf-8")).get("losses") if path.is_file() else None
-    return [curves.losses(history)] if history else [Note("The bundle holds no loss curves.")]
+    return [curves.losses(history)] if history else [Note("The bundle contains no loss curves.")]
 
 
 def _scores(evaluation: Evaluation, unit: str) -> list[Item]:
@@ -112,14 +114,14 @@ def _bands(evaluation: Evaluation) -> Item:
     for label in ("normal", "anomaly"):
         clips = evaluation.labelled(label)
         some = clips[:: max(1, -(-len(clips) // _BAND_CLIPS))]
-        looks = (close_look(one, evaluation, model, n_rows=n_rows, max_s=_BAND_S) for one in some)
-        errors.append(np.array([found for look in looks if (found := band_errors(look)) is not None], np.float64))
+        details = (close_up(one, evaluation, model, n_rows=n_rows, max_s=_BAND_S) for one in some)
+        errors.append(np.array([found for detail in details if (found := band_errors(detail)) is not None], np.float64))
     normal, anomaly = errors
     return reconstruction.band_error_figure(normal, anomaly, evaluation.bundle.manifest.front_end.band_limits_hz())
 
 
 def _over_time(evaluation: Evaluation) -> list[Item]:
-    """Of the clip with the most segments, an anomalous one if there is one; of a training clip ticks have no honest score."""
+    """Of the clip with the most segments, an anomalous one if possible. Ticks of training clips score too low to be shown."""
     clips = evaluation.labelled("anomaly") or evaluation.labelled("normal")
     clips = tuple(one for one in clips if one.role != "cross-fitted")
     if not clips:
@@ -127,6 +129,6 @@ def _over_time(evaluation: Evaluation) -> list[Item]:
     longest = max(clips, key=lambda one: (len(one.segments), one == typical(clips)))
     _, model, n_rows = shipped_model(evaluation)
     manifest = evaluation.bundle.manifest
-    look = close_look(longest, evaluation, model, n_rows=n_rows)
+    detail = close_up(longest, evaluation, model, n_rows=n_rows)
     at = manifest.calibration
-    return [over_time(look, threshold=at.threshold, fast_threshold=at.fast_threshold, unit=score_unit(manifest))]
+    return [over_time(detail, threshold=at.threshold, fast_threshold=at.fast_threshold, unit=score_unit(manifest))]

@@ -1,4 +1,4 @@
-"""How figures look, and a figure as a PNG with its title and one sentence that says how to read it."""
+"""The style of figures, and a figure as a PNG with a title and a sentence on how to read it."""
 
 import io
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-NORMAL, ANOMALY, TRAINING, QUIET = "#0072B2", "#D55E00", "#009E73", "#777777"  # told apart by colour-blind eyes, too
+NORMAL, ANOMALY, TRAINING, QUIET = "#0072B2", "#D55E00", "#009E73", "#777777"  # distinguishable with colour blindness
 COLOURS = {"normal": NORMAL, "anomaly": ANOMALY, "training": TRAINING, "held out": "#CC79A7", "cross-fitted": TRAINING}
 NAMES = {
     "normal": "normal",
@@ -30,31 +30,31 @@ _RC: Any = {
     "axes.titlesize": 11,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "text.parse_math": False,  # a $ in a name is a $
+    "text.parse_math": False,  # a $ in a name is literal
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plate:
+class ReportFigure:
     """A figure: PNG bytes, a title and how to read it. `key` names its file."""
 
     key: str
     title: str
     reading: str
     png: bytes
-    kind: ClassVar[str] = "plate"
+    kind: ClassVar[str] = "figure"
 
 
 def render(
     draw: Callable[[Figure], None], *, key: str, title: str, reading: str, size: tuple[float, float] = (9.0, 3.6)
-) -> Plate:
-    """Draw on a new figure of this size (inches) and keep the PNG alone."""
+) -> ReportFigure:
+    """Draw on a new figure of this size (inches) and return it as a PNG."""
     with mpl.rc_context(_RC):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
-    return Plate(key=key, title=title, reading=reading, png=png.getvalue())
+    return ReportFigure(key=key, title=title, reading=reading, png=png.getvalue())
 
 
 def row(figure: Figure, n: int, *, n_rows: int = 1, **shared: Any) -> list[Axes]:
@@ -72,13 +72,13 @@ def logarithmic(axes: Axes, *, vertical: bool) -> None:
 
 
 def draw_threshold(axes: Axes, threshold: float, *, vertical: bool, label: str = "threshold") -> None:
-    """The line from which on a clip is called anomalous."""
+    """The line of a threshold."""
     line = axes.axvline if vertical else axes.axhline
     line(threshold, color="black", linestyle="--", linewidth=1.2, label=f"{label} {threshold:.4g}")
 
 
 def draw_levels(axes: Axes, warning: float, alarm: float | None, *, vertical: bool) -> None:
-    """The line of each level; where there is one, that is the threshold."""
+    """The line of each level, or of the single threshold."""
     if alarm is None:
         draw_threshold(axes, warning, vertical=vertical)
         return

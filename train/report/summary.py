@@ -1,80 +1,82 @@
-"""What a report says first: the result in two sentences, and what to beware of."""
+"""The start of a report: the result in two sentences, and warnings."""
 
 from monitor.learning.report_text import count
-from train.evaluate import Evaluation
-from train.metrics import Interval, Verdicts, rate_interval
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.metrics import Interval, Verdicts, rate_interval
+from train.evaluation.results import Area, Results
 from train.report.page import Item, Note, number, percent
-from train.report.results import Area, Results
 
-_FEW = 10  # clips of a kind, below which a rate says little
+_FEW = 10  # clips of a kind, below which a rate is uncertain
 
 
 def summary(evaluation: Evaluation, results: Results) -> list[Item]:
     """The result, and warnings."""
     at = results.at
-    said = []
+    sentences = []
     if at.n_anomaly:
         interval = _interval(rate_interval(at.true_positives, at.n_anomaly), percents=True)
-        said.append(f"Of {at.n_anomaly} anomalous clips {at.true_positives} were found ({percent(at.recall)}{interval}).")
+        sentences.append(
+            f"Of {at.n_anomaly} anomalous clips, {at.true_positives} were detected ({percent(at.recall)}{interval})."
+        )
     if at.n_normal:
         interval = _interval(rate_interval(at.false_positives, at.n_normal), percents=True)
         rate = percent(at.false_alarm_rate)
-        said.append(f"Of {at.n_normal} normal clips {at.false_positives} raised a false alarm ({rate}{interval}).")
+        sentences.append(f"Of {at.n_normal} normal clips, {at.false_positives} raised a false alarm ({rate}{interval}).")
     if results.at_alarm is not None:
-        said.append(f"{at_alarm_level(results.at_alarm)}.")
+        sentences.append(f"{at_alarm_level(results.at_alarm)}.")
     if results.auc.value is not None:
-        said.append(f"AUC {_area(results.auc)}, pAUC {_area(results.pauc)}.")
-    return [Note(" ".join(said)), *(Note(text, warning=True) for text in _warnings(evaluation, results))]
+        sentences.append(f"AUC {_area(results.auc)}, pAUC {_area(results.pauc)}.")
+    return [Note(" ".join(sentences)), *(Note(text, warning=True) for text in _warnings(evaluation, results))]
 
 
 def at_alarm_level(at: Verdicts) -> str:
-    """What was found, and what falsely, at the alarm level."""
-    found = f"{at.true_positives} of {count(at.n_anomaly, 'anomalous clip')} found, " if at.n_anomaly else ""
+    """Detections and false alarms at the alarm level."""
+    found = f"{at.true_positives} of {count(at.n_anomaly, 'anomalous clip')} detected, " if at.n_anomaly else ""
     return f"At the alarm level {at.threshold:.4g}: {found}{count(at.false_positives, 'false alarm')}"
 
 
 def only_kind(at: Verdicts) -> str:
-    """Of which kind all clips are."""
+    """The only kind of clips in the test."""
     return "only normal clips" if at.n_normal else "only anomalous clips"
 
 
 def _warnings(evaluation: Evaluation, results: Results) -> list[str]:
     at, provenance = results.at, evaluation.bundle.manifest.provenance
-    said = []
+    sentences = []
     if results.best is None:
-        said.append(f"This data set holds {only_kind(at)}: how well anomalies are told from normal sound cannot be said.")
+        sentences.append(
+            f"This data set contains {only_kind(at)}, so the separation of normal and anomalous sound cannot be measured."
+        )
     unfit = {one.role for one in evaluation.test if one.clip.label == "normal"} - {"test"}
     if "training" in unfit:
-        said.append("There is nothing but training clips: the bundle is tested on what it was trained on.")
+        sentences.append("There are only training clips: the bundle is tested on its own training data.")
     elif "cross-fitted" in unfit:
-        said.append(
-            "The normal clips were trained on, and the thresholds were set on them. Each is scored by statistics without its "
-            "block of time, which is realistic for the same days, loads and speeds; others do not show here."
+        sentences.append(
+            "The normal clips were used for training and for the thresholds. Each is scored by statistics fitted without its "
+            "block of time, which is realistic for the same days, loads and speeds, but not for others."
         )
     elif unfit:
-        said.append("The normal clips are those on which the threshold was set: false alarms are rarer here than they will be.")
+        sentences.append("The threshold was computed from these normal clips: false alarms will be more frequent in use.")
     if not evaluation.roles_known:
         same = (
             " and this is the very data set that it was trained on" if provenance.dataset_sha256 == evaluation.data_sha256 else ""
         )
-        said.append(
-            f"It is not known which clips the bundle was trained on{same}: if they are among these, the result flatters it. "
-            "Give the split (--split) to set them apart."
+        sentences.append(
+            f"It is not known which clips the bundle was trained on{same}. If it was on these, the result is too optimistic. "
+            "Use --split to separate them."
         )
     if evaluation.low_rates is not None:
-        said.append(f"{evaluation.low_rates[0].upper()}{evaluation.low_rates[1:]}.")
+        sentences.append(f"{evaluation.low_rates[0].upper()}{evaluation.low_rates[1:]}.")
     leaks = provenance.metrics.get("leaks")
-    said += [f"The recipe leaks: {leak}." for leak in (leaks if isinstance(leaks, list) else ())]
+    sentences += [f"The recipe leaks: {leak}." for leak in (leaks if isinstance(leaks, list) else ())]
     few = [f"{n} {name}" for n, name in ((at.n_normal, "normal"), (at.n_anomaly, "anomalous")) if 0 < n < _FEW]
     if few:
-        said.append(f"Only {' and '.join(few)} clips were tested: the intervals are wide, and no rate is sure.")
+        sentences.append(f"Only {' and '.join(few)} clips were tested, so the intervals are wide and the rates uncertain.")
     if results.auc.value == 1.0:
-        said.append(
-            "Every anomalous clip scored above every normal one, so the intervals of the areas collapse; more clips may differ."
-        )
+        sentences.append("Every anomalous clip scored above every normal one, so the intervals of the areas have no width.")
     if missing := sum(one.score is None for one in evaluation.scores):
-        said.append(f"{missing} of {len(evaluation.scores)} clips could not be scored and count nowhere (see Files).")
-    return said
+        sentences.append(f"{missing} of {len(evaluation.scores)} clips could not be scored and are excluded (see Files).")
+    return sentences
 
 
 def _area(area: Area) -> str:

@@ -4,27 +4,27 @@ import math
 from itertools import groupby
 
 from monitor.learning.report_text import count, duration
-from train.evaluate import ClipScore, Evaluation
-from train.features import seconds_by_reason
-from train.metrics import Interval, Verdicts
+from train.evaluation.evaluate import ClipScore, Evaluation
+from train.evaluation.groups import Group, Groups
+from train.evaluation.metrics import Interval, Verdicts
+from train.evaluation.results import Results, float_pairs
+from train.features.frames import seconds_by_reason
 from train.report import curves, scores
-from train.report.groups import Group, Groups
 from train.report.page import Item, Note, Table, number
-from train.report.results import Results, float_pairs
 
 _SHOWN_FILES = 50
-_KNOWN_PARTS = "Training clips have no components here: by statistics that know these clips they would be too small."
+_KNOWN_PARTS = "Training clips have no components here: by statistics fitted to these clips they would be too small."
 _FROM = {
     "held out": "held out from training",
-    "test": "of the tested clips: none were held out",
-    "training": "of training clips: there are no others",
-    "cross-fitted": "of training clips, which both models know alike",
+    "test": "of the tested clips, because none were held out",
+    "training": "of training clips, because there are no others",
+    "cross-fitted": "of training clips, which both models were trained on",
 }
 
 
 def threshold_table(results: Results) -> Item:
-    """The bundle's thresholds and those that would have suited the test clips best."""
-    rows = [("the bundle's, set on normal sound", results.at)]
+    """The bundle's thresholds, and those that would be best on the test clips."""
+    rows = [("the bundle's, from normal sound", results.at)]
     if results.at_alarm is not None:
         rows = [("the bundle's warning level", results.at), ("the bundle's alarm level", results.at_alarm)]
     if results.best is not None and results.best_f1 is not None:
@@ -42,12 +42,12 @@ def _counts(at: Verdicts) -> tuple[str, ...]:
 
 
 def verdict_table(results: Results) -> Item:
-    """Shares of right and wrong at the bundle's threshold, or at each of its levels."""
+    """Precision, recall and other rates at the bundle's threshold, or at each of its levels."""
     levels = [results.at] if results.at_alarm is None else [results.at, results.at_alarm]
     rows = [
-        ("precision: share of positive verdicts that are right", *(number(at.precision) for at in levels)),
-        ("recall: share of anomalous clips found", *(number(at.recall) for at in levels)),
-        ("accuracy: share of verdicts that are right", *(number(at.accuracy) for at in levels)),
+        ("precision: share of positive verdicts that are correct", *(number(at.precision) for at in levels)),
+        ("recall: share of anomalous clips detected", *(number(at.recall) for at in levels)),
+        ("accuracy: share of verdicts that are correct", *(number(at.accuracy) for at in levels)),
         ("F1: harmonic mean of precision and recall", *(number(at.f1) for at in levels)),
         ("false alarm rate: share of normal clips called anomalous", *(number(at.false_alarm_rate) for at in levels)),
     ]
@@ -62,7 +62,7 @@ def verdict_table(results: Results) -> Item:
 
 
 def basis_table(evaluation: Evaluation) -> Item:
-    """What the bundle's thresholds are and what they rest on."""
+    """The bundle's thresholds and the data behind them."""
     calibration = evaluation.bundle.manifest.calibration
     levels = (
         ("warning", calibration.threshold, calibration.file_threshold),
@@ -89,7 +89,7 @@ def basis_table(evaluation: Evaluation) -> Item:
         ),
         *((("what to expect", calibration.statement),) if calibration.statement else ()),
     ]
-    return Table(title="What the thresholds rest on", head=("what", "which"), rows=rows, words=True)
+    return Table(title="Data behind the thresholds", head=("what", "which"), rows=rows, words=True)
 
 
 def area_table(results: Results) -> Item:
@@ -116,7 +116,7 @@ def group_items(found: Groups) -> list[Item]:
     head = ("group", "normal", "anomalous", "false positives", "false negatives", "AUC", "95% interval", "pAUC")
     by_kind = [(kind, list(members)) for kind, members in groupby(groups, key=lambda group: group.kind)]
     tables: list[Item] = [Table(title=f"By {kind}", head=head, rows=[_group_row(one) for one in of]) for kind, of in by_kind]
-    note = Note("A domain's normal clips are set against all anomalous clips of its section or id, as DCASE does.")
+    note = Note("As in DCASE, a domain's normal clips are compared with all anomalous clips of its section or id.")
     drawn: list[Item] = [curves.group_figure(groups)] if any(group.auc is not None for group in groups) else []
     return [*drawn, *tables, *([note] if any(kind == "domain" for kind, _ in by_kind) else [])]
 
@@ -128,7 +128,7 @@ def _group_row(group: Group) -> tuple[str, ...]:
 
 
 def model_items(results: Results) -> list[Item]:
-    """The model's layers and what it costs."""
+    """The model's layers, size and time."""
     cost = results.cost
     head = ("layer", "output", "type", "weights", "type", "weight scales", "bytes", "multiply-accumulates")
     rows = [
@@ -144,47 +144,47 @@ def model_items(results: Results) -> list[Item]:
         )
         for at, layer in enumerate(cost.layers)
     ]
-    said = (
-        f"The model takes {cost.n_bytes:,} bytes and {cost.macs:,} multiply-accumulates a window; on the computer that "
-        f"made this report a window took {cost.microseconds:.2f} µs."
+    sentences = (
+        f"The model takes {cost.n_bytes:,} bytes and {cost.macs:,} multiply-accumulates per window. On the computer that "
+        f"made this report, a window took {cost.microseconds:.2f} µs."
     )
-    return [Note(said), Table(head=head, rows=rows)]
+    return [Note(sentences), Table(head=head, rows=rows)]
 
 
 def float_items(evaluation: Evaluation, results: Results, unit: str) -> list[Item]:
     """The shipped model against the float32 one."""
     against = results.against_float
     if against is None:
-        return [Note("The bundle holds no float32 model to compare with.")]
+        return [Note("The bundle contains no float32 model to compare with.")]
     rows = [
         ("size, bytes", f"{against.n_bytes:,}", f"{results.cost.n_bytes:,}"),
         ("AUC of segments", number(against.auc, digits=4), number(against.auc_shipped, digits=4)),
         ("pAUC of segments", number(against.pauc, digits=4), number(against.pauc_shipped, digits=4)),
     ]
     of = f"the same {against.n_normal} normal segments ({_FROM[against.segments]})" if against.n_normal else "anomalous segments"
-    areas = f" For the areas {against.n_anomaly} anomalous segments stand against them." if against.auc is not None else ""
-    said = (
-        f"On {of} scores of the shipped model are {against.inflation:+.2%} off those of the float32 one on average; "
+    areas = f" The areas compare them with {against.n_anomaly} anomalous segments." if against.auc is not None else ""
+    sentences = (
+        f"On {of}, scores of the shipped model differ from those of the float32 model by {against.inflation:+.2%} on average; "
         f"their rank correlation (Spearman) is {number(against.rank_correlation, digits=4)}.{areas}"
     )
     figure = scores.float_figure(float_pairs(evaluation)[1], unit)
-    return [Note(said), Table(head=("", "float32", "as shipped"), rows=rows), figure]
+    return [Note(sentences), Table(head=("", "float32", "as shipped"), rows=rows), figure]
 
 
 def part_items(results: Results) -> list[Item]:
-    """What each component of the score contributes; nothing where the score is one number."""
+    """The contribution of each component; empty where the score has a single component."""
     if not results.parts:
         return [Note(_KNOWN_PARTS)] if results.cross_fitted else []
     rows = [(part.name, number(part.normal), number(part.anomaly), number(part.auc)) for part in results.parts]
     whole = ("score: their mean", *(_mean(results, anomaly=which) for which in (False, True)), number(results.auc.value))
-    said = (
-        "The score is the mean of these components, each as a multiple of what it typically is on unknown normal sound: about "
+    sentences = (
+        "The score is the mean of these components, each relative to its typical value on held-out normal sound: about "
         "1 where all is well. The larger a component grows on anomalous clips, the more it contributes to finding them; its AUC "
-        "says how well it would tell them by itself. Those of every clip are in files.csv."
+        "is that of the component alone. The components of every clip are in files.csv."
     )
     return [
-        Note(f"{said} {_KNOWN_PARTS}" if results.cross_fitted else said),
-        Table(head=("component", "normal clips, mean", "anomalous clips, mean", "AUC by itself"), rows=[*rows, whole]),
+        Note(f"{sentences} {_KNOWN_PARTS}" if results.cross_fitted else sentences),
+        Table(head=("component", "normal clips, mean", "anomalous clips, mean", "AUC alone"), rows=[*rows, whole]),
     ]
 
 
@@ -194,7 +194,7 @@ def _mean(results: Results, *, anomaly: bool) -> str:
 
 
 def file_items(evaluation: Evaluation) -> list[Item]:
-    """Clips that were called wrong or could not be scored come first, then those nearest to the threshold."""
+    """Clips with a wrong verdict or without a score come first, then those nearest to the threshold."""
 
     def first(one: ClipScore) -> tuple[int, float]:
         if one.score is None:
@@ -215,11 +215,11 @@ def file_items(evaluation: Evaluation) -> list[Item]:
         else (one.name, one.clip.label, "-", "-", one.problem or "-")
         for one in ranked[:_SHOWN_FILES]
     ]
-    said = (
-        f"{len(rows)} of {len(ranked)} clips: what could not be scored, what was called wrong, then what lies nearest to the "
-        "threshold. All are in files.csv, their segments in segments.csv."
+    sentences = (
+        f"{len(rows)} of {len(ranked)} clips: those without a score, those with a wrong verdict, then those nearest to the "
+        "threshold. files.csv has all clips, segments.csv their segments."
     )
-    return [Note(said), Table(head=("file", "in truth", "score", "score / threshold", "called"), rows=rows)]
+    return [Note(sentences), Table(head=("file", "in truth", "score", "score / threshold", "called"), rows=rows)]
 
 
 def _part_of(one: ClipScore) -> str:
@@ -238,7 +238,7 @@ def _verdict(one: ClipScore, evaluation: Evaluation) -> str:
 
 
 def provenance_table(evaluation: Evaluation, results: Results) -> Item:
-    """What was evaluated, with what."""
+    """Provenance of bundle, data set and code."""
     manifest, dataset = evaluation.bundle.manifest, evaluation.dataset
     provenance = manifest.provenance
     rows = [
@@ -258,7 +258,7 @@ def provenance_table(evaluation: Evaluation, results: Results) -> Item:
 
 
 def _left_out(seconds: object) -> str:
-    """What the bundle was not trained on because the device would not score it either."""
+    """Sound left out of training because the device would not score it either."""
     if not isinstance(seconds, dict):
         return "-"
     return seconds_by_reason({str(reason): float(value) for reason, value in seconds.items()})
@@ -269,5 +269,5 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def limits(interval: Interval | None) -> str:
-    """An interval for people; a dash where there is none."""
+    """An interval as text; a dash for None."""
     return "-" if interval is None else f"{number(interval.low)} to {number(interval.high)}"

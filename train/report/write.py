@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from monitor.errors import UsageError
 from monitor.files import atomic_replace_dir
-from train.evaluate import Evaluation
-from train.metrics import RESAMPLES
+from train.evaluation.evaluate import Evaluation
+from train.evaluation.metrics import RESAMPLES
+from train.evaluation.results import Results, compute_results
 from train.report.files import metrics_json, tables, write_folder
 from train.report.page import Section, render_page
-from train.report.results import Results, compute_results
 from train.report.sections import report_sections
-from train.report.style import Plate
+from train.report.style import ReportFigure
 
 METRICS, PAGE, COMPARISON = "metrics.json", "index.html", "comparison.csv"
 _OURS = re.compile(
@@ -42,17 +42,17 @@ def write_report(evaluation: Evaluation, out: Path, *, n_resamples: int = RESAMP
 
 def figures(sections: list[Section]) -> dict[str, bytes]:
     """The figures of a page as files."""
-    plates = [item for section in sections for item in section.items if isinstance(item, Plate)]
-    return {f"figures/{plate.key}.png": plate.png for plate in plates}
+    figures = [item for section in sections for item in section.items if isinstance(item, ReportFigure)]
+    return {f"figures/{figure.key}.png": figure.png for figure in figures}
 
 
 def to_json(content: dict[str, Any]) -> bytes:
-    """JSON that every reader takes: no NaN."""
+    """JSON without NaN, which many readers reject."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
 
 
 def check_out(out: Path, *, kind: Literal["report", "comparison"] = "report") -> None:
-    """Refuse to replace anything but the same kind: a comparison in the place of a report would take its numbers away."""
+    """Refuse to replace anything but the same kind, so that a comparison cannot delete a report."""
     ours, other = (METRICS, COMPARISON) if kind == "report" else (COMPARISON, METRICS)
     same = (out / PAGE).is_file() and (out / ours).is_file() and not (out / other).exists()
     if out.exists() and not same and not (out.is_dir() and not any(out.iterdir())):
@@ -60,6 +60,6 @@ def check_out(out: Path, *, kind: Literal["report", "comparison"] = "report") ->
 
 
 def replace_folder(out: Path, content: dict[str, bytes]) -> None:
-    """Write a folder aside and move it to its place, so that it is there whole or not at all; files of others stay."""
+    """Write a folder atomically; files of others in it are kept."""
     with atomic_replace_dir(out, is_ours=lambda name: _OURS.fullmatch(name) is not None) as aside:
         write_folder(aside, content)

@@ -1,4 +1,4 @@
-"""Made sound: physically reasoned machines, and faults that grow in them."""
+"""Synthetic sound: physically motivated machines, with faults that grow."""
 
 from train.synth.fan import Fan
 from train.synth.faults import FAULTS, Growth

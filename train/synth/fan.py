@@ -24,7 +24,7 @@ class Fan:
     drift: float = 0.004  # of the speed, peak
 
     def shaft_phase(self, t: F64, take: int) -> F64:
-        """The shaft's angle, radians, at times t (n,), s: the integral of a speed that wanders with the load."""
+        """The shaft's angle, radians, at times t (n,), s: the integral of a speed that drifts with the load."""
         draw = rng(self.seed, "drift", take)
         periods_s = (11.0, 37.0, 173.0)
         phase = 2 * np.pi * self.shaft_hz * t

@@ -1,4 +1,4 @@
-"""Faults that grow: what each adds to the sound of a running machine, at full severity, and how it gets there.
+"""Faults that grow: the sound that each adds to a running machine at full severity, and its growth.
 
 Sources: R. B. Randall, J. Antoni, Rolling element bearing diagnostics, MSSP 25 (2011): impulses at the defect rate, with
 slip, each exciting a resonance, stronger in the load zone; ISO 13373-3 for imbalance, rubbing and looseness.
@@ -30,7 +30,7 @@ class Growth:
 
 
 class _Knocks:
-    """Knocks `rate` times a turn, each ringing; `slip` is the jitter as a fraction of the spacing."""
+    """Knocks `rate` times per turn, each ringing; `slip` is the jitter as a fraction of the spacing."""
 
     def __init__(
         self, machine: Machine, take: int, *, rate: float, ring: F64, amplitude: float, slip: float, missing: float
@@ -86,7 +86,7 @@ class _Blade:
 
     def push(self, index: int, t: F64, shaft: F64) -> F64:
         noise = rng(self._machine.seed, "blade", self._take, index).standard_normal(len(t))
-        passes = np.exp(4.0 * (np.cos(shaft) - 1.0))  # the bad blade goes by
+        passes = np.exp(4.0 * (np.cos(shaft) - 1.0))  # the bent blade passes
         tones = sum(0.08 / k * np.cos(k * self._machine.n_blades * shaft) for k in range(1, 5))
         return passes * (tones + self._wake.push(noise))
 
@@ -104,7 +104,7 @@ class _Leak:
 
 
 class _Cavitation:
-    """Bubbles collapse: sharp cracks at random, some tens a second, in swarms as each vane passes."""
+    """Bubbles collapse: sharp cracks at random, some tens per second, in swarms as each vane passes."""
 
     def __init__(self, machine: Machine, take: int) -> None:
         self._machine, self._take = machine, take

@@ -29,14 +29,14 @@ class Gearbox:
     n_blades: int = 27
 
     def states(self, until_s: float, take: int) -> tuple[F64, NDArray[np.intp]]:
-        """When each state begins (n,), s, the first before 0, and which of the three it is (n,)."""
+        """The start (n,), s, of each state, the first before 0, and its number (n,)."""
         first = -SLOT_S * (1.0 + rng(self.seed, "first", take).random())
         n = int((until_s - first) // SLOT_S) + 1
         states = [int(rng(self.seed, "state", take, slot).integers(len(SPEEDS))) for slot in range(n)]
         return np.asarray(first + SLOT_S * np.arange(n), np.float64), np.array(states, np.intp)
 
     def follow(self, t: F64, take: int, of_state: F64) -> F64:
-        """A state's value at times t (n,), s, from one to the next in a ramp of `CHANGE_S`."""
+        """The value of the state at times t (n,), s, with ramps of `CHANGE_S` between states."""
         begins, states = self.states(t[-1], take)
         values = of_state[states]
         times = np.stack((begins[1:], begins[1:] + CHANGE_S), axis=1).ravel()

@@ -1,4 +1,4 @@
-"""What every made machine is: a shaft (or cycle) that turns, and a sound that follows it."""
+"""The interface of synthetic machines: a rotating shaft (or cycle), and sound that follows it."""
 
 from typing import Protocol
 
@@ -18,22 +18,22 @@ class Machine(Protocol):
 
     @property
     def seed(self) -> int:
-        """Which individual."""
+        """The number of the individual machine."""
         ...
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of its sound."""
+        """Sample rate of its sound."""
         ...
 
     @property
     def shaft_hz(self) -> float:
-        """Its nominal speed: turns, or cycles, a second."""
+        """Its nominal speed: turns, or cycles, per second."""
         ...
 
     @property
     def n_blades(self) -> int:
-        """Blades, vanes or teeth that pass a turn."""
+        """Blades, vanes or teeth that pass per turn."""
         ...
 
     def shaft_phase(self, t: F64, take: int) -> F64:

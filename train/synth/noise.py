@@ -9,7 +9,7 @@ from monitor.arrays import F64
 
 
 def rng(seed: int, *names: int | str) -> np.random.Generator:
-    """A generator of its own for every purpose: what one source draws never shifts another."""
+    """A separate generator for every purpose, so that draws of one source never shift another."""
     keys = [zlib.crc32(name.encode()) if isinstance(name, str) else name for name in names]
     return np.random.default_rng([seed, *keys])
 
@@ -25,7 +25,7 @@ def spectral_shape(points: dict[float, float], *, sample_rate_hz: int, n_taps: i
 
 
 class StreamFilter:
-    """Convolve a stream with a FIR filter chunk by chunk, as if it were one piece."""
+    """Convolve a stream with a FIR filter chunk by chunk, with the same result as in one piece."""
 
     def __init__(self, taps: F64) -> None:
         self._taps = taps

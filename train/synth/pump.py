@@ -17,7 +17,7 @@ SLIP = 0.02  # of the speed between no load and full load
 
 @dataclass(frozen=True)
 class Pump:
-    """One individual pump; every recording finds it at another flow."""
+    """One individual pump; every recording has a different flow."""
 
     seed: int
     sample_rate_hz: int = 16000
@@ -25,7 +25,7 @@ class Pump:
     n_blades: int = 5
 
     def flow(self, take: int) -> float:
-        """Of the best one."""
+        """Flow relative to the best one."""
         return float(rng(self.seed, "flow", take).uniform(0.6, 1.2))
 
     def shaft_phase(self, t: F64, take: int) -> F64:

@@ -1,4 +1,4 @@
-"""The scene: the machine and its fault in a room, a microphone in front of it, a background, the odd bang next door."""
+"""The scene: a machine with its fault in a room, a microphone, background noise, and occasional bangs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ BANG_APART_S = 31.0
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a microphone hears. `take` numbers the recordings of the same machine in the same room."""
+    """The sound at the microphone. `take` numbers the recordings of the same machine in the same room."""
 
     machine: Machine
     take: int = 0
@@ -26,7 +26,7 @@ class Scene:
     bangs_per_hour: float = 0.0
 
     def chunks(self, seconds: float) -> Iterator[F32]:
-        """The sound, float32, full scale [-1, 1], in chunks of a few seconds; the same for any length asked for."""
+        """The sound, float32, full scale [-1, 1], in chunks of a few seconds; the same whatever the requested length."""
         rate_hz = self.machine.sample_rate_hz
         running = self.machine.sound(self.take)
         fault = FAULTS[self.fault](self.machine, self.take) if self.fault is not None else None
@@ -43,7 +43,7 @@ class Scene:
             yield np.clip(LEVEL * heard[: n_total - index * n_chunk], -1.0, 1.0).astype(np.float32)
 
     def _bangs(self, t: F64) -> F64:
-        """Bangs next door: at most one in every slot of time, never two within `BANG_APART_S`."""
+        """Bangs in the background: at most one in every slot of time, never two within `BANG_APART_S`."""
         sound = np.zeros(len(t))
         if not self.bangs_per_hour:
             return sound
@@ -53,7 +53,7 @@ class Scene:
             since = t - (slot * slot_s + draw.uniform(0.0, max(0.0, slot_s - BANG_APART_S)))
             on = (since >= 0) & (since < 1.0)
             if on.any():
-                # Each slot draws one second of noise of its own, so that a chunk's border cannot cut a bang in two sounds.
+                # Each slot draws one second of noise of its own, so that a bang does not change at the border of a chunk.
                 noise = draw.standard_normal(self.machine.sample_rate_hz + 1)
                 position = (since[on] * self.machine.sample_rate_hz).astype(int)
                 loudness, decay_s = draw.uniform(0.3, 2.0), draw.uniform(0.03, 0.15)
@@ -63,7 +63,7 @@ class Scene:
 
 
 class _Background:
-    """The hall: quiet low-frequency noise whose level wanders by a decibel or so, and mains hum."""
+    """The hall: quiet low-frequency noise whose level drifts by about a decibel, and mains hum."""
 
     def __init__(self, machine: Machine, take: int) -> None:
         self._machine, self._take = machine, take

@@ -1,4 +1,4 @@
-"""A solenoid valve that opens and closes: two different knocks a cycle, a puff of air between them, near silence after.
+"""A solenoid valve that opens and closes: two different knocks per cycle, a puff of air between them, near silence after.
 
 Source: H. Purohit et al., MIMII Dataset (2019): solenoid valves with opening and closing repeated on a schedule.
 """
@@ -16,15 +16,15 @@ OPEN = 0.3  # of a cycle
 
 @dataclass(frozen=True)
 class Valve:
-    """One individual valve; `shaft_hz` is its cycles a second, and a turn is a cycle."""
+    """One individual valve; `shaft_hz` is its cycles per second; a turn is a cycle."""
 
     seed: int
     sample_rate_hz: int = 16000
     shaft_hz: float = 0.83
-    n_blades: int = 2  # knocks a cycle
+    n_blades: int = 2  # knocks per cycle
 
     def shaft_phase(self, t: F64, take: int) -> F64:
-        """The place in the schedule, which every recording begins elsewhere."""
+        """The phase in the schedule; every recording starts at a different one."""
         return 2 * np.pi * (self.shaft_hz * t + rng(self.seed, "schedule", take).random())
 
     def sound(self, take: int) -> MachineSound:

@@ -1,4 +1,4 @@
-"""Write made sound to WAV or FLAC files."""
+"""Write synthetic sound to WAV or FLAC files."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
 def write_scene(path: Path, scene: Scene, *, seconds: float) -> None:
-    """Write one recording, 16 bit mono, with a progress bar; a file is there only when it is whole."""
+    """Write one recording, 16 bit mono, with a progress bar; the file appears only when it is complete."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: must end in {' or '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,8 @@ from monitor.scoring.components.component import Component, Feature, Observation
 from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.modulation import Modulation
 from monitor.scoring.components.normal import Distance, Normal, fit_normal, least_spread_db, nothing_known
-from monitor.scoring.components.peaks import Peaks
 from monitor.scoring.components.reconstruction import Reconstruction
-from monitor.scoring.components.residual import Residual
-from monitor.scoring.components.spectrum import Shape, Spectrum
+from monitor.scoring.components.spectrum import Spectrum
 
 __all__ = [
     "Component",
@@ -17,10 +15,7 @@ __all__ = [
     "Modulation",
     "Normal",
     "Observation",
-    "Peaks",
     "Reconstruction",
-    "Residual",
-    "Shape",
     "Spectrum",
     "fit_normal",
     "least_spread_db",

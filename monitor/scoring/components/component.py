@@ -1,4 +1,4 @@
-"""What every detector component is: additive sums per tick, and a score from the sums of many ticks."""
+"""The interface of detector components: additive sums per tick, and a score from the sums of many ticks."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +9,11 @@ from monitor.arrays import F32, F64, Bool
 
 @dataclass(frozen=True)
 class Observation:
-    """One tick as the model saw it.
+    """The model's view of one tick.
 
-    Targets and predictions (n_windows, n_values), dB, and which rows count; and the tick's frames that hold sound
-    (n_frames, n_bands), dB. A window's values are its target frames, one after the other.
+    Targets and predictions (n_windows, n_values), dB; `valid` (n_windows,) masks the rows that count. `frames`
+    (n_frames, n_bands), dB, are those of the tick that hold sound. A row holds a window's target frames, one after the
+    other.
     """
 
     target: F32
@@ -22,25 +23,25 @@ class Observation:
 
     @cached_property
     def error(self) -> F32:
-        """How far the targets are above their predictions (n_windows, n_values), dB."""
+        """Targets minus predictions (n_windows, n_values), dB."""
         return self.target - self.predicted
 
 
 class Component(Protocol):
-    """One way to tell how abnormal a segment is. Higher is more abnormal.
+    """One measure of how abnormal a segment is. Higher is more abnormal.
 
-    A component keeps no state: a segment's sums are the sum of its ticks' sums, which makes a segment, a whole file and
-    a single tick the same computation.
+    A component has no state. A segment's sums are the sum of its ticks' sums, so a segment, a whole file and a single tick
+    are the same computation.
     """
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its name in the manifest."""
         ...
 
     @property
     def n_sums(self) -> int:
-        """How many sums it keeps."""
+        """The number of its sums."""
         ...
 
     def measure(self, observation: Observation) -> F64:
@@ -48,31 +49,31 @@ class Component(Protocol):
         ...
 
     def score(self, sums: F64) -> float | None:
-        """The score of summed ticks; None when they hold too little for one."""
+        """The score of summed ticks; None when they hold too little sound."""
         ...
 
 
 class Feature(Protocol):
-    """What of the sound a distance is taken of: a vector per segment, from sums per tick as a component's."""
+    """A vector per segment, from which a distance is computed. Its sums per tick are additive like a component's."""
 
     @property
     def name(self) -> str:
-        """What the manifest calls the component made of it."""
+        """The name of its component in the manifest."""
         ...
 
     @property
     def n_sums(self) -> int:
-        """How many sums it keeps."""
+        """The number of its sums."""
         ...
 
     @property
     def carries_level(self) -> bool:
-        """Whether a gain adds the same to all its values."""
+        """Whether a gain adds the same amount to all its values."""
         ...
 
     @property
     def n_values(self) -> int:
-        """How long its vector is."""
+        """The length of its vector."""
         ...
 
     def measure(self, observation: Observation) -> F64:
@@ -80,5 +81,5 @@ class Feature(Protocol):
         ...
 
     def values(self, sums: F64) -> F64 | None:
-        """The vector (n_values,), dB, of summed ticks; None when they hold too little for one."""
+        """The vector (n_values,), dB, of summed ticks; None when they hold too little sound."""
         ...

@@ -12,9 +12,9 @@ from monitor.scoring.components.component import Component, Observation
 
 
 class Detector:
-    """One component, whose raw score is the score; or several, each as a multiple of its typical score, averaged.
+    """Averages the components' scores, each as a multiple of its typical score. A single component's raw score is the score.
 
-    `powers` raise these multiples before they are averaged, so that a component that hardly varies counts, too.
+    `powers` raise these multiples before they are averaged, so that a component that hardly varies also counts.
     """
 
     def __init__(
@@ -25,8 +25,8 @@ class Detector:
         for component, value in zip(components, typical, strict=True):
             if value <= 0.0:
                 raise ScoreError(
-                    f"component {component.name} must typically be above 0 to be a measure, got {value:g}: "
-                    "as far as it can hear, normal sound is the same all along"
+                    f"component {component.name} must have a typical score above 0, got {value:g}: "
+                    "it does not vary over the normal sound"
                 )
         self.components = tuple(components)
         self._typical = tuple(typical)
@@ -35,15 +35,15 @@ class Detector:
         self._spans = [slice(start, stop) for start, stop in pairwise(ends)]
 
     def measure(self, observation: Observation) -> F64:
-        """Sums (k,), float64, of one tick; add them to those of other ticks."""
+        """Sums (k,), float64, of one tick, which are added to those of other ticks."""
         return np.concatenate([component.measure(observation) for component in self.components])
 
     def parts(self, sums: F64) -> tuple[F64, ...]:
-        """Each component's own part of the sums."""
+        """The sums of each component."""
         return tuple(sums[span] for span in self._spans)
 
     def component_scores(self, sums: F64) -> tuple[float, ...] | None:
-        """Each component's raw number, in order; None when there is too little to score."""
+        """The raw score of each component, in order; None when there is too little sound."""
         scores = []
         for component, part in zip(self.components, self.parts(sums), strict=True):
             score = component.score(part)
@@ -55,17 +55,17 @@ class Detector:
         return tuple(scores)
 
     def score(self, sums: F64) -> float | None:
-        """How abnormal the sound behind the sums is, higher = more; None when there is too little to score."""
+        """The score of summed ticks, higher = more abnormal; None when there is too little sound."""
         scores = self.component_scores(sums)
         return None if scores is None else self.fuse(scores)
 
     def fuse(self, scores: Sequence[float]) -> float:
-        """The score from each component's raw number."""
+        """The score from the raw scores of the components."""
         ratios = self._ratios(scores)
         return sum(ratios) / len(ratios)
 
     def component_ratios(self, sums: F64) -> tuple[float, ...] | None:
-        """Each component's number as a multiple of what it typically is; None when there is too little to score."""
+        """The score of each component as a multiple of its typical score; None when there is too little sound."""
         scores = self.component_scores(sums)
         return None if scores is None else tuple(self._ratios(scores))
 

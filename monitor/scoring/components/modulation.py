@@ -1,4 +1,4 @@
-"""How sound moves, as a feature: the energy of differences between frames a few apart, in groups of bands."""
+"""The modulation feature: the energy of differences between frames a few apart, in groups of bands."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +10,14 @@ from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
 from monitor.scoring.components.component import Observation
 
-FLOOR_DB2 = 0.01  # a tenth of a decibel: below it nothing moves
+FLOOR_DB2 = 0.01  # a tenth of a decibel: smaller differences do not count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
     """Mean squared difference of frames `lags` apart within a tick, in groups of neighbouring bands, dB.
 
-    Bands are averaged before the difference: what moves together in them stands out from their noise. A gain cancels.
+    Bands are averaged before the difference, so that common changes stand out from their noise. A gain cancels.
     """
 
     n_bands: int
@@ -41,16 +41,16 @@ class Modulation:
 
     @property
     def n_sums(self) -> int:
-        """A sum a lag and group, and the number of differences a lag."""
+        """One sum per lag and group, and one count of differences per lag."""
         return self.n_values + len(self.lags)
 
     @property
     def n_values(self) -> int:
-        """One a lag and group."""
+        """One per lag and group."""
         return len(self.lags) * self.n_groups
 
     def measure(self, observation: Observation) -> F64:
-        """Sums of squared differences, lag after lag, then how many there are at each lag."""
+        """Sums of squared differences, lag after lag, then their number at each lag."""
         frames = observation.frames
         groups = frames @ self._mix
         moves = (groups[lag:] - groups[:-lag] for lag in self.lags)
@@ -58,11 +58,11 @@ class Modulation:
         return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]), dtype=np.float64)
 
     def values(self, sums: F64) -> F64 | None:
-        """Their means in dB, lag after lag; for lags longer than the sound those of the longest that fits."""
+        """The means in dB, lag after lag. Lags longer than the sound get those of the longest that fits."""
         counts = sums[self.n_values :]
-        n_known = int(np.count_nonzero(counts))  # longer lags have fewer differences
-        if not n_known:
+        n_lags = int(np.count_nonzero(counts))  # longer lags have fewer differences
+        if not n_lags:
             return None
-        energies = sums[: self.n_values].reshape(len(self.lags), -1)[:n_known] / counts[:n_known, None]
-        energies = np.concatenate((energies, np.repeat(energies[-1:], len(self.lags) - n_known, axis=0)))
+        energies = sums[: self.n_values].reshape(len(self.lags), -1)[:n_lags] / counts[:n_lags, None]
+        energies = np.concatenate((energies, np.repeat(energies[-1:], len(self.lags) - n_lags, axis=0)))
         return np.asarray(10.0 * np.log10(np.maximum(energies, FLOOR_DB2))).reshape(-1)

@@ -1,4 +1,4 @@
-"""What is normal of a feature, and how far from it a segment is: a distance that knows how bands vary together."""
+"""The normal range of a feature, and the Mahalanobis distance of a segment from it."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from monitor.arrays import F64
 from monitor.errors import ConfigError
 from monitor.scoring.components.component import Feature, Observation
 
-NOISE_DB = 0.5  # least spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
-HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands from there on, where most microphones hear little but themselves
-EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that reach over this share of the rate: resamplers and converters differ there
-MIN_SCALE_DB = 0.1  # for standardising values that never change
+NOISE_DB = 0.5  # minimum spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
+HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands above, where most microphones deliver little but their own noise
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that extend above this fraction of the rate, where resamplers and converters differ
+MIN_SCALE_DB = 0.1  # for standardising values that do not change
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Normal:
     """A feature's mean in each normal state (k, p), its standard deviation (p,), dB, and a matrix (p, p) that whitens it.
 
     States share the spread around their means. With C the covariance of standardised values, the matrix W has
-    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z. `noise` is how much
-    the microphone's noise adds to the distance on average.
+    W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z. `noise` is the mean
+    contribution of the microphone's noise to the distance.
     """
 
     mean: F64
@@ -32,8 +32,8 @@ class Normal:
     def distance(self, values: F64) -> float:
         """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound.
 
-        It is the distance to expect of a microphone whose noise has moved: a machine that varies by less than that in
-        its recordings still scores about 1, and the noise at most doubles it.
+        The noise of a microphone changes over time. Its mean contribution is included, so that a machine that varies by
+        less than that noise still scores about 1. It at most doubles the distance.
         """
         white = ((values - self.mean) / self.scale) @ self.whitening.T
         return float(np.einsum("kp,kp->k", white, white).min()) / len(values) + self.noise
@@ -42,12 +42,12 @@ class Normal:
 def fit_normal(
     rows: F64, *, level_db: float = 0.0, states: NDArray[np.intp] | None = None, noise_db: F64 | float = NOISE_DB
 ) -> Normal:
-    """Learn what is normal from the vectors of normal segments, rows (n, p), dB, n at least 2.
+    """Fit the normal range to the vectors of normal segments, rows (n, p), dB, n at least 2.
 
-    `states` (n,), from 0, says which state each is in; without it there is one.
-    `level_db` is how far, as a standard deviation, the level that all values share may be off in use, beyond what the
-    rows show: a microphone's gain or place. It widens the covariance in that one direction. Every value may be off by
-    `noise_db` (p,) on its own, whatever the rows show: its square is added to each variance.
+    `states` (n,), from 0, are the states of the rows; without it there is one.
+    `level_db` is the standard deviation of the shared level in use beyond that in the rows, due to a microphone's gain or
+    place. It widens the covariance in that one direction. `noise_db` (p,) is that of each value on its own; its square is
+    added to each variance.
     """
     if len(rows) < 2:
         raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
@@ -66,36 +66,36 @@ def fit_normal(
 
 
 def least_spread_db(limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """The least spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
+    """The minimum spread (n_bands,), dB, of the bands between these limits (n_bands + 1,)."""
     spread = np.where(limits_hz[:-1] < HIGH_HZ, NOISE_DB, HIGH_NOISE_DB)
     return np.where(limits_hz[1:] > EDGE * sample_rate_hz, EDGE_NOISE_DB, spread)
 
 
 def _as_stored(array: F64) -> F64:
-    """With the precision that a bundle keeps, so that a fresh detector and a loaded one agree to the bit."""
+    """Rounded to the precision of a bundle, so that a fresh detector and a loaded one agree to the bit."""
     return array.astype(np.float32).astype(np.float64)
 
 
 def nothing_known(n_values: int) -> Normal:
-    """A stand-in until there is sound to fit on: the mean square of the values themselves."""
+    """A placeholder before the fit: the distance is the mean square of the values."""
     return Normal(np.zeros((1, n_values)), np.ones(n_values), np.eye(n_values))
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A component: how far a feature is from normal."""
+    """A component: the distance of a feature from normal."""
 
     feature: Feature
     normal: Normal
 
     @property
     def name(self) -> str:
-        """The feature's."""
+        """That of the feature."""
         return self.feature.name
 
     @property
     def n_sums(self) -> int:
-        """The feature's."""
+        """That of the feature."""
         return self.feature.n_sums
 
     def measure(self, observation: Observation) -> F64:
@@ -109,7 +109,7 @@ class Distance:
 
 
 def ledoit_wolf(rows: F64) -> tuple[F64, float]:
-    """Shrunk covariance (p, p) of rows (n, p), and how far it is shrunk towards the mean variance, 0 to 1.
+    """Shrunk covariance (p, p) of rows (n, p), and the shrinkage towards the mean variance, 0 to 1.
 
     Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate
     Analysis 88 (2004), as scikit-learn's `LedoitWolf` computes it (n in the divisor, rows centred).

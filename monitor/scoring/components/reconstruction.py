@@ -1,4 +1,4 @@
-"""The field's classic: the mean error between what the model was to predict and what it predicted."""
+"""The reconstruction error: the mean error of the model's prediction."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,0 +1,27 @@
+"""Log lines for systemd's journal: each with its priority (sd-daemon(3)), so that `journalctl -p err` finds errors."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TextIO
+
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
+_DEBUG = 7
+
+
+class JournalFormatter(logging.Formatter):
+    """Prefixes every line of a record with `<N>`, because the journal splits tracebacks into lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The prefixed lines."""
+        priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), _DEBUG)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines() or [""])
+
+
+def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a stream is the journal's: systemd sets JOURNAL_STREAM to its device and inode (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

@@ -1,0 +1,167 @@
+"""The monitor of one machine: blocks of samples in, one result per tick out, for live sound and for recordings."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Protocol
+
+from monitor.block import Block
+from monitor.bundle import Bundle
+from monitor.config import IdleConfig
+from monitor.events.event import Anchor, EndReason, Event, EventClock, Identity
+from monitor.events.pipeline import Pipeline, Result
+from monitor.events.slow_path import SlowPath
+from monitor.explain.describe import Description, describe
+from monitor.explain.excerpt import Excerpt
+from monitor.scoring.features import TickFrames
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # the start of a recording that does not give one
+
+
+class Source(Protocol):
+    """Where sound comes from: a recording, or one channel of a microphone."""
+
+    def blocks(self) -> Iterable[Block]:
+        """Samples at the bundle's rate; a jump in `Block.start` is a gap."""
+        ...
+
+
+class Sink(Protocol):
+    """A subscriber to results."""
+
+    def push(self, result: Result) -> None:
+        """Take the result of the next tick."""
+        ...
+
+    def close(self, event: Event | None) -> None:
+        """Take the end of the stream; `event` is the last message of an anomaly that was open."""
+        ...
+
+
+class Recorder(Sink, Protocol):
+    """A sink that also takes the sound, and names the clip of an event."""
+
+    def push_block(self, block: Block) -> None:
+        """Take a block before it is scored."""
+        ...
+
+    def clip_name(self, machine: str, event_id: str) -> str | None:
+        """The file name of an event's clip; None where no clip is made."""
+        ...
+
+
+class Monitor:
+    """Score the sound of one machine and decide. Every result is also passed to `recorder` and `sinks`, tick by tick.
+
+    `identity` and `timeline` become part of events. By default a monitor is a stream of its own on node `local`, and its
+    sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects what `describe_file` needs.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        idle: IdleConfig | None = None,
+        identity: Identity | None = None,
+        timeline: EventClock | None = None,
+        slow_path: SlowPath | None = None,
+        recorder: Recorder | None = None,
+        sinks: Sequence[Sink] = (),
+        excerpt: Excerpt | None = None,
+    ) -> None:
+        idle = idle or IdleConfig()
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self._excerpt = excerpt
+        self._recorder = recorder
+        self._sinks = sinks if recorder is None else (recorder, *sinks)
+        self._scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
+        self._scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
+        self._pipeline = Pipeline(
+            self._scorer,
+            threshold=manifest.calibration.threshold,
+            alarm_threshold=manifest.calibration.alarm_threshold,
+            tick_threshold=manifest.calibration.tick_threshold,
+            fast_threshold=manifest.calibration.fast_threshold,
+            rule=manifest.rule,
+            expected=bundle.expected,
+            identity=identity or Identity(node="local", machine=manifest.name, bundle=bundle.id, session=secrets.token_hex(16)),
+            anchor=timeline or Anchor(utc=EPOCH, sample_rate_hz=self.sample_rate_hz, synced=False),
+            idle_is_anomaly=idle.means == "anomaly",
+            slow_path=slow_path,
+            clip_name=None if recorder is None else recorder.clip_name,
+        )
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate at which it takes samples."""
+        return self.bundle.manifest.front_end.sample_rate_hz
+
+    @property
+    def source_rate_hz(self) -> int | None:
+        """The rate of the sound before it was resampled, where that is known. Sound of too low a rate is not scored."""
+        return self._scorer.source_rate_hz
+
+    @source_rate_hz.setter
+    def source_rate_hz(self, rate_hz: int) -> None:
+        self._scorer.source_rate_hz = rate_hz
+
+    @property
+    def rate_problem(self) -> str | None:
+        """Why nothing is scored at the source's rate; None where its sound is scored."""
+        rate_hz, n_empty = self._scorer.source_rate_hz, self._scorer.empty_bands
+        if rate_hz is None or not n_empty:
+            return None
+        n_bands = self.bundle.manifest.front_end.n_bands
+        return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_empty} of the bundle's {n_bands} bands lie"
+
+    def push(self, block: Block) -> list[Result]:
+        """Append a block; return a result for each tick that it completes."""
+        if self._recorder is not None:
+            self._recorder.push_block(block)
+        return [self._step(tick) for tick in self._scorer.extract(block)]
+
+    def flush(self) -> list[Result]:
+        """Score the partial tick at the end of a recording."""
+        return [self._step(tick) for tick in self._scorer.extract_last()]
+
+    def no_input(self, stop: int, reason: str) -> Result:
+        """Advance to sample `stop` without sound, for this reason."""
+        return self._publish(self._pipeline.no_input(stop, reason))
+
+    def close(self, reason: EndReason = "shutdown") -> Event | None:
+        """End the stream; return the end of the anomaly that was open, if there was one."""
+        event = self._pipeline.close(reason)
+        for sink in self._sinks:
+            sink.close(event)
+        return event
+
+    def file_score(self) -> float | None:
+        """The score over all sound so far, as one file."""
+        return self._scorer.file_score()
+
+    def scored_s(self) -> float:
+        """Seconds of sound scored so far."""
+        return self._scorer.scored_frames * self.bundle.manifest.front_end.hop_length / self.sample_rate_hz
+
+    def describe_file(self) -> Description:
+        """How the most abnormal segment so far differs from normal sound."""
+        if self._excerpt is None or self.bundle.expected is None:
+            return Description()
+        return describe(self._excerpt.sounds, self.bundle.expected, self.bundle.manifest.front_end)
+
+    def _step(self, tick: TickFrames) -> Result:
+        result = self._pipeline.step(tick)
+        if self._excerpt is not None:
+            self._excerpt.push(result.tick, self._scorer.sounds())
+        return self._publish(result)
+
+    def _publish(self, result: Result) -> Result:
+        for sink in self._sinks:
+            sink.push(result)
+        return result
+
+
+def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
+    """The level below which the machine is off: the configured one, or the one that its bundle has learned, if any."""
+    return bundle.manifest.calibration.idle_below_dbfs if idle.below_dbfs == "learned" else idle.below_dbfs

@@ -1,0 +1,258 @@
+"""Unexpected errors: each is logged and counted, and stops nothing but the part in which it happened."""
+
+import dataclasses
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+import pytest
+
+from monitor.bundle import Bundle, load_bundle
+from monitor.clips.service import ClipService
+from monitor.clips.worker import BackgroundWorker
+from monitor.config import Config
+from monitor.daemon import machine as machine_module
+from monitor.daemon import supervisor as supervisor_module
+from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
+from monitor.daemon.alarms import Alarms
+from monitor.daemon.commands import Commands
+from monitor.daemon.health import Health
+from monitor.daemon.state_file import ServiceState, StateFile
+from monitor.daemon.state_publisher import StatePublisher
+from monitor.daemon.supervisor import Supervisor
+from monitor.errors import BundleError
+from monitor.events.event import Anchor, Event
+from monitor.events.pipeline import Result
+from monitor.mqtt.messages import Command
+from monitor.scoring.scorer import TickScore
+from monitor.threads import Watchdog, WatchedThread
+from tests.waiting import wait_until
+
+NO_MICROPHONE = "usb-port:99-9"  # no process is started to find that out
+
+
+class Outlet:
+    """Records the last message of each topic, and fails on request."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+        self.fails_on: str | None = None
+
+    def present(self, topic: str, payload: str) -> None:
+        if topic == self.fails_on:
+            self.fails_on = None
+            raise RuntimeError("a bug")
+        self.last[topic] = payload
+
+    def event(self, event: Event) -> None:
+        self.last["event"] = event.id
+
+
+@pytest.fixture
+def bundle(demo_bundle: Path) -> Bundle:
+    return load_bundle(demo_bundle)
+
+
+def config_of(demo_bundle: Path, *names: str) -> Config:
+    entry = {"bundle": str(demo_bundle), "microphone": NO_MICROPHONE}
+    machines = {name: {**entry, "channel": channel} for channel, name in enumerate(names, start=1)}
+    return Config.model_validate({"node": "pi", "machines": machines})
+
+
+@contextmanager
+def running(outlet: Outlet, alarms: Alarms | None = None) -> Iterator[Supervisor]:
+    clips = ClipService(None, run=lambda job: job(), present=None)
+    supervisor = Supervisor(outlet, alarms or Alarms({}), clips, node="pi", slow_paths={})
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def test_an_unexpected_error_of_one_machine_leaves_the_others_running(
+    demo_bundle: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.05)
+    outlet = Outlet()
+    with running(outlet) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan", "pump"), {"fan": bundle, "pump": bundle})
+        outlet.fails_on = "fan/state"
+        supervisor.poll()
+        assert '"reason": "score_error"' in outlet.last["fan/state"]
+        assert outlet.last["fan/availability"] == "offline"
+        assert '"reason": "microphone_absent"' in outlet.last["pump/state"]
+        assert supervisor.n_failures == 1
+        assert supervisor.status()["machines"]["fan"]["trouble"] == "RuntimeError: a bug"
+        assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (score_error)"
+        (record,) = [record for record in caplog.records if record.exc_info]
+        assert record.getMessage() == "fan: unexpected error: RuntimeError: a bug; restarting in 0 s"
+        time.sleep(0.06)
+        supervisor.poll()
+        supervisor.poll()
+        assert '"reason": "microphone_absent"' in outlet.last["fan/state"]
+
+
+def test_the_same_error_again_doubles_the_wait_and_logs_no_other_traceback(
+    demo_bundle: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "RETRY_S", 0.01)
+    outlet = Outlet()
+    with running(outlet) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan"), {"fan": bundle})
+        for number in range(1, 4):
+
+            def fails(number: int = number) -> bool:
+                outlet.fails_on = "fan/state"
+                supervisor.poll()
+                return supervisor.n_failures == number
+
+            wait_until(fails)
+    assert [bool(record.exc_info) for record in caplog.records if "unexpected error" in record.message] == [True, False, False]
+
+
+def test_a_machine_that_is_not_polled_any_more_counts_as_stalled(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "STALLED_AFTER_S", 0.1)
+    with running(Outlet()) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan"), {"fan": bundle})
+        supervisor.poll()
+        assert supervisor.stalled() == []
+        wait_until(lambda: supervisor.stalled() == ["fan for 3 s"])  # three ticks
+        supervisor.poll()
+        assert supervisor.stalled() == []
+
+
+def test_a_refused_configuration_changes_nothing(demo_bundle: Path, bundle: Bundle) -> None:
+    alarms, outlet = Alarms({}), Outlet()
+    with running(outlet, alarms) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan"), {"fan": bundle})
+        fan = supervisor.machines["fan"]
+        new = config_of(demo_bundle, "fan", "pump").model_copy(
+            update={"alarm": Config().alarm.model_copy(update={"repeat_s": 5.0})}
+        )
+        broken = dataclasses.replace(bundle, model=b"no model")
+        with pytest.raises(BundleError):
+            supervisor.apply_config(new, {"fan": bundle, "pump": broken})
+        assert supervisor.machines == {"fan": fan}
+        assert alarms["fan"].repeat_s == Config().alarm.repeat_s
+        with pytest.raises(KeyError):
+            alarms["pump"]
+
+
+def test_a_snooze_of_the_longest_duration_outlasts_the_next_tick() -> None:
+    """A tick's sound ended before the command came."""
+    outlet, alarm = Outlet(), Alarm()
+    began = datetime.fromtimestamp(time.time() - 10.0, timezone.utc)
+    timeline = Anchor(utc=began, sample_rate_hz=16_000, synced=True)
+    publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline, alarm=alarm, now=time.time)
+    alarm.snooze(MAX_SNOOZE_S, time.time())
+    tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
+    publisher.push(Result(tick, 2.0, "anomaly", None, 0, None, "alarm"))
+    assert outlet.last["fan/anomaly"] == "OFF"
+    assert '"snoozed": true' in outlet.last["fan/state"]
+
+
+@pytest.mark.parametrize("error", [ValueError("a damaged clip"), MemoryError(), SystemError("Pillow")])
+def test_a_job_with_an_unexpected_error_does_not_end_the_worker(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    worker, done = BackgroundWorker("clips"), threading.Event()
+
+    def fail() -> None:
+        raise error
+
+    for job in (fail, fail, done.set):
+        worker.put(job)
+    assert done.wait(10.0)
+    worker.close(10.0)
+    assert (worker.n_failed, worker.n_unexpected, worker.n_dropped) == (2, 2, 0)
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+    assert worker.probe(patience_s=1.0).n_failures() == 2
+
+
+class Unwritable(ServiceState):
+    """A state that cannot be serialised."""
+
+    def model_dump_json(self, **_: object) -> str:
+        raise TypeError("a bug")
+
+
+def test_a_state_file_survives_an_unexpected_error(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    file: StateFile[ServiceState] = StateFile(path, ServiceState(), what="acknowledgements")
+    file.save(Unwritable(topics=frozenset({"a"})))
+    wait_until(lambda: file.probe(patience_s=1.0).n_failures() == 1)
+    file.save(ServiceState(topics=frozenset({"b"})))
+    wait_until(path.exists)
+    file.close(5.0)
+    assert StateFile(path, ServiceState(), what="").loaded.topics == {"b"}
+
+
+def test_a_command_with_an_unexpected_error_is_refused_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    answers: list[str] = []
+
+    def act(_machine: str, _command: Command) -> None:
+        raise RuntimeError("a bug")
+
+    commands = Commands(act, lambda _topic, text: answers.append(text))
+    commands.arrive("fan", "ack", b"{}", retained=False)
+    commands.process_pending()
+    assert '"reason": "unexpected error: RuntimeError"' in answers[0]
+    assert commands.n_failures == 1
+    assert "a bug" in caplog.text
+
+
+def test_a_thread_that_ends_or_does_not_advance_is_seen(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    fails, ends = threading.Event(), threading.Event()
+
+    def run(event: threading.Event) -> Callable[[], None]:
+        def wait() -> None:
+            event.wait(10.0)
+            if event is fails:
+                raise SystemExit
+
+        return wait
+
+    threads = {name: WatchedThread(name, run(event)) for name, event in (("one", fails), ("other", ends))}
+    watchdog = Watchdog()
+    for thread in threads.values():
+        thread.start()
+        watchdog.watch(thread.probe(patience_s=30.0))
+    assert watchdog.stalled(0.0) == []
+    threads["other"].advance()
+    assert watchdog.stalled(31.0) == ["one for 31 s"]
+    fails.set()
+    threads["one"].join(10.0)
+    assert watchdog.stalled(40.0) == ["one has ended"]
+    assert watchdog.n_failures == 1
+    assert "thread one ended by an unexpected error" in caplog.text
+    ends.set()
+    threads["other"].join(10.0)
+
+
+def test_an_idle_worker_advances_and_a_stuck_one_does_not() -> None:
+    worker, watchdog, go = BackgroundWorker("clips"), Watchdog(), threading.Event()
+    watchdog.watch(worker.probe(patience_s=30.0))
+    assert watchdog.stalled(0.0) == watchdog.stalled(100.0) == []
+    worker.put(lambda: (go.wait(10.0), None)[1])
+    assert watchdog.stalled(101.0) == []
+    assert watchdog.stalled(140.0) == ["clips for 40 s"]
+    go.set()
+    worker.close(10.0)
+    assert watchdog.stalled(200.0) == []
+
+
+def test_a_child_that_ends_while_its_figures_are_read_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    process = psutil.Process(child.pid)
+    health = Health(tmp_path)
+    child.kill()
+    child.wait()
+    monkeypatch.setattr(psutil.Process, "children", lambda _: [process])
+    assert health.read()["memory_mb"] > 1.0

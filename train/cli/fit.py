@@ -1,0 +1,55 @@
+"""`train fit`: from a folder of recordings to a bundle."""
+
+import argparse
+from pathlib import Path
+from typing import cast
+
+from train.calibration.method import METHODS
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    fit = commands.add_parser(
+        "fit",
+        help="train a recipe on a folder of recordings and write a bundle",
+        description="Train on the normal recordings of a data set (any length, rate and format), export an int8 model, and "
+        "compute its thresholds from sound that was held out or cross-fitted, as the recipe specifies.",
+    )
+    fit.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings; see `train inspect`")
+    fit.add_argument("--recipe", required=True, metavar="NAME", help="a shipped recipe (train/recipes/) or a YAML file")
+    fit.add_argument("--out", type=bundle_folder, required=True, metavar="models/NAME", help="the bundle to write or replace")
+    fit.add_argument("--as-published", action="store_true", help="follow the published procedure, with its leaks marked")
+    fit.add_argument("--seed", type=seed, help="seed of split, weights and order (default: the recipe's, else 0)")
+    fit.add_argument("--method", choices=METHODS, help="threshold method, see docs/calibration.md (default: the recipe's)")
+    fit.add_argument("--sigma", type=method_number("k"), metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
+    add_dataset_options(fit, split="reuse these lists (a bundle's report/split; default: drawn by the seed)")
+    fit.add_argument("--resume", action="store_true", help="resume an interrupted training")
+    fit.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from train.features.frames import seconds_by_reason
+    from train.fitting.fit import Choices, fit
+    from train.recipes.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
+    choices = Choices(
+        recipe_name=Path(arguments.recipe).stem + (" as published" if arguments.as_published else ""),
+        seed=recipe.training.seed if arguments.seed is None else arguments.seed,
+        method=recipe.method(name=arguments.method, k=arguments.sigma),
+        channel=arguments.channel,
+        layout=arguments.layout,
+        split=arguments.split,
+        resume=arguments.resume,
+    )
+    manifest = fit(arguments.dataset, recipe, arguments.out, choices)
+    calibration = manifest.calibration
+    left_out = cast("dict[str, float]", manifest.provenance.metrics["left_out_s"])
+    print(f"left out of training, because the device would not score it: {seconds_by_reason(left_out)}")
+    print(
+        f"{calibration.statement}\nwrote {arguments.out}: threshold {calibration.threshold:.4g} ({calibration.method}, "
+        f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min of normal sound)\n"
+        f"next: train evaluate {arguments.out} {arguments.dataset} --out reports/{arguments.out.name}\n"
+        f"or:   monitor --replay FILE --model {arguments.out}"
+    )

@@ -1,0 +1,89 @@
+"""The `train` command."""
+
+import argparse
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from monitor import __version__
+from monitor.errors import StethosError
+from train.cli import calibrate, evaluate, fit, import_model, inspect, report, synth
+from train.text import printable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+_EXAMPLE = """\
+from recordings in my-fan/normal/ (and optionally faulty ones in my-fan/anomaly/) to a report:
+  train inspect my-fan
+  train fit my-fan --recipe default --out models/my-fan
+  train evaluate models/my-fan my-fan --out reports/my-fan
+see each command's --help; exit status: 0 done, 1 failed, 2 usage, 78 recipe or bundle refused, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None if closed
+    arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    status = _status(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # already reported
+        _discard_output()
+    return status
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except StethosError as error:
+        print(f"train: error: {printable(str(error))}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        _discard_output()
+        return 0  # a reader that stops early is no failure
+    except OSError as error:
+        print(f"train: error: {printable(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"train: interrupted; {str(interrupt) or 'the output was not written'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _discard_output() -> None:
+    """Discard the rest of the output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train",
+        description="Turn recordings of normal operation into a bundle for `monitor`.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"stethos {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (inspect, fit, calibrate, evaluate, report, import_model, synth):
+        command.add(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

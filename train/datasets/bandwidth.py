@@ -1,0 +1,44 @@
+"""Check sample rates of recordings: bands above half a recording's rate are empty."""
+
+import sys
+from collections.abc import Collection
+
+from monitor.errors import SourceError
+from monitor.scoring.bandwidth import empty_bands
+from monitor.scoring.front_end import FrontEndSpec
+
+
+def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
+    """A sentence if some recordings, given by their rates, have empty bands; None if none has."""
+    low = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, spec)]
+    if not low:
+        return None
+    rates = f"{min(low)} Hz" if len(set(low)) == 1 else f"{min(low)} to {max(low)} Hz"
+    return (
+        f"{len(low)} of {len(rates_hz)} recordings ({rates}) contain nothing above {min(low) / 2000:g} kHz, "
+        f"where {empty_bands(min(low), spec)} of the model's {spec.n_bands} bands lie"
+    )
+
+
+def check_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
+    """SourceError if a recording, given by its rate, has only empty bands; a warning if some have empty bands."""
+    check_some_bands(rates_hz, spec)
+    warn_of_low_rates(rates_hz, spec)
+
+
+def check_some_bands(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
+    """The same without the warning."""
+    too_low = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, spec) == spec.n_bands]
+    if too_low:
+        raise SourceError(
+            f"{len(too_low)} of {len(rates_hz)} recordings have no sound in the model's bands: "
+            f"all {spec.n_bands} bands lie above half their rate ({max(too_low) / 2000:g} kHz at {max(too_low)} Hz)"
+        )
+
+
+def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
+    """Print the sentence to stderr as a warning, and return it."""
+    text = low_rates(rates_hz, spec)
+    if text is not None:
+        print(f"train: warning: {text}", file=sys.stderr)
+    return text

@@ -1,0 +1,165 @@
+"""Metrics of scores against labels: areas under curves, verdicts at a threshold, intervals. Computed with scikit-learn and SciPy.
+
+Everywhere `anomaly` (n,) says which clips are anomalous, `scores` (n,) how abnormal they sound, higher = more, and a clip
+whose score reaches the threshold is called anomalous. None stands for what the clips at hand cannot tell.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics
+
+from monitor.arrays import F64, Bool
+
+MAX_FPR = 0.1  # of the partial AUC, as in DCASE
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+MAX_THRESHOLDS = 400
+
+Area = Callable[[Bool, F64], float | None]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """Counts of correct and wrong verdicts at a threshold, and the usual rates."""
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    accuracy: float
+
+    @property
+    def n_normal(self) -> int:
+        """Normal clips."""
+        return self.true_negatives + self.false_positives
+
+    @property
+    def n_anomaly(self) -> int:
+        """Anomalous clips."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def false_alarm_rate(self) -> float | None:
+        """Share of the normal clips with the verdict anomaly."""
+        return self.false_positives / self.n_normal if self.n_normal else None
+
+
+def auc(anomaly: Bool, scores: F64) -> float | None:
+    """Area under the ROC curve; None unless there are clips of both kinds."""
+    return float(metrics.roc_auc_score(anomaly, scores)) if _both(anomaly) else None
+
+
+def partial_auc(anomaly: Bool, scores: F64) -> float | None:
+    """Area under the ROC curve up to a false positive rate of 0.1, standardised (McClish): 0.5 is chance, 1 perfect."""
+    return float(metrics.roc_auc_score(anomaly, scores, max_fpr=MAX_FPR)) if _both(anomaly) else None
+
+
+def average_precision(anomaly: Bool, scores: F64) -> float | None:
+    """Area under the precision-recall curve, as the mean precision over steps of recall."""
+    return float(metrics.average_precision_score(anomaly, scores)) if _both(anomaly) else None
+
+
+def bootstrap(area: Area, anomaly: Bool, scores: F64, *, n_resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+    """95 % percentile interval of an area; each label is resampled separately. None with fewer than 2 per label."""
+    normal, abnormal = scores[~anomaly], scores[anomaly]
+    if min(len(normal), len(abnormal)) < 2:
+        return None
+
+    def statistic(some_normal: F64, some_abnormal: F64) -> float:
+        labels = np.repeat([False, True], (len(some_normal), len(some_abnormal)))
+        value = area(labels, np.concatenate((some_normal, some_abnormal)))
+        return math.nan if value is None else value
+
+    found = stats.bootstrap(
+        (normal, abnormal),
+        statistic,
+        vectorized=False,
+        method="percentile",
+        confidence_level=CONFIDENCE,
+        n_resamples=n_resamples,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(found.low), float(found.high))
+
+
+def rate_interval(n_hits: int, n: int) -> Interval | None:
+    """95 % interval (Clopper-Pearson) of a rate of n_hits in n; None for n = 0."""
+    if not n:
+        return None
+    found = stats.binomtest(n_hits, n).proportion_ci(CONFIDENCE, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def verdicts(anomaly: Bool, scores: F64, *, threshold: float) -> Verdicts:
+    """Verdicts of this threshold on at least one clip."""
+    called = scores >= threshold
+    tn, fp, fn, tp = (int(n) for n in metrics.confusion_matrix(anomaly, called, labels=[False, True]).ravel())
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        anomaly, called, labels=[True], average="macro", zero_division=np.nan
+    )
+    some = tp + fn > 0  # undefined without anomalies
+    return Verdicts(
+        threshold=float(threshold),
+        true_positives=tp,
+        false_positives=fp,
+        true_negatives=tn,
+        false_negatives=fn,
+        precision=_number(precision) if some else None,
+        recall=_number(recall) if some else None,
+        f1=_number(f1) if some else None,
+        accuracy=float(metrics.accuracy_score(anomaly, called)),
+    )
+
+
+def sweep(anomaly: Bool, scores: F64) -> tuple[Verdicts, ...]:
+    """Verdicts at rising thresholds: every distinct score (at most 400), and one above all."""
+    distinct = np.unique(scores)
+    which = np.unique(np.linspace(0, len(distinct) - 1, MAX_THRESHOLDS).round().astype(np.intp))
+    thresholds = [*distinct[which], np.nextafter(distinct[-1], np.inf)]
+    return tuple(verdicts(anomaly, scores, threshold=float(threshold)) for threshold in thresholds)
+
+
+def best_compromise(swept: Sequence[Verdicts]) -> Verdicts:
+    """The verdicts with the smallest difference of false positives and false negatives, then the fewest. Uses test labels."""
+    return min(swept, key=lambda at: (abs(at.false_positives - at.false_negatives), at.false_positives + at.false_negatives))
+
+
+def best_f1(swept: Sequence[Verdicts]) -> Verdicts:
+    """The verdicts with the highest F1. Uses test labels."""
+    return max(swept, key=lambda at: -1.0 if at.f1 is None else at.f1)
+
+
+def harmonic_mean(values: Sequence[float]) -> float | None:
+    """DCASE's mean of areas, which a single low area reduces strongly; None without areas."""
+    return float(stats.hmean(values)) if values else None
+
+
+def rank_correlation(one: F64, other: F64) -> float | None:
+    """Spearman's; None with fewer than 3 values or where all are equal."""
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(stats.spearmanr(one, other).statistic)
+
+
+def _both(anomaly: Bool) -> bool:
+    return bool(anomaly.any()) and not bool(anomaly.all())
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

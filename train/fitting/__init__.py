@@ -1,0 +1,1 @@
+"""From a data set and a recipe, or from a foreign model, to a bundle."""

@@ -1,0 +1,269 @@
+"""From a data set and a recipe to a bundle."""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitor.arrays import F32
+from monitor.bundle.detector import make_detector
+from monitor.bundle.load import make_scorer
+from monitor.bundle.manifest import Manifest
+from monitor.bundle.statistics import write_statistics
+from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, write_bundle
+from monitor.errors import SourceError
+from monitor.events.decision import Rule
+from monitor.learning.fit import Fitted
+from monitor.learning.thresholds import prior_of
+from monitor.scoring.components import Detector
+from monitor.scoring.fast_path import Fast, fit_fast
+from monitor.scoring.golden import golden_score
+from monitor.scoring.scorer import Scorer
+from train.calibration.cross_fitted import CROSS_FITTED, write_cross_fitted
+from train.calibration.cross_fitting import first_and_last, learn_statistics, time_order
+from train.calibration.method import Method
+from train.calibration.normal_scores import expected_of, score_pieces
+from train.calibration.thresholds import calibrate
+from train.datasets import (
+    Clip,
+    Dataset,
+    Piece,
+    RecordingOrder,
+    Split,
+    of_channel,
+    one_session_note,
+    pieces,
+    read_dataset,
+    recording_order,
+    save_split,
+    split_pieces,
+)
+from train.datasets.bandwidth import check_rates
+from train.features.cache import cached_frames
+from train.features.frames import PieceFrames, WindowSet, left_out_s
+from train.fitting.manifest import detector_part, make_manifest, versions
+from train.fitting.preflight import check_lengths, check_sound, recipe_split
+from train.fitting.rate import at_own_rate
+from train.networks.backup import Backup
+from train.networks.export import to_tflite
+from train.networks.networks import device_network
+from train.networks.training import Trained, fit_network, representative_windows
+from train.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Choices on the command line other than data set and recipe."""
+
+    recipe_name: str
+    seed: int
+    method: Method
+    channel: int | None = None
+    layout: str | None = None
+    split: Path | None = None  # lists of clips of an earlier split
+    resume: bool = False
+
+
+def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
+    """Train, export, calibrate and write the bundle `out`; returns its manifest."""
+    name = bundle_name(out)
+    check_place(out)
+    data = read_dataset(dataset, layout=choices.layout)
+    recipe = at_own_rate(recipe, data, channel=choices.channel)
+    sound = _sound(data, recipe, choices)
+    backup = Backup(out.parent / f".{name}-training")
+    dropped = backup.prepare(_weights_key(sound, recipe, choices.seed), resume=choices.resume)
+    if dropped is not None:
+        print(f"train: {dropped}", file=sys.stderr)
+    if (note := one_session_note(sound.order)) is not None:
+        print(f"train: {note}", file=sys.stderr)
+    with backup.announced():
+        manifest = _write(out, name, sound, recipe, choices, backup=backup)
+        backup.remove()
+    return manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sound:
+    """The split of a data set with its pieces, and frames of the training and validation pieces, held-out ones first."""
+
+    data: Dataset
+    sha256: str  # of the whole data set, before training
+    split: Split
+    training: list[Piece]
+    held_out: list[Piece]
+    frames: list[PieceFrames]
+    validation: list[PieceFrames]
+    clips: list[Clip]  # the training clips, one per piece
+    order: RecordingOrder
+
+
+def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
+    """Split and check the data set; SourceError where it cannot be trained on."""
+    split = recipe_split(data, recipe, seed=choices.seed, lists=choices.split)
+    surveyed = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
+    check_rates([one.rate_hz for one in surveyed], recipe.front_end)
+    is_predicted = choices.method.name == "default"
+    check_lengths(split, surveyed, recipe, channel=choices.channel, is_predicted=is_predicted)
+    training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
+    frames, validation = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
+    if not len(_windows(frames, recipe)):
+        needed = recipe.window.n_frames
+        raise SourceError(f"{data.root}: recordings must hold at least {needed} frames to train on, but none do")
+    return _Sound(
+        data=data,
+        sha256=data.sha256(),
+        split=split,
+        training=training,
+        held_out=held_out,
+        frames=frames,
+        validation=validation,
+        clips=list(of_channel(split.train, choices.channel)),
+        order=recording_order(data, split.train),
+    )
+
+
+def _weights_key(sound: _Sound, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Everything that determines the network's weights. A training can be resumed if it is unchanged."""
+    keys = [[frames.key for frames in part] for part in (sound.frames, sound.validation)]
+    parts = {"front_end", "window", "tick_frames", "network", "training", "gain_db"}
+    drawn = {"held_out", "seed", "split_by", "validate_on"}  # determine the split, which is part of `sound`
+    return {
+        **recipe.model_dump(mode="json", include=parts, exclude={"training": drawn}),
+        "sound": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices, *, backup: Backup) -> Manifest:
+    """Train, calibrate and write the bundle."""
+    training, held_out, frames, validation = sound.training, sound.held_out, sound.frames, sound.validation
+    windows = _windows(frames, recipe)
+    trained, error_growth = _train(sound, recipe, windows, seed=choices.seed, backup=backup)
+    network = device_network(trained.model)
+    model = to_tflite(network, representative=representative_windows(recipe, windows))
+    blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+    learned = None
+    if recipe.calibration.part == "cross_fitted":
+        learned = learn_statistics(
+            _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
+        )
+        fitted, normal = learned.fitted, learned.held_out
+    else:
+        scored = held_out if recipe.calibration.part == "held_out" else training
+        fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), scored, n_learned=len(training))
+    scorer = _scorer(model, recipe, fitted.detector(blank))
+    all_normal = (windows, _windows(validation[: len(held_out)], recipe))
+    fast = _fast(all_normal, recipe) if recipe.calibration.fast_path else None
+    found = calibrate(
+        normal,
+        rule=recipe.rule(clear_ratio=Rule().clear_ratio),
+        segment_ticks=recipe.segment_ticks,
+        tick_s=recipe.tick_s,
+        method=choices.method,
+        prior=prior_of(recipe.detector.components),
+        fast=fast,
+    )
+    statistics = write_statistics(
+        expected_of([*training, *held_out], recipe.scorer_spec),
+        normals=fitted.normals,
+        typical=fitted.typical,
+        powers=fitted.powers,
+        fast_ceiling_db=None if fast is None else fast.ceiling_db,
+    )
+    manifest = make_manifest(
+        name,
+        recipe.scorer_spec,
+        model=model,
+        layout=recipe.layout,
+        detector=detector_part(recipe.detector, error=recipe.training.loss, statistics=statistics),
+        calibration=found.manifest_part(),
+        rule=recipe.rule(clear_ratio=found.clear_ratio),
+        golden=golden_score(scorer),
+        provenance={
+            "recipe": choices.recipe_name,
+            "dataset_sha256": sound.sha256,
+            "seed": choices.seed,
+            "versions": versions(),
+            "metrics": {
+                "n_training_windows": len(windows),
+                "left_out_s": left_out_s([*frames, *validation[: len(held_out)]], recipe.front_end),
+                "held_out_mean": float(np.mean(normal.segment_scores)),
+                "held_out_max": float(np.max(normal.segment_scores)),
+                "error_growth": round(error_growth, 4),
+                "order": sound.order.source,
+                "n_sessions": len(sound.order.sessions),
+                "leaks": list(recipe.leaks),
+            },
+        },
+    )
+    report = {
+        "report/training.json": json.dumps({"losses": trained.history}, indent=2).encode(),
+        "report/model_float32.tflite": to_tflite(network, representative=None),
+        **_split_lists(sound.split, sound.data.root),
+        **(
+            {}
+            if learned is None
+            else {CROSS_FITTED: write_cross_fitted(learned.to_store(sound.data, fast=fast, channel=choices.channel))}
+        ),
+    }
+    write_bundle(out, {MODEL: model, STATISTICS: statistics, **report}, manifest)
+    return manifest
+
+
+def _scorer(model: bytes, recipe: Recipe, detector: Detector) -> Scorer:
+    return make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=detector)
+
+
+def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, backup: Backup) -> tuple[Trained, float]:
+    """The network, trained on everything, and the growth of its error on sound that it was not trained on.
+
+    Where nothing is held out, the growth is measured with a second network, trained on all but the last part.
+    """
+    if recipe.calibration.part != "cross_fitted":
+        return fit_network(recipe, windows, _windows(sound.validation, recipe), seed=seed, backup=backup), 1.0
+    runs = [run for at in time_order(sound.clips, sound.order) for run in sound.frames[at].runs]
+    first, last = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
+    trained = fit_network(recipe, windows, last, seed=seed, backup=backup)
+    if not (len(first) and len(last)):
+        return trained, 1.0
+    without_last = fit_network(recipe, first, last, seed=seed)
+    return trained, max(1.0, without_last.history["val_loss"][-1] / trained.history["val_loss"][-1])
+
+
+def _fast(window_sets: Sequence[WindowSet], recipe: Recipe) -> Fast | None:
+    """The fast path, fitted to all sound. It does not use the network, so nothing needs to be held out."""
+    rows = [windows.frequent_frames(tick_frames=recipe.tick_frames) for windows in window_sets if len(windows)]
+    return fit_fast(np.concatenate(rows), limits_hz=recipe.front_end.band_limits_hz())
+
+
+def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Choices) -> list[Piece]:
+    """Validation sound for early stopping: held-out sound, or as published everything that is not trained on."""
+    if recipe.training.validate_on == "held_out":
+        return held_out
+    return held_out + pieces(split.test, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
+
+
+def _frames(part: list[Piece], recipe: Recipe) -> list[PieceFrames]:
+    return cached_frames(part, recipe.front_end, tick_frames=recipe.tick_frames)
+
+
+def _windows(frames: list[PieceFrames], recipe: Recipe) -> WindowSet:
+    return _window_set([run for piece in frames for run in piece.runs], recipe)
+
+
+def _window_set(runs: Sequence[F32], recipe: Recipe) -> WindowSet:
+    return WindowSet(runs, n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
+
+
+def _split_lists(split: Split, root: Path) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        save_split(split, Path(folder), root)
+        return {f"report/split/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}

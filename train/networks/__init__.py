@@ -1,0 +1,1 @@
+"""Networks: build and train them in Keras, resume an interrupted training, and export to TFLite."""

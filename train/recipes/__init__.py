@@ -1,0 +1,1 @@
+"""Recipes: the shipped YAML files and the model that validates them."""
