@@ -1,1 +1,1 @@
-"""Where samples come from: microphones and recordings, as blocks. The only room that knows PortAudio and sound files."""
+"""Sources of sound: microphones and recordings, as blocks. Only this package uses PortAudio and libsndfile."""

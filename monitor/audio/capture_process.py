@@ -80,7 +80,7 @@ class CaptureProcess:
         return self._process.poll() is not None
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for its end, at most so long."""
+        """Wait for it to end, with a time limit."""
         with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will reap it
             self._process.wait(timeout_s)
 

@@ -18,7 +18,7 @@ MAX_BUFFERED_S = 60.0  # the oldest blocks are dropped first and become a gap
 
 
 class ChannelReader:
-    """Mono sound at `sample_rate_hz`. The sample count starts when the reader is made and runs on through gaps."""
+    """Mono sound at `sample_rate_hz`. The sample count starts with the reader and runs on through gaps."""
 
     def __init__(self, *, channel: int | None, sample_rate_hz: int) -> None:
         self.channel = channel  # from 1; None: the mean of all

@@ -126,7 +126,7 @@ def find_device(devices: Sequence[Device], selector: str) -> Device:
 
 
 def why_missing(selector: str, *, root: Path = ROOT) -> Unavailable | None:
-    """Why a plugged-in sound card is missing from PortAudio's list, which omits cards that cannot be opened; None: unknown."""
+    """The reason why PortAudio's list omits a plugged-in sound card, which it does if it cannot open it; None: unknown."""
     for card in _matching_cards(selector, root):
         for node in sorted((root / "dev/snd").glob(f"pcmC{card}D*c")):
             error = _opening_error(node)

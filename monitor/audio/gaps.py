@@ -1,8 +1,8 @@
 """Detect gaps in a device's sound by its arrival times.
 
-PortAudio reports that it lost frames, not how many, and some devices lose frames unreported when they stall. The clock shows it:
-later frames then arrive later than their number implies. One late arrival proves nothing, so frames are held back for SETTLE_S,
-and the earliest arrival among them decides.
+PortAudio reports that it lost frames but not their number, and some devices lose frames unreported when they stall. The frames
+after a loss arrive later than their numbers imply. One late arrival proves nothing, so frames are held back for SETTLE_S, and the
+earliest arrival among them decides.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class UnbrokenSound(NamedTuple):
     data: bytes
     origin_s: float  # CLOCK_MONOTONIC of frame 0 as this run implies it: add frames divided by the rate
     arrived_s: float  # CLOCK_MONOTONIC
-    begins: bool  # starts a run whose position only the clock knows: the first one, and each one after lost frames
+    begins: bool  # starts a run whose position follows from the clock: the first run, and each one after lost frames
 
 
 class GapDetector:
@@ -98,25 +98,15 @@ class SoundReader:
     def __init__(self, ring: Ring, *, backlog: bool) -> None:
         self.ring = ring
         self._reader = Reader(ring, backlog=backlog)
-        self._gaps = GapDetector(rate_hz=ring.format.rate_hz)
+        self.gaps = GapDetector(rate_hz=ring.format.rate_hz)
         self.n_frames = 0  # read so far, including those held back
-
-    @property
-    def overruns(self) -> int:
-        """See GapDetector."""
-        return self._gaps.overruns
-
-    @property
-    def lost_frames(self) -> int:
-        """See GapDetector."""
-        return self._gaps.lost_frames
 
     def read(self, *, max_chunks: int | None = None) -> list[UnbrokenSound]:
         """The sound since the last call, of at most `max_chunks` writes."""
         chunks = list(islice(self._reader.read(), max_chunks))
         self.n_frames += sum(chunk.record.n_frames for chunk in chunks)
-        return self._gaps.push(chunks)
+        return self.gaps.push(chunks)
 
     def release(self) -> list[UnbrokenSound]:
         """The sound held back, when nothing more will arrive."""
-        return self._gaps.release()
+        return self.gaps.release()

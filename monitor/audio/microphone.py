@@ -1,4 +1,4 @@
-"""A microphone that stays up: opened in a process of its own, watched by progress, reopened for ever."""
+"""A microphone that recovers: opened in a separate process, watched for progress, and reopened after every failure."""
 
 import logging
 import time
@@ -47,7 +47,7 @@ class Microphone:
     `selector` as in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at `wanted_rate_hz` if it supports
     that; the readers resample. `sample_format` int32 holds 16 and 24 bit samples without loss. At most one process exists per
     device: the next one starts only after the last one has been reaped. Trouble is logged when it begins and ends, unless the
-    caller reports it (`logs_trouble`). A watchdog can ask `advanced()`.
+    caller reports it (`logs_trouble`). A watchdog can check `advanced()`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Microphone:
         """Totals since the start."""
         overruns, lost_frames = self._past.overruns, self._past.lost_frames
         if self._sound is not None:
-            overruns, lost_frames = overruns + self._sound.overruns, lost_frames + self._sound.lost_frames
+            overruns, lost_frames = overruns + self._sound.gaps.overruns, lost_frames + self._sound.gaps.lost_frames
         return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1), self._n_faults)
 
     def advanced(self) -> int:

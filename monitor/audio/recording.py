@@ -176,7 +176,7 @@ def _check_file(path: Path) -> None:
 def _is_cut_off(header_log: str) -> bool:
     """Whether the header states more bytes than the file has; libsndfile logs both numbers when it opens a file.
 
-    A recorder that writes to a pipe cannot know the length and writes 0 or the largest number instead.
+    A recorder that writes to a pipe states 0 or the largest number instead of the length.
     """
     found = re.findall(r": (\d+) \(should be (\d+)\)", header_log)
     return any(int(actual) + _SLACK_BYTES < int(stated) < _NO_LENGTH_BYTES for stated, actual in found)

@@ -1,4 +1,4 @@
-"""The `monitor` command, one file per subcommand. It may touch everything."""
+"""The `monitor` command, one module per subcommand. It may import every other package."""
 
 import os
 

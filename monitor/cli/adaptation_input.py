@@ -16,6 +16,7 @@ from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.write import write_bundle
 from monitor.cli.arguments import channel_number, configured_machine, within
 from monitor.cli.microphone_input import POLL_S, open_microphone
 from monitor.cli.progress import logs_above_progress
@@ -115,6 +116,12 @@ def take_into_use(target: Target, bundle_id: str) -> str:
             return "in use once the machine is enabled"
         time.sleep(POLL_S)
     raise SourceError(f"the bundle was written, but the service does not use {bundle_id}; see its log (journalctl -u stethos)")
+
+
+def write_out(folder: Path, made: AdaptedBundle) -> None:
+    """Write a bundle for `--out` and print its messages."""
+    write_bundle(folder, made.files, made.manifest)
+    report(made, f"{folder}: {made.messages[-1]}")
 
 
 def report(made: AdaptedBundle, last: str) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 
-from monitor.bundle.write import check_place, write_bundle
+from monitor.bundle.write import check_place
 from monitor.cli import adaptation_input
 from monitor.daemon import adaptations as adapted
 from monitor.errors import UsageError
@@ -45,17 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _undo(target)
     if arguments.out is not None:
         check_place(arguments.out)
-    if target.machine is None:
-        made = _calibrated(arguments, target)
-        write_bundle(arguments.out, made.files, made.manifest)
-        adaptation_input.report(made, f"{arguments.out}: {made.messages[-1]}")
+        adaptation_input.write_out(arguments.out, _calibrated(arguments, target))
         return 0
+    assert target.machine is not None  # or --out was required
     with adapted.only_one(target.state_dir, target.machine):
         made = _calibrated(arguments, target)
-        if arguments.out is not None:
-            write_bundle(arguments.out, made.files, made.manifest)
-            adaptation_input.report(made, f"{arguments.out}: {made.messages[-1]}")
-            return 0
         adapted.keep(target.state_dir, target.machine, target.configured, made, kind="calibrate")
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     adaptation_input.report(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from monitor.bundle.write import bundle_name, check_place, write_bundle
+from monitor.bundle.write import bundle_name, check_place
 from monitor.cli import adaptation_input
 from monitor.daemon import adaptations as adapted
 from monitor.errors import SinkError, UsageError
@@ -53,9 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_place(arguments.out)
         _confirm(arguments, target.machine or name)
         streams = adaptation_input.collect_ticks(arguments, target, target.configured)
-        made = learn(target.configured, streams, name=name, force=arguments.force)
-        write_bundle(arguments.out, made.files, made.manifest)
-        adaptation_input.report(made, f"{arguments.out}: {made.messages[-1]}")
+        adaptation_input.write_out(arguments.out, learn(target.configured, streams, name=name, force=arguments.force))
         return 0
     assert target.machine is not None
     _confirm(arguments, target.machine)

@@ -135,7 +135,7 @@ class MicrophoneInput:
 def open_microphone(
     selector: str, control: Path, *, purpose: Purpose, rate_hz: int | None = None, channel: int | None = None
 ) -> Iterator[MicrophoneInput]:
-    """The sound of a microphone; SourceError says why it cannot be opened."""
+    """The sound of a microphone; SourceError with the reason if it cannot be opened."""
     shared = find_shared(shared_microphones(control), selector)
     source: _Input = (
         _OwnInput(selector, rate_hz=rate_hz, channel=channel)

@@ -61,22 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, os.environ)
     if config.private:
         raise UsageError("record stores sound, which the configuration forbids (private: true)")
-    input_spec = _input_spec(arguments, config)
+    spec = _input_spec(arguments, config)
     folder = arguments.out / arguments.label
-    opened = open_microphone(
-        input_spec.selector,
-        config.runtime_dir / NAME,
-        purpose="record",
-        rate_hz=input_spec.rate_hz,
-        channel=input_spec.channel,
-    )
+    control = config.runtime_dir / NAME
+    opened = open_microphone(spec.selector, control, purpose="record", rate_hz=spec.rate_hz, channel=spec.channel)
     with logs_above_progress(), opened as microphone:
         take = Take(
-            name=input_spec.name,
+            name=spec.name,
             rate_hz=microphone.form.rate_hz,
-            n_channels=microphone.form.n_channels if input_spec.channel is None else 1,
+            n_channels=microphone.form.n_channels if spec.channel is None else 1,
             sample_format=microphone.form.sample_format,
-            comment={"microphone": input_spec.selector, "channel": str(input_spec.channel or "all"), "label": arguments.label},
+            comment={"microphone": spec.selector, "channel": str(spec.channel or "all"), "label": arguments.label},
         )
         folder.mkdir(parents=True, exist_ok=True)
         wanted_s = 60.0 * arguments.minutes
@@ -86,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         ):
             if session.resumed_s:
                 log.info("%s: resumed after %.1f of %g minutes", session.stem, session.resumed_s / 60, arguments.minutes)
-            problems = _record(microphone, session, channel=input_spec.channel, wanted_s=wanted_s, stopped=stopped)
+            problems = _record(microphone, session, channel=spec.channel, wanted_s=wanted_s, stopped=stopped)
     clips = "1 clip" if session.n_clips == 1 else f"{session.n_clips} clips"
     print(f"{folder}: {clips}, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {problems.in_words()}")
     if not session.complete:

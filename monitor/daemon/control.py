@@ -27,7 +27,7 @@ MAX_LINE = 1 << 16
 MAX_CLIENTS = 16
 MAX_STREAMS = 4  # of the clients
 TIMEOUT_S = 5.0
-STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for so long is disconnected
+STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconnected
 
 
 class ControlError(StethosError):
@@ -48,7 +48,7 @@ Handler = Callable[[dict[str, Any]], Reply]  # called in the loop, so it must be
 class ControlServer:
     """Serves the socket at `path` in the running event loop. A client that hangs or sends garbage affects no other.
 
-    A watchdog can ask `is_alive` and `advanced()`.
+    A watchdog can check `is_alive` and `advanced()`.
     """
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
@@ -57,7 +57,7 @@ class ControlServer:
         self._handlers = handlers
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._clients: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._n_requests = self._n_streams = 0
 
     async def start(self) -> None:
@@ -76,8 +76,9 @@ class ControlServer:
         """Disconnect all clients and remove the socket."""
         if self._server is not None:
             self._server.close()
-            for client in list(self._clients):
+            for client in self._clients:
                 client.transport.abort()
+            await asyncio.gather(*self._clients.values(), return_exceptions=True)
             self.path.unlink(missing_ok=True)
             self._server = None
         if self._lock is not None:
@@ -98,7 +99,9 @@ class ControlServer:
             writer.write(_line(_refusal(f"at most {MAX_CLIENTS} clients can connect at once")))
             writer.close()
             return
-        self._clients.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients[writer] = task
         try:
             stream = await asyncio.wait_for(self._reply(reader, writer), TIMEOUT_S)
             if stream is not None:
@@ -109,7 +112,7 @@ class ControlServer:
             self.n_failed += 1
             log.exception("control socket: unexpected error")
         finally:
-            self._clients.discard(writer)
+            del self._clients[writer]
             writer.close()
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[bytes, None] | None:
@@ -127,14 +130,29 @@ class ControlServer:
     async def _send(
         self, stream: AsyncGenerator[bytes, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Send a stream until it ends or the client closes its side."""
+        """Send a stream as fast as the client reads it, until it ends or the client closes its side or reads no more."""
+        n_sent = 0
+
+        async def write() -> None:
+            nonlocal n_sent
+            async for data in stream:
+                writer.write(data)
+                await writer.drain()
+                n_sent += 1
+
         self._n_streams += 1
-        sending = asyncio.ensure_future(_write(stream, writer))
-        closing = asyncio.ensure_future(reader.read(1))
+        sending, closing = asyncio.ensure_future(write()), asyncio.ensure_future(reader.read(1))
         try:
-            await asyncio.wait((sending, closing), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            n_before = -1
+            while n_sent > n_before or not writer.transport.get_write_buffer_size():
+                n_before = n_sent
+                done, _ = await asyncio.wait((sending, closing), timeout=STREAM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    if sending.done():
+                        sending.result()
+                    return
+            log.warning("control socket: disconnected a client that did not read its stream for %.0f s", STREAM_TIMEOUT_S)
+            writer.transport.abort()
         finally:
             self._n_streams -= 1
             sending.cancel()
@@ -159,17 +177,6 @@ class ControlServer:
             self.n_failed += 1
             log.exception("control socket: unexpected error in %s", do)
             return _refusal("internal error; see the service's log")
-
-
-async def _write(stream: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
-    """Write as fast as the client reads: at most one item of the stream waits beside the socket's buffer."""
-    async for data in stream:
-        writer.write(data)
-        try:
-            await asyncio.wait_for(writer.drain(), STREAM_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            log.warning("control socket: disconnected a client that did not read its stream for %.0f s", STREAM_TIMEOUT_S)
-            raise
 
 
 def request(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Reply | None:
@@ -213,7 +220,7 @@ def open_stream(
 
 
 def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
-    """The first line, and what came after it."""
+    """The first line, and the bytes received after it."""
     received = bytearray()
     while b"\n" not in received:
         data = connection.recv(MAX_LINE)

@@ -61,7 +61,7 @@ def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, p
 
 
 async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, None]:
-    """The ring is the buffer: what a slow client leaves unread is overwritten there and becomes a gap."""
+    """The ring is the buffer: sound that a slow client does not read in time is overwritten there and becomes a gap."""
     reader = SoundReader(ring, backlog=False)
     next_frame, is_late = None, False
     while microphone.ring is ring:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,30 @@ def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pyt
     finally:
         process.kill()
         process.wait(5.0)
+
+
+def test_an_unexpected_error_is_logged_once_counted_and_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here by a message that a capture process of this version does not send."""
+    strange = tmp_path / "strange"
+    strange.write_text("#!/bin/sh\necho '{\"device\": 5}'\nsleep 5\n")
+    strange.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(strange))
+    with closing(Microphone("name:x", wanted_rate_hz=16000)) as microphone:
+
+        def is_repeated() -> bool:
+            microphone.poll()
+            return microphone.counts.faults >= 2
+
+        wait_until(is_repeated)
+        assert microphone.trouble is not None
+        assert microphone.trouble.reason == "failed"
+        assert microphone.trouble.detail.startswith("unexpected error: TypeError(")
+        n_polls = microphone.advanced()
+        microphone.poll()
+        assert microphone.advanced() == n_polls + 1
+    assert caplog.messages.count("microphone name:x: unexpected error") == 1
 
 
 def test_output_of_libraries_is_discarded() -> None:

@@ -1,4 +1,4 @@
-"""`monitor learn` and `monitor calibrate` on recordings: what they accept, refuse, say, and what the bundle can do then."""
+"""`monitor learn` and `monitor calibrate` on recordings: accepted and refused sound, messages, resulting bundles."""
 
 import io
 import json
@@ -7,16 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import soxr
 
-from monitor.arrays import F32, F64
+from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
@@ -24,94 +21,18 @@ from monitor.cli.adaptation_input import TickCollector
 from monitor.cli.main import main
 from monitor.config import load_config
 from monitor.daemon.adaptations import FOLDER, in_use
-from monitor.events.event import Anchor, Event, Identity
-from monitor.events.pipeline import Pipeline
 from monitor.learning.false_alarms import count_events
 from monitor.learning.learn import default_detector
 from monitor.learning.rescore import ProfiledTick, profiles
-from monitor.scoring.scorer import score_stream
+from tests.cli.bench import RATE_HZ, Bench, made, ratios, tilted
 from tests.conftest import ROOT
 from tests.tmpfs import tmpfs
 from train.recipes.recipe import load_recipe
-from train.synth import MACHINES, Growth, Scene
 
 LONG = bool(os.environ.get("LONG_TESTS"))
-RATE_HZ = 16_000
-Say = Callable[[], tuple[str, str]]
 
 
-def made(machine: str, *, seed: int = 0, take: int = 0, seconds: float = 60.0, fault: str | None = None) -> F32:
-    """The sound of a synthetic machine; the demo's fan is fan 0."""
-    scene = Scene(machine=MACHINES[machine](seed), take=take, fault=fault, growth=Growth())
-    return np.concatenate(list(scene.chunks(seconds)))
-
-
-def tilted(samples: F32, *, low_db: float, high_db: float) -> F32:
-    """As by a microphone whose response goes from one to the other."""
-    spectrum = np.fft.rfft(samples)
-    gain_db = np.linspace(low_db, high_db, len(spectrum))
-    return np.fft.irfft(spectrum * 10.0 ** (gain_db / 20.0), len(samples)).astype(np.float32)
-
-
-@dataclass
-class Bench:
-    """A configured fan without a service, and sound for it."""
-
-    folder: Path
-    bundle: Path
-    said: Say
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
-
-    def sound(self, samples: F32, name: str = "sound") -> Path:
-        path = self.folder / f"{name}.wav"
-        soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
-        return path
-
-    def run(self, *words: object, status: int = 0) -> str:
-        """`monitor WORDS…`; what it says on stdout, or on stderr where it fails."""
-        assert main(["--config", str(self.folder / "monitor.yaml"), *map(str, words)]) == status
-        out, err = self.said()
-        return err.splitlines()[-1] if status else out
-
-    def used(self) -> Bundle:
-        return in_use(self.state, "fan", load_bundle(self.bundle))
-
-    def events(self, samples: F32, *, threshold: float | None = None) -> list[Event]:
-        """That begin in this sound, by the bundle in use; with a lower threshold whatever it is like."""
-        bundle = self.used()
-        pipeline = Pipeline(
-            bundle.scorer(),
-            threshold=threshold or bundle.manifest.calibration.threshold,
-            rule=bundle.manifest.rule,
-            expected=bundle.expected,
-            identity=Identity(node="pi", machine="fan", bundle=bundle.id, session="0"),
-            anchor=Anchor(utc=datetime(1970, 1, 1, tzinfo=timezone.utc), sample_rate_hz=RATE_HZ, synced=True),
-        )
-        steps = list(pipeline.push(Block(0, samples)))
-        return [step.event for step in steps if step.event is not None and step.event.event_type == "start"]
-
-    def ratios(self, samples: F32) -> F64:
-        """Of the segments of this sound, by the bundle in use."""
-        return ratios(self.used(), Recording(self.sound(samples, "judged"), sample_rate_hz=RATE_HZ))
-
-
-def ratios(bundle: Bundle, recording: Recording) -> F64:
-    ticks = score_stream(bundle.scorer(), recording.blocks())
-    return np.array([tick.score for tick in ticks if tick.score is not None]) / bundle.manifest.calibration.threshold
-
-
-@pytest.fixture
-def bench(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    bundle = tmp_path / "demo-fan"
-    shutil.copytree(demo_bundle, bundle)
-    (tmp_path / "monitor.yaml").write_text("node: pi\nstate_dir: state\nruntime_dir: run\nmachines: {fan: {bundle: demo-fan}}\n")
-    return Bench(tmp_path, bundle, lambda: tuple(capsys.readouterr()))  # type: ignore[arg-type,return-value]
-
-
-def heard(change: str, samples: F32) -> F32:
+def changed(change: str, samples: F32) -> F32:
     return np.asarray(2.0 * samples if change == "gain" else tilted(samples, low_db=-3.0, high_db=8.0), np.float32)
 
 
@@ -123,14 +44,14 @@ def heard(change: str, samples: F32) -> F32:
     ],
 )
 def test_another_microphone_is_named_and_corrected(bench: Bench, change: str, named: str) -> None:
-    before = bench.ratios(heard(change, made("fan", take=71)))
+    before = bench.ratios(changed(change, made("fan", take=71)))
     assert np.median(before) > 1.5
     files = {path: path.read_bytes() for path in bench.bundle.iterdir() if path.is_file()}
-    assert named in bench.run("calibrate", "--from", bench.sound(heard(change, made("fan", take=70, seconds=90.0))))
+    assert named in bench.run("calibrate", "--from", bench.sound(changed(change, made("fan", take=70, seconds=90.0))))
     assert {path: path.read_bytes() for path in files} == files
     assert bench.used().manifest.golden != load_bundle(bench.bundle).manifest.golden
-    assert bench.ratios(heard(change, made("fan", take=71))).max() < 1.0
-    faulty = bench.ratios(heard(change, made("fan", take=72, fault="bearing")))
+    assert bench.ratios(changed(change, made("fan", take=71))).max() < 1.0
+    faulty = bench.ratios(changed(change, made("fan", take=72, fault="bearing")))
     assert count_events(faulty, bench.used().manifest.rule) == 1
     assert np.median(faulty) > 3.0
 
@@ -145,8 +66,8 @@ def test_a_reader_that_leaves_does_not_undo_it(bench: Bench) -> None:
     assert bench.used().id != load_bundle(bench.bundle).id
 
 
-def test_what_resampling_takes_from_the_last_band_is_no_machines(bench: Bench) -> None:
-    """Sound by way of 44.1 kHz lacks what is nearest to half the bundle's rate."""
+def test_bandwidth_lost_by_resampling_is_not_a_difference_of_the_machine(bench: Bench) -> None:
+    """Sound resampled from 44.1 kHz lacks the band below half the bundle's rate."""
     resampled = soxr.resample(soxr.resample(made("fan", take=70, seconds=90.0), RATE_HZ, 44_100), 44_100, RATE_HZ)
     assert np.median(bench.ratios(resampled)) > 1.0
     assert "microphone or gain seems to have changed" in bench.run("calibrate", "--from", bench.sound(resampled))
@@ -155,7 +76,7 @@ def test_what_resampling_takes_from_the_last_band_is_no_machines(bench: Bench) -
 
 
 def test_a_bundle_that_was_calibrated_elsewhere_is_calibrated_again(bench: Bench) -> None:
-    """What it says then counts from training, and so does what is corrected."""
+    """The reported and corrected differences are relative to training."""
     first, again = bench.folder / "first", bench.folder / "again"
     sound = bench.sound(made("fan", take=70, seconds=90.0))
     louder = bench.sound(2.0 * made("fan", take=70, seconds=90.0), "louder")
@@ -172,7 +93,7 @@ def response_db(bundle: Bundle) -> F32 | None:
     return bundle.statistics.response_db
 
 
-def test_the_same_microphone_is_said_to_be_the_same(bench: Bench) -> None:
+def test_an_unchanged_microphone_is_reported_as_such(bench: Bench) -> None:
     assert "microphone and gain have not changed since training" in bench.run(
         "calibrate", "--from", bench.sound(made("fan", take=70))
     )
@@ -191,33 +112,33 @@ def test_another_machine_is_refused_unless_forced(bench: Bench, machine: str) ->
 
 
 def test_a_machine_that_is_off_for_a_third_of_the_time_is_refused(bench: Bench) -> None:
-    gearbox = bench.sound(made("gearbox", seconds=90.0))  # idle, it is softer than what the demo's fan is off at
+    gearbox = bench.sound(made("gearbox", seconds=90.0))  # its idle level is below the one at which the demo's fan is off
     assert "31% of the audio is unusable, mostly idle" in bench.run("calibrate", "--from", gearbox, status=1)
 
 
-def test_a_fault_that_is_there_from_the_start_is_refused(bench: Bench) -> None:
+def test_a_fault_present_from_the_start_is_refused(bench: Bench) -> None:
     faulty = made("fan", take=73, seconds=90.0, fault="imbalance")
     assert "not well" in bench.run("calibrate", "--from", bench.sound(faulty), status=1)
 
 
-def test_what_is_abnormal_is_not_learned_from(bench: Bench) -> None:
+def test_abnormal_sound_is_excluded(bench: Bench) -> None:
     fault = made("fan", take=74, seconds=15.0, fault="bearing")
     normal = made("fan", take=75, seconds=300.0)
-    said = bench.run("calibrate", "--from", bench.sound(2.0 * np.concatenate((normal[: 100 * RATE_HZ], fault, normal))))
-    assert "are above the threshold and were left out" in said
+    output = bench.run("calibrate", "--from", bench.sound(2.0 * np.concatenate((normal[: 100 * RATE_HZ], fault, normal))))
+    assert "are above the threshold and were left out" in output
     mixed = bench.used().manifest.calibration.threshold
     bench.run("calibrate", "--from", bench.sound(np.concatenate((2.0 * normal[: 100 * RATE_HZ], 2.0 * normal))))
     assert mixed == pytest.approx(bench.used().manifest.calibration.threshold, rel=0.02)
 
 
 def test_a_pump_is_learned_with_the_shipped_fans_network(bench: Bench, record_property: Callable[[str, object], None]) -> None:
-    """Half an hour at one flow; then hours more of it, and its faults."""
+    """Learned from half an hour at one flow, then tested on hours of it and on faults."""
     minutes, hours = (30, 3.0) if LONG else (8, 0.25)
     pump = made("pump", seed=3, seconds=60 * minutes + 3600 * hours)
     first, later = np.split(pump, [60 * minutes * RATE_HZ])
-    said = bench.run("learn", "--yes", "--from", bench.sound(first))
-    assert "learned from " in said
-    assert "no false events, which proves only a rate below" in said
+    output = bench.run("learn", "--yes", "--from", bench.sound(first))
+    assert "learned from " in output
+    assert "no false events, which proves only a rate below" in output
     bundle = bench.used()
     assert bundle.model == load_bundle(bench.bundle).model
     assert bundle.manifest.detector.components == default_detector(64).components
@@ -233,8 +154,8 @@ def test_a_pump_is_learned_with_the_shipped_fans_network(bench: Bench, record_pr
     record_property("figures", f"{len(normal)} normal segments: at most {normal.max():.2f} x the threshold, no event")
 
 
-def test_what_was_learned_names_impulses(bench: Bench) -> None:
-    """A learned bundle knows levels and envelope spectra, of what was not left out, and they survive a calibration."""
+def test_a_learned_bundle_names_impulses(bench: Bench) -> None:
+    """It has the levels and envelope spectra of the sound that was not excluded, and they survive a calibration."""
     pump = made("pump", seconds=420.0)
     pump[200 * RATE_HZ : 220 * RATE_HZ] = made("pump", take=1, seconds=20.0, fault="cavitation")
     assert "left out as different from the rest" in bench.run("learn", "--yes", "--from", bench.sound(pump))
@@ -248,7 +169,7 @@ def test_what_was_learned_names_impulses(bench: Bench) -> None:
     assert event.bands[0].low_hz < 3100.0 < event.bands[0].high_hz
 
 
-def test_profiles_of_what_was_left_out_do_not_count() -> None:
+def test_profiles_of_excluded_sound_do_not_count() -> None:
     spec = load_recipe("default").scorer_spec
     ears = TickCollector(spec)
     ears.push(Block(0, made("pump", seconds=60.0)))
@@ -259,8 +180,8 @@ def test_profiles_of_what_was_left_out_do_not_count() -> None:
     assert len(profiles([ticks[:n], ticks[n + 1 : 3 * n + 1]])) == 2  # the second segment lacks its first tick
 
 
-def test_recordings_of_other_days_teach_what_is_usual_between_them(bench: Bench) -> None:
-    """A pump is at another flow in each."""
+def test_recordings_of_several_days_widen_the_normal_range(bench: Bench) -> None:
+    """The pump has another flow in each."""
     recordings = [bench.sound(made("pump", seed=3, take=take, seconds=45.0), f"day-{take}") for take in range(9)]
     bench.run("learn", "--yes", "--from", *recordings)
     rule = bench.used().manifest.rule
@@ -269,19 +190,19 @@ def test_recordings_of_other_days_teach_what_is_usual_between_them(bench: Bench)
     assert count_events(bench.ratios(made("pump", seed=3, take=200, fault="bearing")), rule) == 1
 
 
-def test_what_is_unlike_the_rest_is_named_and_not_learned(bench: Bench) -> None:
+def test_outliers_are_named_and_excluded(bench: Bench) -> None:
     pump = made("pump", seconds=480.0)
     pump[200 * RATE_HZ : 220 * RATE_HZ] = made("pump", take=1, seconds=20.0, fault="cavitation")
     assert "left out as different from the rest: 00:03:" in bench.run("learn", "--yes", "--from", bench.sound(pump))
     assert np.median(bench.ratios(made("pump", fault="cavitation"))) > 3.0
 
 
-def test_a_machine_that_does_not_run_as_always_is_refused(bench: Bench) -> None:
+def test_a_machine_that_does_not_run_steadily_is_refused(bench: Bench) -> None:
     parts = [made("pump", seconds=80.0)] * 6
     for number, fault in enumerate(("leak", "bearing", "cavitation", "rattle", "imbalance")):
         parts.insert(2 * number + 1, made("pump", take=number, seconds=21.0, fault=fault))
-    said = bench.run("learn", "--yes", "--from", bench.sound(np.concatenate(parts)), status=1)
-    assert "so the machine did not run as usual" in said
+    output = bench.run("learn", "--yes", "--from", bench.sound(np.concatenate(parts)), status=1)
+    assert "so the machine did not run as usual" in output
 
 
 @pytest.mark.parametrize(
@@ -295,7 +216,7 @@ def test_a_machine_that_does_not_run_as_always_is_refused(bench: Bench) -> None:
         (("calibrate", "--machine", "saw"), made("fan", seconds=10.0), 2, "--machine must be one of fan, got saw"),
     ],
 )
-def test_what_cannot_be_learned_from_is_refused_in_one_line(
+def test_unusable_sound_is_refused_in_one_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], samples: F32, status: int, message: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
@@ -321,16 +242,16 @@ def test_each_step_is_undone_by_the_same_command(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("more", ["--minutes 5", "--from x.wav", "--channel 1", "--force", "--out x"])
-def test_what_undoing_has_no_use_for_is_refused(bench: Bench, more: str) -> None:
+def test_undo_accepts_no_other_option(bench: Bench, more: str) -> None:
     words = ["--config", str(bench.folder / "monitor.yaml"), "calibrate", "--undo", *more.split()]
     try:
         status = main(words)
     except SystemExit as ended:  # argparse
         status = int(ended.code or 0)
-    said = bench.said()[1]
+    output = "\n".join((*bench.output()[1].splitlines(), *bench.log.messages))
     assert status == 2
-    assert "--undo" in said.splitlines()[-1]
-    assert "nothing was learned" not in said
+    assert "--undo" in output.splitlines()[-1]
+    assert "nothing was learned" not in output
 
 
 def test_with_another_configured_bundle_it_no_longer_counts(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -339,10 +260,10 @@ def test_with_another_configured_bundle_it_no_longer_counts(bench: Bench, caplog
     manifest = json.loads((bench.bundle / "manifest.json").read_text())
     (bench.bundle / "manifest.json").write_text(json.dumps(manifest | {"created": "2026-11-22T00:00:00Z"}))
     assert bench.used().id == load_bundle(bench.bundle).id
-    assert "ignored" in caplog.text
+    assert "ignoring the adapted bundle" in caplog.text
 
 
-def test_a_damaged_one_is_said_and_the_configured_one_is_used(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_adapted_bundle_is_reported_and_the_configured_one_used(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.run("calibrate", "--from", bench.sound(made("fan")))
     (adapted,) = (bench.state / FOLDER / "fan").glob("calibrate-*")
     (adapted / "statistics.npz").write_bytes(b"damaged")
@@ -359,12 +280,12 @@ def test_a_full_disk_leaves_the_old_bundle_in_use(bench: Bench) -> None:
         filler.write_bytes(b"x" * (shutil.disk_usage(small).free - 20_000))
         text = (bench.folder / "monitor.yaml").read_text()
         (bench.folder / "monitor.yaml").write_text(text.replace("state_dir: state", f"state_dir: {small}"))
-        said = bench.run("calibrate", "--from", bench.sound(made("fan", take=1)), status=1)
-        assert "No space left on device; the old bundle stays" in said
+        output = bench.run("calibrate", "--from", bench.sound(made("fan", take=1)), status=1)
+        assert "No space left on device; the old bundle stays" in output
         assert in_use(small, "fan", load_bundle(bench.bundle)).id == used
 
 
-def test_elsewhere_leaves_the_service_alone(bench: Bench) -> None:
+def test_out_does_not_change_the_service(bench: Bench) -> None:
     out = bench.folder / "pump"
     bench.run("learn", "--yes", "--model", bench.bundle, "--from", bench.sound(made("pump", seconds=320.0)), "--out", out)
     assert load_bundle(out).manifest.name == "pump"

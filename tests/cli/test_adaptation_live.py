@@ -1,4 +1,4 @@
-"""`monitor calibrate`, `learn` and `set/calibrate` beside the running service: real microphone, broker and processes."""
+"""`monitor calibrate`, `learn` and `set/calibrate` while the service runs: real microphone, broker and processes."""
 
 import json
 import os
@@ -44,10 +44,16 @@ def configure(service: Service) -> None:
 
 
 def tool(service: Service, *words: str) -> "subprocess.Popen[str]":
-    """`monitor WORDS…` of a person who is logged in beside the service."""
+    """`monitor WORDS…`, as run by a person while the service runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(service.daemon.folder / "run")}
     command = [sys.executable, "-m", "monitor.cli.main", "--config", str(service.daemon.config), *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_sound(tool: "subprocess.Popen[str]") -> None:
+    """Until it receives the service's sound."""
+    assert tool.stderr is not None
+    assert any("shared by the service" in line for line in tool.stderr)
 
 
 def bundle(service: Service) -> dict[str, str | None]:
@@ -92,14 +98,14 @@ def test_a_calibration_over_mqtt_takes_effect_at_once_survives_a_restart_and_is_
     service.until(lambda: "nothing was learned" in (service.answers()[-1]["reason"] or ""), "a refusal")
 
 
-def test_a_person_calibrates_while_the_service_listens_and_a_kill_leaves_the_old_bundle(service: Service) -> None:
+def test_a_person_calibrates_while_the_service_runs_and_a_kill_leaves_the_old_bundle(service: Service) -> None:
     service.until_state(state="anomaly")
     configured = bundle(service)
     killed = tool(service, "calibrate", "--minutes", "1")
-    time.sleep(5.0)
+    wait_for_sound(killed)
     killed.kill()
     interrupted = tool(service, "calibrate", "--minutes", "1")
-    time.sleep(5.0)
+    wait_for_sound(interrupted)
     rival = tool(service, "calibrate", "--minutes", "1")
     assert "another learn or calibrate is already running for fan" in rival.communicate(timeout=30)[1]
     assert rival.returncode == 2
@@ -118,7 +124,7 @@ def test_a_person_calibrates_while_the_service_listens_and_a_kill_leaves_the_old
 
 def test_the_service_ends_a_calibration_when_it_is_stopped(service: Service) -> None:
     assert service.order("calibrate", '{"minutes": 120}')["accepted"]
-    time.sleep(3.0)
+    service.until(lambda: calibrating(service), "its process")
     status, seconds = service.daemon.stop()
     assert status == 0
     assert seconds < 8.0
@@ -126,7 +132,7 @@ def test_the_service_ends_a_calibration_when_it_is_stopped(service: Service) -> 
 
 
 def test_a_calibration_ends_with_the_service_that_was_killed(service: Service) -> None:
-    """Else it would hear nobody for as long as it was told to, and the next one be refused."""
+    """Otherwise it would run on without sound, and the next one would be refused."""
     assert service.order("calibrate", '{"minutes": 120}')["accepted"]
     service.until(lambda: calibrating(service), "its process")
     service.daemon.kill()
@@ -134,7 +140,8 @@ def test_a_calibration_ends_with_the_service_that_was_killed(service: Service) -
     service.daemon.told.clear()
     service.daemon.start().ready()
     assert service.order("calibrate", '{"minutes": 1}')["accepted"]
-    time.sleep(3.0)
+    service.until(lambda: calibrating(service), "its process")
+    time.sleep(3.0)  # a refusal by the lock would follow
     assert service.answers()[-1]["accepted"]
 
 
@@ -145,7 +152,7 @@ def calibrating(service: Service) -> str:
 
 
 @pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="takes six minutes: LONG_TESTS=1")
-def test_a_machine_is_learned_while_the_service_listens(service: Service) -> None:
+def test_a_machine_is_learned_while_the_service_runs(service: Service) -> None:
     service.until_state(state="anomaly")
     done = tool(service, "learn", "--minutes", "5.5", "--yes")
     out, err = done.communicate(timeout=500)

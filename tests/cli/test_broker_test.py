@@ -1,4 +1,4 @@
-"""`monitor mqtt-test` against brokers that are right and wrong: the step that fails is named with its cause."""
+"""`monitor mqtt-test` against good and bad brokers: the failed step is named with its cause."""
 
 import socket
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def tried(capsys: pytest.CaptureFixture[str], **settings: object) -> tuple[int, dict[str, str]]:
-    """The exit status, and each step's verdict."""
+    """The exit status, and the result of each step."""
     capsys.readouterr()
     status = try_broker(MqttConfig.model_validate({"host": "localhost", **settings}), "hall-2")
     lines = capsys.readouterr().out.splitlines()[1:]
@@ -37,7 +37,9 @@ def tried(capsys: pytest.CaptureFixture[str], **settings: object) -> tuple[int, 
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_all_is_well_and_nothing_stays_behind(protocol: str, broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_step_succeeds_and_nothing_stays_retained(
+    protocol: str, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, steps = tried(capsys, port=broker.port, protocol=protocol)
     assert status == 0
     assert list(steps) == STEPS
@@ -47,7 +49,7 @@ def test_all_is_well_and_nothing_stays_behind(protocol: str, broker: Broker, cap
     assert late.messages == []
 
 
-def test_a_running_service_is_not_thrown_out(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_service_stays_connected(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
     with Subscriber(broker, "-i", "stethos-hall-2") as service:
         assert tried(capsys, port=broker.port)[0] == 0
         wait_until(lambda: any(message.topic == "stethos/hall-2/mqtt-test" for message in service.messages))
@@ -74,7 +76,7 @@ def test_tls_passwords_and_the_acl_of_the_shipped_broker(
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_nobody_may_subscribe(protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_subscription_is_named(protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with deaf_broker(tmp_path) as broker:
         status, steps = tried(capsys, port=broker.port, protocol=protocol)
     assert (status, list(steps)[-1]) == (1, "read back")
@@ -82,19 +84,19 @@ def test_nobody_may_subscribe(protocol: str, tmp_path: Path, capsys: pytest.Capt
     assert "(check in the broker's ACL that an anonymous user may read stethos/hall-2/mqtt-test)" in steps["read back"]
 
 
-def test_a_name_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     status, steps = tried(capsys, host="nowhere.invalid", plain_text="allowed")
     assert (status, list(steps)) == (1, ["DNS"])
     assert "is mqtt.host right" in steps["DNS"]
 
 
-def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     status, steps = tried(capsys, port=free_port())
     assert (status, list(steps)[-1]) == (1, "TCP")
     assert "is the broker running" in steps["TCP"]
 
 
-def test_something_listens_that_is_no_broker(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_no_broker_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.mqtt.client.CONNECT_TIMEOUT_S", 1.0)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""`monitor check-config` prints what is set and what that comes to, and a line for each thing that is wrong."""
+"""`monitor check-config` prints the effective settings and one line for each problem."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def errors(text: str) -> list[str]:
     return [line.removeprefix("monitor: error: ") for line in text.splitlines()]
 
 
-def test_the_effective_settings_are_yaml_that_gives_the_same_again(
+def test_the_effective_settings_are_yaml_that_gives_the_same_settings(
     tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STETHOS_MQTT__PORT", "1999")
@@ -40,7 +40,7 @@ def test_the_effective_settings_are_yaml_that_gives_the_same_again(
     assert capsys.readouterr().out == printed
 
 
-def test_each_bundle_is_loaded_and_told(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_bundle_is_loaded_and_described(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = f"node: hall\nmachines:\n  a: {{bundle: {demo_bundle}}}\n  b: {{bundle: {demo_bundle}, microphone: 'index:2'}}\n"
     assert check(write(tmp_path, text)) == 0
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
@@ -100,7 +100,7 @@ def test_the_password_itself_is_never_printed(tmp_path: Path, demo_bundle: Path,
     assert "hunter2" not in printed.out + printed.err
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path / "nowhere.yaml") == 78
     assert errors(capsys.readouterr().err) == [f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory"]
 
@@ -115,7 +115,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Cap
         ),
     ],
 )
-def test_what_the_service_would_refuse_is_a_problem(
+def test_settings_that_the_service_refuses_are_problems(
     tmp_path: Path, bundle_without_level: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
 ) -> None:
     path = write(tmp_path, text.format(bundle_without_level))

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from monitor.daemon.shared_microphone import SharedMicrophone, find_shared
 from monitor.errors import SourceError
 from tests.cli.tool import run
 from tests.daemon.sharing import sharing
-from tests.rig import VirtualMicrophone, virtual_microphone
+from tests.rig import VirtualMicrophone
 
 USB = Device(
     index=2,
@@ -31,15 +30,6 @@ USB = Device(
     usb=Usb("2752", "0007", "7001234", "1-1.2"),
     selector="usb:2752:0007:7001234",
 )
-
-
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
-    with virtual_microphone(tmp_path / "rig", channels=2) as rig:
-        for name, value in rig.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
-        yield rig
 
 
 def play_sine(rig: VirtualMicrophone, folder: Path, *, level: float) -> None:

@@ -1,8 +1,7 @@
-"""`monitor learn --extend`: a machine is learned over several sessions, of which frames are kept and no sound."""
+"""`monitor learn --extend`: learn a machine over several sessions, which are stored as frames, not as sound."""
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,23 +21,15 @@ from monitor.learning.session_file import decode, encode, halved
 from monitor.learning.sessions import read_sessions, remove_other_sessions, write_session
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
-from tests.cli.test_adaptation import RATE_HZ, Bench, made
+from tests.cli.bench import RATE_HZ, Bench, made
 from tests.tmpfs import tmpfs
 from train.recipes.recipe import load_recipe
 
 RULE_S = 60.0
 
 
-@pytest.fixture(name="bench")
-def configured_fan(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    bundle = tmp_path / "demo-fan"
-    shutil.copytree(demo_bundle, bundle)
-    (tmp_path / "monitor.yaml").write_text("node: pi\nstate_dir: state\nruntime_dir: run\nmachines: {fan: {bundle: demo-fan}}\n")
-    return Bench(tmp_path, bundle, lambda: tuple(capsys.readouterr()))  # type: ignore[arg-type,return-value]
-
-
 def day(bench: Bench, number: int, *, seconds: float = 330.0) -> Path:
-    """A pump, at another flow each day."""
+    """A pump, with another flow each day."""
     return bench.sound(made("pump", seed=3, take=number, seconds=seconds), f"day-{number}")
 
 
@@ -47,7 +38,7 @@ def n_events(bench: Bench, number: int, fault: str | None = None) -> int:
     return count_events(bench.ratios(sound), bench.used().manifest.rule)
 
 
-def kept(bench: Bench) -> list[Path]:
+def stored(bench: Bench) -> list[Path]:
     return sorted((bench.state / learned.FOLDER / "fan").iterdir())
 
 
@@ -56,9 +47,9 @@ def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench, record_pr
     other = made("pump", seed=3, take=3, seconds=RULE_S)
     before = np.median(bench.ratios(other))
     assert (n_events(bench, 0), n_events(bench, 3)) == (0, 1)
-    said = bench.run("learn", "--yes", "--extend", "--from", day(bench, 3))
-    assert re.search(r"extends 1 earlier session: 20\d\d-\d\d-\d\d \d\d:\d\d UTC \(5\.5 min\)", said)
-    assert "learned from 11 min of sound" in said
+    output = bench.run("learn", "--yes", "--extend", "--from", day(bench, 3))
+    assert re.search(r"extends 1 earlier session: 20\d\d-\d\d-\d\d \d\d:\d\d UTC \(5\.5 min\)", output)
+    assert "learned from 11 min of sound" in output
     assert (n_events(bench, 0), n_events(bench, 3)) == (0, 0)
     assert n_events(bench, 3, "bearing") == 1
     after = np.median(bench.ratios(other))
@@ -66,40 +57,40 @@ def test_two_days_are_both_normal_where_one_alone_is_not(bench: Bench, record_pr
     expected = bench.used().expected
     assert (
         expected is not None and expected.levels is not None and expected.envelope is not None
-    )  # profiles of the day before count, too
-    bench.run("learn", "--yes", "--from", day(bench, 3))  # anew: the first day is forgotten
+    )  # the profiles of the day before count, too
+    bench.run("learn", "--yes", "--from", day(bench, 3))  # starts over: the first day is dropped
     assert (n_events(bench, 0), n_events(bench, 3)) == (1, 0)
-    assert len(kept(bench)) == 1
+    assert len(stored(bench)) == 1
 
 
-def test_undoing_an_extension_goes_back_to_what_was_learned_before_and_forgets_the_session(bench: Bench) -> None:
+def test_undoing_an_extension_restores_the_earlier_bundle_and_drops_the_session(bench: Bench) -> None:
     configured = bench.used().id
     bench.run("learn", "--yes", "--from", day(bench, 0))
-    first, sessions = bench.used().id, kept(bench)
+    first, sessions = bench.used().id, stored(bench)
     bench.run("learn", "--yes", "--extend", "--from", day(bench, 1))
     second = bench.used().id
     bench.run("calibrate", "--from", day(bench, 1, seconds=60.0))
     assert f"calibration undone; {second} is in use" in bench.run("calibrate", "--undo")
-    assert len(kept(bench)) == 2
+    assert len(stored(bench)) == 2
     assert f"learning undone; {first} is in use" in bench.run("calibrate", "--undo")
-    assert kept(bench) == sessions
+    assert stored(bench) == sessions
     assert f"learning undone; {configured} is in use" in bench.run("calibrate", "--undo")
-    assert kept(bench) == []
+    assert stored(bench) == []
     assert "nothing was learned or calibrated here for fan" in bench.run("calibrate", "--undo", status=2)
     assert sorted(path.name for path in (bench.state / FOLDER / "fan").iterdir()) == ["in-use.json", "lock"]
     assert "no earlier session is stored: this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
 
 
-def test_what_cannot_be_learned_is_not_kept(bench: Bench) -> None:
+def test_unusable_sound_is_not_stored(bench: Bench) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
-    before = {path: path.read_bytes() for path in kept(bench)}
+    before = {path: path.read_bytes() for path in stored(bench)}
     noise = bench.sound(np.zeros(330 * RATE_HZ, np.float32), "silence")
     assert "mostly silent" in bench.run("learn", "--yes", "--extend", "--from", noise, status=1)
-    assert {path: path.read_bytes() for path in kept(bench)} == before
+    assert {path: path.read_bytes() for path in stored(bench)} == before
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_no_sound_is_kept_and_where_it_is_private_nothing(private: bool, bench: Bench) -> None:
+def test_no_sound_is_stored_and_nothing_with_private(private: bool, bench: Bench) -> None:
     if private:
         with (bench.folder / "monitor.yaml").open("a") as file:
             file.write("private: true\n")
@@ -109,7 +100,7 @@ def test_no_sound_is_kept_and_where_it_is_private_nothing(private: bool, bench: 
         refusal = bench.run("learn", "--yes", "--extend", "--from", day(bench, 0), status=2)
         assert "--extend needs stored frames of earlier sessions, which the configuration forbids (private: true)" in refusal
         return
-    (path,) = kept(bench)
+    (path,) = stored(bench)
     with np.load(path) as archive:
         assert set(archive.files) == {
             *("header", "stream", "start", "stop", "n_frames", "fresh", "reason", "quality", "frames"),
@@ -120,33 +111,33 @@ def test_no_sound_is_kept_and_where_it_is_private_nothing(private: bool, bench: 
     assert path.stat().st_size < 4_900 * n_ticks  # an hour is 17 MB
 
 
-@pytest.mark.parametrize(
-    ("more", "named"), [("--out x", "cannot be combined with --model or --out"), ("--model x", "leave out --model and --out")]
-)
-def test_extending_needs_a_configured_machine(more: str, named: str, bench: Bench) -> None:
-    assert named in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0, seconds=1.0), *more.split(), status=2)
+@pytest.mark.parametrize("more", ["--out x", "--model x"])
+def test_extending_needs_a_configured_machine(more: str, bench: Bench) -> None:
+    assert "cannot be combined with --model or --out" in bench.run(
+        "learn", "--yes", "--extend", "--from", day(bench, 0, seconds=1.0), *more.split(), status=2
+    )
 
 
-def test_a_store_that_cannot_be_used_is_refused_in_one_line_before_anything_is_heard(bench: Bench) -> None:
+def test_an_unusable_store_is_refused_in_one_line_before_any_sound_is_read(bench: Bench) -> None:
     bench.run("learn", "--yes", "--from", day(bench, 0))
-    used, (path,) = bench.used().id, kept(bench)
+    used, (path,) = bench.used().id, stored(bench)
     whole = path.read_bytes()
-    nothing = bench.folder / "nothing.wav"  # is not even looked for
+    nothing = bench.folder / "nothing.wav"  # never opened
     for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:100_000] + bytes(1_000) + whole[101_000:]):
         path.write_bytes(content)
-        said = bench.run("learn", "--yes", "--extend", "--from", nothing, status=1)
-        assert said.startswith(f"monitor: error: {path}: is damaged: ")
-        assert said.endswith("; remove it, or learn without --extend")
+        output = bench.run("learn", "--yes", "--extend", "--from", nothing, status=1)
+        assert output.startswith(f"monitor: error: {path}: is damaged: ")
+        assert output.endswith("; remove it, or learn without --extend")
     path.write_bytes(bytes(70_000_000))
     assert "must have at most 64,000,000 bytes, got 70,000,000" in bench.run(
         "learn", "--yes", "--extend", "--from", nothing, status=1
     )
     assert bench.used().id == used
-    bench.run("learn", "--yes", "--from", day(bench, 0))  # anew: nobody minds
-    assert len(kept(bench)) == 1
+    bench.run("learn", "--yes", "--from", day(bench, 0))  # starts over, so it does not matter
+    assert len(stored(bench)) == 1
 
 
-def test_a_full_disk_keeps_the_bundle_and_says_that_the_session_is_lost(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_on_a_full_disk_the_bundle_is_kept_and_the_lost_session_reported(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     sound = day(bench, 0)
     with tmpfs(bench.folder, n_bytes=1_000_000) as small:
         text = (bench.folder / "monitor.yaml").read_text()
@@ -167,7 +158,7 @@ def spec() -> ScorerSpec:
     return load_recipe("default").scorer_spec
 
 
-def heard(spec: ScorerSpec, seconds: float, *, take: int = 0) -> list[TickFrames]:
+def ticks_of(spec: ScorerSpec, seconds: float, *, take: int = 0) -> list[TickFrames]:
     ears = TickCollector(spec)
     samples = made("pump", take=take, seconds=seconds)
     samples[8 * RATE_HZ : 9 * RATE_HZ] = 0.0
@@ -176,9 +167,9 @@ def heard(spec: ScorerSpec, seconds: float, *, take: int = 0) -> list[TickFrames
     return ears.end()
 
 
-def test_a_session_comes_back_as_it_was_heard(spec: ScorerSpec) -> None:
+def test_a_session_is_restored(spec: ScorerSpec) -> None:
     """Frames within the rounding of float16, profiles within that of float32, all else exactly."""
-    streams = [heard(spec, 45.0), heard(spec, 30.0, take=1)]
+    streams = [ticks_of(spec, 45.0), ticks_of(spec, 30.0, take=1)]
     found = decode(encode(streams, spec), spec)
     assert [len(stream) for stream in found] == [len(stream) for stream in streams]
     ticks, same = [tick for stream in streams for tick in stream], [tick for stream in found for tick in stream]
@@ -199,7 +190,7 @@ def test_a_session_comes_back_as_it_was_heard(spec: ScorerSpec) -> None:
 
 
 def test_a_session_of_another_front_end_is_refused(spec: ScorerSpec) -> None:
-    content = encode([heard(spec, 30.0)], spec)
+    content = encode([ticks_of(spec, 30.0)], spec)
     for other in (
         replace(spec, front_end=replace(spec.front_end, hop_length=256)),
         replace(spec, tick_frames=16),
@@ -219,8 +210,8 @@ def changed(content: bytes, spec: ScorerSpec, tmp_path: Path, **arrays: object) 
     return (tmp_path / "changed.npz").read_bytes()
 
 
-def test_whatever_is_wrong_in_it_is_found(spec: ScorerSpec, tmp_path: Path) -> None:
-    content = encode([heard(spec, 30.0)], spec)
+def test_every_damage_is_found(spec: ScorerSpec, tmp_path: Path) -> None:
+    content = encode([ticks_of(spec, 30.0)], spec)
     with np.load(_file(tmp_path, content)) as archive:
         start, frames, at, reason = (archive[name] for name in ("start", "frames", "portrait_at", "reason"))
     for arrays in (
@@ -251,7 +242,7 @@ def _file(folder: Path, content: bytes) -> Path:
 
 
 def test_half_a_session_still_spans_all_of_it(spec: ScorerSpec) -> None:
-    ticks = [*heard(spec, 60.0)]
+    ticks = [*ticks_of(spec, 60.0)]
     step = ticks[-1].stop - ticks[-1].start
     whole = [replace(ticks[at % 8], start=at * step, stop=(at + 1) * step, fresh=at == 0) for at in range(660)]
     half = halved([whole], spec)
@@ -264,10 +255,10 @@ def test_half_a_session_still_spans_all_of_it(spec: ScorerSpec) -> None:
     assert [len(one) for one in halved([whole[at : at + 50] for at in range(0, 600, 50)], spec) or []] == [50] * 6
 
 
-def test_the_store_stays_within_its_bytes_and_keeps_every_session_as_long_as_it_can(
+def test_the_store_stays_within_its_limit_and_keeps_every_session_as_long_as_possible(
     spec: ScorerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticks = heard(spec, 60.0)
+    ticks = ticks_of(spec, 60.0)
     ticks = [tick for tick in ticks if tick.frames is not None and not isinstance(tick, ProfiledTick)][:8]
     step = ticks[0].stop - ticks[0].start
     long, short = ([[replace(ticks[at % 8], start=at * step, stop=(at + 1) * step) for at in range(n)]] for n in (1_200, 300))
@@ -284,6 +275,6 @@ def test_the_store_stays_within_its_bytes_and_keeps_every_session_as_long_as_it_
     assert read_sessions(tmp_path, "fan", spec)[0].in_words(1.0) == "2026-11-20 10:00 UTC (10 min)"
     monkeypatch.setattr(learned, "MAX_BYTES", size // 2 + 20_000)
     write_session(tmp_path, "fan", "learn-20261129T100000000000", short, spec)
-    assert lengths() == [300, 300]  # what is too short to be halved goes, oldest first
+    assert lengths() == [300, 300]  # sessions too short to be halved are dropped, oldest first
     remove_other_sessions(tmp_path, "fan", "learn-20261129T100000000000")
     assert lengths() == [300]

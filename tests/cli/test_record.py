@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from monitor.daemon.control import NAME
 from monitor.errors import SinkError, SourceError, UsageError
 from tests.cli.tool import run, start
 from tests.daemon.sharing import sharing
-from tests.rig import VirtualMicrophone, virtual_microphone
+from tests.rig import VirtualMicrophone
 from tests.waiting import wait_until
 from train.cli import inspect
 from train.datasets import read_dataset, split_dataset
@@ -91,7 +90,7 @@ def test_a_clip_that_is_too_short_does_not_count(tmp_path: Path) -> None:
     assert [soundfile.info(clip).frames for clip in clips(tmp_path)] == [5_000]
 
 
-def test_no_last_clip_is_too_short_either(tmp_path: Path) -> None:
+def test_the_last_clip_is_never_too_short(tmp_path: Path) -> None:
     with closing(session(tmp_path, wanted_s=5.5)) as one:
         one.write(ramp(9.0))
     assert [soundfile.info(clip).frames for clip in clips(tmp_path)] == [5_000, 2_000]
@@ -182,15 +181,6 @@ def test_a_damaged_clip_is_named(tmp_path: Path) -> None:
 # With a real microphone
 
 
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
-    with virtual_microphone(tmp_path / "rig", channels=2) as rig:
-        for name, value in rig.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
-        yield rig
-
-
 def play(rig: VirtualMicrophone, folder: Path, *, level: float, seconds: float = 120.0) -> None:
     """A sine of 1 kHz; above level 1 it is clipped."""
     sine = level * np.sin(2 * np.pi * 1000 / 48_000 * np.arange(round(48_000 * seconds)))
@@ -209,7 +199,7 @@ def inspected(dataset: Path) -> None:
 
 
 def assert_unbroken_sine(clip: Path) -> None:
-    """A spliced sine would jump: x[n] + x[n - 2] = 2 cos(w) x[n - 1] holds for an unbroken one alone."""
+    """A spliced sine would jump: x[n] + x[n - 2] = 2 cos(w) x[n - 1] holds only for an unbroken one."""
     samples, rate_hz = soundfile.read(clip, always_2d=True)
     x = samples[:, 0]
     off = np.abs(x[2:] + x[:-2] - 2 * np.cos(2 * np.pi * 1000 / rate_hz) * x[1:-1])
@@ -309,7 +299,7 @@ def test_ctrl_c_leaves_complete_files_and_the_same_command_resumes(rig: VirtualM
     inspected(out)
 
 
-def test_clipping_and_silence_are_warned_of(
+def test_clipping_and_silence_are_logged(
     rig: VirtualMicrophone, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ("--microphone", "name:mic", "--minutes", 0.1, "--clip-seconds", 3)
@@ -323,7 +313,7 @@ def test_clipping_and_silence_are_warned_of(
     assert " s clipped" in out
 
 
-def test_a_machines_channel_is_what_is_recorded(rig: VirtualMicrophone, tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_machines_channel_is_recorded(rig: VirtualMicrophone, tmp_path: Path, demo_bundle: Path) -> None:
     play(rig, tmp_path, level=0.5)
     config = tmp_path / "monitor.yaml"
     machines = f"machines: {{fan: {{bundle: {demo_bundle}, microphone: 'name:mic', channel: 2, microphone_rate_hz: 16000}}}}"
@@ -338,9 +328,7 @@ def test_a_machines_channel_is_what_is_recorded(rig: VirtualMicrophone, tmp_path
         run("record", *words, "--machine", "press", "--out", tmp_path)
 
 
-def test_a_microphone_that_is_not_there_is_one_line(
-    rig: VirtualMicrophone, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_microphone_is_one_line(rig: VirtualMicrophone, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SourceError, match="no microphone matches name:none; present: pulse") as raised:
         run("record", "--microphone", "name:none", "--out", tmp_path / "data", "--minutes", 1)
     assert "\n" not in str(raised.value)

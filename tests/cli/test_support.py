@@ -1,4 +1,4 @@
-"""The archive for a bug report tells facts, and none of the secrets that were laid in its way."""
+"""The archive for a bug report contains the facts and none of the planted secrets."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ SECRETS = (PASSWORD, USER, BROKER, "anna", "s3cr3t", "192.168.7.31", "fe80::1234
 
 @pytest.fixture
 def place(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A node with a secret wherever one could be."""
+    """A node with a secret in every possible place."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     for file in demo_bundle.iterdir():
@@ -58,7 +58,7 @@ def place(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def service(place: Path) -> Iterator[None]:
-    """Answers with secrets, too."""
+    """A service whose answers contain secrets."""
     reply = Reply({"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"})
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -108,7 +108,7 @@ def test_the_archive_holds_facts_and_no_secret(place: Path, service: None, suffi
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
-def test_a_password_in_the_wrong_place_is_not_told(place: Path) -> None:
+def test_a_password_in_the_wrong_place_is_hidden(place: Path) -> None:
     (place / "monitor.yaml").write_text(f"mqtt: {{password: {PASSWORD}}}\nmachines: {{fan: {{bundle: [{PASSWORD}}}\n")
     assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
     files = contents(place / "report.zip")
@@ -120,7 +120,7 @@ def test_a_password_in_the_wrong_place_is_not_told(place: Path) -> None:
     assert PASSWORD not in "\n".join(files.values())
 
 
-def test_what_cannot_be_found_out_says_why(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fact_that_cannot_be_collected_has_its_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
     (place / "bundle" / "manifest.json").unlink()
     assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
@@ -130,7 +130,7 @@ def test_what_cannot_be_found_out_says_why(place: Path, monkeypatch: pytest.Monk
     assert "manifest.json" in json.loads(files["bundles/fan.json"])["error"]
 
 
-def test_a_command_that_hangs_is_waited_for_in_vain(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_hangs_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.cli.support.COMMAND_S", 0.3)
     (place / "bin" / "journalctl").write_text("#!/bin/sh\nexec sleep 60\n")
     assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0

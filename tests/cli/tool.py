@@ -1,4 +1,4 @@
-"""Run a tool's module as the command does, here or in a process of its own."""
+"""Run a tool's module as the command does, in this process or in a new one."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ def run(name: str, *words: object) -> int:
 
 
 def start(name: str, *words: object, environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    """The same in a process of its own, which says what it says in `log`."""
+    """The same in a new process, with its output in `log`."""
     command = [sys.executable, "-m", "tests.cli.tool", name, *map(str, words)]
     with log.open("ab") as file:
         return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)

@@ -35,7 +35,7 @@ def break_down(_: dict[str, Any]) -> Reply:
 
 
 class Streams:
-    """Streams of numbered kilobytes: as many as are asked for, or without end."""
+    """Streams of `n` numbered kilobytes, or endless ones; a text for `n` is a bug."""
 
     def __init__(self) -> None:
         self.n_open = 0
@@ -44,7 +44,9 @@ class Streams:
     def reply(self, request: dict[str, Any]) -> Reply:
         return Reply({"rate_hz": 48_000}, self._items(request.get("n")))
 
-    async def _items(self, n: int | None) -> AsyncGenerator[bytes, None]:
+    async def _items(self, n: int | str | None) -> AsyncGenerator[bytes, None]:
+        if isinstance(n, str):
+            raise TypeError("a bug")
         self.n_open += 1
         try:
             for number in itertools.count():
@@ -173,6 +175,13 @@ def test_a_client_that_vanishes_ends_its_stream(server: Running, streams: Stream
     connection.close()
     wait_until(lambda: streams.n_open == 0)
     assert caplog.messages == []
+
+
+def test_a_stream_that_fails_is_logged_counted_and_ends(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    assert json.loads(raw(server.path, b'{"do": "stream", "n": "none"}\n')) == {"rate_hz": 48_000}
+    wait_until(lambda: server.server.n_failed == 1)
+    assert caplog.messages == ["control socket: unexpected error"]
+    assert request(server.path, {"do": "echo"}) is not None
 
 
 def test_the_number_of_streams_is_bounded(server: Running, streams: Streams) -> None:
