@@ -18,8 +18,8 @@ from monitor.arrays import F64, Bool
 from monitor.events.decision import Rule
 from monitor.learning.methods import conformal_rank, conformal_threshold
 from monitor.learning.thresholds import Calibration, HeldOut
-from train.calibration.method import Method
 from train.calibration.thresholds import calibrate
+from train.recipes.method import Method
 
 TICK_S = 1.024
 SEGMENT_TICKS = 10

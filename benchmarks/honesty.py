@@ -39,10 +39,10 @@ from monitor.events.decision import Rule
 from monitor.learning.false_alarms import WEEK_HOURS, NormalScores
 from monitor.learning.report_text import count, significant
 from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
-from train.calibration.method import Method
 from train.calibration.recalibrate import tick_s
 from train.calibration.thresholds import calibrate
 from train.evaluation.metrics import CONFIDENCE, Interval, rate_interval
+from train.recipes.method import Method
 
 MACHINES = ("fan", "pump", "valve", "gearbox")
 PARTS = ("demo", "cars", "rail", *MACHINES)

@@ -17,9 +17,9 @@ from monitor.events.decision import Rule, RuleState, decide
 from monitor.learning.false_alarms import count_events, poisson_bound
 from monitor.learning.methods import block_maxima, conformal_threshold, mean_sigma_threshold
 from monitor.learning.thresholds import ALARM_CHANCE, FUSED_PRIOR, WARNING_CHANCE, Calibration, HeldOut
-from train.calibration.method import METHODS, Method, MethodName
 from train.calibration.tails import Tail, fit_tail, gamma_quantile
 from train.calibration.thresholds import calibrate
+from train.recipes.method import METHODS, Method, MethodName
 
 RULE = Rule()
 HOUR = 3516  # segments

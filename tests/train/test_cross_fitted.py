@@ -12,11 +12,11 @@ import pytest
 from monitor.bundle import load_bundle
 from monitor.errors import BundleError
 from train.calibration.cross_fitted import CROSS_FITTED, read_cross_fitted, write_cross_fitted
-from train.calibration.method import METHODS
 from train.calibration.normal_scores import score_pieces
 from train.cli.main import main as train
 from train.datasets import pieces, read_dataset
 from train.evaluation.evaluate import evaluate
+from train.recipes.method import METHODS
 
 
 @pytest.fixture(scope="module")

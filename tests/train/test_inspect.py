@@ -57,7 +57,7 @@ def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFi
     run(good)
     out = capsys.readouterr().out
     assert out.splitlines()[:5] == [
-        f"{good}: plain (normal/ and, if any, anomaly/ or abnormal/)",
+        f"{good}: plain (normal/ and optionally anomaly/ or abnormal/)",
         "",
         "machine  normal  hours  anomaly  hours",
         "              4  0.013        1  0.000",

@@ -28,11 +28,11 @@ from train.datasets.clip import Clip
 from train.evaluation.close_up import band_errors, close_up
 from train.evaluation.evaluate import FLOAT_MODEL, ClipScore, Evaluation, evaluate
 from train.evaluation.groups import group_metrics
+from train.evaluation.provenance import code_version
 from train.evaluation.results import compute_results, shipped_model
 from train.report import compare, write_report
 from train.report.files import tables
 from train.report.page import Pair, Section, render_page
-from train.report.provenance import code_version
 from train.report.style import ReportFigure
 from train.report.summary import summary
 from train.report.tables import group_items, part_items

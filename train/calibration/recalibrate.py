@@ -16,11 +16,11 @@ from monitor.scoring.fast_path import Fast, fit_fast
 from monitor.scoring.scorer import ScorerSpec
 from train.calibration.cross_fitted import read_cross_fitted
 from train.calibration.known_split import known_split, trained_pieces
-from train.calibration.method import Method
 from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, Piece, Split, normal_pieces, split_pieces
 from train.datasets.bandwidth import check_rates
+from train.recipes.method import Method
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from monitor.learning.thresholds import (
     predicted_thresholds,
 )
 from monitor.scoring.fast_path import Fast
-from train.calibration.method import Method
 from train.calibration.tails import fit_tail, gamma_quantile
+from train.recipes.method import Method
 
 FALLBACK_SIGMA = 6.0
 Found = tuple[float, tuple[str, ...]]  # a threshold, and notes on it

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from monitor.errors import ConfigError
-from train.calibration.method import Method
+from train.recipes.method import Method
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

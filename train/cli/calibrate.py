@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from monitor.errors import UsageError
-from train.calibration.method import METHODS, Method, MethodName
 from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number
+from train.recipes.method import METHODS, Method, MethodName
 
 _TAKES: dict[
     str, tuple[str, tuple[MethodName, ...], MethodName]

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import cast
 
-from train.calibration.method import METHODS
 from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
+from train.recipes.method import METHODS
 
 
 def add(commands: Commands) -> None:

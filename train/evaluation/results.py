@@ -13,8 +13,8 @@ from train.evaluation import metrics
 from train.evaluation.evaluate import ClipScore, Evaluation, Role, labels_and_scores
 from train.evaluation.groups import Groups, group_metrics
 from train.evaluation.metrics import Interval, Verdicts
+from train.evaluation.provenance import code_version
 from train.networks.layers import Layer, microseconds_a_window, read_layers
-from train.report.provenance import code_version
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import Scorer
 from train.calibration.cross_fitted import CROSS_FITTED, write_cross_fitted
 from train.calibration.cross_fitting import first_and_last, learn_statistics, time_order
-from train.calibration.method import Method
 from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
 from train.datasets import (
@@ -54,6 +53,7 @@ from train.networks.backup import Backup
 from train.networks.export import to_tflite
 from train.networks.networks import device_network
 from train.networks.training import Trained, fit_network, representative_windows
+from train.recipes.method import Method
 from train.recipes.recipe import Recipe
 
 

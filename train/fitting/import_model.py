@@ -13,12 +13,12 @@ from monitor.learning.thresholds import ERROR_PRIOR
 from monitor.scoring.components import Detector, Reconstruction
 from monitor.scoring.fast_path import fit_fast
 from monitor.scoring.golden import golden_score
-from train.calibration.method import Method
 from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
 from train.datasets import Piece, load_split, normal_pieces, read_dataset, split_pieces
 from train.datasets.bandwidth import check_rates
 from train.fitting.manifest import detector_part, make_manifest, versions
+from train.recipes.method import Method
 from train.recipes.recipe import PLAIN, Recipe
 
 

@@ -1,1 +1,1 @@
-"""Recipes: the shipped YAML files and the model that validates them."""
+"""Recipes: the shipped YAML files, and the model that validates them with the threshold methods."""

@@ -18,7 +18,7 @@ from monitor.scoring.fast_path import FAST_TICK_S
 from monitor.scoring.front_end import FrontEndSpec, LogMelSpec, LogSpectrumSpec
 from monitor.scoring.scorer import ScorerSpec
 from monitor.scoring.windows import WindowSpec
-from train.calibration.method import Method, MethodName
+from train.recipes.method import Method, MethodName
 
 RECIPES = Path(__file__).parent
 Count = Annotated[int, Field(ge=1)]
