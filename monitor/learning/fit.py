@@ -14,7 +14,7 @@ from monitor.scoring.components.spectrum import Spectrum
 
 ERROR_SPREAD = 0.2  # log units; a reconstruction error that varies less is raised to a power
 MAX_POWER = 4.0
-DRIFT_REACH = 6.0  # future sound differs more than one block of time differs from its neighbours
+DRIFT_REACH = 8.0  # future sound differs more than one block of time differs from its neighbours
 MIN_SPREAD = 0.01
 Labels = NDArray[np.intp]
 
