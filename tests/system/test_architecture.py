@@ -32,6 +32,19 @@ ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for mo
 ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors", "events", "monitor")}  # the public face
 ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips"))}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
+TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of `monitor` as well
+    "text": "",
+    "synth": "",
+    "datasets": "text",
+    "features": "datasets",
+    "recipes": "",
+    "networks": "features recipes",
+    "calibration": "datasets recipes",
+    "fitting": "calibration datasets features networks recipes",
+    "evaluation": "calibration datasets networks text",
+    "report": "datasets evaluation features",
+    "cli": "calibration datasets evaluation features fitting recipes report synth text",
+}
 ONLY_IN = {
     "ai_edge_litert": {"monitor/bundle/interpreter.py"},
     "tflite_runtime": {"monitor/bundle/interpreter.py"},
@@ -71,6 +84,13 @@ def module_of(path: Path) -> str:
 def test_imports_point_inwards(path: Path) -> None:
     ours = {layer(module) for module in imports(path) if module.split(".")[0] in ("monitor", "train")}
     assert ours - {"monitor"} <= ALLOWED.get(layer(module_of(path)), set())  # `monitor` itself holds the version
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if relative(path).startswith("train/")], ids=relative)
+def test_imports_within_train_go_one_way(path: Path) -> None:
+    rooms = {module.split(".")[1] for module in imports(path) if module.startswith("train.")}
+    room = module_of(path).split(".")[1:2]
+    assert not room or rooms <= {room[0], *TRAIN_ROOMS[room[0]].split()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
