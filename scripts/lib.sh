@@ -1,11 +1,11 @@
-# Shared by the scripts: where environments live and how they are made. Sourced, not run.
+# Functions that the scripts share: virtual environments, Debian packages, Python versions. To be sourced.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=${PYTHONDONTWRITEBYTECODE:-}
 VENVS=$PWD/.venvs
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 
-# Debian packages that are missing are installed where that is allowed, else named.
+# Install missing Debian packages as root; otherwise name them and fail.
 need_debian() {
     local missing=() package
     for package in "$@"; do
@@ -23,7 +23,7 @@ need_debian() {
     fi
 }
 
-# The first Python of a version that really runs: from the path, or pyenv's.
+# Print the first working Python of a version, from PATH or pyenv.
 find_python() {
     local candidate
     for candidate in "$(command -v "python$1" || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python /opt/python"$1"/bin/python; do
@@ -35,7 +35,7 @@ find_python() {
     return 1
 }
 
-# make_venv NAME PYTHON CONSTRAINTS REQUIREMENT…: made or brought up to date when what it depends on has changed.
+# make_venv NAME PYTHON CONSTRAINTS REQUIREMENT…: create .venvs/NAME, or create it anew if its inputs have changed.
 make_venv() {
     local name=$1 python=$2 constraints=$3 stamp
     shift 3
@@ -50,13 +50,13 @@ make_venv() {
     fi
     "$python" -m venv --clear "$VENVS/$name"
     "$VENVS/$name/bin/pip" install -qq --constraint "$constraints" "$@"
-    # Files just written are held in large pieces, which all count as memory of whoever maps them; read anew they do not.
+    # The page cache keeps new files in large folios, which count as memory of every process that maps them. Drop them once.
     find "$VENVS/$name" -name '*.so*' -exec sync {} +
     find "$VENVS/$name" -name '*.so*' -exec dd if={} iflag=nocache count=0 status=none \;
     echo "$stamp" >"$VENVS/$name/stamp"
 }
 
-# The device runs on Python 3.10 and later; training, tests and checks need 3.11.
+# The device supports Python 3.10 and later; training, tests and checks need 3.11.
 device_python() { find_python 3.11 || find_python 3.12 || find_python 3.13 || find_python 3.10 || no_python 3.10; }
 dev_python() { find_python 3.11 || find_python 3.12 || find_python 3.13 || no_python 3.11; }
 no_python() {
