@@ -1,1 +1,1 @@
-"""From scores to events: thresholds, onsets, ends. Pure: time is handed in."""
+"""Turn scores into events: thresholds, onsets, ends. Pure: the time is passed in."""

@@ -1,4 +1,4 @@
-"""The decision: when segment scores become a warning or an alarm, and when it ends."""
+"""The decision rule: when segment scores raise a warning or an alarm, and when it ends."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,14 +9,14 @@ from monitor.events.event import Severity
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """When an anomaly begins and ends, counted in segments."""
+    """When an anomaly begins and ends, in segments."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
 
     raise_k: int = 12
     raise_n: int = 20
-    clear_ratio: float = 0.9  # of the threshold
-    clear_m: int = 20  # in a row
+    clear_ratio: float = 0.9  # relative to the threshold
+    clear_m: int = 20  # consecutive segments
 
     def __post_init__(self) -> None:
         if not 1 <= self.raise_n <= 10_000:
@@ -34,25 +34,25 @@ class RuleState:
     """The state of the rule between segments."""
 
     severity: Severity | None = None  # of the open anomaly
-    recent: tuple[Severity | None, ...] = ()  # the severity that each of the last raise_n segments reached, oldest first
-    below: int = 0  # segments in a row under clear_ratio
+    recent: tuple[Severity | None, ...] = ()  # severity reached by each of the last raise_n segments, oldest first
+    below: int = 0  # consecutive segments under clear_ratio
 
     @property
     def raised(self) -> bool:
-        """Whether an anomaly is open."""
+        """Whether there is an open anomaly."""
         return self.severity is not None
 
 
 def decide_at_once(counts: RuleState) -> RuleState:
-    """Raise an alarm for a gross fault, or keep it open, whatever the segments' scores."""
+    """Raise an alarm for a gross fault, or keep it open, regardless of the segments' scores."""
     return replace(counts, severity="alarm", below=0)
 
 
 def decide(rule: Rule, counts: RuleState, ratio: float, *, alarm_ratio: float = 1.0) -> RuleState:
     """Count one more segment with this ratio (score / threshold). A change of `severity` begins, escalates or ends an anomaly.
 
-    k of n segments with a ratio of at least 1 are a warning, of at least `alarm_ratio` (1 or more) an alarm. With 1 every
-    anomaly is an alarm. The severity never falls while an anomaly is open.
+    A warning is raised when k of n segments have a ratio of at least 1, an alarm when k of n have a ratio of at least
+    `alarm_ratio` (1 or more). If that is 1, every anomaly is an alarm. The severity never falls while an anomaly is open.
     """
     reached: Severity | None = "alarm" if ratio >= alarm_ratio else "warning" if ratio >= 1.0 else None
     recent = (*counts.recent, reached)[-rule.raise_n :]

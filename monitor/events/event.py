@@ -1,4 +1,4 @@
-"""The event: a message about an anomaly, and its reproducible id."""
+"""The event: a message about an anomaly, with a reproducible id."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -10,14 +10,14 @@ from monitor.explain.bands import Band
 EVENT_SCHEMA = 1
 EventType = Literal["start", "update", "end"]
 RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
-Severity = Literal["warning", "alarm"]  # worth a look, or worth a call at night
+Severity = Literal["warning", "alarm"]  # "warning": look at it soon; "alarm": worth a call at night
 EndReason = Literal["cleared", "lost", "shutdown", "restarted", "disabled", "reloaded"]
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stethos:event")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The origin of events, part of each event and of its id. `session` identifies one opening of a source."""
+    """The origin of events, which is part of each event and its id. `session` identifies one opening of a source."""
 
     node: str
     machine: str
@@ -30,11 +30,11 @@ class Identity:
 
 
 class EventClock(Protocol):
-    """Maps a source's sample indexes to UTC; `synced` is whether that clock is set."""
+    """Maps sample indexes of a source to UTC. `synced` is whether that clock is set."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """Samples a second."""
+        """The number of samples per second."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class EventClock(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Anchor:
-    """A recording's timeline: its sample 0 was at `utc`."""
+    """The timeline of a recording whose sample 0 was recorded at `utc`."""
 
     utc: datetime
     sample_rate_hz: int
@@ -61,7 +61,7 @@ class Anchor:
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC with milliseconds and a Z: 2026-11-21T10:00:00.000Z."""
+    """UTC with milliseconds and a Z, such as 2026-11-21T10:00:00.000Z."""
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -73,16 +73,16 @@ class Event:
     id: str
     seq: int
     ts: datetime  # end of the deciding tick
-    onset_ts: datetime  # start of the first tick whose own score passed
+    onset_ts: datetime  # start of the first tick whose own score was over the threshold
     clock_synced: bool
     node: str
     machine: str
     severity: Severity
-    score: float | None  # None where silence is the anomaly
+    score: float | None  # None if silence is the anomaly
     ratio: float
     threshold: float
     peak_ratio: float
-    duration_s: float  # from the onset to the end of the last tick whose own score passed
+    duration_s: float  # from the onset to the end of the last tick whose own score was over the threshold
     rms_dbfs: float
     bands: tuple[Band, ...]
     summary: str
@@ -93,6 +93,6 @@ class Event:
     impulses_hz: float | None = None  # unusual impulses per second
 
     def to_dict(self) -> dict[str, Any]:
-        """The flat JSON object that MQTT carries."""
+        """The flat JSON object that is published over MQTT."""
         times = {"ts": rfc3339(self.ts), "onset_ts": rfc3339(self.onset_ts)}
         return {"schema": EVENT_SCHEMA, **asdict(self), **times}

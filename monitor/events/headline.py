@@ -1,10 +1,10 @@
-"""The headline of an event, in logs and replays: WARNING or ALARM, and its change."""
+"""The headline of an event in logs and replays: WARNING or ALARM, and how it changed."""
 
 from monitor.events.event import Event, Severity
 
 
 def headline(event: Event, *, before: Severity | None) -> str:
-    """`ALARM STARTED`, `WARNING became ALARM`, `ALARM ended (cleared)`; `before` is the severity of the previous message."""
+    """Such as `ALARM STARTED`, `WARNING became ALARM` or `ALARM ended (cleared)`. `before` is the previous message's severity."""
     name = event.severity.upper()
     if event.event_type == "start":
         return f"{name} STARTED"

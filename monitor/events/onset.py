@@ -1,4 +1,4 @@
-"""One anomaly from onset to end: the content of its events, counted in samples."""
+"""One anomaly from onset to end: the data for its events, in samples."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ class ScoredTick:
     start: int
     stop: int
     tick_ratio: float
-    ratio: float | None  # of the segment that ends here
-    fast_ratio: float = 0.0  # on the fast path, of this tick and the one before
+    ratio: float | None  # of the segment that ends with this tick
+    fast_ratio: float = 0.0  # on the fast path, of this tick and the previous one
 
     @property
     def passed(self) -> bool:
-        """Whether this tick alone was over the threshold."""
+        """Whether the score of this tick alone was over the threshold."""
         return self.tick_ratio >= 1.0
 
 
 class OnsetTracker:
-    """The scored ticks that a raise may reach back to: `raise_n` segments and the ticks of the first of them."""
+    """The scored ticks at which an anomaly may have begun: `raise_n` segments and the ticks of the first of them."""
 
     def __init__(self, *, raise_n: int, segment_ticks: int) -> None:
         self._segment_ticks = segment_ticks
@@ -36,14 +36,15 @@ class OnsetTracker:
         self._ticks.append(tick)
 
     def clear(self) -> None:
-        """Drop all ticks: those of one anomaly are not the onset of the next."""
+        """Drop all ticks, because ticks of one anomaly cannot be the onset of the next."""
         self._ticks.clear()
 
     def anomaly(self, severity: Severity) -> "Anomaly":
-        """The anomaly that begins now: from the first tick whose own score passed, within the first segment that passed.
+        """The anomaly that begins now.
 
-        Single ticks scatter more than segments; one that passed by chance, with fewer passing than not from it to the
-        end of that segment, is not the onset.
+        Its onset is the first tick whose own score was over the threshold, within the first segment that was over it. Single
+        ticks scatter more than segments. A tick is therefore skipped if less than half of the ticks from it to the end of that
+        segment were over the threshold.
         """
         ticks = list(self._ticks)
         first = next(i for i, tick in enumerate(ticks) if (tick.ratio or 0.0) >= 1.0)
@@ -54,7 +55,7 @@ class OnsetTracker:
         return Anomaly(start=ticks[onset].start, last_stop=ticks[last].stop, peak_ratio=peak, severity=severity)
 
     def gross(self, n_ticks: int) -> "Anomaly":
-        """The anomaly that the fast path began with the last `n_ticks` ticks."""
+        """The anomaly that the fast path raised on the last `n_ticks` ticks."""
         ticks = list(self._ticks)[-n_ticks:]
         return Anomaly(
             start=ticks[0].start,
@@ -71,16 +72,19 @@ def _mostly(ticks: list[ScoredTick]) -> bool:
 
 @dataclass
 class Anomaly:
-    """An open anomaly. `start` and `last_stop` bound the ticks whose own score passed; the rest is as last published."""
+    """An open anomaly. Its other fields are as last published.
+
+    `start` and `last_stop` bound the ticks whose own score was over the threshold.
+    """
 
     start: int
     last_stop: int
     peak_ratio: float
     severity: Severity
     raised_by: RaisedBy = "segments"
-    onset_ts: datetime | None = None  # fixed with the first event, even when the clock is set later
+    onset_ts: datetime | None = None  # fixed by the first event, even if the clock is set later
     seq: int = 0
-    sent_at: int = 0  # sample index of the last event sent
+    sent_at: int = 0  # sample index of the last published event
     description: Description = field(default_factory=Description)
 
     def update(self, tick: ScoredTick) -> None:
@@ -90,6 +94,6 @@ class Anomaly:
             self.peak_ratio = max(self.peak_ratio, tick.fast_ratio)
         if tick.ratio is None:
             return
-        if tick.passed and tick.ratio >= 1.0:  # a tick that passes by chance long after does not count
+        if tick.passed and tick.ratio >= 1.0:  # ignore a tick that passes by chance long afterwards
             self.last_stop = tick.stop
         self.peak_ratio = max(self.peak_ratio, tick.ratio)

@@ -1,4 +1,4 @@
-"""The pipeline: one result per tick, with the machine's state and, where something changes, an event."""
+"""The pipeline: one result per tick, with the machine's state and, if something has changed, an event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import Scorer, TickScore
 
 State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
-UPDATE_EVERY_S = 60.0  # while an anomaly lasts
-LOST_AFTER_S = 60.0  # an open anomaly ends when nothing could be scored for this long
-QUIETEST_RATIO = 1000.0  # of a machine that is off where that is the anomaly
+UPDATE_EVERY_S = 60.0  # during an anomaly
+LOST_AFTER_S = 60.0  # an open anomaly ends after this long without a score
+QUIETEST_RATIO = 1000.0  # upper limit of the ratio of a machine that is off, where that is the anomaly
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Result:
     tick: TickScore
     ratio: float | None  # score / threshold
     state: State
-    reason: str | None  # of an unknown state
+    reason: str | None  # of the state `unknown`
     since: int  # sample index at which the state began
     event: Event | None
-    severity: Severity | None = None  # of the anomaly, where the state is `anomaly`
-    error: str | None = None  # where scoring the tick failed
+    severity: Severity | None = None  # of the anomaly, if the state is `anomaly`
+    error: str | None = None  # if scoring the tick failed
 
 
 @dataclass(frozen=True)
 class _Decided:
-    """The number of the last decision: from segments, the level of silence, the fast path or the slow path."""
+    """The values behind the last decision: of a segment, of silence, of the fast path or of the slow path."""
 
     tick: TickScore
     score: float | None
@@ -51,17 +51,17 @@ class _Decided:
 
 
 class Pipeline:
-    """Score one machine, decide, and describe its anomalies: one path for live sound and recordings.
+    """Score one machine, decide, and describe its anomalies. Live sound and recordings take the same path.
 
-    `threshold` is that of a warning, `alarm_threshold` that of an alarm; without the latter every anomaly is an alarm.
-    Single ticks scatter more than segments, so an anomaly's onset has a `tick_threshold` of its own. Above
-    `fast_threshold`, dB over the scorer's ceiling, the fast path raises an alarm at once. `slow_path` raises a warning; it
-    pauses while an anomaly is open that another path raised.
+    `threshold` raises a warning and `alarm_threshold` an alarm. Without the latter, every anomaly is an alarm. Single ticks
+    scatter more than segments, so the onset of an anomaly has a separate `tick_threshold`. Above `fast_threshold`, dB over
+    the scorer's ceiling, the fast path raises an alarm at once. `slow_path` raises a warning. It is paused during an anomaly
+    that another path raised.
 
-    With `idle_is_anomaly` a machine that is off is an alarm instead of `idle`. The ratio of such a tick is the expected
-    amplitude / the measured one.
+    With `idle_is_anomaly`, a machine that is off is an alarm instead of `idle`. The ratio of such a tick is the expected
+    amplitude divided by the measured one.
 
-    `clip_name` gives the file name of an event's clip, from the machine and the event's id.
+    `clip_name` returns the file name of an event's clip, given the machine and the event's id.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Pipeline:
         self._state: State = "starting"
         self._reason: str | None = None
         self._since = 0
-        self._unscored: list[str] = []  # the reasons of the last ticks that could not be scored, in a row
+        self._unscored: list[str] = []  # reasons of the last consecutive ticks that could not be scored
         self._without_input = False
         self._scored_until = 0
         scorer.reset()
 
     def push(self, block: Block) -> list[Result]:
-        """Append a block; return a result for each tick that it completes."""
+        """Append a block and return a result for each tick that it completes."""
         return [self.step(tick) for tick in self._scorer.extract(block)]
 
     def flush(self) -> list[Result]:
@@ -115,14 +115,14 @@ class Pipeline:
         return [self.step(tick) for tick in self._scorer.extract_last()]
 
     def step(self, tick: TickFrames) -> Result:
-        """Score the next tick and decide. A failed score is reported as `error`, with state `unknown`."""
+        """Score the next tick and decide. If scoring fails, the result has an `error` and the state `unknown`."""
         try:
             return self._decide(self._scorer.score_tick(tick))
         except ScoreError as error:
             return replace(self.no_input(tick.stop, "score_error"), error=str(error))
 
     def no_input(self, stop: int, reason: str) -> Result:
-        """Advance to sample `stop` without sound, for this reason."""
+        """Advance to sample `stop` without sound, for the given reason."""
         tick = TickScore(stop, stop, None, reason, None, None, 0)
         event = self._end_if_lost(tick)
         self._enter("unknown", reason, stop)
@@ -130,7 +130,7 @@ class Pipeline:
         return Result(tick, None, self._state, self._reason, self._since, event)
 
     def close(self, reason: EndReason) -> Event | None:
-        """End an open anomaly, because no more sound follows."""
+        """End an open anomaly because the stream ends."""
         if self._anomaly is None:
             return None
         return self._end(self._scored_until, reason)
@@ -146,13 +146,13 @@ class Pipeline:
         return Result(tick, ratio, self._state, self._reason, self._since, event, severity)
 
     def _ratio(self, tick: TickScore) -> float | None:
-        """The ratio that counts: of the segment that ends with this tick, or of the silence."""
+        """The ratio that the decision uses: that of the segment that ends with this tick, or that of silence."""
         if self._idle_is_anomaly and tick.reason == "idle":
             return self._quietness(tick)
         return None if tick.score is None else tick.score / self._threshold
 
     def _quietness(self, tick: TickScore) -> float:
-        """The expected amplitude / the measured one."""
+        """The expected amplitude divided by the measured one."""
         assert tick.quality is not None and self._scorer.idle_below_dbfs is not None
         missing_db = self._scorer.idle_below_dbfs - tick.quality.rms_dbfs
         return min(QUIETEST_RATIO, float(10.0 ** (missing_db / 20.0)))
@@ -163,16 +163,17 @@ class Pipeline:
         self._state, self._reason = state, reason
 
     def _next_state(self, tick: TickScore, ratio: float | None) -> tuple[State, str | None]:
-        """The state after this tick; a few ticks that may not be scored do not change it."""
+        """The state after this tick. A few ticks that may not be scored do not change it."""
         if ratio is not None:
             if self._severity is not None:
                 return "anomaly", None
             undecided = self._state in ("starting", "unknown", "idle") and ratio >= 1.0
             return ("starting" if self._state == "starting" else "unknown", "over_threshold") if undecided else ("normal", None)
-        if self._severity is not None and tick.excess_db is not None:  # the fast path decides before a segment can be scored
+        # The fast path can decide before a segment is long enough to be scored.
+        if self._severity is not None and tick.excess_db is not None:
             return "anomaly", None
         segment_ticks = self._scorer.spec.segment_ticks
-        if 2 * len(self._unscored) >= segment_ticks:  # the most frequent reason
+        if 2 * len(self._unscored) >= segment_ticks:  # report the most frequent reason
             return _unscored(max(self._unscored, key=self._unscored.count))
         if self._state not in ("starting", "idle") and 2 * tick.n_ticks < segment_ticks:
             return _unscored(tick.reason or self._reason or "gap")
@@ -187,7 +188,7 @@ class Pipeline:
         return self._end(tick.stop, "lost")
 
     def _update(self, tick: TickScore, ratio: float | None) -> Event | None:
-        """Take a tick into account; return the event that this calls for."""
+        """Process a tick and return the resulting event, if any."""
         tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
         if tick_ratio is None:
             self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
@@ -216,13 +217,13 @@ class Pipeline:
 
     @property
     def _severity(self) -> Severity | None:
-        """Severity of the anomaly that is open or about to open; it never falls."""
+        """The severity of the anomaly that is open or about to open. It never falls."""
         slow: Severity | None = "warning" if self._slow_path is not None and self._slow_path.raised else None
         severity = self._counts.severity or slow
         return "alarm" if severity and self._anomaly is not None and self._anomaly.severity == "alarm" else severity
 
     def _update_slow_path(self, tick: TickScore, ratio: float | None) -> _Decided | None:
-        """Pass the segment's score to the slow path; return its decision where no other path holds the anomaly open."""
+        """Pass the segment's score to the slow path. Return its decision unless another path keeps the anomaly open."""
         slow = self._slow_path
         if slow is None or tick.score is None or ratio is None or (self._counts.raised and not slow.raised):
             return None
@@ -242,17 +243,17 @@ class Pipeline:
 
     @property
     def _is_alarm(self) -> bool:
-        """Whether the fast path has nothing to add."""
+        """Whether the anomaly is already an alarm, so that the fast path cannot escalate it."""
         return self._counts.severity == "alarm" or (self._anomaly is not None and self._anomaly.severity == "alarm")
 
     def _fast_ratio(self, tick: TickScore) -> float:
-        """The ratio on the fast path; 0 where it does not apply."""
+        """The ratio on the fast path, or 0 where it does not apply."""
         if self._fast_threshold is None or tick.excess_db is None:
             return 0.0
         return max(0.0, tick.excess_db / self._fast_threshold)
 
     def _event_due(self, by: RaisedBy, stop: int) -> Event | None:
-        """The event that the last decision calls for."""
+        """The event that follows from the last decision, if any."""
         severity, anomaly = self._severity, self._anomaly
         if severity is None:
             return None if anomaly is None else self._end(stop, "cleared")
@@ -322,7 +323,7 @@ class Pipeline:
         return event
 
     def _describe(self, decided: _Decided) -> Description:
-        """How the sound differs from normal now."""
+        """Describe how the current sound differs from normal."""
         if decided.tick.reason == "idle":
             level_dbfs, min_dbfs = decided.tick.rms_dbfs, self._scorer.idle_below_dbfs
             return Description(summary=f"the machine is not heard: {level_dbfs:.0f} dBFS, expected at least {min_dbfs:.0f}")
@@ -331,7 +332,7 @@ class Pipeline:
             return Description(bands=bands, summary=summarise(bands))
         if self._expected is None:
             return Description()
-        last = N_TICKS if decided.by == "fast" else None  # a segment holds more of what was before
+        last = N_TICKS if decided.by == "fast" else None  # a whole segment would include more of the sound before the fault
         return describe(self._scorer.sounds(last=last), self._expected, self._scorer.spec.front_end)
 
 

@@ -1,6 +1,6 @@
-"""The slow path: detects a lasting rise over the machine's own learned level that is too small for segments.
+"""The slow path: detects a lasting rise over the machine's own learned level that is too small for the segments' rule.
 
-Its unit is the median score of 15 minutes of scored sound, which bangs, gaps and pauses do not change.
+Its unit is the median score of 15 minutes of scored sound, which is not affected by bangs, gaps and pauses.
 """
 
 import math
@@ -14,25 +14,27 @@ from monitor.arrays import F64, runs
 from monitor.errors import ConfigError
 from monitor.explain.bands import MAX_BANDS, Band
 
-MINUTES = 15  # of scored sound in a median
-HOURS = 8.0  # of scored sound to learn from
-N_BLOCKS = round(HOURS * 60 / MINUTES)  # medians that share no sound
-FOLDS = 5  # blocks of time, each compared with the rest
-PRIOR_SPREAD = 0.05  # of 15-minute medians, in log units, typical of machines
-PRIOR_WEIGHT = 10  # medians that the prior counts for
-DEGREES = PRIOR_WEIGHT + FOLDS - 1  # of freedom: folds are independent, neighbouring medians are not
-WIDTH = 4.14  # spreads: passed by 1 in 2,000 15-minute medians, Student's t with DEGREES of freedom
-MIN_RATIO = 1.2  # of the limit to the normal level: smaller rises are not worth a warning
-MAX_LEVEL_RATIO = 2.0  # of the learned level to that in training
-MAX_GAIN_DB = 3.0  # of a microphone after a change of its gain or place
-MIN_BAND_DB, BAND_SPREADS = 1.5, 4.0  # a clear difference of a band: more than a load change makes, and significant
+MINUTES = 15  # scored sound per median
+HOURS = 8.0  # scored sound needed to learn the level
+N_BLOCKS = round(HOURS * 60 / MINUTES)  # number of medians that share no sound
+FOLDS = 5  # blocks of time, each compared with the others
+PRIOR_SPREAD = 0.05  # typical spread of 15-minute medians, in log units
+PRIOR_WEIGHT = 10  # the prior weighs as much as this many medians
+DEGREES = PRIOR_WEIGHT + FOLDS - 1  # degrees of freedom: folds are independent, neighbouring medians are not
+# In spreads: exceeded by 1 in 2,000 15-minute medians, Student's t with DEGREES degrees of freedom.
+WIDTH = 4.14
+MIN_RATIO = 1.2  # limit / normal level: smaller rises are not worth a warning
+MAX_LEVEL_RATIO = 2.0  # learned level / level in training
+MAX_GAIN_DB = 3.0  # of a microphone whose gain or position has changed
+# A clear difference of a band: larger than a change of load makes, and significant.
+MIN_BAND_DB, BAND_SPREADS = 1.5, 4.0
 SMALLEST = 1e-9
 Status = Literal["learning", "ready", "learn_again"]
 
 
 @dataclass(frozen=True)
 class NormalLevel:
-    """A machine's own level: the median score, the spread of log medians, and the median score that raises a warning."""
+    """A machine's own level: the median score, the spread of log medians, and the median that raises a warning."""
 
     normal: float
     spread: float
@@ -40,7 +42,7 @@ class NormalLevel:
 
     @property
     def clear_ratio(self) -> float:
-        """The ratio to the limit below which a warning ends: half way to the normal level, in log units."""
+        """The ratio to the limit below which a warning ends: half-way to the normal level, in log units."""
         return math.sqrt(self.normal / self.limit)
 
 
@@ -48,9 +50,9 @@ class NormalLevel:
 class SlowState:
     """The state that survives a restart: at most 47 scores and two numbers per band.
 
-    `medians` are the learned medians of 15 minutes. `level_sum` (n_bands,) is the sum of their mean levels, dB;
-    `shape_squares` (n_bands,) is the sum of the squared levels without the part common to all bands. `minutes` are the
-    scores of the last minutes.
+    `medians` are the learned 15-minute medians. `level_sum` (n_bands,) is the sum of their mean levels, dB. `shape_squares`
+    (n_bands,) is the sum of the squared levels, after subtracting the part common to all bands. `minutes` are the scores of
+    the last minutes.
     """
 
     medians: tuple[float, ...] = ()
@@ -62,9 +64,9 @@ class SlowState:
 def fit_normal_level(medians: Sequence[float]) -> NormalLevel:
     """Fit to scores (n,), the medians of successive 15 minutes; n at least 5.
 
-    The spread is that of each fifth of the time around the median of the other four fifths. It includes the changes
-    from hour to hour, which the spread of successive medians around their own mean hides. It is shrunk towards a prior; the
-    limit is the predictive quantile of Student's t (Gelman et al., Bayesian Data Analysis, 3rd edition, section 3.2).
+    The spread is that of each fifth of the time around the median of the other four fifths. It includes the changes from
+    hour to hour, which do not show in the spread of successive medians around their own mean. It is shrunk towards a prior.
+    The limit is the predictive quantile of Student's t (Gelman et al., Bayesian Data Analysis, 3rd edition, section 3.2).
     """
     if len(medians) < FOLDS:
         raise ConfigError(f"a reference needs at least {FOLDS} medians, got {len(medians)}")
@@ -79,10 +81,11 @@ def fit_normal_level(medians: Sequence[float]) -> NormalLevel:
 
 
 def standing_out(excess_db: F64, spread_db: F64, limits_hz: F64) -> tuple[Band, ...]:
-    """The runs of bands with a significant excess (n_bands,), dB, also relative to the other bands; at most five.
+    """The runs of bands with a significant excess (n_bands,), dB, both absolute and relative to the other bands; at most five.
 
-    An excess common to all bands, up to 3 dB, is taken for a gain. `spread_db` (n_bands,) is the spread of normal sound
-    without the part common to all bands, `limits_hz` (n_bands + 1,) are the front end's. The largest excess comes first.
+    An excess common to all bands, up to 3 dB, is attributed to gain. `spread_db` (n_bands,) is the spread of normal sound
+    without the part common to all bands. `limits_hz` (n_bands + 1,) are the band limits of the front end. Sorted by excess,
+    largest first.
     """
     beyond = excess_db - np.clip(np.median(excess_db), -MAX_GAIN_DB, MAX_GAIN_DB)
     min_db = np.maximum(MIN_BAND_DB, BAND_SPREADS * spread_db)
@@ -101,14 +104,14 @@ class _Minute:
 
     score: float
     start: int = 0
-    level_db: F64 | None = None  # None for a minute before a restart
+    level_db: F64 | None = None  # None for a minute from before a restart
 
 
 class SlowPath:
     """Learns the machine's own level, then compares the median of the last 15 minutes of scored sound with it.
 
-    The level of the sound is measured every `segment_ticks`. `typical` is the mean score of normal sound in training, None
-    where it is unknown. `limits_hz` (n_bands + 1,) are the front end's. `state` is that of an earlier run.
+    The level of the sound is measured every `segment_ticks`. `typical` is the mean score of normal sound in training, or
+    None if it is unknown. `limits_hz` (n_bands + 1,) are the band limits of the front end. `state` is that of an earlier run.
     """
 
     def __init__(
@@ -121,31 +124,31 @@ class SlowPath:
         self.restart(state)
 
     def restart(self, state: SlowState | None = None) -> None:
-        """Resume from a state; without one, learn the machine's own level again."""
+        """Resume from a state. Without one, learn the machine's own level again."""
         n_bands = len(self._limits_hz) - 1
         state = state or SlowState()
         if state.medians and not len(state.level_sum) == len(state.shape_squares) == n_bands:
             raise ConfigError(f"level_sum and shape_squares must hold {n_bands} values, got {len(state.level_sum)}")
         self.raised = False
-        self.bands: tuple[Band, ...] = ()  # where the sound differs while it is raised
+        self.bands: tuple[Band, ...] = ()  # where the sound differs while a warning is open
         self._medians = list(state.medians[:N_BLOCKS])
         self._level_sum = np.array(state.level_sum or np.zeros(n_bands), np.float64)
         self._shape_squares = np.array(state.shape_squares or np.zeros(n_bands), np.float64)
         self._minutes = [_Minute(score) for score in state.minutes[-MINUTES:]]
         self._scores: list[float] = []  # of the current minute
-        self._levels_db: list[F64] = []  # of its segments that share no sound
+        self._levels_db: list[F64] = []  # segments of the current minute that share no sound
         self._start = 0  # sample index of the current minute
         self._released_at = 0  # sample index
         self.reference = fit_normal_level(self._medians) if len(self._medians) == N_BLOCKS else None
 
     def state(self) -> SlowState:
-        """The state to resume from: exact to a minute once it is learned, to 15 minutes before."""
+        """The state to resume from, exact to a minute once the level is learned, and to 15 minutes before that."""
         minutes = () if self.reference is None else tuple(minute.score for minute in self._minutes)
         return SlowState(tuple(self._medians), tuple(self._level_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
 
     @property
     def status(self) -> Status:
-        """Whether the level is learned, and whether it fits the bundle."""
+        """Whether the level is learned, and whether it is plausible for the bundle."""
         if self.reference is None:
             return "learning"
         is_far = self._typical is not None and self.reference.normal > MAX_LEVEL_RATIO * self._typical
@@ -160,20 +163,20 @@ class SlowPath:
 
     @property
     def median(self) -> float | None:
-        """The median score of the last 15 minutes; None while it learns and before 15 minutes of sound."""
+        """The median score of the last 15 minutes; None while learning and before 15 minutes of sound."""
         if self.reference is None or len(self._minutes) < MINUTES:
             return None
         return float(np.median([minute.score for minute in self._minutes]))
 
     @property
     def ratio(self) -> float | None:
-        """The median as a ratio to the limit."""
+        """The median divided by the limit."""
         median = self.median
         return None if median is None or self.reference is None else median / self.reference.limit
 
     @property
     def onset(self) -> int:
-        """The sample index at which the current run of minutes over the limit began, after a restart and the last event."""
+        """The sample index at which the current run of minutes over the limit began, not before a restart or the last event."""
         assert self.reference is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
@@ -183,10 +186,10 @@ class SlowPath:
         return max(start, self._released_at)
 
     def push(self, score: float, *, start: int, is_normal: bool, level_db: Callable[[], F64]) -> None:
-        """Include the score of one more segment; there is one per tick.
+        """Include the score of one more segment. There is one per tick.
 
-        Only scores that are `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
-        `level_db()` gives the segment's level (n_bands,), dB; it is called once per `segment_ticks`.
+        Only scores with `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
+        `level_db()` returns the segment's level (n_bands,), dB. It is called once per `segment_ticks`.
         """
         if self.reference is None and not is_normal:
             return
@@ -206,7 +209,7 @@ class SlowPath:
             self._learn()
 
     def release(self, at: int) -> None:
-        """Take the end of an event at this sample index."""
+        """Close the warning, because the event ended at this sample index."""
         self.raised, self.bands = False, ()
         self._released_at = at
 
@@ -229,7 +232,7 @@ class SlowPath:
         self.bands = found or (self.bands if self.raised else ())
 
     def _bands(self) -> tuple[Band, ...]:
-        """Where the minutes over the limit differ from the learned level."""
+        """The bands in which the minutes over the limit differ from the learned level."""
         assert self.reference is not None
         over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.reference.limit]
         if not over:

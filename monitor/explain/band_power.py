@@ -1,8 +1,8 @@
 """The power of a segment's samples in sharp bands, without leakage from neighbouring bands.
 
-Frames cannot tell: a mel band's filter reaches over both its neighbours, and a window of 1,024 samples spreads a tone over
-31 Hz to either side, where a band may be 23 Hz wide. A line 20 dB louder in the next band is then most of what a band has.
-Here the window is long and a band ends where it ends.
+Frames are not selective enough. The filter of a mel band reaches over both its neighbours, and a window of 1,024 samples
+spreads a tone over 31 Hz to either side, where a band may be 23 Hz wide. If the neighbouring band has a line that is 20 dB
+louder, that line makes up most of the band's power. Here the window is long, and bands do not overlap.
 
 Source: P. D. Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Trans. AU-15 (1967).
 """
@@ -14,15 +14,17 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.explain.envelope import Run, stretches
 
-_BINS = 16.0  # in the narrowest band, at least; the window's main lobe is two to either side
+# Minimum number of FFT bins in the narrowest band. The window's main lobe reaches two bins to either side.
+_BINS = 16.0
 _SAMPLES = (256, 1 << 15)
 _POWER_FLOOR = 1e-30
 
 
 def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """Mean power per hertz (n_bands,), dB, between limits (n_bands + 1,), of runs in order of time; no window spans a gap.
+    """Mean power per hertz (n_bands,), dB, between limits (n_bands + 1,), of runs in chronological order.
 
-    Where the longest stretch without a gap is shorter than the window, the window is shortened, and bands are less sharp.
+    No window spans a gap. Where the longest stretch without a gap is shorter than the window, the window is shortened and
+    the bands become less sharp.
     """
     longest = max(stop - start for start, stop in stretches(runs))
     n = min(n_window(limits_hz, sample_rate_hz), 1 << (longest.bit_length() - 1))

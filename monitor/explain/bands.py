@@ -10,17 +10,18 @@ from monitor.explain.reference import Levels, Reference, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
-ENOUGH = 0.6  # of that clarity is enough for further bands
+ENOUGH = 0.6  # minimum clarity, as a fraction of the larger of these limits
 MAX_BANDS = 5
-_SIX_DB = 0.25  # of the strongest band's added power; bands with less are skirts of the difference
-_RISE = 2.0  # of the lowest power so far may be by chance
-_LOG_NORMAL_DB = 6.0  # upper limit; the log-normal formula overestimates intermittent sound
-_SIMILAR_DB = 2.0  # bands with excesses this close are one band
+# Fraction of the strongest band's added power. Bands with less are skirts of the difference.
+_SIX_DB = 0.25
+_RISE = 2.0  # factor over the lowest power so far that may occur by chance
+_LOG_NORMAL_DB = 6.0  # upper limit, because the log-normal formula overestimates intermittent sound
+_SIMILAR_DB = 2.0  # bands around a clear one whose excess is this close to its own are merged with it
 
 
 @dataclass(frozen=True)
 class Band:
-    """A run of neighbouring bands above (or below) the reference, and the excess of its total power."""
+    """A run of neighbouring bands above (or below) the reference, with the excess of its total power."""
 
     low_hz: float
     high_hz: float
@@ -30,9 +31,9 @@ class Band:
 def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple[Band, ...]:
     """The bands of a segment's level (n_bands,), dB, that differ clearly, at most five.
 
-    A band differs clearly if its level does, or its contrast to its surroundings, which depends little on the loudness of
-    a recording. The clearest come first, and of equally clear ones the largest. `level_db` is
-    measured as `expected` was: in sharp bands, or the mean frame. `limits_hz` (n_bands + 1,) are the front end's.
+    A band differs clearly if its level does, or its contrast to its surroundings, which depends little on the loudness of a
+    recording. Sorted by clarity, then by size of the difference. `level_db` is measured in the same way as `expected`: in
+    sharp bands, or as the mean frame. `limits_hz` (n_bands + 1,) are the band limits of the front end.
     """
     levels = expected.best_levels
     excess = np.asarray(level_db - levels.mean_db, np.float64)
@@ -48,7 +49,7 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
         skirts[_skirts(part, added)] = True
         if not ground.any():
             part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
-        if named[part].any():  # part of a clearer one
+        if named[part].any():  # already part of a clearer band
             continue
         named[part] = True
         usual = _usual(normal[part], levels.contrast_spread_db[part])
@@ -59,7 +60,7 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
 
 
 def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
-    """The bands that differ clearly, clearest first: index, clarity, and the baseline (n_bands,), dB, that each differs from."""
+    """The bands that differ clearly, clearest first: index, clarity, and the baseline (n_bands,), dB, of the comparison."""
     grounds = np.array([np.zeros_like(excess), surroundings(excess)])
     against = np.array([excess, contrast(excess)])
     spreads = np.array([levels.spread_db, levels.contrast_spread_db])
@@ -71,9 +72,9 @@ def _clear(excess: F64, levels: Levels) -> Iterator[tuple[int, float, F64]]:
 
 
 def _added(peak: int, added: F64, beyond: F64) -> slice:
-    """The bands around a clear one with added (or missing) power within 6 dB of the strongest.
+    """The bands around a clear one whose added (or missing) power is within 6 dB of the strongest.
 
-    A loud band that is only slightly louder than usual is excluded, however much power that is.
+    A loud band that is only slightly louder than usual is excluded, however large the added power.
     """
     within = beyond >= min(MIN_EXCESS_DB, beyond[peak])
     while True:
@@ -85,7 +86,7 @@ def _added(peak: int, added: F64, beyond: F64) -> slice:
 
 
 def _skirts(part: slice, added: F64) -> slice:
-    """A run of bands and its neighbours while the added power falls; where it rises again, another run begins."""
+    """Extend a run of bands by its neighbours while the added power falls. Where it rises again, another run begins."""
 
     def last(at: int, step: int) -> int:
         lowest = added[at]
@@ -98,10 +99,10 @@ def _skirts(part: slice, added: F64) -> slice:
 
 
 def _usual(normal: F64, spread_db: F32) -> float:
-    """The usual total power of several bands, from the usual power of each (n,), a mean of dB, and its spread (n,), dB.
+    """The usual total power of several bands, given the usual level of each (n,), a mean of dB, and its spread (n,), dB.
 
-    The mean of the sum's dB is above the sum of the means: one band swells as another fades. Source: L. F. Fenton, The sum of
-    log-normal probability distributions in scatter transmission systems, IRE Trans. CS-8 (1960).
+    The mean of the sum in dB is above the sum of the means, because one band swells while another fades. Source: L. F.
+    Fenton, The sum of log-normal probability distributions in scatter transmission systems, IRE Trans. CS-8 (1960).
     """
     spread = np.where(np.isfinite(spread_db), np.minimum(spread_db, _LOG_NORMAL_DB), 0.0) * np.log(10.0) / 10.0
     means = normal * np.exp(spread**2 / 2.0)
@@ -125,7 +126,7 @@ def _run(at: int, holds: Bool) -> slice:
 
 
 def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:
-    """A summary sentence: the first two bands, and the impulses."""
+    """A summary sentence: the first two bands and the impulses."""
     phrases = [_phrase(band) for band in bands[:2]]
     if impulses_hz is not None:
         phrases.append(f"impulses about {impulses_hz:.{0 if impulses_hz >= 9.95 else 1}f} times a second")

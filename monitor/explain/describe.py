@@ -15,7 +15,7 @@ from monitor.scoring.tick_sound import TickSound, mean_frame
 
 @dataclass(frozen=True)
 class Description:
-    """The bands that differ from normal sound, the rate of unusual impulses, and both as a sentence."""
+    """The bands that differ from normal sound, the rate of unusual impulses, and a sentence about both."""
 
     bands: tuple[Band, ...] = ()
     impulses_hz: float | None = None
@@ -23,7 +23,7 @@ class Description:
 
 
 def describe(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> Description:
-    """Compare one or more ticks, in order of time, with normal sound; tens of milliseconds."""
+    """Compare one or more ticks, in chronological order, with normal sound. Takes tens of milliseconds."""
     bands = differing_bands(comparable_level(sounds, expected, front_end), expected, front_end.band_limits_hz())
     impulses_hz = None
     if expected.envelope is not None:
@@ -33,5 +33,5 @@ def describe(sounds: Sequence[TickSound], expected: Reference, front_end: FrontE
 
 
 def comparable_level(sounds: Sequence[TickSound], expected: Reference, front_end: FrontEndSpec) -> F64:
-    """The level (n_bands,), dB, measured in the same way as the reference's."""
+    """The level (n_bands,), dB, measured in the same way as that of the reference."""
     return mean_frame(sounds) if expected.levels is None else level(sounds, front_end)

@@ -1,4 +1,4 @@
-"""The envelope spectrum: the rates at which sound swells, in equal carrier bands from 0 Hz to half the sample rate.
+"""The envelope spectrum: the modulation rates of sound, in equal carrier bands from 0 Hz to half the sample rate.
 
 Source: R. B. Randall, J. Antoni, Rolling element bearing diagnostics, MSSP 25 (2011), section 4 (squared envelope spectrum).
 """
@@ -14,37 +14,38 @@ from monitor.arrays import F32, F64
 CARRIER_HZ = 1000.0  # approximate width of a carrier band
 MAX_CARRIERS = 24
 MIN_RATE_HZ = 2.0
-_TOP = 0.62  # of a carrier's width; filters remove faster modulation
-_STEP = 0.025  # relative distance of pooled rates
-_MIN_STEP_HZ = 0.5  # minimum distance, because single lines of noise scatter widely
-_TAPER = 0.15  # share of a carrier band at either end over which it fades
-_BINS = 512  # of a carrier in one transform: short ones need little memory
-_EDGE = 128  # discarded at either end of 2 * _BINS values; sound outside has faded to -97 dB there
-_MULTIPLE = 512  # of lengths, for small factors and a fast transform
+_TOP = 0.62  # fraction of a carrier's width; the filters remove faster modulation
+_STEP = 0.025  # relative spacing of pooled rates
+_MIN_STEP_HZ = 0.5  # minimum spacing, because single lines of noise scatter widely
+_TAPER = 0.15  # fraction of a carrier band over which it fades at either end
+_BINS = 512  # per carrier in one transform: short transforms need little memory
+# Values discarded at either end of 2 * _BINS. Sound outside has faded to -97 dB there.
+_EDGE = 128
+_MULTIPLE = 512  # lengths are multiples of this: they have small factors, so the transform is fast
 
 
 @dataclass(frozen=True)
 class Run:
-    """Samples (n,), float32, without a gap; `start` is the index of the first."""
+    """Samples (n,), float32, without a gap. `start` is the index of the first one."""
 
     start: int
     samples: F32
 
     @property
     def stop(self) -> int:
-        """One past the last."""
+        """One past the last sample."""
         return self.start + len(self.samples)
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """Power (n_carriers, n), relative to a white envelope of the same variance, every `step_hz` from 0 Hz."""
+    """Power (n_carriers, n), relative to a white envelope of the same variance, in steps of `step_hz` from 0 Hz."""
 
     power: F64
     step_hz: float
 
     def pooled_db(self, rates_hz: F64) -> F32:
-        """The strongest line between each two rates (n + 1,), dB: (n_carriers, n)."""
+        """The strongest line between consecutive rates (n + 1,), dB: (n_carriers, n)."""
         at = np.rint(rates_hz / self.step_hz).astype(int)
         starts, stops = at[:-1], np.maximum(at[1:], at[:-1] + 1)
         found = [self.power[:, start:stop].max(axis=1) for start, stop in zip(starts, stops, strict=True)]
@@ -72,19 +73,20 @@ def pooled_shape(sample_rate_hz: int) -> tuple[int, int]:
 
 
 def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
-    """The squared envelope's spectrum in each carrier band, of runs of sound in order of time; gaps are left out.
+    """The spectrum of the squared envelope in each carrier band, of runs of sound in chronological order; gaps are left out.
 
-    Runs may adjoin. The envelope of each stretch is divided by its mean, so that a gain has no effect.
+    Runs may be adjacent. The envelope of each stretch is divided by its mean, so that gain has no effect.
     """
     carriers = n_carriers(sample_rate_hz)
-    rate_hz = sample_rate_hz / carriers  # of the envelopes: twice a band's width, enough for its square
+    # Sample rate of the envelopes: twice the width of a band, which is enough for its square.
+    rate_hz = sample_rate_hz / carriers
     first = runs[0].start
     swell = _envelopes(runs, carriers)
     n = swell.shape[1]
     total, at = 0.0, 0
     for start, stop in stretches(runs):
         begin, end = round((start - first) / carriers), (stop - first) // carriers
-        swell[:, at:begin] = 0.0  # remainders of the filters in a gap
+        swell[:, at:begin] = 0.0  # ringing of the filters in a gap
         part, at = swell[:, begin:end], end
         window = np.hanning(part.shape[1] + 2)[1:-1].astype(np.float32)
         mean = part @ window / max(float(window.sum()), 1e-30)
@@ -95,14 +97,14 @@ def envelope_spectrum(runs: Sequence[Run], *, sample_rate_hz: int) -> Envelope:
     swell[:, at:] = 0.0
     top = int(_TOP * n / 2) + 2
     power = np.empty((carriers, top))
-    for one, row in zip(power, swell, strict=True):  # one at a time, to spare memory
+    for one, row in zip(power, swell, strict=True):  # row by row, to save memory
         lines = np.fft.rfft(row.astype(np.float64))[:top]
         one[:] = (lines.real**2 + lines.imag**2) / max(total, 1e-12)
     return Envelope(power, rate_hz / n)
 
 
 def stretches(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-    """The first and last sample of each stretch without a gap, of runs in order of time that may adjoin."""
+    """The first and last sample of each stretch without a gap. Runs are in chronological order and may be adjacent."""
     start = runs[0].start
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         if after is None or after.start != run.stop:
@@ -113,13 +115,13 @@ def stretches(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
 def _envelopes(runs: Sequence[Run], carriers: int) -> F32:
     """The squared envelope of each carrier band (carriers, n), one value every `carriers` samples, twice its width.
 
-    Overlap-save: the bands of one transform after another, without what is near its ends. n holds all runs, and is rounded up.
+    Overlap-save: all bands of one transform in turn, without the values near its ends. n covers all runs, rounded up.
     """
     first, last = runs[0].start, runs[-1].stop
     n = -(-(last - first) // (carriers * _MULTIPLE)) * _MULTIPLE
     envelopes = np.zeros((carriers, n), np.float32)
     block = np.empty(2 * _BINS * carriers)
-    inwards = np.minimum(np.arange(_BINS), _BINS - np.arange(_BINS)) / _BINS  # from the nearer end of a band
+    inwards = np.minimum(np.arange(_BINS), _BINS - np.arange(_BINS)) / _BINS  # distance from the nearer end of a band
     fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1.0, inwards / _TAPER))
     for at in range(0, n, 2 * (_BINS - _EDGE)):
         _fill(block, first + (at - _EDGE) * carriers, runs)
@@ -130,7 +132,7 @@ def _envelopes(runs: Sequence[Run], carriers: int) -> F32:
 
 
 def _fill(block: F64, start: int, runs: Sequence[Run]) -> None:
-    """Copy the sound from sample `start` into a block; gaps are 0."""
+    """Copy the sound from sample `start` on into a block, with zeros for gaps."""
     block[:] = 0.0
     for run in runs:
         low, high = max(start, run.start), min(start + len(block), run.stop)

@@ -1,4 +1,4 @@
-"""The rate of impulses that normal sound does not have, from a comb in the envelope spectrum."""
+"""The rate of impulses that are not part of normal sound, from a comb in the envelope spectrum."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from monitor.arrays import F64
 from monitor.explain.envelope import MIN_RATE_HZ, Envelope
 from monitor.explain.reference import EnvelopeSpectra
 
-MIN_SPREADS = 2.5  # a clear line is this far above normal,
-MIN_CLEAR_DB = 2.0  # at least this far,
-LOCAL_DB = 8.0  # and this far above the median of its surroundings, unlike stronger noise
+MIN_SPREADS = 2.5  # minimum excess of a clear line over normal sound, in spreads
+MIN_CLEAR_DB = 2.0  # minimum excess of a clear line over normal sound
+LOCAL_DB = 8.0  # minimum excess over the median of the surroundings, which excludes stronger noise
 MIN_SCORE_DB = 16.0  # of all lines of a comb together
-MAX_LINE_DB = 14.0  # limit per line, so that a single one, as of two beating tones, is not enough
-MISSED_DB = 4.0  # penalty of a missing line
+# Limit per line, so that a single one, as from two beating tones, does not suffice.
+MAX_LINE_DB = 14.0
+MISSED_DB = 4.0  # penalty for a missing line
 MIN_LINES = 2
-_CANDIDATES = 8  # strongest lines of a carrier, each taken as the first, second or third of a comb
-_NEAR = 2  # cells to either side of where a line should be
+_CANDIDATES = 8  # strongest lines of a carrier, each tried as the first, second and third line of a comb
+_NEAR = 2  # cells searched to either side of a line's expected position
 _SURROUNDINGS = 40  # cells
 
 
@@ -32,7 +33,7 @@ class Comb:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The strongest line near each cell (n,): its position in cells, and its clarity, dB; above 0 it is clear."""
+    """The strongest line near each cell (n,): its position in cells, and its clarity, dB. A line is clear above 0."""
 
     cells: F64
     clear_db: F64
@@ -46,7 +47,7 @@ def impulse_rate_hz(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64
 
 
 def best_comb(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> Comb | None:
-    """The clearest comb of all carriers; None where there are no two clear lines."""
+    """The clearest comb of all carriers; None if no comb has two clear lines."""
     combs = []
     for carrier in _clear_db(envelope, expected, rates_hz):
         lines = _lines(carrier)
@@ -59,11 +60,11 @@ def _clear_db(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> I
     """The clarity (n,), dB, of each carrier's cells: the excess over normal sound and over the surroundings."""
     cells = np.arange(envelope.power.shape[1]) * envelope.step_hz
     limit = expected.mean_db + np.maximum(MIN_CLEAR_DB, MIN_SPREADS * expected.spread_db)
-    beside = np.pad(limit, ((0, 0), (1, 1)), mode="edge")  # a machine's speed varies
+    beside = np.pad(limit, ((0, 0), (1, 1)), mode="edge")  # the machine's speed varies
     limit = np.maximum(limit, np.maximum(beside[:, :-2], beside[:, 2:]))
     pooled = np.clip(np.searchsorted(rates_hz, cells, side="right") - 1, 0, limit.shape[1] - 1)
     outside = (cells < rates_hz[0]) | (cells > rates_hz[-1])
-    for power, limits in zip(envelope.power, limit, strict=True):  # one at a time, to spare memory
+    for power, limits in zip(envelope.power, limit, strict=True):  # row by row, to save memory
         level = 10.0 * np.log10(np.maximum(power, 1e-12))
         clear = level - np.maximum(limits[pooled], _floor(level) + LOCAL_DB)
         clear[outside] = -np.inf
@@ -71,7 +72,7 @@ def _clear_db(envelope: Envelope, expected: EnvelopeSpectra, rates_hz: F64) -> I
 
 
 def _floor(level: F64) -> F64:
-    """The median (n,), dB, of the surroundings, in blocks: lines near it are noise."""
+    """The median (n,), dB, of the surroundings, in blocks. Lines close to it are noise."""
     n = len(level)
     blocks = np.pad(level, (0, -n % _SURROUNDINGS), mode="reflect").reshape(-1, _SURROUNDINGS)
     middles = (np.arange(len(blocks)) + 0.5) * _SURROUNDINGS
@@ -79,7 +80,7 @@ def _floor(level: F64) -> F64:
 
 
 def _lines(carrier: F64) -> _Lines:
-    """The lines of one carrier's clearness (n,), dB, each where the parabola through its top is highest."""
+    """The lines of one carrier's clarity (n,), dB, each at the top of a parabola through its peak."""
     near = np.lib.stride_tricks.sliding_window_view(np.pad(carrier, _NEAR, constant_values=-np.inf), 2 * _NEAR + 1)
     peak = np.argmax(near, axis=1) + np.arange(len(carrier)) - _NEAR
     inner = np.clip(peak, 1, len(carrier) - 2)
@@ -90,10 +91,10 @@ def _lines(carrier: F64) -> _Lines:
 
 
 def _comb(lines: _Lines, step: float, step_hz: float) -> Comb | None:
-    """The lines at multiples of `step` cells, up to where they are clearest; None where no two fit.
+    """The lines at multiples of `step` cells, up to the number with the greatest total clarity; None if there are not two.
 
-    With each clear line the step becomes more precise, so the first few are fitted first. Half the rate fits every line, too,
-    but every second is missing; twice the rate has no missing line, but only half as many.
+    Each clear line makes the step more precise, so the first few are fitted first. Half the rate would fit every line, too,
+    but every second line would be missing. Twice the rate would have no missing line, but only half as many lines.
     """
     if not step * step_hz >= MIN_RATE_HZ:
         return None

@@ -15,7 +15,8 @@ from monitor.scoring.tick_sound import TickSound, mean_frame, tick_sound
 class SegmentProfile:
     """A segment: its mean frame and its level in sharp bands, both (n_bands,), dB, and its pooled envelope spectrum.
 
-    The latter is (n_carriers, n_rates), dB (`monitor.explain.envelope`). `start` is the index of its first sample.
+    The envelope spectrum is (n_carriers, n_rates), dB (`monitor.explain.envelope`). `start` is the index of the segment's
+    first sample.
     """
 
     mean_db: F64
@@ -25,25 +26,25 @@ class SegmentProfile:
 
 
 def level(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> F64:
-    """The level (n_bands,), dB, of one or more ticks in order of time, in sharp bands."""
+    """The level (n_bands,), dB, of one or more ticks in chronological order, in sharp bands."""
     runs = [Run(one.start, one.samples) for one in sounds]
     return band_power_db(runs, front_end.band_limits_hz(), sample_rate_hz=front_end.sample_rate_hz)
 
 
 def envelope(sounds: Sequence[TickSound], *, sample_rate_hz: int) -> Envelope:
-    """The envelope spectrum of ticks in order of time."""
+    """The envelope spectrum of ticks in chronological order."""
     return envelope_spectrum([Run(one.start, one.samples) for one in sounds], sample_rate_hz=sample_rate_hz)
 
 
 def segment_profile(sounds: Sequence[TickSound], front_end: FrontEndSpec) -> SegmentProfile:
-    """The profile of a segment; tens of milliseconds."""
+    """The profile of a segment. Takes tens of milliseconds."""
     rate_hz = front_end.sample_rate_hz
     pooled = envelope(sounds, sample_rate_hz=rate_hz).pooled_db(pooled_rates_hz(rate_hz))
     return SegmentProfile(mean_frame(sounds), level(sounds, front_end), pooled, sounds[0].start)
 
 
 class Profiler:
-    """Profiles of a stream of ticks, one per segment length, for `fit_reference`."""
+    """Compute the profiles of a stream of ticks, one per segment length, for `fit_reference`."""
 
     def __init__(self, front_end: FrontEndSpec, *, segment_ticks: int) -> None:
         self._front_end = front_end
@@ -52,7 +53,7 @@ class Profiler:
         self._has_yielded = False
 
     def push(self, tick: TickFrames) -> Iterator[SegmentProfile]:
-        """Take the next tick; yield a profile if it completes a segment."""
+        """Process the next tick and yield a profile if it completes a segment."""
         if tick.frames is None:
             return
         oldest = tick.start - 2 * self._segment_ticks * len(tick.frames) * self._front_end.hop_length
@@ -62,7 +63,7 @@ class Profiler:
             yield self._complete()
 
     def end(self) -> Iterator[SegmentProfile]:
-        """End the stream; yield its profile if it was shorter than a segment."""
+        """End the stream. If it was shorter than a segment, yield its profile."""
         if not self._has_yielded and self._sounds:
             yield self._complete()
         self._sounds, self._has_yielded = [], False

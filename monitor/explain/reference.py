@@ -1,4 +1,4 @@
-"""The reference of normal sound, learned from segments' profiles: spectrum, level, envelope spectrum."""
+"""The reference of normal sound, learned from the profiles of segments: spectrum, level, envelope spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ class EnvelopeSpectra:
 
 @dataclass(frozen=True)
 class Reference:
-    """Normal sound: the mean (n_bands,), dB, of segments' mean frames, and their standard deviation, dB.
+    """Normal sound: mean (n_bands,), dB, and standard deviation, dB, of the mean frames of segments.
 
-    `levels` are of the power in sharp bands (`monitor.explain.band_power`). They and the envelope spectra are missing where
-    there were too few segments to learn them from.
+    `levels` are in sharp bands (`monitor.explain.band_power`). They and the envelope spectra are missing if there were too
+    few segments to learn them.
     """
 
     mean_db: F32
@@ -46,12 +46,12 @@ class Reference:
 
     @property
     def best_levels(self) -> Levels:
-        """The levels in sharp bands; where they are missing, those of mean frames, without a contrast."""
+        """The levels in sharp bands or, if they are missing, those of mean frames, without a contrast."""
         return self.levels or Levels(self.mean_db, self.spread_db, np.full_like(self.spread_db, np.inf))
 
 
 def fit_reference(profiles: Sequence[SegmentProfile]) -> Reference:
-    """The reference from profiles of normal segments that do not overlap; ConfigError if there are none."""
+    """Fit the reference to profiles of normal segments that do not overlap; ConfigError if there are none."""
     if not profiles:
         raise ConfigError("no normal sound is at least half a segment long")
     mean_db, spread_db = _mean_and_spread(np.array([one.mean_db for one in profiles]), MIN_SPREAD_DB)
@@ -66,19 +66,19 @@ def fit_reference(profiles: Sequence[SegmentProfile]) -> Reference:
 
 
 def contrast(excess_db: F64) -> F64:
-    """How far each band of an excess (n_bands,), dB, stands out from the median of its surroundings."""
+    """How far each band of an excess (n_bands,), dB, is above the median of its surroundings."""
     return excess_db - surroundings(excess_db)
 
 
 def surroundings(excess_db: F64) -> F64:
-    """The running median (n_bands,) of an excess: the part that a louder or softer recording changes in whole regions."""
+    """The running median (n_bands,) of an excess: the part by which whole regions change when a recording is louder or softer."""
     reach = min(_REACH, (len(excess_db) - 1) // 2)
     padded = np.pad(excess_db, reach, mode="reflect")
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1))
 
 
 def _mean_and_spread(rows: F64 | F32, min_spread: float) -> tuple[F32, F32]:
-    """Mean and standard deviation over rows (n, …); at least `min_spread`, because few rows underestimate the spread."""
+    """Mean and standard deviation over rows (n, …), at least `min_spread`, because few rows underestimate it."""
     n = len(rows)
     spread = np.sqrt(np.sum((rows - rows.mean(axis=0)) ** 2, axis=0) / max(n - 1, 1))
     return rows.mean(axis=0).astype(np.float32), np.maximum(spread, min_spread).astype(np.float32)

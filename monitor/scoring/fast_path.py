@@ -1,4 +1,4 @@
-"""The fast path: detects within three seconds sound that is much louder than all normal sound for most of two ticks."""
+"""The fast path: within three seconds, detect sound that is much louder than all normal sound for most of two ticks."""
 
 import math
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
 
-FAST_TICK_S = (0.8, 1.15)  # two ticks must be longer than a bang, two and a half shorter than three seconds
-N_TICKS = 2  # taken together
-LASTING = 0.75  # the fraction of their frames that must be loud
-FREQUENT = 0.25  # the fraction for the ceiling, so that bangs may take up half the time
-QUIET_DB = -10.0  # relative to the machine's level: the ceiling of quieter bands, so that a hiss next door does not count
+FAST_TICK_S = (0.8, 1.15)  # two ticks must be longer than a bang, and two and a half must be shorter than three seconds
+N_TICKS = 2  # ticks that are evaluated together
+LASTING = 0.75  # fraction of the frames of these ticks that must be loud
+FREQUENT = 0.25  # fraction of the frames used for the ceiling, so that bangs may take up half the time
+# Lower limit of the ceiling, relative to the machine's level, so that a hiss next door does not trigger the fast path.
+QUIET_DB = -10.0
 MIN_THRESHOLD_DB = 10.0  # perceived as twice as loud
 MARGIN_DB = 3.0  # above the loudest held-out normal sound
 FOLDS = 5
@@ -20,14 +21,14 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Fast:
-    """The ceiling of normal sound (n_bands,), dB, and the threshold above it, dB, for a gross fault."""
+    """The ceiling of normal sound (n_bands,), dB, and the excess over it, dB, that counts as a gross fault."""
 
     ceiling_db: F32
     threshold_db: float
 
     @property
     def note(self) -> str:
-        """Its properties in a sentence, for reports."""
+        """One sentence about the ceiling and the threshold, for reports."""
         return (
             f"what is {self.threshold_db:.3g} dB louder in a band than all normal sound for two seconds is reported at once; "
             f"by what four fifths of that sound teach, the last fifth stays at least {MARGIN_DB:.3g} dB below"
@@ -40,7 +41,10 @@ def lasting_frame(frames: F32) -> F32:
 
 
 def frequent_frame(frames: F32) -> F32:
-    """The level that each band reaches in a quarter of them. Bangs for half the time do not lift a lasting frame above it."""
+    """The level (n_bands,), dB, that each band reaches in a quarter of the frames.
+
+    Bangs during half the time do not lift a lasting frame above it.
+    """
     return _reached(frames, FREQUENT)
 
 
@@ -57,11 +61,11 @@ def excess_db(lasting: F32, ceiling_db: F32) -> float:
 
 
 def fit_fast(rows: F32, *, limits_hz: F64) -> Fast | None:
-    """Fit to the frequent frames of normal sound, rows (n, n_bands), dB, in order of time; None for fewer than 2.
+    """Fit to the frequent frames of normal sound, rows (n, n_bands), dB, in chronological order; None for fewer than 2.
 
     The ceiling is the maximum of each band, so that it includes rare states of the machine. The threshold is `MARGIN_DB`
-    above the largest excess of a fifth of the sound over the ceiling of the rest. `limits_hz` (n_bands + 1,) are the
-    front end's.
+    above the largest excess of a fifth of the sound over the ceiling of the rest. `limits_hz` (n_bands + 1,) are the band
+    limits of the front end.
     """
     if len(rows) < 2:
         return None
@@ -74,12 +78,12 @@ def fit_fast(rows: F32, *, limits_hz: F64) -> Fast | None:
 
 
 def _reached(frames: F32, share: float) -> F32:
-    rank = len(frames) - math.ceil(share * len(frames))  # from 0, of the smallest
+    rank = len(frames) - math.ceil(share * len(frames))  # 0-based rank, counted from the smallest
     return np.asarray(np.partition(np.ascontiguousarray(frames.T), rank, axis=1)[:, rank])
 
 
 def _ceiling(rows: F32, limits_hz: F64) -> F32:
-    """The maximum of each band, but at least 10 dB below the level of white noise that is as loud as all of them."""
+    """The maximum of each band, but at least 10 dB below the level of white noise with the same total power."""
     loudest = rows.max(axis=0).astype(np.float64)
     level_db = 10.0 * np.log10(np.average(10.0 ** (loudest / 10.0), weights=np.diff(limits_hz)))
     return np.asarray(np.maximum(loudest, level_db + QUIET_DB), np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 
 from monitor.arrays import F32
 
-_MAX_BINS = 256  # in one matrix product
+_MAX_BINS = 256  # per matrix product
 
 
 class Bands(Protocol):
@@ -20,13 +20,13 @@ class Bands(Protocol):
 class MelBands:
     """Weighted sums by mel filters (n_mels, n_bins).
 
-    The sum runs in short products. A BLAS sums a long product in blocks, whose size and thus last bits change with its
-    version. Most of the whole matrix is zero.
+    The sum is computed in short products. A BLAS splits a long product into blocks whose size depends on its version, which
+    changes the last bits of the sum. Most of the whole matrix is zero.
     """
 
     def __init__(self, filters: F32) -> None:
         self._n_mels = len(filters)
-        self._parts: list[tuple[slice, slice, F32]] = []  # bins, the bands they reach, weights (n_bins, n_bands)
+        self._parts: list[tuple[slice, slice, F32]] = []  # bins, the bands that they contribute to, weights (n_bins, n_bands)
         for first in range(0, filters.shape[1], _MAX_BINS):
             bins = slice(first, min(first + _MAX_BINS, filters.shape[1]))
             reached = np.flatnonzero(filters[:, bins].any(axis=1))
@@ -43,7 +43,7 @@ class MelBands:
 
 
 class EqualBands:
-    """Means of equal runs of the first n_fft // 2 bins (the last one, at half the rate, is left out)."""
+    """Means of equal runs of the first n_fft // 2 bins. The last bin, at half the rate, is left out."""
 
     def __init__(self, *, n_bins: int, width: int) -> None:
         self._n_bins = n_bins

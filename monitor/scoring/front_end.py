@@ -1,4 +1,4 @@
-"""The front end: samples of a tick in, frames in dB out, of mel bands or of the spectrum itself."""
+"""The front end: turns the samples of a tick into frames in dB, of mel bands or of the spectrum itself."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +11,12 @@ from monitor.errors import ConfigError
 from monitor.scoring.filter_bank import Bands, EqualBands, MelBands
 from monitor.scoring.mel import mel_edges_hz, mel_filters
 
-_ROWS = 16  # frames transformed at a time, few enough for malloc to reuse the memory
+_ROWS = 16  # frames transformed at a time: few enough that malloc reuses the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """The parameters of both kinds of front end, with librosa's names. They come from the bundle, never from the config."""
+    """The parameters of both kinds of front end, named as in librosa. They come from the bundle, never from the configuration."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
 
@@ -56,16 +56,16 @@ class LogMelSpec(Framing):
 
     @property
     def n_bands(self) -> int:
-        """Values in a frame."""
+        """The number of values in a frame."""
         return self.n_mels
 
     def band_limits_hz(self) -> F64:
-        """Limits (n_bands + 1,), Hz, half way between the filters' edges: band i lies between limits i and i + 1."""
+        """Limits (n_bands + 1,), Hz, half-way between the filters' edges: band i lies between limits i and i + 1."""
         edges = mel_edges_hz(n_mels=self.n_mels, fmin_hz=self.fmin_hz, fmax_hz=self.fmax_hz)
         return np.asarray((edges[:-1] + edges[1:]) / 2)
 
     def bands(self) -> Bands:
-        """The pooling of a spectrum into bands."""
+        """The object that pools a spectrum into bands."""
         filters = mel_filters(
             sample_rate_hz=self.sample_rate_hz,
             n_fft=self.n_fft,
@@ -91,7 +91,7 @@ class LogSpectrumSpec(Framing):
 
     @property
     def n_bands(self) -> int:
-        """Values in a frame."""
+        """The number of values in a frame."""
         return self.n_bins
 
     def band_limits_hz(self) -> F64:
@@ -99,7 +99,7 @@ class LogSpectrumSpec(Framing):
         return np.linspace(0.0, self.sample_rate_hz / 2, self.n_bins + 1)
 
     def bands(self) -> Bands:
-        """The pooling of a spectrum into bands."""
+        """The object that pools a spectrum into bands."""
         return EqualBands(n_bins=self.n_bins, width=self.n_fft // 2 // self.n_bins)
 
 
@@ -107,16 +107,16 @@ FrontEndSpec: TypeAlias = LogMelSpec | LogSpectrumSpec
 
 
 class FrontEnd:
-    """Turn the samples of one tick into its frames. It has no state: frames depend on the samples alone.
+    """Turn the samples of one tick into its frames. It is stateless: frames depend on the samples alone.
 
-    Window and FFT are float64, so that a strong tone does not hide weak bands behind rounding; power, bands and log are
-    float32. There is no centring, padding or per-clip normalisation.
+    The window and the FFT are float64, so that rounding errors of a strong tone do not mask weak bands. Power, bands and log
+    are float32. There is no centring, padding or per-clip normalisation.
     """
 
     def __init__(self, spec: FrontEndSpec, *, tick_frames: int) -> None:
         self.spec = spec
         self._tick_frames = tick_frames
-        self._window = np.tile(_window(spec), (min(_ROWS, tick_frames), 1))  # a row a frame: quicker than one for all
+        self._window = np.tile(_window(spec), (min(_ROWS, tick_frames), 1))  # one row per frame: faster than broadcasting
         self._windowed = np.empty_like(self._window)
         self._power = np.empty((tick_frames, spec.n_fft // 2 + 1), np.float32)
         self._bands = _bands(spec)
@@ -142,7 +142,7 @@ class FrontEnd:
 
 @lru_cache(maxsize=8)
 def _bands(spec: FrontEndSpec) -> Bands:
-    """Cached, because training makes a front end for each of thousands of clips. They have no state."""
+    """Cached, because training creates a front end for each of thousands of clips. The bands are stateless."""
     return spec.bands()
 
 

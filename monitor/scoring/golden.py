@@ -1,4 +1,4 @@
-"""The golden signal: a sound by a formula (docs/bundle.md), to check that a bundle scores as it did at its export."""
+"""The golden signal: a sound defined by a formula (docs/bundle.md), to check that a bundle scores as it did at its export."""
 
 from itertools import pairwise
 
@@ -12,14 +12,14 @@ from monitor.scoring.scorer import Scorer, score_stream
 _N_TONES = 16
 _AMPLITUDE = 0.03
 _NOISE = 0.0005
-_BLOCK_SAMPLES = 16_384  # at a time, to save memory
+_BLOCK_SAMPLES = 16_384  # generated at a time, to save memory
 
 
 def golden_signal(start: int, stop: int) -> F32:
-    """Samples (stop - start,), float32, from index `start` on: rising sines, each with a swell of its own period, over noise.
+    """Samples (stop - start,), float32, from index `start` on: rising sines over noise, each with a swell of its own period.
 
-    Sixteen tones far apart over little noise involve every band, and their rise and swell involve every frame, so that
-    another band edge, window or hop gives another score. The noise is an integer hash (Wellons's lowbias32).
+    Sixteen tones far apart over a little noise involve every band, and their rise and swell involve every frame. A
+    different band edge, window or hop therefore gives a different score. The noise is an integer hash (Wellons's lowbias32).
     """
     index = np.arange(start, stop)
     signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
@@ -31,7 +31,7 @@ def golden_signal(start: int, stop: int) -> F32:
 
 
 def golden_score(scorer: Scorer) -> float:
-    """The score of one segment's length of the golden signal, as a whole file."""
+    """The score of the golden signal, one segment long, as a whole file."""
     front_end = scorer.spec.front_end
     hops = scorer.spec.segment_ticks * scorer.spec.tick_frames - 1
     n_samples = hops * front_end.hop_length + front_end.n_fft

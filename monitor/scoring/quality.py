@@ -6,28 +6,28 @@ import numpy as np
 
 from monitor.arrays import F32
 
-SILENT_DBFS = -90.0  # below the last bit of a 16-bit converter
+SILENT_DBFS = -90.0  # less than the last bit of a 16-bit converter
 FULL_SCALE = 0.999
 CLIPPED_FRACTION = 0.01
 ZERO_FRACTION = 0.5
-ZERO_RUN_S = 0.01  # exact zeros in a row: converters do not produce them, drivers insert them for missing samples
+ZERO_RUN_S = 0.01  # run of exact zeros: converters do not produce one, drivers insert it for missing samples
 SMALL_DC = 1e-3
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of the samples of one tick; `reason` is why they may not be scored, None when they may."""
+    """The quality of the samples of one tick. `reason` is why they may not be scored, or None."""
 
-    rms_dbfs: float  # without their mean, against full scale 1.0
+    rms_dbfs: float  # without the mean, relative to full scale 1.0
     peak: float
-    dc: float  # their mean
+    dc: float  # mean
     clipped_fraction: float
     zero_fraction: float  # exact zeros
     reason: str | None
 
 
 def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float | None = None) -> Quality:
-    """Measure samples (n,) at this rate. Below `idle_below_dbfs`, if given, the machine is off (`idle`)."""
+    """Measure samples (n,) at this rate. Below `idle_below_dbfs`, if given, the machine counts as off (`idle`)."""
     n, min_zeros = len(samples), round(ZERO_RUN_S * sample_rate_hz)
     low, high = float(samples.min()), float(samples.max())
     peak = max(-low, high)
@@ -52,6 +52,6 @@ def measure_quality(samples: F32, *, sample_rate_hz: int, idle_below_dbfs: float
 
 
 def _longest_zero_run(samples: F32) -> int:
-    """The longest run of exact zeros."""
+    """The length of the longest run of exact zeros."""
     sounding = np.flatnonzero(samples)
     return int(np.diff(sounding, prepend=-1, append=len(samples)).max()) - 1

@@ -1,4 +1,4 @@
-"""The scorer: ticks, frames, windows, model, detector, segment. `train` and `monitor` both score with it."""
+"""The scorer: ticks, frames, windows, model, detector, segment. Used by both `train` and `monitor`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from monitor.scoring.windows import Windows, WindowSpec, frame_columns
 
 
 class Model(Protocol):
-    """The network: fixed numbers of rows in and out."""
+    """The network, with a fixed number of rows in and out."""
 
     def predict(self, windows: F32) -> F32:
-        """Windows (n_windows, n_in), dB, to predictions (n_windows, n_out), dB."""
+        """Turn windows (n_windows, n_in), dB, into predictions (n_windows, n_out), dB."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec:
-    """The parameters of a score, from the bundle's manifest."""
+    """The parameters of scoring, from the bundle's manifest."""
 
     front_end: FrontEndSpec
     window: WindowSpec
@@ -41,25 +41,26 @@ class ScorerSpec:
 
 @dataclass(frozen=True)
 class TickScore:
-    """The scores at the end of one tick. `stop` is one past its last sample; the next tick starts there."""
+    """The scores at the end of one tick. `stop` is one past its last sample, where the next tick starts."""
 
     start: int
     stop: int
-    quality: Quality | None  # of its samples; None where there are none
+    quality: Quality | None  # of its samples, None where there are none
     reason: str | None  # why this tick may not be scored
-    tick_score: float | None  # of this tick alone, where it is long enough
+    tick_score: float | None  # of this tick alone, if it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
-    excess_db: float | None = None  # over the ceiling of the fast path, of this tick and the one before
+    # Excess of this tick and the previous one over the ceiling of the fast path.
+    excess_db: float | None = None
 
     @property
     def rms_dbfs(self) -> float | None:
-        """Its level, where there were samples."""
+        """The level of the tick; None where there are no samples."""
         return None if self.quality is None else self.quality.rms_dbfs
 
 
 class Scorer:
-    """Score a stream of blocks, tick by tick. Block sizes do not change a bit of the scores.
+    """Score a stream of blocks, tick by tick. The scores are bit-identical for all block sizes.
 
     `response_db` (n_bands,) is the response of the microphone in use relative to the one used in training; it is
     subtracted from the frames before they are scored.
@@ -68,9 +69,10 @@ class Scorer:
     def __init__(self, spec: ScorerSpec, model: Model, detector: Detector, *, response_db: F32 | None = None) -> None:
         front_end = spec.front_end
         self.spec = spec
-        self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), where there is one
-        self.expected_db: F32 | None = None  # expected mean frame (n_bands,); sound without its upper bands is not scored
-        self.source_rate_hz: int | None = None  # before resampling; sound of too low a rate is not scored
+        self.ceiling_db: F32 | None = None  # of the fast path (n_bands,), if the bundle has one
+        # Expected mean frame (n_bands,). Sound that lacks its upper bands is not scored.
+        self.expected_db: F32 | None = None
+        self.source_rate_hz: int | None = None  # before resampling; sound with too low a rate is not scored
         self._checked_rate_hz: int | None = None
         self._is_cut_by_rate = False
         self._model = model
@@ -85,12 +87,12 @@ class Scorer:
 
     @property
     def tick_s(self) -> float:
-        """How long a tick is, in seconds."""
+        """The length of a tick in seconds."""
         return self._extractor.step_samples / self.spec.front_end.sample_rate_hz
 
     @property
     def idle_below_dbfs(self) -> float | None:
-        """The level below which the machine is off; None where it is never off."""
+        """The level below which the machine counts as off; None where it never does."""
         return self._extractor.idle_below_dbfs
 
     @idle_below_dbfs.setter
@@ -98,24 +100,24 @@ class Scorer:
         self._extractor.idle_below_dbfs = level
 
     def reset(self) -> None:
-        """Drop all sound; the next block starts a new stream."""
+        """Drop all sound. The next block starts a new stream."""
         self._extractor.reset()
         self._windows.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
-        self._last: list[F32] = []  # the frames of the last whole ticks in a row, uncorrected
+        self._last: list[F32] = []  # uncorrected frames of the last consecutive whole ticks
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
     def extract(self, block: Block) -> list[TickFrames]:
-        """Append a block; return the ticks that it completes, each to be given to `score_tick`."""
+        """Append a block and return the ticks that it completes, each to be passed to `score_tick`."""
         return self._extractor.push(block)
 
     def extract_last(self) -> list[TickFrames]:
-        """Return the partial tick at the end of a recording; its padding is masked when it is scored."""
+        """Return the partial tick at the end of a recording. Its padding is masked when it is scored."""
         return self._extractor.flush()
 
     def push(self, block: Block) -> list[TickScore]:
-        """Append a block; return a score for each tick that it completes."""
+        """Append a block and return a score for each tick that it completes."""
         return [self.score_tick(tick) for tick in self.extract(block)]
 
     def flush(self) -> list[TickScore]:
@@ -123,7 +125,7 @@ class Scorer:
         return [self.score_tick(tick) for tick in self.extract_last()]
 
     def file_score(self) -> float | None:
-        """The score over all valid windows since the stream opened."""
+        """The score over all valid windows since the start of the stream."""
         return None if self._file_sums is None else self.detector.score(self._file_sums)
 
     def file_sums(self) -> F64 | None:
@@ -131,19 +133,19 @@ class Scorer:
         return self._file_sums
 
     def tick_sums(self) -> F64:
-        """The detector's sums over the last valid tick of the present segment, which must not be empty."""
+        """The detector's sums over the last valid tick of the current segment, which must not be empty."""
         return self._segment.last_sums()
 
     def segment_sums(self) -> F64:
-        """The detector's sums over the present segment, which must not be empty."""
+        """The detector's sums over the current segment, which must not be empty."""
         return self._segment.sums()
 
     def sounds(self, *, last: int | None = None) -> list[TickSound]:
-        """The sound of the present segment's ticks, or of its last ones, the oldest first."""
+        """The sound of the ticks of the current segment, or of its `last` ones, oldest first."""
         return self._segment.sounds()[-(last or self.spec.segment_ticks) :]
 
     def mean_frame(self) -> F64:
-        """The mean frame (n_bands,), dB, uncorrected, of the present segment, which must not be empty."""
+        """The mean frame (n_bands,), dB, uncorrected, of the current segment, which must not be empty."""
         return mean_frame(self.sounds())
 
     def frequent_frame(self) -> F32 | None:
@@ -172,11 +174,11 @@ class Scorer:
 
     @property
     def empty_bands(self) -> int:
-        """The number of bands above the source's rate in which sound is expected."""
+        """The number of bands above half the source's sample rate in which sound is expected."""
         return 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
 
     def _out_of_band(self, frames: F32) -> str | None:
-        """`bandwidth` where the sound lacks its upper bands."""
+        """The reason `bandwidth` if the sound lacks its upper bands, else None."""
         if self.source_rate_hz != self._checked_rate_hz:
             self._checked_rate_hz, self._is_cut_by_rate = self.source_rate_hz, self.empty_bands > 0
         cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
@@ -191,11 +193,11 @@ class Scorer:
         return excess_db(self._corrected(lasting_frame(np.concatenate(self._last))), self.ceiling_db)
 
     def _corrected(self, frames: F32) -> F32:
-        """Frames as the microphone used in training would deliver them."""
+        """The frames as the microphone used in training would have delivered them."""
         return frames if self._response_db is None else frames - self._response_db
 
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
-        """The detector's sums of a tick; None when it ends before the stream's first window."""
+        """The detector's sums of a tick; None if it ends before the stream's first window."""
         windows, valid = self._windows.push(frames, n_frames)
         if not valid.any():
             return None
@@ -210,7 +212,7 @@ class Scorer:
 
 
 def score_stream(scorer: Scorer, blocks: Iterable[Block]) -> list[TickScore]:
-    """Score blocks as one whole stream, including its last partial tick."""
+    """Score blocks as one complete stream, including its last partial tick."""
     scorer.reset()
     scored = [tick for block in blocks for tick in scorer.push(block)]
     return scored + scorer.flush()

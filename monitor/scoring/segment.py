@@ -1,4 +1,4 @@
-"""The segment: the last valid ticks, summed. It is the unit of scores and decisions."""
+"""The segment: the sum over the last valid ticks. It is the unit of scores and decisions."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from monitor.scoring.tick_sound import TickSound
 
 @dataclass(frozen=True)
 class Measured:
-    """One valid tick: the detector's sums (k,), and its sound."""
+    """One valid tick: the detector's sums (k,) and its sound."""
 
     sums: F64
     sound: TickSound
 
 
 class Segment:
-    """The last `n_ticks` valid ticks, none older than twice that; scored from half of them on."""
+    """The last `n_ticks` valid ticks, at most `2 * n_ticks` ticks old. It can be scored once it is half full."""
 
     def __init__(self, *, n_ticks: int, step_samples: int) -> None:
         self._n_ticks = n_ticks
@@ -34,22 +34,22 @@ class Segment:
             self._ticks.popleft()
 
     def push(self, tick: Measured) -> None:
-        """Append a valid tick; the oldest is dropped when the segment is full."""
+        """Append a valid tick. When the segment is full, the oldest one is dropped."""
         self._ticks.append(tick)
 
     @property
     def is_scorable(self) -> bool:
-        """Whether it holds enough ticks."""
+        """Whether the segment holds enough ticks."""
         return 2 * len(self._ticks) >= self._n_ticks
 
     def sums(self) -> F64:
-        """The detector's sums (k,) over the segment; it must not be empty."""
+        """The detector's sums (k,) over the segment, which must not be empty."""
         return np.asarray(np.add.reduce([tick.sums for tick in self._ticks]))
 
     def last_sums(self) -> F64:
-        """The detector's sums (k,) over the newest tick; the segment must not be empty."""
+        """The detector's sums (k,) over the newest tick of the segment, which must not be empty."""
         return self._ticks[-1].sums
 
     def sounds(self) -> list[TickSound]:
-        """The sound of each tick, the oldest first."""
+        """The sound of each tick, oldest first."""
         return [tick.sound for tick in self._ticks]

@@ -14,7 +14,7 @@ from monitor.scoring.front_end import FrontEndSpec
 class TickSound:
     """The frames (n_frames, n_bands), dB, and the samples of a valid tick.
 
-    Sums (n_bands,) over the frames are rarely needed, and computed on demand. `power` is the front end's.
+    Sums (n_bands,) over the frames are rarely needed and computed on demand. `power` is the exponent of the front end.
     """
 
     start: int
@@ -24,17 +24,17 @@ class TickSound:
 
     @property
     def n_frames(self) -> int:
-        """The number of its frames."""
+        """The number of frames."""
         return len(self.frames)
 
     @property
     def frame_sum(self) -> F64:
-        """The sum of dB."""
+        """The sum of the frames in dB."""
         return np.asarray(self.frames.sum(axis=0, dtype=np.float64))
 
     @property
     def power_sum(self) -> F64:
-        """The sum of power, also for a front end of magnitudes."""
+        """The sum of power, also for a front end that computes magnitudes."""
         return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
 
 

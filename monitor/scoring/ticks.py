@@ -1,4 +1,4 @@
-"""Cut a stream of blocks into ticks: the fixed batch in which everything is computed."""
+"""Cut a stream of blocks into ticks, the fixed batches in which everything is computed."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from monitor.block import Block
 class Tick:
     """The samples of `tick_frames` frames: (tick_frames * hop_length + n_fft - hop_length,), float32.
 
-    Only the first `n_frames` frames hold sound, the rest is padding. `fresh`: no sound directly precedes it.
+    Only the first `n_frames` frames hold sound, the rest is padding. `fresh`: there is no sound directly before it.
     """
 
     start: int
@@ -22,7 +22,7 @@ class Tick:
 
 
 class Ticks:
-    """Collect blocks until a tick is full; a gap drops the partial tick and starts a new one."""
+    """Collect blocks until a tick is full. A gap drops the partial tick and starts a new one."""
 
     def __init__(self, *, n_fft: int, hop_length: int, tick_frames: int) -> None:
         self.step_samples = tick_frames * hop_length
@@ -32,14 +32,14 @@ class Ticks:
         self.reset()
 
     def reset(self) -> None:
-        """Drop the partial tick; the next block starts a new stream."""
+        """Drop the partial tick. The next block starts a new stream."""
         self._filled = 0
         self._start = 0
         self._next: int | None = None
         self._fresh = True
 
     def push(self, block: Block) -> list[Tick]:
-        """Append a block; return the ticks that it completes."""
+        """Append a block and return the ticks that it completes."""
         if block.start != self._next:
             self._filled, self._start, self._fresh = 0, block.start, True
         self._next = block.start + len(block.samples)
@@ -55,7 +55,7 @@ class Ticks:
         return ticks
 
     def flush(self) -> list[Tick]:
-        """Return the partial tick, padded with zeros, if it holds a whole frame; then reset."""
+        """Return the partial tick, padded with zeros, if it holds at least one whole frame. Then reset."""
         n_frames = max(0, 1 + (self._filled - self._n_fft) // self._hop_length)
         ticks = []
         if n_frames:
@@ -66,7 +66,7 @@ class Ticks:
         return ticks
 
     def _complete(self) -> Tick:
-        """The full buffer as a tick; a new buffer begins with the samples that both share."""
+        """The full buffer as a tick. The new buffer begins with the samples that both ticks share."""
         tick = Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh)
         shared = self._buffer[self.step_samples :]
         self._buffer = np.zeros_like(self._buffer)

@@ -1,4 +1,4 @@
-"""Windows: runs of consecutive frames, the model's input and target."""
+"""Windows: runs of consecutive frames, which are the model's input and target."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +30,7 @@ class Windows:
     """Cut the frames of consecutive ticks into windows.
 
     Every tick gives the same number of rows, tick_frames / hop_frames. Rows before the stream's first whole window and
-    rows over padding are masked.
+    rows that contain padding are masked.
     """
 
     def __init__(self, spec: WindowSpec, *, n_bands: int, tick_frames: int) -> None:
@@ -40,25 +40,25 @@ class Windows:
         self._tick_frames = tick_frames
         self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_bands), np.float32)
         first = (spec.n_frames - 1) % spec.hop_frames
-        self._ends = np.arange(first, tick_frames, spec.hop_frames)  # each window's last frame, within the tick
+        self._ends = np.arange(first, tick_frames, spec.hop_frames)  # last frame of each window, within the tick
         all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_bands)[::n_bands]
         self._windows = all_windows[first :: spec.hop_frames]
         self._seen = 0
 
     @property
     def n_windows(self) -> int:
-        """Rows per tick."""
+        """The number of rows per tick."""
         return len(self._ends)
 
     def reset(self) -> None:
-        """Drop all frames; the next tick starts a new stream."""
+        """Drop all frames. The next tick starts a new stream."""
         self._seen = 0
 
     def push(self, frames: F32, n_valid: int) -> tuple[F32, Bool]:
         """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
 
-        Returns the windows (n_windows, n_frames * n_bands), oldest frame first, a view that the next push overwrites,
-        and a mask of those that are whole (n_windows,).
+        Returns the windows (n_windows, n_frames * n_bands), oldest frame first, and a mask (n_windows,) of the complete ones.
+        The windows are a view that the next push overwrites.
         """
         overlap = self._spec.n_frames - 1
         self._rows[:overlap] = self._rows[self._tick_frames :].copy()
@@ -69,7 +69,7 @@ class Windows:
 
 
 def frame_columns(frames: tuple[int, ...], *, n_bands: int, of: int) -> slice | list[int]:
-    """Columns of a window (of * n_bands values) that hold the given frames; a slice where they are all of them."""
+    """The columns of a window (of * n_bands values) that hold the given frames; a slice if those are all of its frames."""
     if frames == tuple(range(of)):
         return slice(None)
     return [frame * n_bands + band for frame in frames for band in range(n_bands)]

@@ -1,4 +1,4 @@
-"""The detector and its components: model input and prediction in, one number per segment out."""
+"""The detector and its components: they turn model input and prediction into one number per segment."""
 
 from monitor.scoring.components.component import Component, Feature, Observation
 from monitor.scoring.components.detector import Detector

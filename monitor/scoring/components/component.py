@@ -9,11 +9,11 @@ from monitor.arrays import F32, F64, Bool
 
 @dataclass(frozen=True)
 class Observation:
-    """The model's view of one tick.
+    """The model's view of a tick.
 
-    Targets and predictions (n_windows, n_values), dB; `valid` (n_windows,) masks the rows that count. `frames`
-    (n_frames, n_bands), dB, are those of the tick that hold sound. A row holds a window's target frames, one after the
-    other.
+    Targets and predictions (n_windows, n_values), dB. `valid` (n_windows,) masks the rows that count. `frames`
+    (n_frames, n_bands), dB, are the frames of the tick that hold sound. A row contains the target frames of a window, one
+    after the other.
     """
 
     target: F32
@@ -28,58 +28,58 @@ class Observation:
 
 
 class Component(Protocol):
-    """One measure of how abnormal a segment is. Higher is more abnormal.
+    """A measure of how abnormal a segment is. Higher is more abnormal.
 
-    A component has no state. A segment's sums are the sum of its ticks' sums, so a segment, a whole file and a single tick
-    are the same computation.
+    A component is stateless. The sums of a segment are the sum of the sums of its ticks, so that a segment, a whole file and
+    a single tick are scored by the same computation.
     """
 
     @property
     def name(self) -> str:
-        """Its name in the manifest."""
+        """The name in the manifest."""
         ...
 
     @property
     def n_sums(self) -> int:
-        """The number of its sums."""
+        """The number of sums."""
         ...
 
     def measure(self, observation: Observation) -> F64:
-        """Sums (n_sums,), float64, over what is valid in one tick."""
+        """Sums (n_sums,), float64, over the valid part of a tick."""
         ...
 
     def score(self, sums: F64) -> float | None:
-        """The score of summed ticks; None when they hold too little sound."""
+        """The score of summed ticks; None if they hold too little sound."""
         ...
 
 
 class Feature(Protocol):
-    """A vector per segment, from which a distance is computed. Its sums per tick are additive like a component's."""
+    """A vector per segment, from which a distance is computed. The sums per tick are additive, as in a component."""
 
     @property
     def name(self) -> str:
-        """The name of its component in the manifest."""
+        """The name of the component in the manifest."""
         ...
 
     @property
     def n_sums(self) -> int:
-        """The number of its sums."""
+        """The number of sums."""
         ...
 
     @property
     def carries_level(self) -> bool:
-        """Whether a gain adds the same amount to all its values."""
+        """Whether a gain adds the same amount to all values."""
         ...
 
     @property
     def n_values(self) -> int:
-        """The length of its vector."""
+        """The length of the vector."""
         ...
 
     def measure(self, observation: Observation) -> F64:
-        """Sums (n_sums,), float64, over what is valid in one tick."""
+        """Sums (n_sums,), float64, over the valid part of a tick."""
         ...
 
     def values(self, sums: F64) -> F64 | None:
-        """The vector (n_values,), dB, of summed ticks; None when they hold too little sound."""
+        """The vector (n_values,), dB, of summed ticks; None if they hold too little sound."""
         ...

@@ -12,9 +12,10 @@ from monitor.scoring.components.component import Component, Observation
 
 
 class Detector:
-    """Averages the components' scores, each as a multiple of its typical score. A single component's raw score is the score.
+    """Averages the scores of the components, each as a multiple of its typical score.
 
-    `powers` raise these multiples before they are averaged, so that a component that hardly varies also counts.
+    A single component's raw score is the score. `powers` are exponents, applied to these multiples before they are averaged,
+    so that a component that hardly varies also counts.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Detector:
         self._spans = [slice(start, stop) for start, stop in pairwise(ends)]
 
     def measure(self, observation: Observation) -> F64:
-        """Sums (k,), float64, of one tick, which are added to those of other ticks."""
+        """Sums (k,), float64, of a tick, to be added to those of other ticks."""
         return np.concatenate([component.measure(observation) for component in self.components])
 
     def parts(self, sums: F64) -> tuple[F64, ...]:
@@ -43,7 +44,7 @@ class Detector:
         return tuple(sums[span] for span in self._spans)
 
     def component_scores(self, sums: F64) -> tuple[float, ...] | None:
-        """The raw score of each component, in order; None when there is too little sound."""
+        """The raw score of each component, in order; None if there is too little sound."""
         scores = []
         for component, part in zip(self.components, self.parts(sums), strict=True):
             score = component.score(part)
@@ -55,17 +56,17 @@ class Detector:
         return tuple(scores)
 
     def score(self, sums: F64) -> float | None:
-        """The score of summed ticks, higher = more abnormal; None when there is too little sound."""
+        """The score of summed ticks, higher = more abnormal; None if there is too little sound."""
         scores = self.component_scores(sums)
         return None if scores is None else self.fuse(scores)
 
     def fuse(self, scores: Sequence[float]) -> float:
-        """The score from the raw scores of the components."""
+        """Combine the raw scores of the components into the score."""
         ratios = self._ratios(scores)
         return sum(ratios) / len(ratios)
 
     def component_ratios(self, sums: F64) -> tuple[float, ...] | None:
-        """The score of each component as a multiple of its typical score; None when there is too little sound."""
+        """The score of each component as a multiple of its typical score; None if there is too little sound."""
         scores = self.component_scores(sums)
         return None if scores is None else tuple(self._ratios(scores))
 

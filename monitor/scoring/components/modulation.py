@@ -1,4 +1,4 @@
-"""The modulation feature: the energy of differences between frames a few apart, in groups of bands."""
+"""The modulation feature: the energy of differences between frames that are a few frames apart, in groups of bands."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ FLOOR_DB2 = 0.01  # a tenth of a decibel: smaller differences do not count
 class Modulation:
     """Mean squared difference of frames `lags` apart within a tick, in groups of neighbouring bands, dB.
 
-    Bands are averaged before the difference, so that common changes stand out from their noise. A gain cancels.
+    Bands are averaged before the difference, so that common changes stand out from the noise of single bands. A gain cancels.
     """
 
     n_bands: int
@@ -46,11 +46,11 @@ class Modulation:
 
     @property
     def n_values(self) -> int:
-        """One per lag and group."""
+        """One value per lag and group."""
         return len(self.lags) * self.n_groups
 
     def measure(self, observation: Observation) -> F64:
-        """Sums of squared differences, lag after lag, then their number at each lag."""
+        """Sums of squared differences, lag by lag, then the number of differences for each lag."""
         frames = observation.frames
         groups = frames @ self._mix
         moves = (groups[lag:] - groups[:-lag] for lag in self.lags)
@@ -58,7 +58,7 @@ class Modulation:
         return np.concatenate((*energies, [max(0, len(frames) - lag) for lag in self.lags]), dtype=np.float64)
 
     def values(self, sums: F64) -> F64 | None:
-        """The means in dB, lag after lag. Lags longer than the sound get those of the longest that fits."""
+        """The means in dB, lag by lag. Lags longer than the sound get the values of the longest lag that fits."""
         counts = sums[self.n_values :]
         n_lags = int(np.count_nonzero(counts))  # longer lags have fewer differences
         if not n_lags:

@@ -10,8 +10,8 @@ from monitor.errors import ConfigError
 from monitor.scoring.components.component import Feature, Observation
 
 NOISE_DB = 0.5  # minimum spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
-HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # of bands above, where most microphones deliver little but their own noise
-EDGE_NOISE_DB, EDGE = 6.0, 0.48  # of bands that extend above this fraction of the rate, where resamplers and converters differ
+HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # for bands above, in which most microphones deliver little but their own noise
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # for bands that extend above this fraction of the rate, where resamplers and converters differ
 MIN_SCALE_DB = 0.1  # for standardising values that do not change
 
 
@@ -19,7 +19,7 @@ MIN_SCALE_DB = 0.1  # for standardising values that do not change
 class Normal:
     """A feature's mean in each normal state (k, p), its standard deviation (p,), dB, and a matrix (p, p) that whitens it.
 
-    States share the spread around their means. With C the covariance of standardised values, the matrix W has
+    All states have the same spread around their means. With C the covariance of standardised values, the matrix W satisfies
     W.T @ W = inv(C), so that the squared length of W @ z is the squared Mahalanobis distance of z. `noise` is the mean
     contribution of the microphone's noise to the distance.
     """
@@ -32,8 +32,8 @@ class Normal:
     def distance(self, values: F64) -> float:
         """The squared Mahalanobis distance of values (p,) from the nearest state, divided by p: about 1 for normal sound.
 
-        The noise of a microphone changes over time. Its mean contribution is included, so that a machine that varies by
-        less than that noise still scores about 1. It at most doubles the distance.
+        The noise of a microphone changes over time. Its mean contribution is included, so that a machine that varies less than
+        that noise still scores about 1. It can at most double the distance.
         """
         white = ((values - self.mean) / self.scale) @ self.whitening.T
         return float(np.einsum("kp,kp->k", white, white).min()) / len(values) + self.noise
@@ -44,10 +44,10 @@ def fit_normal(
 ) -> Normal:
     """Fit the normal range to the vectors of normal segments, rows (n, p), dB, n at least 2.
 
-    `states` (n,), from 0, are the states of the rows; without it there is one.
-    `level_db` is the standard deviation of the shared level in use beyond that in the rows, due to a microphone's gain or
-    place. It widens the covariance in that one direction. `noise_db` (p,) is that of each value on its own; its square is
-    added to each variance.
+    `states` (n,), from 0, are the states of the rows. Without them there is a single state.
+    `level_db` is the standard deviation of the level in use, beyond its variation in the rows, due to the gain or position of
+    a microphone. It widens the covariance in that one direction. `noise_db` (p,) is the separate standard deviation of each
+    value; its square is added to each variance.
     """
     if len(rows) < 2:
         raise ConfigError(f"statistics need at least 2 normal segments, got {len(rows)}")
@@ -72,7 +72,7 @@ def least_spread_db(limits_hz: F64, *, sample_rate_hz: int) -> F64:
 
 
 def _as_stored(array: F64) -> F64:
-    """Rounded to the precision of a bundle, so that a fresh detector and a loaded one agree to the bit."""
+    """Round to the precision of a bundle, so that a freshly fitted detector and a loaded one are bit-identical."""
     return array.astype(np.float32).astype(np.float64)
 
 
@@ -90,16 +90,16 @@ class Distance:
 
     @property
     def name(self) -> str:
-        """That of the feature."""
+        """The name of the feature."""
         return self.feature.name
 
     @property
     def n_sums(self) -> int:
-        """That of the feature."""
+        """The number of sums of the feature."""
         return self.feature.n_sums
 
     def measure(self, observation: Observation) -> F64:
-        """The feature's sums."""
+        """The sums of the feature."""
         return self.feature.measure(observation)
 
     def score(self, sums: F64) -> float | None:

@@ -11,14 +11,14 @@ from monitor.scoring.components.component import Observation
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Mean over windows and target values of the squared (`mse`, dB^2) or absolute (`mae`, dB) error."""
+    """The mean squared (`mse`, dB^2) or absolute (`mae`, dB) error over windows and target values."""
 
     error: Literal["mse", "mae"]
     name: ClassVar[str] = "reconstruction"
     n_sums: ClassVar[int] = 2
 
     def measure(self, observation: Observation) -> F64:
-        """The sum of the windows' errors, and their number."""
+        """The sum of the errors of the windows, and the number of windows."""
         error = observation.error
         if self.error == "mse":
             rows = np.einsum("ij,ij->i", error, error) / np.float32(error.shape[1])
@@ -28,5 +28,5 @@ class Reconstruction:
         return np.array((rows.sum(dtype=np.float64, where=valid), np.count_nonzero(valid)))
 
     def score(self, sums: F64) -> float | None:
-        """The mean error of a window."""
+        """The mean error of the windows."""
         return float(sums[0] / sums[1]) if sums[1] else None

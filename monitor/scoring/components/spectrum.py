@@ -11,7 +11,7 @@ from monitor.scoring.components.component import Observation
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The mean frame (n_bands,), dB. Its sums are the frames' sum per band and, last, the number of frames."""
+    """The mean frame (n_bands,), dB. Its sums are the sum of the frames per band and, last, the number of frames."""
 
     n_bands: int
     name: ClassVar[str] = "spectrum"
@@ -24,7 +24,7 @@ class Spectrum:
 
     @property
     def n_values(self) -> int:
-        """One per band."""
+        """One value per band."""
         return self.n_bands
 
     def measure(self, observation: Observation) -> F64:
@@ -33,5 +33,5 @@ class Spectrum:
         return np.append(frames.sum(axis=0, dtype=np.float64), len(frames))
 
     def values(self, sums: F64) -> F64 | None:
-        """The mean frame; None without frames."""
+        """The mean frame; None if there are no frames."""
         return np.asarray(sums[:-1] / sums[-1]) if sums[-1] else None
