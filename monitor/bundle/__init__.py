@@ -1,4 +1,4 @@
-"""The bundle's file format: read, check and write. No learning, no audio."""
+"""The bundle's file format: reading, checking and writing. No learning, no audio."""
 
 from monitor.bundle.load import Bundle, load_bundle
 from monitor.bundle.manifest import Manifest

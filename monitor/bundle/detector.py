@@ -1,4 +1,4 @@
-"""Make the detector from a manifest and the bundle's statistics."""
+"""Create the detector from a manifest and the statistics of a bundle."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -23,12 +23,12 @@ _FEATURES: Mapping[str, Callable[[DetectorSpec, int], Feature]] = {
 
 
 def make_features(spec: DetectorSpec, *, n_bands: int) -> list[Feature]:
-    """The features of the distances, in the components' order."""
+    """The features that the distances use, in the order of the components."""
     return [_FEATURES[name](spec, n_bands) for name in spec.components if name in _FEATURES]
 
 
 def make_detector(spec: DetectorSpec, *, error: Literal["mse", "mae"], n_bands: int, statistics: Statistics | None) -> Detector:
-    """The detector. Without statistics it can measure sums, but its distances are meaningless."""
+    """The detector. Without statistics it can compute sums, but its distances are meaningless."""
     features = {feature.name: feature for feature in make_features(spec, n_bands=n_bands)}
 
     def component(name: str) -> Component:

@@ -14,7 +14,7 @@ from monitor.bundle.quantisation import Quantisation
 from monitor.errors import BundleError
 
 try:
-    # Installed only on 32-bit ARM or with the extra; it was built for NumPy 1.
+    # Only installed on 32-bit ARM or with the extra. It was built for NumPy 1.
     if not np.__version__.startswith("1."):
         raise ImportError
     from tflite_runtime.interpreter import Interpreter
@@ -27,7 +27,7 @@ except ImportError:
 
 
 class TFLiteModel:
-    """A TFLite model with one input and one output, int8 or float32, run on a fixed number of rows on one thread.
+    """A TFLite model with one input and one output, int8 or float32, run on a fixed number of rows in a single thread.
 
     Shapes, types and scales are read from the model.
     """
@@ -43,7 +43,7 @@ class TFLiteModel:
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(f"model must have 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
         self._in, self._out = inputs[0], outputs[0]
-        self.input_shape = tuple(int(n) for n in self._in["shape"][1:])  # of one row
+        self.input_shape = tuple(int(n) for n in self._in["shape"][1:])  # of a row
         self._batch = self._fix_rows(n_rows)
         self._quantise_in = _quantisation(self._in, "input")
         self._quantise_out = _quantisation(self._out, "output")
@@ -51,7 +51,7 @@ class TFLiteModel:
         self.n_out = int(np.prod(self._out["shape"][1:]))
 
     def predict(self, windows: F32) -> F32:
-        """Windows (n_rows, n_in), dB, to predictions (n_rows, n_out), dB."""
+        """Turn windows (n_rows, n_in), dB, into predictions (n_rows, n_out), dB."""
         rows = windows if self._quantise_in is None else self._quantise_in.quantise(windows)
         parts = [self._invoke(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
         out = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -64,7 +64,7 @@ class TFLiteModel:
         return self._interpreter.get_tensor(self._out["index"]).reshape(self._batch, -1)
 
     def _fix_rows(self, n_rows: int) -> int:
-        """Set the batch size: all rows at once, or one by one where the model's operators fix the batch."""
+        """Set the batch size: all rows at once, or one by one if the model's operators require a fixed batch."""
         for batch in (n_rows, 1):
             try:
                 self._interpreter.resize_tensor_input(self._in["index"], [batch, *self._in["shape"][1:]])
@@ -81,7 +81,7 @@ class TFLiteModel:
 
 
 def _quantisation(tensor: dict[str, Any], which: str) -> Quantisation | None:
-    """The tensor's quantisation; None for float32."""
+    """The quantisation of the tensor; None for float32."""
     if tensor["dtype"] == np.float32:
         return None
     scale, zero_point = tensor["quantization"]
@@ -92,7 +92,7 @@ def _quantisation(tensor: dict[str, Any], which: str) -> Quantisation | None:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Suppress the runtime's messages on stderr; failures also raise exceptions."""
+    """Suppress the runtime's messages on stderr. Failures also raise exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""Load a bundle: check hashes, shapes and the golden score, and refuse the bundle on any mismatch."""
+"""Load a bundle: check hashes, shapes and the golden score, and reject the bundle on any mismatch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ GOLDEN_TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that passed all checks."""
+    """A bundle that has passed all checks."""
 
     manifest: Manifest
     statistics: Statistics | None
-    digest: str  # SHA-256 of the manifest, which holds the hashes of the rest
+    digest: str  # SHA-256 of the manifest, which contains the hashes of the other files
     model: bytes
 
     @property
     def id(self) -> str:
-        """Name and content hash, as in events."""
+        """Name and content hash, as used in events."""
         return f"{self.manifest.name}@{self.digest[:12]}"
 
     @property
     def expected(self) -> Reference | None:
-        """The spectrum of normal sound, where the bundle contains it."""
+        """The reference of normal sound, if the bundle contains one."""
         return None if self.statistics is None else self.statistics.expected
 
     def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
-        """A scorer with a separate interpreter; below that level the machine counts as off."""
+        """A scorer with a separate interpreter. Below `idle_below_dbfs` the machine counts as off."""
         manifest = self.manifest
         response_db = None if self.statistics is None else self.statistics.response_db
         scorer = make_scorer(
@@ -59,7 +59,7 @@ class Bundle:
 
 
 def load_bundle(folder: Path | str) -> Bundle:
-    """Load and check the bundle in a folder; BundleError names the failed check and the deviation."""
+    """Load and check the bundle in a folder. BundleError names the failed check and the deviation."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
@@ -73,7 +73,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 
 
 def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Detector, response_db: F32 | None = None) -> Scorer:
-    """The scorer around a model's bytes; BundleError if model and front end do not match."""
+    """A scorer for the content of a model file; BundleError if model and front end do not match."""
     model = TFLiteModel(content, n_rows=spec.tick_frames // spec.window.hop_frames)
     n_bands = spec.front_end.n_bands
     for which, got, frames in (("input", model.n_in, spec.input_frames), ("output", model.n_out, spec.target_frames)):
@@ -88,7 +88,7 @@ def make_scorer(content: bytes, *, spec: ScorerSpec, layout: str, detector: Dete
 
 
 def statistics_of(manifest: Manifest, content: bytes) -> Statistics:
-    """The statistics that belong to a manifest, from the bytes of their file."""
+    """The statistics that belong to a manifest, from the content of their file."""
     detector, n_bands = manifest.detector, manifest.front_end.n_bands
     return read_statistics(
         content,

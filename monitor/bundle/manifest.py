@@ -1,4 +1,4 @@
-"""`manifest.json`: everything about a bundle that is not in the model itself (docs/bundle.md)."""
+"""`manifest.json`: everything about a bundle that is not in the model (docs/bundle.md)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ from monitor.scoring.windows import WindowSpec
 
 MANIFEST = "manifest.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # in the manifest's folder, not a path
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # without a folder
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
 ComponentName = Literal["reconstruction", "spectrum", "modulation"]
 TickFrames = Annotated[int, Field(ge=1, le=1024)]
-MAX_TICKS = 1024  # in a segment
+MAX_TICKS = 1024  # per segment
 Frames = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class FileRef(_Part):
-    """A file of the bundle and the SHA-256 of its bytes."""
+    """A file of the bundle and its SHA-256."""
 
     file: FileName
     sha256: Sha256
@@ -45,17 +45,20 @@ class ModelPart(FileRef):
 
 
 class ModulationPart(_Part):
-    """Groups of neighbouring bands, and the distances in frames at which they are compared."""
+    """Groups of neighbouring bands, and the lags in frames at which they are compared."""
 
     n_groups: Annotated[int, Field(ge=1)]
     lags_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
 class DetectorSpec(_Part):
-    """The components and their parameters. The number of one component is the score; of several, the mean of their ratios."""
+    """The components and their parameters.
+
+    The score is the number of a single component, or the mean of the ratios of several.
+    """
 
     components: tuple[ComponentName, ...]
-    fusion: Literal["none", "mean"] | None = Field(default=None, exclude=True)  # in bundles of version 0.1; ignored
+    fusion: Literal["none", "mean"] | None = Field(default=None, exclude=True)  # in bundles of version 0.1, ignored
     modulation: ModulationPart | None = None
 
     @model_validator(mode="after")
@@ -68,7 +71,7 @@ class DetectorSpec(_Part):
 
 
 class DetectorPart(DetectorSpec):
-    """The detector with its error function and statistics, which an imported model may lack."""
+    """The detector with its error function and its statistics, which an imported model may lack."""
 
     error: Literal["mse", "mae"]
     statistics: FileRef | None = None
@@ -81,10 +84,10 @@ class DetectorPart(DetectorSpec):
 
 
 class CalibrationPart(_Part):
-    """The thresholds and the normal sound that they were computed from.
+    """The thresholds and the normal sound from which they were computed.
 
-    `threshold` and `file_threshold` are the warning level. Where an alarm threshold is missing there is one level, and
-    all that passes it is an alarm.
+    `threshold` and `file_threshold` are warning levels. Without an alarm threshold there is only one level, and everything
+    above it is an alarm.
     """
 
     method: Literal["default", "mean+k*sigma", "percentile", "conformal", "gamma", "pot", "given"]
@@ -93,24 +96,24 @@ class CalibrationPart(_Part):
     file_threshold: Positive
     alarm_threshold: Positive | None = None  # of a segment, at least `threshold`
     file_alarm_threshold: Positive | None = None  # of a whole file, at least `file_threshold`
-    tick_threshold: Positive | None = None  # of a single tick, for an anomaly's onset; without it `threshold`
-    fast_threshold: Positive | None = None  # dB over the statistics' ceiling; without it there is no fast path
+    tick_threshold: Positive | None = None  # of a single tick, for the onset of an anomaly; default: `threshold`
+    fast_threshold: Positive | None = None  # dB over the statistics' ceiling; None: no fast path
     n_segments: NotNegative
     n_units: NotNegative = 0  # segments that share no sound
     n_blocks: NotNegative = 0  # of time, nearly independent
     n_recordings: NotNegative
     hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    events: NotNegative = 0  # in the replay of the sound that the threshold was set on
-    promised_per_week: Positive | None = None  # false events that the method aims at
-    promised_alarms_per_week: Positive | None = None  # of these, alarms
+    events: NotNegative = 0  # in the replay of the sound from which the threshold was computed
+    promised_per_week: Positive | None = None  # target rate of false events
+    promised_alarms_per_week: Positive | None = None  # target rate of those that are alarms
     supported_per_week: Positive | None = None  # the lowest rate that this sound supports without extrapolation
     bound_95_per_week: Positive | None = None  # upper 95 % confidence bound from that replay
-    idle_below_dbfs: Finite | None = None  # level below which the machine is off, learned from its normal sound
-    score_mean: Finite | None = None  # of normal segments' scores; the origin of drift
-    score_std: Positive | None = None  # their standard deviation; the unit of drift
+    idle_below_dbfs: Finite | None = None  # level below which the machine counts as off, learned from its normal sound
+    score_mean: Finite | None = None  # of the scores of normal segments; the origin of drift
+    score_std: Positive | None = None  # of the scores of normal segments; the unit of drift
     score_spread: Positive | None = None  # standard deviation of normal recordings' log scores, as assumed by the thresholds
-    drift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # log units by which later sound is expected to score higher
-    statement: str = ""  # summary in words
+    drift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # expected rise of the scores of later sound, in log units
+    statement: str = ""  # summary in plain words
 
     @model_validator(mode="after")
     def _rises(self) -> "CalibrationPart":
@@ -129,13 +132,13 @@ class CalibrationPart(_Part):
 
 
 class GoldenPart(_Part):
-    """The score of the golden signal when the bundle was exported, on the exported model."""
+    """The score of the golden signal at the time of export, computed with the exported model."""
 
     score: Finite
 
 
 class Adapted(_Part):
-    """The command and the base of a bundle that was adapted on the device."""
+    """The command that adapted the bundle on the device, and its base bundle."""
 
     by: Literal["learn", "calibrate"]
     of: str  # name and hash of the base bundle
@@ -153,7 +156,7 @@ class Provenance(_Part):
 
 
 def check_tick(tick_frames: int, window: WindowSpec, detector: DetectorSpec) -> None:
-    """Check that windows and lags of a manifest or recipe fit into a tick; ValueError names the key that does not."""
+    """Check that the windows and lags of a manifest or recipe fit into a tick. ValueError names the key that does not."""
     if tick_frames % window.hop_frames:
         raise ValueError(f"window.hop_frames must divide tick_frames ({tick_frames}), got {window.hop_frames}")
     lag = max(detector.modulation.lags_frames) if detector.modulation is not None else 0
@@ -198,7 +201,7 @@ class Manifest(_Part):
 
     @property
     def scorer_spec(self) -> ScorerSpec:
-        """The scorer's parameters."""
+        """The parameters of the scorer."""
         return ScorerSpec(
             front_end=self.front_end,
             window=self.window,
@@ -210,7 +213,7 @@ class Manifest(_Part):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and validate a bundle's manifest; BundleError names the wrong key in one line."""
+    """Read and validate the manifest of a bundle. BundleError names the wrong key in one line."""
     path = folder / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -221,11 +224,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first problem of a pydantic error, with its key and value, and the number of further ones."""
+    """The first problem of a pydantic error, with its key and value, and the number of other problems."""
     problems = error.errors(include_url=False)
-    first, *rest = [
-        one for one in problems if one["type"] != "default_factory_not_called"
-    ] or problems  # a consequence of the others
+    # Problems of this type are a consequence of others.
+    first, *rest = [one for one in problems if one["type"] != "default_factory_not_called"] or problems
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's affine quantisation between float and int8, real = (q - zero_point) * scale."""
+"""TensorFlow Lite's affine quantisation between float and int8: real = (q - zero_point) * scale."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from monitor.arrays import F32, I8
 
 @dataclass(frozen=True)
 class Quantisation:
-    """Scale and zero point of one tensor (https://ai.google.dev/edge/litert/models/quantization_spec)."""
+    """Scale and zero point of a tensor (https://ai.google.dev/edge/litert/models/quantization_spec)."""
 
     scale: np.float32
     zero_point: int
 
     def quantise(self, values: F32) -> I8:
-        """float32 to int8, same shape: rounded, then clipped (truncation would change half of the codes)."""
+        """float32 to int8, same shape. Values are rounded, then clipped. Truncation would change half of the codes."""
         codes = values / self.scale
         codes += np.float32(self.zero_point)
         np.rint(codes, out=codes)

@@ -20,23 +20,23 @@ _RESPONSE = "response_db"
 _FAST = "fast_ceiling_db"
 _LEVELS = ("power_mean_db", "power_spread_db", "power_contrast_spread_db")
 _ENVELOPE = ("envelope_mean_db", "envelope_spread_db")
-_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # endings of the names of arrays that must be above 0
+_POSITIVE = ("_spread_db", "typical", "powers", "_scale")  # arrays whose names end like this must be above 0
 
 
 @dataclass(frozen=True)
 class Statistics:
     """The reference of normal sound, the normal values by feature name, and the typical raw number of each component.
 
-    `typical` is empty where there is one component, whose raw number is the score. `response_db` (n_bands,) is the
-    response of the microphone in use relative to that of training; `expected` includes it.
+    `typical` is empty if there is only one component, whose raw number is the score. `response_db` (n_bands,) is the
+    response of the microphone in use relative to that of training. It is included in `expected`.
     """
 
     expected: Reference
     normals: Mapping[str, Normal]
     typical: tuple[float, ...]
-    powers: tuple[float, ...] = ()  # of the components' ratios to their typical numbers
+    powers: tuple[float, ...] = ()  # exponents of the components' ratios to their typical numbers
     response_db: F32 | None = None
-    fast_ceiling_db: F32 | None = None  # (n_bands,), where there is a fast path
+    fast_ceiling_db: F32 | None = None  # (n_bands,), if there is a fast path
 
 
 def read_statistics(
@@ -48,7 +48,7 @@ def read_statistics(
     n_components: int = 1,
     fast: bool = False,
 ) -> Statistics:
-    """The statistics of a bundle; BundleError names an array that is missing, has a wrong shape or is not finite."""
+    """The statistics of a bundle. BundleError names an array that is missing, has a wrong shape or is not finite."""
     shapes = _shapes(n_bands, features, n_components) | ({_FAST: (n_bands,)} if fast else {})
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -67,7 +67,7 @@ def read_statistics(
             raise
         raise BundleError(f"statistics cannot be read: {error}") from error
     for key, shape in shapes.items():
-        if key.endswith("_mean") and arrays[key].ndim == 2:  # a row per normal state
+        if key.endswith("_mean") and arrays[key].ndim == 2:  # one row per normal state
             shape = max(1, len(arrays[key])), *shape[1:]
         if arrays[key].shape != shape or not np.isfinite(arrays[key]).all():
             raise BundleError(f"statistics.{key} must be {shape} finite numbers, got {arrays[key].shape}")
@@ -93,7 +93,7 @@ def write_statistics(
     response_db: F32 | None = None,
     fast_ceiling_db: F32 | None = None,
 ) -> bytes:
-    """The bytes of `statistics.npz`; the same arrays give the same bytes."""
+    """The content of `statistics.npz`. The same arrays always give the same bytes."""
     arrays = {"expected_mean_db": expected.mean_db, "expected_spread_db": expected.spread_db}
     for keys, part in ((_LEVELS, expected.levels), (_ENVELOPE, expected.envelope)):
         arrays |= {} if part is None else dict(zip(keys, vars(part).values(), strict=True))
@@ -123,7 +123,7 @@ def _shapes(n_bands: int, features: Sequence[Feature], n_components: int) -> dic
 
 
 def _optional(n_bands: int, sample_rate_hz: int) -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Groups of arrays; a bundle contains each group as a whole or not at all."""
+    """Groups of optional arrays. A bundle contains either all arrays of a group or none."""
     return (
         {_RESPONSE: (n_bands,)},
         dict.fromkeys(_LEVELS, (n_bands,)),

@@ -21,9 +21,9 @@ _OURS = re.compile(
 
 
 def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Write files and manifest, check that the result loads, and replace an older bundle if there is one.
+    """Write files and manifest, check that the result loads, and replace an existing bundle if there is one.
 
-    A failure or an interruption leaves the older bundle unchanged. Other files in its folder are kept.
+    A failure or an interruption leaves the existing bundle unchanged. Other files in its folder are kept.
     """
     check_place(out)
     with atomic_replace_dir(out, is_ours=is_ours) as aside:
@@ -38,21 +38,21 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
 
 
 def check_place(out: Path) -> None:
-    """Check that the folder may be written or replaced; BundleError or OSError if not."""
+    """Check that the folder may be written or replaced. BundleError or OSError if not."""
     if out.exists() and not (out / MANIFEST).is_file():
         raise BundleError(f"{out}: must be a new folder or a bundle to replace")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def bundle_name(out: Path) -> str:
-    """The bundle's name, which is its folder's."""
+    """The name of the bundle, which is that of its folder."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", out.name):
         raise UsageError(f"--out must end in a name of a-z, 0-9, _ and -, got {out.name!r}")
     return out.name
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file, by its path in the bundle, is part of the format, and not a user's file."""
+    """Whether a file, given by its path in the bundle, is part of the format, and not a file of the user."""
     return _OURS.fullmatch(name) is not None
 
 
@@ -63,12 +63,12 @@ def manifest_json(manifest: Manifest) -> bytes:
 
 
 def amended(manifest: Manifest, **changes: Any) -> Manifest:
-    """The manifest with some keys changed and the current time."""
+    """The manifest with some keys changed and the time updated."""
     content = {**dict(manifest), "schema": manifest.schema_, "created": datetime.now(timezone.utc).replace(microsecond=0)}
     del content["schema_"]
     return Manifest.model_validate({**content, **changes})
 
 
 def file_ref(name: str, content: bytes) -> dict[str, str]:
-    """The manifest's reference to a file."""
+    """The reference to a file for the manifest."""
     return {"file": name, "sha256": sha256(content)}

@@ -1,4 +1,4 @@
-"""Settings: their model, and how they are read and validated."""
+"""The settings: their model, and how they are read and validated."""
 
 from monitor.config.clips import ClipsConfig
 from monitor.config.load import check_settings, load_config

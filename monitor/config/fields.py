@@ -22,9 +22,8 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
         raise ValueError(f"must begin with the home of an existing user, got {path}") from None
 
 
-ConfigPath = Annotated[
-    Path, AfterValidator(_beside_the_file)
-]  # a relative one is resolved from the folder of the configuration file
+# A relative path is resolved from the folder of the configuration file.
+ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
 
 
 class Section(BaseModel):
@@ -34,5 +33,5 @@ class Section(BaseModel):
 
 
 def left_out(value: object) -> object:
-    """A section in which every key is commented out is an empty section."""
+    """A section in which every key is commented out counts as an empty section."""
     return {} if value is None else value

@@ -1,4 +1,4 @@
-"""Defaults, then YAML, then the environment (STETHOS_…), validated; every error names its key."""
+"""Read defaults, then YAML, then the environment (STETHOS_…), and validate. Every error names its key."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ ENVIRONMENT_PREFIX = "STETHOS_"
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration; ConfigError names the key and the allowed values, in one line."""
+    """Read the configuration. ConfigError names the key and the allowed values in one line."""
     config, wrong = check_settings(path, environment)
     if config is None:
         more = f" (and {len(wrong) - 1} more: monitor check-config)" if len(wrong) > 1 else ""
@@ -25,7 +25,7 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 
 def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[Config | None, list[str]]:
-    """The configuration, and a line for each key that is wrong; ConfigError when the file cannot be read at all."""
+    """The configuration, and one line for each wrong key. ConfigError if the file cannot be read at all."""
     settings: dict[str, Any] = {} if path is None else read_as_written(path)
     given: dict[Location, str] = {}
     for variable, text in sorted(environment.items()):
@@ -42,13 +42,13 @@ def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[C
 
 
 def _who(where: Location, line: str, given: Mapping[Location, str]) -> str | None:
-    """The environment variable that set the wrong value, also where a validator of a whole section names one of its keys."""
+    """The environment variable that set the wrong value, even if the validator of a whole section names one of its keys."""
     of_section = (variable for keys, variable in given.items() if keys[:-1] == where and f" {keys[-1]} must" in line)
     return given.get(where) or next(of_section, None)
 
 
 def _state_dir(environment: Mapping[str, str]) -> Path:
-    """systemd's, else the service's if it is writable (sudo), else the user's state folder."""
+    """The state folder: systemd's, else the service's if it is writable (sudo), else the user's."""
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given)
     service = Path("/var/lib/stethos")
@@ -58,7 +58,7 @@ def _state_dir(environment: Mapping[str, str]) -> Path:
 
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path:
-    """systemd's, else the service's if it runs (the tools connect to it), else the user's."""
+    """The runtime folder: systemd's, else the service's if it is running (tools connect to it), else the user's."""
     if given := environment.get("RUNTIME_DIRECTORY"):
         return Path(given)
     service, own = Path("/run/stethos"), environment.get("XDG_RUNTIME_DIR")
@@ -66,7 +66,7 @@ def _runtime_dir(environment: Mapping[str, str]) -> Path:
 
 
 def _override(settings: dict[str, Any], keys: list[str], text: str) -> None:
-    """Put the text of STETHOS_MQTT__HOST at settings["mqtt"]["host"]; pydantic converts it to the type of the key."""
+    """Put the text of STETHOS_MQTT__HOST at settings["mqtt"]["host"]. Pydantic converts it to the type of the key."""
     *parents, last = keys
     for key in parents:
         below = settings.get(key)

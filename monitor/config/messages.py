@@ -1,4 +1,4 @@
-"""Readable messages for pydantic's errors: the key, the allowed values, the value found."""
+"""Readable messages for pydantic's errors: the key, the allowed values, the actual value."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Location = tuple[int | str, ...]
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Location, str]]:
-    """Location and message of each problem; the values of keys that may be passwords are never shown."""
+    """Location and message of each problem. Values of keys that may be passwords are never shown."""
     schema = model.model_json_schema()
     return [(found["loc"], _line(found, schema)) for found in error.errors(include_url=False)]
 

@@ -32,14 +32,14 @@ Credential = Annotated[
 
 
 def _no_truth(value: object) -> object:
-    """YAML's `true` is not a number."""
+    """Reject YAML's `true` and `false` where a number is expected."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, got {str(value).lower()}")
     return value
 
 
 def _in_digits(value: object) -> object:
-    """YAML reads a version of one digit as a number."""
+    """Accept a version of a single digit, which YAML reads as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -1,4 +1,4 @@
-"""Read a YAML file that must be a mapping; every error is one line that names the file."""
+"""Read a YAML file that must be a mapping. Every error is one line that names the file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Unique(yaml.SafeLoader):
-    """A duplicate key is an error; PyYAML alone would use the last one."""
+    """Rejects duplicate keys. PyYAML alone would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -25,7 +25,7 @@ class _Unique(yaml.SafeLoader):
 
 
 class _AsWritten(_Unique):
-    """Every value but null stays text as written: `yes` is not a boolean, `007` not a number, `12:30` not 45000."""
+    """Keeps every value but null as it is written: `yes` is not a boolean, `007` not a number, `12:30` not 45000."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if tag in (NULL, MERGE)]
@@ -34,12 +34,12 @@ class _AsWritten(_Unique):
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The file's keys, with the types that YAML gives their values; an empty file has none."""
+    """The keys of the file, with the types that YAML gives their values. An empty file has no keys."""
     return _read(path, _Unique)
 
 
 def read_as_written(path: Path) -> dict[str, Any]:
-    """The file's keys, each value as text, null, list or mapping; the model converts it."""
+    """The keys of the file, with each value as text, null, list or mapping. The model converts the values."""
     return _read(path, _AsWritten)
 
 
@@ -63,7 +63,7 @@ def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict[str, Any]:
 
 
 def _problem(error: Exception) -> str:
-    """The problem and its place, without the surrounding text, which may contain a secret."""
+    """The problem and its position, without the surrounding text, which may contain a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
     mark = error.problem_mark

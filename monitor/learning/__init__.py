@@ -1,1 +1,1 @@
-"""From normal sound to statistics and thresholds, on the device and on a workstation. No files but those of sessions."""
+"""Turn normal sound into statistics and thresholds, on the device and on a workstation. Accesses no files but sessions."""

@@ -1,4 +1,4 @@
-"""False alarms on normal sound: blocks of time, events in a replay, and bounds on their rate."""
+"""False alarms on normal sound: blocks of time, events in a replay, and bounds on the rate."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ WEEK_HOURS = 168.0
 
 @dataclass(frozen=True, kw_only=True)
 class NormalScores:
-    """Normal segment scores, one array (n_i,) per recording in order of time, and the rule that will be applied to them."""
+    """Normal segment scores, one array (n_i,) per recording in chronological order, and the rule that they will be used with."""
 
     sequences: tuple[F64, ...]
     rule: Rule
@@ -25,7 +25,7 @@ class NormalScores:
 
     @property
     def block_length(self) -> int:
-        """Segments in a block: the longer of a segment and the rule's span."""
+        """The number of segments in a block: a segment's length or the rule's span, whichever is longer."""
         return max(self.segment_ticks, self.rule.raise_n)
 
     @cached_property
@@ -40,12 +40,12 @@ class NormalScores:
 
     @property
     def block_s(self) -> float:
-        """Seconds of sound per block; a single segment counts with its own length."""
+        """Seconds of sound per block. A single segment counts with its own length."""
         return max(self.segment_ticks, len(self.scores) / len(self.block_peaks)) * self.tick_s
 
     @property
     def blocks_per_week(self) -> float:
-        """Blocks in a week."""
+        """The number of blocks in a week."""
         return WEEK_HOURS * 3600 / self.block_s
 
     @property
@@ -55,7 +55,7 @@ class NormalScores:
 
     @property
     def replayed_hours(self) -> float:
-        """Their total length, counted in decisions."""
+        """The total length of the replayable recordings, counted in decisions."""
         return sum(len(scores) for scores in self.replayable) * self.tick_s / 3600
 
     @property
@@ -65,7 +65,7 @@ class NormalScores:
 
     @property
     def tail(self) -> tuple[F64, F64]:
-        """Values (n,) and block peaks (m,) to extrapolate: sustained scores, or segment scores where recordings are short.
+        """Values (n,) and block peaks (m,) to extrapolate: sustained scores, or segment scores if the recordings are short.
 
         An event needs a segment over the threshold, so extrapolating from segments is conservative.
         """
@@ -78,21 +78,21 @@ class NormalScores:
 
     @property
     def supported_per_week(self) -> float:
-        """The lowest rate, in events per week, that needs no extrapolation: one block in n_blocks + 1."""
+        """The lowest rate, in events per week, that needs no extrapolation: one event in n_blocks + 1 blocks."""
         return self.blocks_per_week / (len(self.block_peaks) + 1)
 
     def events(self, threshold: float, rule: Rule) -> int:
-        """Events that the device would have reported over these recordings."""
+        """The number of events that the device would have reported over these recordings."""
         return sum(count_events(scores / threshold, rule) for scores in self.replayable)
 
     def bound_95_per_week(self, events: int) -> float | None:
-        """Upper 95 % confidence bound on the rate, in events per week; None where nothing could be replayed."""
+        """Upper 95 % confidence bound on the rate, in events per week; None if nothing could be replayed."""
         hours = self.replayed_hours
         return poisson_bound(events) * WEEK_HOURS / hours if hours else None
 
 
 def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
-    """The number of times that the rule raises over ratios (n,) of one stream."""
+    """The number of times that the rule raises an event over ratios (n,) of one stream."""
     counts, events = RuleState(), 0
     for ratio in ratios:
         after = decide(rule, counts, float(ratio))
@@ -102,9 +102,9 @@ def count_events(ratios: Sequence[float] | F64, rule: Rule) -> int:
 
 
 def poisson_bound(events: int, *, confidence: float = 0.95) -> float:
-    """The exact upper bound on the mean of a Poisson count (Garwood 1936); 3.0 for no events: the rule of three.
+    """The exact upper bound on the mean of a Poisson count (Garwood 1936). For no events it is 3.0, the rule of three.
 
-    The mean at which a count this low has a probability of 1 - confidence, found by bisection.
+    It is the mean for which a count this low has a probability of 1 - confidence, found by bisection.
     """
     counts = np.arange(events + 1)
     log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])

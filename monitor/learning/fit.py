@@ -12,23 +12,23 @@ from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.normal import NOISE_DB, Distance, Normal, fit_normal
 from monitor.scoring.components.spectrum import Spectrum
 
-ERROR_SPREAD = 0.2  # log units; a reconstruction error that varies less is raised to a power
+ERROR_SPREAD = 0.2  # in log units; the scores of a reconstruction error that varies less are raised to a power
 MAX_POWER = 4.0
-DRIFT_REACH = 8.0  # future sound differs more than one block of time differs from its neighbours
+DRIFT_REACH = 8.0  # future sound differs by this multiple of the difference between a block of time and its neighbours
 MIN_SPREAD = 0.01
 Labels = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The normal values of each feature, by its name, and for several components their typical raw scores and powers."""
+    """The normal values of each feature by name and, if there are several components, their typical raw scores and powers."""
 
     normals: Mapping[str, Normal]
     typical: tuple[float, ...] = ()
     powers: tuple[float, ...] = ()
 
     def detector(self, blank: Detector) -> Detector:
-        """The blank detector with these statistics."""
+        """The given blank detector with these statistics."""
         components = [
             Distance(one.feature, self.normals[one.name]) if isinstance(one, Distance) else one for one in blank.components
         ]
@@ -39,9 +39,9 @@ class Fitted:
 class CrossFit:
     """For each fold, the statistics fitted to the other folds.
 
-    `typical` and `powers` come from scores of each fold by the statistics of the others. `drift` is how much higher, in log
-    units, future sound is expected to score. It is estimated from the scores of blocks whose neighbours in time were not
-    used for fitting, and is 0 where the rise is not significant.
+    `typical` and `powers` come from scores of each fold by the statistics of the others. `drift` is the expected rise of the
+    scores of future sound, in log units. It is estimated from the scores of blocks whose neighbours in time were not used
+    for fitting, and is 0 if the rise is not significant.
     """
 
     without_fold: tuple[Fitted, ...]
@@ -61,7 +61,7 @@ def fit_normals(
     """Fit the normal values of every feature to the sums (n, k) of n recordings or segments.
 
     `gain_db` is the standard deviation of the level in use, in addition to the variation in the recordings. `noise_db`
-    (n_bands,) is the minimum spread of each band. `states` are labels (n,) of the normal states, by feature name.
+    (n_bands,) is the minimum spread of each band. `states` are labels (n,) of the normal states, by the name of the feature.
     """
     normals = {}
     for number, component in enumerate(blank.components):
@@ -75,7 +75,7 @@ def fit_normals(
 
 
 def feature_values(blank: Detector, number: int, sums: F64) -> tuple[F64, Bool]:
-    """A feature's vectors (m, p) for the rows of sums (n, k) that have one, and a mask (n,) of those rows."""
+    """The vectors (m, p) of a feature for the rows of sums (n, k) that have one, and a mask (n,) of those rows."""
     component = blank.components[number]
     assert isinstance(component, Distance)
     found = [component.feature.values(blank.parts(row)[number]) for row in sums]
@@ -90,11 +90,11 @@ def cross_fit(
     noise_db: F64 | None = None,
     states: Mapping[str, Labels] | None = None,
 ) -> CrossFit:
-    """Fit to all folds but one, for each fold of sums (n_i, k); folds are contiguous in time and in order.
+    """Fit to all folds but one, for each fold of sums (n_i, k). Folds are contiguous in time and in chronological order.
 
-    Sound that the statistics were fitted to has smaller distances than other sound. Each fold is therefore scored by the
-    statistics of the other folds. The medians of those scores are the components' typical scores. `states` are the labels
-    of all rows.
+    Sound to which the statistics were fitted has smaller distances than other sound. Each fold is therefore scored by the
+    statistics of the other folds. The medians of those scores are the typical scores of the components. `states` are the
+    labels of all rows.
     """
     if len(folds) < 2:
         raise ConfigError(f"cross-fitting needs at least 2 folds, got {len(folds)}")
@@ -115,7 +115,7 @@ def cross_fit(
     detector = Detector(blank.components, typical=typical, powers=powers)
     rises = np.log([detector.fuse(own) / detector.fuse(other) for own, other in zip(scores, with_neighbours, strict=True)])
     drift = _certain(rises)
-    if len(blank.components) == 1:  # its raw number is the score
+    if len(blank.components) == 1:  # the score is the component's raw number
         typical, powers = (), ()
     return CrossFit(tuple(Fitted(normals, typical, powers) for normals in fits), typical, powers, drift)
 
@@ -146,7 +146,7 @@ def _cross_fitted_scores(
 
 
 def _power(name: str, scores: F64) -> float:
-    """The power that gives the reconstruction error's log scores (n,) the spread of a distance; 1 for distances."""
+    """The power by which the reconstruction error's log scores (n,) get the spread of a distance. It is 1 for distances."""
     if name != "reconstruction":
         return 1.0
     spread = float(np.log(scores).std())
@@ -154,5 +154,5 @@ def _power(name: str, scores: F64) -> float:
 
 
 def _certain(rises: F64) -> float:
-    """The expected future rise from rises (n,): a multiple of the mean less two standard errors; 0 if negative."""
+    """The expected future rise from rises (n,): a multiple of the mean minus two standard errors, or 0 if that is negative."""
     return DRIFT_REACH * max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Learn a machine on the device: the network of a bundle, with statistics and thresholds from this machine's normal sound."""
+"""Learn a machine on the device: the network of a bundle with statistics and thresholds from this machine's normal sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ GAIN_DB = 3.0  # standard deviation of the level in use, as in the recipe `defau
 N_FOLDS, MAX_FOLDS = 5, 10
 MIN_SPREAD_DB = 0.5
 ROUNDS = 2
-MIN_PROFILES = 8  # for an estimate of their spread
+MIN_PROFILES = 8  # enough for an estimate of their spread
 
 
 def default_detector(n_bands: int) -> DetectorSpec:
@@ -48,12 +48,12 @@ def default_detector(n_bands: int) -> DetectorSpec:
 
 
 def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = False) -> AdaptedBundle:
-    """Make the bundle `name` for the machine whose normal sound these streams of ticks are.
+    """Make the bundle `name` for a machine, from streams of ticks of its normal sound.
 
-    Outlier blocks are dropped; SourceError where they are too many, unless `force`. Isolated outliers such as a slammed door
-    are dropped, too: a single one would raise the threshold above all faults.
-    Each segment is scored by statistics that were fitted without its part of the sound, a recording or a fifth. Thresholds
-    and typical scores are computed from those scores. The bundle's statistics are then fitted to all of the sound.
+    Outlier blocks are dropped; SourceError if there are too many, unless `force`. Isolated outliers such as a slammed door
+    are dropped, too, because a single one would raise the threshold above all faults.
+    Each segment is scored by statistics that were fitted without its part of the sound, which is a recording or a fifth of the
+    sound. Thresholds and typical scores are computed from those scores. The bundle's statistics are then fitted to all of it.
     """
     manifest = base.manifest
     check_sound(streams, manifest.scorer_spec, min_s=MIN_S)
@@ -120,7 +120,7 @@ def _cross_fit(base: Bundle, blank: Detector, recordings: Sequence[Sequence[Tick
 
 
 def _expected(recordings: Sequence[Sequence[TickRun]], mean_frames: F64) -> Reference:
-    """The reference of normal sound from segment profiles; with too few of them, without levels and envelope spectra."""
+    """The reference of normal sound from segment profiles. If there are too few, it has no levels and envelope spectra."""
     found = profiles(piece for pieces in recordings for piece in pieces)
     if len(found) >= MIN_PROFILES:
         return fit_reference(found)
@@ -139,7 +139,7 @@ def _scorer(base: Bundle, detector: Detector) -> Scorer:
 
 
 def _folds(recordings: Sequence[Sequence[TickRun]]) -> list[list[TickRun]]:
-    """The sound in parts that are as independent as possible: whole recordings where there are enough, else fifths of time."""
+    """The sound in parts that are as independent as possible: whole recordings if there are enough, otherwise fifths of time."""
     recordings = [pieces for pieces in recordings if pieces]
     if len(recordings) >= N_FOLDS:
         n_folds = min(len(recordings), MAX_FOLDS)

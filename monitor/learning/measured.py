@@ -15,11 +15,11 @@ from monitor.scoring.components import Detector
 
 @dataclass(frozen=True)
 class RecordingSums:
-    """The valid ticks of one recording, or of a stretch of one, in order of time.
+    """The valid ticks of one recording, or of a part of one, in chronological order.
 
-    `sums` (n, k) are the detector's, `levels_dbfs` (n,) the ticks' levels, `starts` (n,) the indexes of their first
-    samples, `step_samples` apart where there is no gap. `hours` is their length. The fast path is fitted to `frequent`
-    (m, n_bands), dB. `name` is the recording's.
+    `sums` (n, k) are those of the detector, `levels_dbfs` (n,) the levels of the ticks, and `starts` (n,) the indexes of
+    their first samples, which are `step_samples` apart where there is no gap. `hours` is the total length. The fast path is
+    fitted to `frequent` (m, n_bands), dB. `name` is the name of the recording.
     """
 
     sums: F64
@@ -34,18 +34,18 @@ class RecordingSums:
         return len(self.sums)
 
     def segments(self, n_ticks: int) -> F64:
-        """The sums (m, k) of every full segment, as the device forms them: n_ticks valid ticks within twice that time."""
+        """The sums (m, k) of every full segment, formed as on the device: n_ticks valid ticks within twice that time."""
         if len(self) < n_ticks:
             return self.sums[:0]
         totals = np.concatenate((np.zeros((1, self.sums.shape[1])), np.cumsum(self.sums, axis=0)))
         return np.asarray((totals[n_ticks:] - totals[:-n_ticks])[self._are_recent(n_ticks)])
 
     def segment_stops(self, n_ticks: int) -> NDArray[np.int64]:
-        """One past the last sample of each of these segments (m,)."""
+        """One past the last sample of each full segment (m,)."""
         return self.starts[n_ticks - 1 :][self._are_recent(n_ticks)] + self.step_samples
 
     def pieces(self, n_ticks: int) -> F64:
-        """The sums (m, k) of segments that share no sound; for a recording shorter than one, of the whole recording."""
+        """The sums (m, k) of segments that share no sound. For a shorter recording, those of all of it."""
         return self.segments(n_ticks)[::n_ticks] if len(self) >= n_ticks else self.whole()[None][: len(self)]
 
     def _are_recent(self, n_ticks: int) -> Bool:
@@ -57,7 +57,7 @@ class RecordingSums:
         return np.asarray(self.sums.sum(axis=0))
 
     def __getitem__(self, part: slice) -> "RecordingSums":
-        """A stretch of the recording, without `frequent`."""
+        """A part of the recording, without `frequent`."""
         return replace(
             self,
             sums=self.sums[part],
@@ -76,7 +76,7 @@ def held_out_scores(
     n_learned: int,
     drift: float = 0.0,
 ) -> HeldOut:
-    """Score each fold of recordings, in order of time, by the detector paired with it, which was fitted without that fold."""
+    """Score each fold of recordings, in chronological order, by the detector paired with it, which was fitted without it."""
     sequences: list[F64] = []
     units: list[F64] = []
     for detector, recordings in folds:
@@ -104,7 +104,7 @@ def held_out_scores(
 
 
 def joined(recordings: Iterable[RecordingSums], n_ticks: int) -> Iterator[F64]:
-    """The sums (k,) of segments joined from recordings shorter than one that follow each other.
+    """The sums (k,) of segments that are joined from consecutive recordings, each shorter than a segment.
 
     No window and no frame spans two recordings. A remainder at the end is dropped, unless it is the only segment.
     """
@@ -126,9 +126,9 @@ def scores(detector: Detector, sums: Iterable[F64]) -> F64:
 
 
 def time_folds(recordings: Sequence[RecordingSums], *, n_folds: int, n_ticks: int) -> list[list[RecordingSums]]:
-    """Recordings in `n_folds` contiguous folds: whole recordings where there are enough of them, else cut between segments.
+    """Split recordings into `n_folds` contiguous folds: whole recordings if there are enough, otherwise cut between segments.
 
-    There are fewer folds where there are fewer segments.
+    If there are fewer segments than folds, there are fewer folds.
     """
     if len(recordings) >= n_folds:
         return [list(recordings[part]) for part in equal_blocks(len(recordings), n_blocks=n_folds)]

@@ -1,4 +1,4 @@
-"""Threshold methods on the scores of normal segments, with NumPy alone, so that the device can run them."""
+"""Threshold methods on the scores of normal segments. They need only NumPy, so that they can run on the device."""
 
 import math
 
@@ -17,7 +17,7 @@ def mean_sigma_threshold(scores: F64, *, k: float) -> float:
 
 
 def percentile_threshold(scores: F64, *, percentile: float) -> float:
-    """The score (n,) below which this percentage of them lies, interpolated linearly; n at least 1."""
+    """The value below which this percentage of the scores (n,) lies, with linear interpolation; n at least 1."""
     if not 0.0 < percentile < 100.0:
         raise ConfigError(f"percentile must be above 0 and below 100, got {percentile:g}")
     if not len(scores):
@@ -26,19 +26,19 @@ def percentile_threshold(scores: F64, *, percentile: float) -> float:
 
 
 def conformal_rank(n: int, *, false_alarm: float) -> int:
-    """The rank, from 1, of the conformal threshold among n sorted scores; above n where there are too few."""
+    """The rank, from 1, of the conformal threshold among n sorted scores. It is above n if there are too few scores."""
     if not 0.0 < false_alarm < 1.0:
         raise ConfigError(f"false_alarm must be above 0 and below 1, got {false_alarm:g}")
-    return math.ceil((n + 1) * (1.0 - false_alarm) - 1e-9)  # 100 * (1 - .01) must not become 100
+    return math.ceil((n + 1) * (1.0 - false_alarm) - 1e-9)  # rounding errors must not turn 99 into 100
 
 
 def conformal_needs(false_alarm: float) -> int:
-    """The fewest scores for which there is a conformal threshold: 1 / a - 1."""
+    """The minimum number of scores for which there is a conformal threshold: 1 / a - 1."""
     return max(1, math.ceil(1.0 / false_alarm - 1.0 - 1e-9))
 
 
 def conformal_threshold(scores: F64, *, false_alarm: float) -> float:
-    """The ceil((n + 1)(1 - a))-th smallest of scores (n,): the next score is above it with a probability of at most a.
+    """The ceil((n + 1)(1 - a))-th smallest of scores (n,). The next score is above it with a probability of at most a.
 
     This holds for any distribution of exchangeable scores. Scores of overlapping segments are not exchangeable, so pass
     block maxima. Realised chances follow Beta(n + 1 - rank, rank). Vovk, Gammerman and Shafer, Algorithmic
@@ -55,7 +55,7 @@ def conformal_threshold(scores: F64, *, false_alarm: float) -> float:
 def blocks(n: int, *, length: int) -> tuple[slice, ...]:
     """Cut a recording's n segments into blocks of at least `length` consecutive ones, as equal in length as possible.
 
-    Neighbouring segments overlap in all but one tick. Blocks of at least a segment's length overlap little and
+    Neighbouring segments overlap in all but one tick. Blocks that are at least as long as a segment overlap little and
     count as independent. A recording too short for two blocks is one block.
     """
     if length < 1:
@@ -74,10 +74,10 @@ def block_maxima(scores: F64, *, length: int) -> F64:
 
 
 def sustained(scores: F64, *, k: int, n: int) -> F64:
-    """The k-th largest of the last n scores, after each of them (m,); -inf while there are fewer than k.
+    """The k-th largest of the last n scores, after each score (m,); -inf while there are fewer than k.
 
-    It is the highest threshold at which a rule of k of n raises there. A value at or over t is a false event at threshold
-    t. A single bang, which raises fewer than k segments, does not change it.
+    It is the highest threshold at which a rule of k of n raises an event at that point. A value at or above t is a false event
+    at threshold t. A single bang that affects fewer than k segments does not change it.
     """
     if not 1 <= k <= n:
         raise ConfigError(f"k must be in 1..n ({n}), got {k}")

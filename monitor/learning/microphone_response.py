@@ -1,4 +1,4 @@
-"""The difference between a microphone and the one used for training: gain, smooth response, and an unexplained rest."""
+"""The difference between a microphone and the one used in training: gain, smooth response, and an unexplained rest."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,13 @@ import numpy as np
 from monitor.arrays import F32, F64
 
 MAX_GAIN_DB = 15.0
-MAX_RESPONSE_DB = 12.0  # of the smooth part, without the gain
-ROUGH_DB = 1.0  # of the rest is attributed to the microphone as well; more is attributed to the machine
-EDGE_DB = 12.0  # the same for losses in the first and the last band, where filters and resampling cut off
+MAX_RESPONSE_DB = 12.0  # limit of the smooth part, without the gain
+# Part of the rest that is also attributed to the microphone. Anything beyond is attributed to the machine.
+ROUGH_DB = 1.0
+# The same for losses in the first and last band, where filters and resampling cut off.
+EDGE_DB = 12.0
 N_SMOOTH = 6  # cosines over the bands, as smooth as the response of a microphone, its case and its position
-SAME_GAIN_DB, SAME_BEND_DB = 1.5, 2.0  # below these the microphone counts as unchanged
+SAME_GAIN_DB, SAME_BEND_DB = 1.5, 2.0  # below these, the microphone counts as unchanged
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Offset:
 
     @property
     def is_as_trained(self) -> bool:
-        """Whether there is nothing to correct."""
+        """Whether no correction is needed."""
         return abs(self.gain_db) <= SAME_GAIN_DB and not self._bends and not self._ends
 
     @property
@@ -36,7 +38,7 @@ class Offset:
         return bool(self.rough_db[[0, -1]].min() < -SAME_BEND_DB)
 
     def response_db(self, *, whole: bool = False) -> F32 | None:
-        """The part attributed to the microphone (n_bands,), dB, or with `whole` all of it; None where it is negligible."""
+        """The part attributed to the microphone (n_bands,), dB, or with `whole` all of it. None if it is negligible."""
         if whole:
             return (self.gain_db + self.smooth_db + self.rough_db).astype(np.float32)
         if self.is_as_trained:
@@ -47,7 +49,7 @@ class Offset:
 
     @property
     def violation(self) -> str | None:
-        """The reason why another microphone or position cannot explain it; None where one can."""
+        """The reason why a different microphone or position cannot explain the offset, or None."""
         for name, got, limit in (
             ("level", abs(self.gain_db), MAX_GAIN_DB),
             ("response", float(np.abs(self.smooth_db).max()), MAX_RESPONSE_DB),
@@ -57,7 +59,7 @@ class Offset:
         return None
 
     def in_words(self, limits_hz: F64) -> str:
-        """As text; `limits_hz` (n_bands + 1,) are the front end's."""
+        """The offset as text. `limits_hz` (n_bands + 1,) are the band limits of the front end."""
         level = f"level {round(self.gain_db, 1) + 0.0:+.1f} dB"
         if self.is_as_trained:
             return f"{level}: microphone and gain have not changed since training"
@@ -72,10 +74,10 @@ class Offset:
 
 
 def compare(frames: F64, mean_db: F64) -> Offset:
-    """Compare segments' mean frames (n, n_bands), dB, with that of training (n_bands,).
+    """Compare the mean frames of segments (n, n_bands), dB, with that of training (n_bands,).
 
-    The median over segments is robust against a few unusual ones. The response of a microphone, and a change of its
-    position, is smooth over the bands; a machine's tones and resonances are not.
+    The median over segments is robust against a few unusual ones. The response of a microphone, like the effect of a change of
+    position, is smooth over the bands. The tones and resonances of a machine are not.
     """
     offset = np.median(frames, axis=0) - mean_db
     gain_db = float(np.median(offset))

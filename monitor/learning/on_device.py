@@ -1,4 +1,4 @@
-"""Common parts of learning and calibrating on the device: checks, outliers, thresholds, and the adapted bundle."""
+"""Common parts of learning and calibration on the device: checks, outliers, thresholds, and the adapted bundle."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +29,16 @@ from monitor.scoring.fast_path import Fast
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import ScorerSpec
 
-N_SIMILAR = 5  # other blocks that must be similar to one that is kept
-MAX_DISTANCE = 4.0  # of similar blocks, in units of the usual difference between consecutive blocks
+N_SIMILAR = 5  # a block is kept if this many others are similar to it
+MAX_DISTANCE = 4.0  # between similar blocks, in units of the usual difference between consecutive blocks
 MIN_SPREAD_DB = 0.5  # lower limit of that unit
 MAX_UNUSABLE = 0.1  # of the ticks
-MAX_LEFT_OUT = 0.1  # of the sound, as outliers
+MAX_LEFT_OUT = 0.1  # of the sound, dropped as outliers
 
 
 @dataclass(frozen=True)
 class AdaptedBundle:
-    """A bundle to be written, and messages for the user, the shortest last."""
+    """A bundle to be written, and messages for the user, shortest last."""
 
     files: Mapping[str, bytes]
     manifest: Manifest
@@ -46,7 +46,7 @@ class AdaptedBundle:
 
 
 def check_sound(streams: Sequence[TickRun], spec: ScorerSpec, *, min_s: float) -> None:
-    """SourceError where too little of the sound can be scored, or too much of it cannot."""
+    """Raise SourceError if too little of the sound, or too small a part of it, can be scored."""
     shortest = (spec.segment_ticks + 1) // 2
     ticks = [tick for stream in streams if len(stream) >= shortest for tick in stream]
     refused = [tick.quality.reason for tick in ticks if tick.quality.reason is not None]
@@ -68,7 +68,7 @@ def drop_outlier_blocks(
 ) -> tuple[list[list[TickRun]], list[str]]:
     """Drop outlier blocks of time. Returns the remaining pieces of each stream, and messages about the dropped blocks.
 
-    SourceError where more than the share `max_share` are outliers.
+    SourceError if more than the fraction `max_share` are outliers.
     """
     length = max(manifest.segment_ticks, manifest.rule.raise_n)
     blocks = [(number, block) for number, stream in enumerate(streams) for block in cut(stream, length=length)]
@@ -96,7 +96,7 @@ def drop_outlier_blocks(
 def drop_outlier_ticks(
     recordings: list[list[TickRun]], scored: Iterable[tuple[Sequence[TickRun], RescoreResult]], manifest: Manifest
 ) -> tuple[list[list[TickRun]], list[str]]:
-    """Drop isolated outliers, given the scores of all pieces. Returns the remaining recordings, and messages."""
+    """Drop isolated outliers, given the scores of all pieces. Returns the remaining recordings and messages about the rest."""
     found = outlier_ticks(recordings, scored, manifest.rule, segment_ticks=manifest.segment_ticks)
     if not found:
         return recordings, []
@@ -108,10 +108,10 @@ def drop_outlier_ticks(
 
 
 def _are_outliers(frames: F64, n_similar: int) -> Bool:
-    """A mask of the blocks' mean frames (n, n_bands), in order of time, that are similar to fewer than `n_similar` others.
+    """A mask of the blocks that are similar to fewer than `n_similar` others; `frames` (n, n_bands) are in chronological order.
 
-    A machine may have several states: sound that lasts for two minutes, or for a whole recording, is one. The unit of
-    distance is the median difference between consecutive blocks.
+    A machine may have several states. Sound that lasts for two minutes, or for a whole recording, counts as a state. The
+    unit of distance is the median difference between consecutive blocks.
     """
     usual = np.maximum(np.median(np.abs(np.diff(frames, axis=0)), axis=0), MIN_SPREAD_DB)
     scaled = frames / usual
@@ -120,7 +120,7 @@ def _are_outliers(frames: F64, n_similar: int) -> Bool:
 
 
 def _spans(pieces: Sequence[TickRun], manifest: Manifest, *, of: Sequence[str] = ()) -> str:
-    """The times of the first few pieces as text; `of` names their recordings."""
+    """The times of the first few pieces as text. `of` gives the names of their recordings."""
     rate_hz = manifest.front_end.sample_rate_hz
     spans = [f"{_hms(piece[0].start / rate_hz)}-{_hms(piece[-1].stop / rate_hz)}" for piece in pieces[:5]]
     named = [f"{span}{which}" for span, which in zip_longest(spans, of[:5], fillvalue="")]
@@ -171,7 +171,7 @@ def finish(
     metrics: Mapping[str, Any],
     messages: tuple[str, ...],
 ) -> AdaptedBundle:
-    """The adapted bundle, made from `base`, with its golden score."""
+    """Assemble the adapted bundle from `base`, including its golden score."""
     manifest = base.manifest
     provenance = dict(manifest.provenance) | {
         "metrics": {**manifest.provenance.metrics, **metrics},

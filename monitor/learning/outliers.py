@@ -1,4 +1,4 @@
-"""Isolated outliers in normal sound: a slammed door, a click, a dropout. The decision rule and learning ignore them."""
+"""Isolated outliers in normal sound: a slammed door, a click, a dropout. Both the decision rule and learning ignore them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,17 +9,17 @@ from monitor.events.decision import Rule
 from monitor.learning.rescore import RescoreResult, TickRun
 from monitor.scoring.scorer import TickScore
 
-MAX_SHARE = 0.1  # of the segments may be outliers, but at least as many as one event affects
-SIGMAS = 6.0  # an outlier is at least this far from the rest
-ECHO_TICKS = 4  # for the echo of a slammed door
-MAX_RAISING = 5  # outliers that would raise an event; more of them belong to the machine
-_Scored = tuple[int, TickRun, Sequence[TickScore]]  # the number of the recording, the piece, its scores
+MAX_SHARE = 0.1  # maximum fraction of outliers among segments, but at least as many segments as one event affects
+SIGMAS = 6.0  # minimum distance of an outlier from the rest
+ECHO_TICKS = 4  # allowance for the echo of a slammed door
+MAX_RAISING = 5  # outliers that would raise an event; if there are more, they belong to the machine
+_Scored = tuple[int, TickRun, Sequence[TickScore]]  # number of the recording, the piece, its scores
 
 
 def isolated_runs(over: Bool, rule: Rule, *, max_length: int) -> list[slice]:
-    """Runs of at most `max_length` segments over a threshold, (n,) in order of time, with no others nearby.
+    """Runs of at most `max_length` segments over a threshold, (n,) in chronological order, with no others nearby.
 
-    Where there are too few segments for the rule, there are none: what came before and after is unknown.
+    If there are too few segments for the rule, there are no runs, because the sound before and after is unknown.
     """
     if len(over) < rule.raise_n:
         return []
@@ -28,7 +28,7 @@ def isolated_runs(over: Bool, rule: Rule, *, max_length: int) -> list[slice]:
 
 
 def outlier_limit(scores: F64, rule: Rule) -> float:
-    """The limit of scores (n,) without outliers: mean + 6 sigma of the lower nine tenths, extended to all scores below it."""
+    """The upper limit of scores (n,): mean + 6 sigma of the lower nine tenths, extended repeatedly to all scores below it."""
     share = min(0.5, max(MAX_SHARE, rule.raise_k / len(scores)))
     limit, n_below = float(np.quantile(scores, 1.0 - share)), 0
     while (n := int((scores <= limit).sum())) > n_below:
@@ -46,9 +46,9 @@ def outlier_ticks(
 ) -> list[tuple[int, TickRun]]:
     """Runs of ticks that raise the scores of isolated segments above the limit.
 
-    `scored` holds pieces and their scores. Each run comes with the number of its recording, from 0. It may be a few ticks
-    longer than the rule ignores, because a slammed door echoes, unless that happens repeatedly. Adjoining pieces of a
-    recording are treated as one, so that outliers on both sides of a cut are not isolated.
+    `scored` holds pieces and their scores. Each run is returned with the number of its recording, from 0. Because a slammed
+    door echoes, a run may be a few ticks longer than the rule ignores, unless that happens repeatedly. Adjoining pieces of a
+    recording are treated as one, so that outliers on both sides of a cut do not count as isolated.
     """
     results = list(scored)
     number_of = {id(tick): number for number, pieces in enumerate(recordings) for piece in pieces for tick in piece}
@@ -64,7 +64,8 @@ def outlier_ticks(
         full = [(at, tick.score) for at, tick in enumerate(ticks) if tick.n_ticks == segment_ticks and tick.score is not None]
         over = np.array([score > limit for _, score in full])
         for run in isolated_runs(over, rule, max_length=segment_ticks - 1 + ECHO_TICKS):
-            ends = [at for at, _ in full[run]]  # from the first outlying tick to the last segment that contains the last one
+            # From the first outlying tick to the last segment that contains the last outlying one.
+            ends = [at for at, _ in full[run]]
             first = ends[0] if run.start > 0 else 0
             last = ends[-1] - segment_ticks + 1 if run.stop < len(full) else len(piece) - 1
             part = piece[min(first, last) : max(first, last) + 1]
@@ -83,7 +84,7 @@ def _joined(pieces: Iterable[_Scored]) -> list[_Scored]:
 
 
 def drop_ticks(pieces: Iterable[TickRun], left_out: Sequence[TickRun], *, segment_ticks: int) -> list[TickRun]:
-    """The pieces without the ticks to leave out; remainders shorter than a segment are dropped."""
+    """The pieces without the ticks to be left out. Remainders shorter than a segment are dropped."""
     ids = {id(tick) for part in left_out for tick in part}
     kept: list[TickRun] = []
     for piece in pieces:

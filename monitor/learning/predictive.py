@@ -14,9 +14,9 @@ MIN_CHANCE, MAX_CHANCE = 1e-6, 0.5
 
 @dataclass(frozen=True)
 class Prior:
-    """The typical spread of machines, in log units: the limit for many recordings, and an addition for few.
+    """The typical spread of machines, in log units: the limit for many recordings, and a term that is added for few.
 
-    It weighs as much as `weight` recordings.
+    It has the weight of `weight` recordings.
     """
 
     limit: float
@@ -24,7 +24,7 @@ class Prior:
     weight: int
 
     def spread(self, n: int) -> float:
-        """The standard deviation of the log score where n recordings were learned."""
+        """The standard deviation of the log score after learning from n recordings."""
         return self.limit + self.per_recording / n
 
 
@@ -32,8 +32,8 @@ class Prior:
 class ScoreModel:
     """Log scores of normal recordings, relative to their typical score: a normal distribution with uncertain parameters.
 
-    `typical` is the median score; `mean` and `spread` are of ln(score / typical); `n` is the number of scores behind the
-    mean, `degrees` the degrees of freedom of the spread.
+    `typical` is the median score. `mean` and `spread` are those of ln(score / typical). `n` is the number of scores behind the
+    mean, and `degrees` is the degrees of freedom of the spread.
     """
 
     typical: float
@@ -54,8 +54,8 @@ class ScoreModel:
 def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float = 0.0) -> ScoreModel:
     """Fit scores (n,), above 0, of normal recordings that the statistics were not fitted to; n at least 2.
 
-    The spread is shrunk towards the prior's for `n_learned` recordings. `drift`, in log units, shifts the
-    distribution by how much higher future recordings are expected to score.
+    The spread is shrunk towards that of the prior for `n_learned` recordings. `drift`, in log units, is the expected rise of
+    the scores of future recordings. The distribution is shifted by it.
     """
     if len(scores) < 2:
         raise ConfigError(f"a score distribution needs at least 2 scores, got {len(scores)}")
@@ -72,8 +72,8 @@ def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float =
 def student_t_quantile(chance: float, degrees: int) -> float:
     """The value that Student's t with at least 5 degrees of freedom exceeds with this probability.
 
-    The error is below 0.1 % from 10 degrees on, for probabilities of 1e-4 and more. The expansion in the normal quantile of
-    Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
+    The error is below 0.1 % from 10 degrees on, for probabilities of 1e-4 and more. Source: the expansion in the normal
+    quantile of Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
     """
     if not MIN_CHANCE <= chance <= MAX_CHANCE:
         raise ConfigError(f"a chance must be in {MIN_CHANCE:g}..{MAX_CHANCE:g}, got {chance:g}")

@@ -1,4 +1,4 @@
-"""Adapt a bundle to another microphone or position, from sound of the machine that it was trained on."""
+"""Adapt a bundle to a different microphone or position, using sound of the machine that it was trained on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,10 +33,10 @@ def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False
     """Adapt `base` to the microphone that recorded these streams of ticks.
 
     Differences in gain and in smooth response are attributed to the microphone and removed from frames before scoring. The
-    network and the statistics stay. The threshold is never below that of training, and segments above it are left out.
-    SourceError, because the sound may be a different machine, where too many segments are above the threshold (apart from
-    one isolated outlier) or gain or response are out of bounds. With `force`, all differences are attributed to the
-    microphone, apart from outlier blocks and isolated outliers. Bounds are relative to training, also where `base` was
+    network and the statistics do not change. The threshold is never below that of training, and segments above it are left
+    out. If too many segments are above the threshold (apart from one isolated outlier), or gain or response is out of bounds,
+    the sound may be from a different machine, which raises SourceError. With `force`, all differences are attributed to the
+    microphone, apart from outlier blocks and isolated outliers. Bounds are always relative to training, even if `base` was
     calibrated before.
     """
     manifest, known = base.manifest, base.statistics
@@ -119,7 +119,7 @@ def _refuse(difference: Offset, over: float) -> None:
 
 
 def _share_over(result: RescoreResult, manifest: Manifest) -> float:
-    """The share of segments above the threshold, without those of one isolated outlier, which is a sixth of a minute."""
+    """The fraction of segments above the threshold, ignoring one isolated outlier, which affects a sixth of a minute."""
     rule = manifest.rule
     over = [scores >= manifest.calibration.threshold for scores in result.sequences]
     longest = max(

@@ -1,4 +1,4 @@
-"""The calibration in plain sentences: its data, the expected false alarms, and the result of a replay."""
+"""The calibration report: its data, the expected false alarms, and the result of a replay, in plain sentences."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def report_text(
     n_units: int,
     notes: Sequence[str],
 ) -> str:
-    """The data behind the thresholds, the expected false alarms, the result of a replay, and notes; rates are events per week."""
+    """The data behind the thresholds, the expected false alarms, the result of a replay, and notes. Rates are events per week."""
     sound = f"{count(n_recordings, 'recording')}, {duration(hours)} of normal sound ({count(n_units, 'separate segment')})"
     sentences = [f"the thresholds are based on {sound}"]
     if promised_alarms is not None:
@@ -35,19 +35,19 @@ def report_text(
 
 
 def per_week(rate: float) -> str:
-    """A rate of events, per day or per week, whichever is easier to read."""
+    """A rate of events as text, per day or per week, whichever is easier to read."""
     return f"{significant(rate / 7)} a day" if rate > 20 else f"{significant(rate)} a week"
 
 
 def duration(hours: float) -> str:
-    """A length of time."""
+    """A duration as text."""
     if hours < 1 / 60:
         return f"{significant(hours * 3600)} s"
     return f"{significant(hours * 60)} min" if hours < 1 else f"{significant(hours)} h"
 
 
 def significant(number: float, digits: int = 3) -> str:
-    """A number with this many significant digits and never an exponent: `0.12`, `71.9`, `2,340`."""
+    """A number with this many significant digits, never with an exponent: `0.12`, `71.9`, `2,340`."""
     rounded = float(f"{number:.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10.0**digits else f"{rounded:.{digits}g}"
 

@@ -26,8 +26,8 @@ class ProfiledTick(TickFrames):
 class RescoreResult:
     """The result of rescoring pieces.
 
-    For each full segment, or the longest segment of a piece shorter than one: its score, the detector's sums (k,) and its
-    mean frame (n_bands,), dB. `sequences` are the scores piece by piece; `ticks` has an entry for every tick.
+    For each full segment, or for the longest segment of a piece shorter than one: the score, the detector's sums (k,) and the
+    mean frame (n_bands,), dB. `sequences` are the scores by piece, and `ticks` has an entry for every tick.
     """
 
     scores: F64
@@ -36,11 +36,11 @@ class RescoreResult:
     sequences: tuple[F64, ...]
     file_scores: F64
     ticks: tuple[tuple[TickScore, ...], ...]
-    frequent: F32  # (m, n_bands), dB; the fast path is fitted to it
+    frequent: F32  # (m, n_bands), dB, to which the fast path is fitted
 
 
 def rescore(scorer: Scorer, pieces: Iterable[TickRun]) -> RescoreResult:
-    """Score each piece as a stream of its own."""
+    """Score each piece as a separate stream."""
     parts = [_piece(scorer, piece) for piece in pieces]
     segments = [one for part in parts for one in part.segments]
     return RescoreResult(
@@ -57,7 +57,7 @@ def rescore(scorer: Scorer, pieces: Iterable[TickRun]) -> RescoreResult:
 def held_out(
     results: Sequence[RescoreResult], *, segment_ticks: int, tick_s: float, n_recordings: int, n_learned: int, drift: float = 0.0
 ) -> HeldOut:
-    """Combine results, in order of time, into the held-out scores that thresholds are computed from."""
+    """Combine results, in chronological order, into the held-out scores from which thresholds are computed."""
     valid = [tick for result in results for piece in result.ticks for tick in piece if tick.tick_score is not None]
     sequences = tuple(sequence for result in results for sequence in result.sequences)
     return HeldOut(
@@ -94,12 +94,12 @@ def independent_sums(scorer: Scorer, pieces: Iterable[TickRun]) -> F64:
 
 
 def cut(stream: TickRun, *, length: int) -> list[TickRun]:
-    """Blocks of at least `length` consecutive ticks, as equal in length as possible."""
+    """Cut a stream into blocks of at least `length` consecutive ticks, as equal in length as possible."""
     return [stream[block] for block in blocks(len(stream), length=length)]
 
 
 def mean_frame_of(piece: TickRun) -> F64 | None:
-    """The mean frame (n_bands,), dB; None where no tick can be scored."""
+    """The mean frame (n_bands,), dB; None if no tick can be scored."""
     parts = [tick.frames[: tick.n_frames] for tick in piece if tick.frames is not None]
     return np.concatenate(parts).mean(axis=0, dtype=np.float64) if parts else None
 

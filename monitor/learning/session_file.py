@@ -1,4 +1,4 @@
-"""One session of `monitor learn` as a file: the frames and profiles of its ticks as plain arrays, without sound and pickle."""
+"""A session of `monitor learn` as a file: the frames and profiles of its ticks as plain arrays, without sound or pickle."""
 
 import io
 import json
@@ -27,7 +27,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 
 def encode(streams: Sequence[TickRun], spec: ScorerSpec) -> bytes:
-    """The bytes of the file: frames as float16, with an error below 0.04 dB down to -100 dB."""
+    """The content of the file. Frames are float16, with an error below 0.04 dB down to -100 dB."""
     ticks = [tick for stream in streams for tick in stream]
     reasons = sorted({tick.quality.reason for tick in ticks if tick.quality.reason is not None})
     code_of = {None: -1} | {reason: code for code, reason in enumerate(reasons)}
@@ -58,7 +58,7 @@ def encode(streams: Sequence[TickRun], spec: ScorerSpec) -> bytes:
 
 
 def decode(content: bytes, spec: ScorerSpec) -> list[list[TickFrames]]:
-    """The streams of a session; SourceError where it is damaged or was recorded with a different front end."""
+    """The streams of a session; SourceError if the file is damaged or was recorded with a different front end."""
     arrays = _load(content)
     header = _header(arrays.pop("header"))
     if header["heard_with"] != _recorded_with(spec):
@@ -72,7 +72,7 @@ def decode(content: bytes, spec: ScorerSpec) -> list[list[TickFrames]]:
             )
     _check(arrays, len(header["reasons"]), spec)
     frames = iter(arrays["frames"].astype(np.float32))
-    reasons = [*header["reasons"], None]  # -1 is the last
+    reasons = [*header["reasons"], None]  # index -1 is the last one
     columns = zip(
         *(arrays[name].tolist() for name in ("stream", "start", "stop", "n_frames", "fresh", "quality", "reason")), strict=True
     )
@@ -91,9 +91,9 @@ def decode(content: bytes, spec: ScorerSpec) -> list[list[TickFrames]]:
 
 
 def halved(streams: Sequence[TickRun], spec: ScorerSpec) -> list[list[TickFrames]] | None:
-    """About every second minute of a session, so that the half still covers its whole time; None where it is too short.
+    """Drop about every second minute of a session, so that the rest still covers its whole time; None if it is too short.
 
-    The first tick after each part that is left out is marked as fresh.
+    The first tick after each dropped part is marked as fresh.
     """
     length = 6 * spec.segment_ticks
     parts = [(number, stream[at : at + length]) for number, stream in enumerate(streams) for at in range(0, len(stream), length)]
@@ -104,7 +104,7 @@ def halved(streams: Sequence[TickRun], spec: ScorerSpec) -> list[list[TickFrames
 
 
 def _recorded_with(spec: ScorerSpec) -> dict[str, Any]:
-    """The parameters that frames and profiles depend on."""
+    """The parameters on which frames and profiles depend."""
     return {"front_end": asdict(spec.front_end), "tick_frames": spec.tick_frames, "segment_ticks": spec.segment_ticks}
 
 
@@ -122,7 +122,7 @@ def _shapes(spec: ScorerSpec, *, n: int, n_frames: int, n_profiles: int) -> dict
 
 
 def _load(content: bytes) -> _Arrays:
-    """The arrays, unchecked except for their names and total size."""
+    """The arrays. Only their names and total size have been checked."""
     names = {"header", "portrait_at", "portrait_start", "mean_db", "level_db", "envelope_db", "frames", "quality", "fresh"}
     names |= {"stream", "start", "stop", "n_frames", "reason"}
     try:
@@ -154,7 +154,7 @@ def _header(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _check(arrays: _Arrays, n_reasons: int, spec: ScorerSpec) -> None:
-    """SourceError unless ticks are in order of time within each stream, and profiles and frames belong to existing ticks."""
+    """Raise SourceError unless each stream's ticks are in chronological order, and profiles and frames belong to its ticks."""
     stream, start, stop, reason = (arrays[name] for name in ("stream", "start", "stop", "reason"))
     step, n_frames, at = np.diff(stream), arrays["n_frames"], arrays["portrait_at"]
     is_valid = (

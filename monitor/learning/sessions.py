@@ -1,8 +1,8 @@
 """Sessions of `monitor learn`, stored as frames for `monitor learn --extend`.
 
-The files are `state_dir/learned/MACHINE/20261121T100000000000.npz` and so on, named by the time of the learned bundle. All
-files of a machine together have at most 64 MB, 3.7 hours at 16 kHz and 64 bands. To make room, every second minute of the
-longest session is removed first.
+The files are called `state_dir/learned/MACHINE/20261121T100000000000.npz` and so on, after the time of the learned bundle.
+The files of a machine take up at most 64 MB, which is 3.7 hours at 16 kHz and 64 bands. To make room, every second minute
+of the longest session is removed first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,18 +31,18 @@ class LearnedSession:
     streams: list[list[TickFrames]]
 
     def in_words(self, tick_s: float) -> str:
-        """Its time and its length."""
+        """The time and the length of the session."""
         began = datetime.strptime(self.path.stem, STAMP)
         return f"{began:%Y-%m-%d %H:%M} UTC ({duration(sum(map(len, self.streams)) * tick_s / 3600)})"
 
 
 def read_sessions(state_dir: Path, machine: str, spec: ScorerSpec) -> list[LearnedSession]:
-    """The sessions of a machine, oldest first; SourceError names a file that cannot be used and the remedy."""
+    """The sessions of a machine, oldest first. SourceError names a file that cannot be used and the remedy."""
     return [LearnedSession(path, _read(path, spec)) for path in _files(state_dir, machine)]
 
 
 def write_session(state_dir: Path, machine: str, name: str, streams: Sequence[TickRun], spec: ScorerSpec) -> None:
-    """Make room and write a session under the name of its bundle (`learn-STAMP`); SinkError where it cannot be written."""
+    """Make room and write a session under the name of its bundle (`learn-STAMP`); SinkError if it cannot be written."""
     path = _folder(state_dir, machine) / f"{_stamp(name)}.npz"
     content = encode(streams, spec)
     while len(content) > MAX_BYTES // 2 and (fewer := halved(streams, spec)) is not None:
@@ -79,12 +79,15 @@ def _read(path: Path, spec: ScorerSpec) -> list[list[TickFrames]]:
 
 
 def _make_room(state_dir: Path, machine: str, spec: ScorerSpec, *, n_bytes: int) -> None:
-    """Thin the longest session (the oldest of equals) until all fit; where it is too short for that, remove the oldest."""
+    """Make room for `n_bytes`: thin the longest session (the oldest, if several are equal) until all fit.
+
+    If it is too short for that, remove the oldest session.
+    """
     while True:
         sizes = {path: path.stat().st_size for path in _files(state_dir, machine)}
         if not sizes or sum(sizes.values()) + n_bytes <= MAX_BYTES:
             return
-        longest = max(sizes, key=lambda path: sizes[path])  # the first of equals
+        longest = max(sizes, key=lambda path: sizes[path])  # the oldest of equals
         try:
             fewer = halved(_read(longest, spec), spec)
         except SourceError:

@@ -1,4 +1,4 @@
-"""From the scores of normal sound to all thresholds of a bundle, with a summary in plain words."""
+"""Compute all thresholds of a bundle from the scores of normal sound, with a summary in plain words."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,29 +16,29 @@ from monitor.learning.predictive import Prior, ScoreModel, fit_score_model
 from monitor.learning.report_text import report_text
 from monitor.scoring.fast_path import Fast
 
-WARNING_CHANCE = 0.005  # probability that a normal segment exceeds the warning level; about one warning a day
-ALARM_CHANCE = 1e-4  # the same for the alarm level; about one alarm a month
+WARNING_CHANCE = 0.005  # probability that a normal segment exceeds the warning level: about one warning a day
+ALARM_CHANCE = 1e-4  # probability that a normal segment exceeds the alarm level: about one alarm a month
 FILE_CHANCE = 0.035  # probability that a normal recording exceeds the file threshold
-WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # upper limits after the rule, given these probabilities
-FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # of a mean of components (benchmarks.decide --part spread)
-ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # of a plain reconstruction error, which varies less
+WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # upper limits on the rates after the rule, given these probabilities
+FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # for a mean of components (benchmarks.decide --part spread)
+ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # for a plain reconstruction error, which varies less
 ENOUGH_RECORDINGS = 12
 MIN_FILES = 10  # with fewer recordings, segments are used instead
-MIN_MARGIN = 1.001  # times the median; scores of two runtimes differ by up to 0.1 %
+MIN_MARGIN = 1.001  # relative to the median, because scores of two runtimes differ by up to 0.1 %
 SMALLEST = 1e-9
-TICK_PERCENTILE = 95.0  # an onset needs several ticks above it
-QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine this much quieter than its quietest ticks is off
+TICK_PERCENTILE = 95.0  # an onset needs several ticks above this percentile
+QUIET_PERCENTILE, IDLE_MARGIN_DB = 1.0, 10.0  # a machine this much quieter than its quietest ticks counts as off
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Scores of normal sound by statistics that were fitted without it.
 
-    `sequences` are the scores of all full segments, one array (n_i,) per recording in order of time; each segment joined
-    from short recordings is an array of its own. `unit_scores` (n,) are those of segments that share no sound, `file_scores` (m,)
-    of whole recordings, `tick_scores` and `tick_levels_dbfs` (l,) of single ticks. `n_learned` is the number of recordings or
-    segments that the statistics were fitted to. `drift` is how much higher, in log units, future sound is expected to score.
-    The fast path is fitted to `frequent` (k, n_bands), dB.
+    `sequences` are the scores of all full segments, one array (n_i,) per recording in chronological order. Each segment joined
+    from short recordings is a separate array. `unit_scores` (n,) are the scores of segments that share no sound, `file_scores`
+    (m,) those of whole recordings, `tick_scores` and `tick_levels_dbfs` (l,) those of single ticks. `n_learned` is the number
+    of recordings or segments to which the statistics were fitted. `drift` is the expected rise of the scores of future sound,
+    in log units. The fast path is fitted to `frequent` (k, n_bands), dB.
     """
 
     sequences: tuple[F64, ...]
@@ -60,7 +60,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """The thresholds of a method: warning levels of segments and files, alarm levels where the method has them, and notes."""
+    """The thresholds of a method: warning levels of segments and files, alarm levels if the method has them, and notes."""
 
     segment: float
     file: float
@@ -72,7 +72,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds, the data behind them, and expected rates of false events per week, after the rule."""
+    """Thresholds, the data behind them, and the expected rates of false events per week, after the rule."""
 
     method: str
     parameters: Mapping[str, float]
@@ -80,7 +80,7 @@ class Calibration:
     alarm_threshold: float | None
     file_threshold: float
     file_alarm_threshold: float | None
-    tick_threshold: float | None  # None: the segments'
+    tick_threshold: float | None  # None: that of segments
     fast_threshold: float | None  # dB; None: no fast path
     idle_below_dbfs: float | None
     clear_ratio: float
@@ -89,25 +89,25 @@ class Calibration:
     n_blocks: int
     n_recordings: int
     hours: float
-    events: int  # in the replay of the sound that it was computed from
-    promised_per_week: float | None  # the rate that the method aims at
+    events: int  # in the replay of the sound from which it was computed
+    promised_per_week: float | None  # the target of the method
     promised_alarms_per_week: float | None
     supported_per_week: float  # the lowest rate that this sound supports without extrapolation
-    bound_95_per_week: float | None  # from that replay; None where recordings are too short for it
+    bound_95_per_week: float | None  # from that replay; None if the recordings are too short
     score_mean: float  # of the segments' scores
     score_std: float | None  # their standard deviation; None where all are equal
     score_spread: float | None  # of normal recordings' log scores, as assumed by the threshold
-    drift: float  # log units; already included in the thresholds
+    drift: float  # in log units, already included in the thresholds
     statement: str
 
     def manifest_part(self) -> dict[str, Any]:
-        """The manifest's `calibration`; `clear_ratio` belongs to the rule."""
+        """The `calibration` section of the manifest. `clear_ratio` belongs to the rule."""
         part = {key: value for key, value in vars(self).items() if key != "clear_ratio" and value is not None}
         return {**part, "parameters": dict(self.parameters), "hours": round(self.hours, 4)}
 
 
 def prior_of(components: Sequence[str]) -> Prior:
-    """The prior for a score: of the mean of several components, or of one component's raw error."""
+    """The prior for a score: for the mean of several components, or for the raw error of one."""
     return FUSED_PRIOR if len(components) > 1 else ERROR_PRIOR
 
 
@@ -148,10 +148,10 @@ def make_calibration(
     thresholds_of: Callable[[NormalScores], Thresholds],
     fast: Fast | None = None,
 ) -> Calibration:
-    """Complete a method's thresholds to a calibration; the same scores always give the same result.
+    """Turn the thresholds of a method into a complete calibration. The same scores always give the same result.
 
     `rule` is the rule that will be applied to the scores; its `clear_ratio` is not used. `tick_s` is the length of a tick in
-    seconds. `fast` is the fast path, where there is one.
+    seconds. `fast` is the fast path, if there is one.
     """
     if len(held_out.segment_scores) < 2:
         raise ConfigError(f"a threshold needs at least 2 segment scores, got {len(held_out.segment_scores)}")
@@ -203,7 +203,7 @@ def make_calibration(
 
 
 def clear_ratio_of(threshold: float, *, mean: float) -> float:
-    """Half way between the mean of normal sound and the threshold, but at least the default (docs/decisions/0004)."""
+    """Half-way between the mean of normal sound and the threshold, but at least the default (docs/decisions/0004)."""
     half_way = (mean + threshold) / 2 / threshold
     return max(Rule().clear_ratio, min(round(half_way, 4), 0.9999))
 
@@ -224,7 +224,7 @@ def _notes(held_out: HeldOut) -> tuple[str, ...]:
 
 
 def _tick_threshold(scores: F64, threshold: float) -> float | None:
-    """A level that single ticks (n,) of normal sound rarely reach; None where it is below the segments' threshold."""
+    """A level that single ticks (n,) of normal sound rarely reach; None if it is below the threshold of segments."""
     if not len(scores):
         return None
     found = percentile_threshold(scores, percentile=TICK_PERCENTILE)
@@ -232,14 +232,14 @@ def _tick_threshold(scores: F64, threshold: float) -> float | None:
 
 
 def _idle_below_dbfs(levels_dbfs: F64) -> float | None:
-    """The level below which the machine counts as off, from the levels of its normal ticks (n,)."""
+    """The level below which the machine counts as off, based on the levels of its normal ticks (n,)."""
     if not len(levels_dbfs):
         return None
     return round(percentile_threshold(levels_dbfs, percentile=QUIET_PERCENTILE) - IDLE_MARGIN_DB, 1)
 
 
 def _above_median(threshold: float, scores: F64) -> tuple[float, tuple[str, ...]]:
-    """The threshold, raised above the median of normal scores where necessary, and a note if it was."""
+    """The threshold, raised above the median of normal scores if necessary, and a note if it was raised."""
     floor = max(SMALLEST, MIN_MARGIN * float(np.median(scores)))
     if threshold >= floor:
         return threshold, ()

@@ -1,1 +1,1 @@
-"""The contract with subscribers, the outbox and the connection to the broker."""
+"""The contract with subscribers, the outbox, and the connection to the broker."""

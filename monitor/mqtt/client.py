@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker, from the first packet to the last; the only file that imports paho."""
+"""A single connection to an MQTT broker, from the first packet to the last. The only file that imports paho."""
 
 import logging
 import select
@@ -23,23 +23,23 @@ from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import password, tls_context
 
 log = logging.getLogger(__name__)
-CONNECT_TIMEOUT_S = 10.0  # for TCP, for TLS and for the broker's answer, each
+CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's reply
 MAX_IN_FLIGHT = 20  # mosquitto's default
-MAX_INCOMING = 65_536  # bytes of a payload; commands are much shorter
-SLOWEST_LINK = 5_000  # bytes a second; a slower link counts as broken
+MAX_INCOMING = 65_536  # bytes of payload; commands are much shorter
+SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connected:
     """The broker accepted the connection."""
 
-    max_in_flight: int  # messages of QoS 1 that may be unacknowledged at once
-    max_packet: int | None  # bytes of a packet that the broker accepts, where it states a limit (MQTT 5)
+    max_in_flight: int  # unacknowledged messages of QoS 1
+    max_packet: int | None  # bytes, if the broker states a limit (MQTT 5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledged:
-    """The broker acknowledged a message, or rejected a message or a subscription (`refusal`; for messages MQTT 5 only)."""
+    """The broker acknowledged a message, or rejected a message (MQTT 5 only) or a subscription (`refusal`)."""
 
     mid: int
     refusal: str | None = None
@@ -47,14 +47,14 @@ class Acknowledged:
 
 @dataclass(frozen=True, kw_only=True)
 class Disconnected:
-    """The connection, or the attempt to make it, has ended; always the last signal."""
+    """The connection, or the attempt to connect, has ended. This is always the last signal."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A message of a subscribed topic. `retained`: the broker had stored it before we subscribed."""
+    """A message from a subscribed topic. `retained`: the broker stored it before the subscription."""
 
     topic: str
     payload: bytes
@@ -65,9 +65,9 @@ Signal = Connected | Acknowledged | Disconnected
 
 
 class BrokerClient:
-    """A connection and the thread that runs paho's loop for it.
+    """A connection, and the thread that runs paho's loop for it.
 
-    `start`, `publish`, `subscribe`, `disconnect` and `abort` return at once and may be called from any thread.
+    `start`, `publish`, `subscribe`, `disconnect` and `abort` do not block, and may be called from any thread.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BrokerClient:
         on_message: Callable[[Received], None],
     ) -> None:
         """Both callbacks run on the connection's thread and must not block."""
-        self.busy_until = time.monotonic()  # by then even the slowest link has carried what was published
+        self.busy_until = time.monotonic()  # by then, even the slowest link has transmitted what was published
         self._config = config
         self._client_id = client_id
         self._on_signal, self._on_message = on_signal, on_message
@@ -96,29 +96,29 @@ class BrokerClient:
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
         )
         paho.connect_timeout = CONNECT_TIMEOUT_S
-        paho.max_inflight_messages_set(0)  # unlimited: the caller limits, by what the broker states
+        paho.max_inflight_messages_set(0)  # unlimited: the caller applies the broker's limit
         paho.on_connect, paho.on_disconnect, paho.on_subscribe = self._on_connect, self._on_disconnect, self._on_subscribe
         paho.on_publish, paho.on_message, paho.on_log = self._on_publish, self._on_paho_message, self._on_log
-        paho.on_socket_register_write = lambda *_: self._wake()  # the loop writes, never the thread that publishes
+        paho.on_socket_register_write = lambda *_: self._wake()  # the loop writes to the socket, never the publishing thread
         if will is not None:
             paho.will_set(*will, qos=1, retain=True)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
-        """Connect, in the background."""
+        """Connect in the background."""
         self._thread.start()
 
     def publish(self, topic: str, payload: str | bytes, *, qos: int, retain: bool) -> int:
-        """Send to an absolute topic; returns the message id that its acknowledgement (QoS 1) will carry."""
+        """Publish to an absolute topic. Returns the message id of its acknowledgement (QoS 1)."""
         self.busy_until = max(time.monotonic(), self.busy_until) + len(payload) / SLOWEST_LINK
         mid = self._paho.publish(topic, payload, qos=qos, retain=retain).mid
         self._wake()
         return mid
 
     def subscribe(self, topic: str, *, retain_as_published: bool = False) -> int | None:
-        """Request messages with QoS 1; returns the id that a rejection will carry.
+        """Subscribe with QoS 1. Returns the message id of a possible rejection.
 
-        `retain_as_published` (MQTT 5 only): keep the retain flag also of messages that are published while connected.
+        `retain_as_published` (MQTT 5 only): preserve the retain flag of messages that are published while connected, too.
         """
         if retain_as_published and self._config.protocol == "5":
             mid = self._paho.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))[1]
@@ -128,7 +128,7 @@ class BrokerClient:
         return mid
 
     def disconnect(self, timeout_s: float = 1.0) -> None:
-        """Disconnect cleanly, so that the broker does not publish the last will; waits for at most `timeout_s`."""
+        """Disconnect cleanly, so that the broker does not publish the last will. Waits for at most `timeout_s`."""
         self._closing = True
         self._paho.disconnect()
         self._wake()
@@ -141,7 +141,7 @@ class BrokerClient:
         self._wake()
 
     def _wake(self) -> None:
-        with suppress(OSError):  # already awake, or closed
+        with suppress(OSError):  # already woken, or closed
             self._wake_sender.send(b"\0")
 
     def _run(self) -> None:
@@ -164,7 +164,7 @@ class BrokerClient:
             self._wake_sender.close()
 
     def _connect(self) -> None:
-        """Resolve, connect, shake hands and send the login."""
+        """Resolve the host name, connect, do the TLS handshake and send CONNECT."""
         if self._config.tls is not None:
             self._paho.tls_set_context(tls_context(self._config.tls))
         if self._config.user is not None:
@@ -177,7 +177,7 @@ class BrokerClient:
         self._login_by = time.monotonic() + CONNECT_TIMEOUT_S
 
     def _loop(self) -> None:
-        """Exchange what there is; waits for up to a second."""
+        """Send and receive what is pending. Waits for up to a second."""
         sock: Any = self._paho.socket()
         if sock is None:
             self._end = self._end or "closed the connection"
@@ -192,7 +192,7 @@ class BrokerClient:
         if sock in writable:
             self._paho.loop_write()
         now = time.monotonic()
-        if now > self.busy_until:  # on a slow link the answer to a ping waits behind a large message
+        if now > self.busy_until:  # on a slow link, the reply to a ping is queued behind a large message
             self._paho.loop_misc()
         if not self._accepted and self._end is None and now > self._login_by:
             self._end = f"did not answer as a broker within {CONNECT_TIMEOUT_S:.0f} s"
@@ -236,7 +236,7 @@ class BrokerClient:
         )
 
     def _login_hint(self) -> str:
-        """Why a broker might close the connection upon the first message."""
+        """The likely reason why a broker closes the connection upon the first message."""
         if self._config.tls is None:
             return "it may require TLS (mqtt.tls), or not be a broker"
         if self._config.tls.certificate is None:
@@ -265,7 +265,7 @@ class BrokerClient:
 
 
 def _limits() -> Properties:
-    """The limits that a broker of MQTT 5 has to respect."""
+    """The limits that an MQTT 5 broker must respect."""
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     limits.MaximumPacketSize = MAX_INCOMING
     return limits

@@ -1,4 +1,4 @@
-"""Every topic and its payload as a JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
+"""Every topic and its payload as JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
 
 import json
 from dataclasses import dataclass
@@ -34,13 +34,13 @@ COMMANDS: dict[str, type[Command]] = {
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic below `<prefix>/`, and its payload: JSON of a model, one of a few words, any text, or a file."""
+    """A topic below `<prefix>/`, and its payload: the JSON of a model, one of a few words, any text, or a file."""
 
     path: str
     payload: type[BaseModel] | tuple[str, ...] | None
     qos: int = 1
     retained: bool = True
-    media: str | None = None  # of a file
+    media: str | None = None  # media type of a file
 
 
 TOPICS = (
@@ -85,7 +85,7 @@ def _text(topic: Topic) -> dict[str, Any]:
 
 
 def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:
-    """A message that we send has every key; a command may omit keys that have a default."""
+    """A message that we publish contains every key. A command may omit keys that have a default."""
     return "validation" if issubclass(model, Command) else "serialization"
 
 

@@ -1,4 +1,4 @@
-"""Credentials: TLS context and password, read again for every connection."""
+"""Credentials: TLS context and password, read anew for every connection."""
 
 import os
 import ssl
@@ -9,7 +9,7 @@ from monitor.errors import SinkError
 
 
 def tls_context(tls: TlsConfig) -> ssl.SSLContext:
-    """TLS 1.2 or later, the broker's certificate and host name verified; SinkError names the file that is wrong."""
+    """TLS 1.2 or later, with certificate and host name of the broker verified. SinkError names the invalid file."""
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except (OSError, ssl.SSLError) as error:
@@ -26,7 +26,7 @@ def tls_context(tls: TlsConfig) -> ssl.SSLContext:
 
 
 def password(config: MqttConfig) -> str | None:
-    """The text of the configured file or systemd credential, without the end of the line; None without either."""
+    """The content of the configured file or systemd credential, without the line break at its end; None without either."""
     if config.password_file is not None:
         return _secret("mqtt.password_file", config.password_file)
     if config.password_credential is None:

@@ -1,4 +1,4 @@
-"""MQTT device discovery: the messages by which Home Assistant adds every machine and the node without configuration."""
+"""MQTT device discovery: the messages that add every machine and the node to Home Assistant automatically."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -7,10 +7,10 @@ from monitor.events.event import EventType, Severity
 from monitor.events.pipeline import State
 
 Entity = dict[str, Any]
-NODE = "Node"  # in the topic of a node's own announcement; not a valid id of a machine
+NODE = "Node"  # in the topic of the node's own announcement; not a valid machine id
 SNOOZE = '{"duration_s": 3600}'
 DIAGNOSTIC = {"entity_category": "diagnostic"}
-# An enum cannot be empty: `none` while the state is normal. Without a verdict, None makes the sensor unknown.
+# An enum cannot be empty, so it is `none` in the state normal. In states without a verdict, None makes the sensor unknown.
 _SEVERITY = (
     "{{ (value_json.severity or 'none') if value_json is defined and value_json.state in ('normal', 'anomaly') else None }}"
 )
@@ -18,7 +18,7 @@ _SEVERITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Announced:
-    """The node that sends the announcements; `base` is `<prefix>/<node>`."""
+    """The node that publishes the announcements. `base` is `<prefix>/<node>`."""
 
     base: str
     node: str
@@ -26,7 +26,7 @@ class Announced:
 
 
 def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str | None) -> dict[str, Any]:
-    """The announcement of one machine. Its ids do not depend on its display name."""
+    """The announcement of a machine. Its ids do not depend on the display name."""
     device = {
         "identifiers": [_unique(us.node, machine)],
         "name": name or machine,
@@ -38,7 +38,7 @@ def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str
 
 
 def node_device(us: Announced) -> dict[str, Any]:
-    """The announcement of the node: its health."""
+    """The announcement of the node, for its health."""
     device = {
         "identifiers": [_unique(us.node)],
         "name": f"Stethos {us.node}",
@@ -49,7 +49,7 @@ def node_device(us: Announced) -> dict[str, Any]:
 
 
 def discovery_topic(*, prefix: str, node: str, device: str) -> str:
-    """The topic of the retained announcement of a machine, or of the NODE; an empty payload removes the device."""
+    """The topic of the retained announcement of a machine, or of the NODE. An empty payload removes the device."""
     return f"{prefix}/device/{node}/{device}/config"
 
 
@@ -110,7 +110,7 @@ def _node_entities(base: str) -> dict[str, Entity]:
 
 
 def _entity(platform: str, name: str, *parts: Entity, **more: str) -> Entity:
-    """An entity of these parts."""
+    """An entity merged from these parts."""
     entity: Entity = {"platform": platform, "name": name, **more}
     for part in parts:
         entity |= part
@@ -122,12 +122,12 @@ def _button(topic: str, command: str, name: str, icon: str, available: Entity, p
 
 
 def _value(key: str) -> str:
-    """A template that takes one key of a message; None when the message is empty because the topic was cleared."""
+    """A template for one key of a message. It gives None for an empty message, which means that the topic was cleared."""
     return f"{{{{ value_json.{key} if value_json is defined else None }}}}"
 
 
 def _pick(keys: tuple[str, ...]) -> str:
-    """A template that turns some keys of a message into attributes."""
+    """A template that turns the given keys of a message into attributes."""
     picked = ", ".join(f"'{key}': value_json.{key}" for key in keys)
     return f"{{{{ {{{picked}}} | tojson if value_json is defined else '{{}}' }}}}"
 
@@ -139,5 +139,5 @@ def _announcement(us: Announced, device: dict[str, Any], entities: dict[str, Ent
 
 
 def _unique(*parts: str) -> str:
-    """Ids are unique because the ids of nodes and machines contain no dots."""
+    """An id that is unique because the ids of nodes and machines contain no dots."""
     return ".".join(("stethos", *parts))

@@ -1,4 +1,4 @@
-"""Events from the decision to the broker's acknowledgement: in memory until they are committed, then in the outbox."""
+"""Events between the decision and the broker's acknowledgement: in memory until they are committed, then in the outbox."""
 
 import logging
 import time
@@ -12,30 +12,36 @@ from monitor.mqtt.store import Change, Store
 
 log = logging.getLogger(__name__)
 MAX_UNCOMMITTED = 1_000  # events in memory while the disk stalls
-DELETE_AFTER_S = 2.0  # acknowledged rows are deleted with the next event, after this time at the latest
+DELETE_AFTER_S = 2.0  # acknowledged rows are deleted together with the next event, or after this time
 
 
 class EventQueue:
-    """Used by the sink's worker, but for `accept`, which one other thread calls, and the figures, which all may read."""
+    """A queue used by the sink's worker.
+
+    Exceptions: `accept` is called by one other thread, and all threads may read the figures.
+    """
 
     def __init__(self, path: Path | None, limits: Limits, *, clock_synced: bool) -> None:
-        """Without a path there is no outbox, and no event may come."""
+        """Without a path there is no outbox, and no events may be queued."""
         self.n_delivered = 0
-        self.commit_ms_p99: float | None = None  # from the decision to the commit, of the last 1,000 events
-        self.uncommitted: list[tuple[float | None, Change]] = []  # for an event with the time of the decision
+        self.commit_ms_p99: float | None = None  # from the decision to the commit, over the last 1,000 events
+        self.uncommitted: list[tuple[float | None, Change]] = []  # events come with the time of their decision
         self._path, self._limits, self._clock_synced = path, limits, clock_synced
         self._store: Store | None = None
-        self._outbox: Outbox | None = None  # the one that `_cursor` refers to
-        self._cursor = 0  # the last row that was read
+        self._outbox: Outbox | None = None  # the outbox to which `_cursor` refers
+        self._cursor = 0  # the last row read
         self._rows: deque[OutboxRow] = deque()
         self._acknowledged: list[int] = []  # rows to delete
         self._delete_at = float("inf")
         self._commit_ms: deque[float] = deque(maxlen=1_000)
         self._n_accepted = self._n_committed = self._n_lost = 0
-        self._lost: set[str] = set()  # anomalies whose start had no room in memory
+        self._lost: set[str] = set()  # anomalies whose start did not fit into memory
 
     def accept(self, event: Event) -> bool:
-        """Whether there is room in memory; without, only the `end` of an anomaly whose start was accepted is."""
+        """Whether there is room in memory for an event.
+
+        When memory is full, only the `end` of an anomaly whose start was accepted is still accepted.
+        """
         full = self.n_uncommitted >= MAX_UNCOMMITTED and event.event_type != "end"
         if full or event.id in self._lost:
             self._n_lost += 1
@@ -49,32 +55,32 @@ class EventQueue:
 
     @property
     def is_open(self) -> bool:
-        """Whether the content of the outbox is known; a slow disk takes its time."""
+        """Whether the content of the outbox is known. On a slow disk, this takes a while."""
         return self._path is None or self._store is not None
 
     @property
     def n_uncommitted(self) -> int:
-        """Events that are in memory only, because the disk has not taken them yet."""
+        """The number of events that are only in memory because they have not been written to disk yet."""
         return self._n_accepted - self._n_committed
 
     @property
     def n_queued(self) -> int:
-        """Events that the broker has not acknowledged."""
+        """The number of events that the broker has not acknowledged."""
         return max(0, self._totals.n + self.n_uncommitted - len(self._acknowledged))
 
     @property
     def n_parked(self) -> int:
-        """Events that the broker refused."""
+        """The number of events that the broker rejected."""
         return len(self._totals.parked)
 
     @property
     def n_dropped(self) -> int:
-        """Events lost for lack of room, in memory or in the outbox, or because they could not be stored or read."""
+        """The number of events lost for lack of room, in memory or in the outbox, or because they could not be stored or read."""
         return self._n_lost + self._totals.n_dropped
 
     @property
     def error(self) -> str | None:
-        """Why events are in memory only."""
+        """The reason why events are in memory only, or None."""
         return self._store.error if self._store is not None else None
 
     @property
@@ -82,7 +88,7 @@ class EventQueue:
         return self._store.outbox.totals if self._store is not None else Totals()
 
     def advance(self) -> None:
-        """Open the outbox, commit what is due, return to the disk where possible."""
+        """Open the outbox, commit what is due, and return to the disk if possible."""
         if self._path is None:
             return
         if self._store is None:
@@ -93,9 +99,9 @@ class EventQueue:
         self._store.retry_disk()
 
     def next(self, in_flight: set[int]) -> OutboxRow | None:
-        """The next row to send; it stays the next one until `pop`."""
+        """The next row to send. It remains the next one until `pop`."""
         store = self._store
-        if store is None or self.uncommitted:  # another process has locked the file
+        if store is None or self.uncommitted:  # another process holds a lock on the file
             return None
         if store.outbox is not self._outbox:
             self._outbox, self._cursor = store.outbox, 0
@@ -107,28 +113,28 @@ class EventQueue:
         return self._rows[0] if self._rows else None
 
     def pop(self) -> None:
-        """The next row is on its way."""
+        """Remove the next row from the queue, because it has been sent."""
         self._rows.popleft()
 
     def restart(self) -> None:
-        """A new connection: everything that is not acknowledged has to be sent, parked rows included."""
+        """After a reconnect, queue everything that is not acknowledged again, including parked rows."""
         self._outbox = None
         if self._store is not None:
             self._store.outbox.unpark()
 
     def acknowledged(self, row: int) -> None:
-        """The broker has this row."""
+        """Mark a row as acknowledged by the broker."""
         self.n_delivered += 1
         self._acknowledged.append(row)
         self._delete_at = min(self._delete_at, time.monotonic() + DELETE_AFTER_S)
 
     def park(self, row: int) -> None:
-        """The broker refused this row."""
+        """Park a row that the broker rejected."""
         if self._store is not None:
             self._store.outbox.park(row)
 
     def close(self) -> None:
-        """Commit the rest, and close the file."""
+        """Commit the rest and close the file."""
         if self._store is not None:
             self._commit(self._store)
             self._store.outbox.close()
@@ -144,11 +150,11 @@ class EventQueue:
         if committed:
             self._delete_at = float("inf")
             self._count(requests)
-        else:  # another process has locked the file
+        else:  # another process holds a lock on the file
             self.uncommitted, self._acknowledged = requests, rows
 
     def _commit_one_by_one(self, store: Store, requests: list[tuple[float | None, Change]]) -> None:
-        """A change that cannot be applied is lost alone."""
+        """Commit changes separately, so that one that cannot be applied does not affect the others."""
         for since, change in requests:
             try:
                 store.change([change])

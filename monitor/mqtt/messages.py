@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _open_to_new_keys(schema: JsonDict) -> None:
-    """Subscribers must accept keys that are added later; we send no key that is not listed here."""
+    """Subscribers must accept keys that are added later. We publish no key that is not listed here."""
     schema.pop("additionalProperties", None)
 
 
@@ -38,7 +38,7 @@ class Sent(BaseModel):
 
     @property
     def text(self) -> str:
-        """The payload; a number that is not finite is a bug and raises ValueError."""
+        """The payload. A number that is not finite is a bug and raises ValueError."""
         return to_json(self.model_dump(by_alias=True))
 
 
@@ -214,16 +214,15 @@ class ResponseMessage(Sent):
 
 
 def _whole(value: object) -> object:
-    """JSON does not distinguish 1800.0 from 1800, and many senders have floating point only."""
+    """JSON does not distinguish 1800.0 from 1800, and many senders support only floating-point numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Command(BaseModel):
     """Keys that every command accepts."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, cache_strings="none"
-    )  # untrusted input is not cached
+    # Untrusted input is not cached.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, cache_strings="none")
 
     request: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,64}$")] | None = None
     """Repeated in the response."""

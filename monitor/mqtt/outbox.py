@@ -1,7 +1,8 @@
-"""The outbox: events on disk, in order, until the broker has acknowledged them; bounded in count and bytes.
+"""The outbox: events on disk, in order, until the broker has acknowledged them. It is limited in count and bytes.
 
-When it is full, the oldest `update`s are dropped first, then whole anomalies that no subscriber has received yet, the oldest
-first. The `end` of an anomaly whose `start` may have been received is stored even beyond the limits (at most one a machine).
+When it is full, the oldest `update` events are dropped first, and then whole anomalies that no subscriber has received
+yet, oldest first. The `end` of an anomaly whose `start` may have been received is stored even beyond the limits (at most
+one per machine).
 """
 
 import json
@@ -20,8 +21,8 @@ from monitor.json_lines import to_json
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
-WINDOW = 16  # rows in flight at once
-LOCKED_S = 0.2  # how long SQLite itself waits for another process
+WINDOW = 16  # rows in flight at a time
+LOCKED_S = 0.2  # how long SQLite waits for a lock of another process
 TIMES = "ts onset_ts"
 TABLES = """
 CREATE TABLE message (row INTEGER PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, machine TEXT NOT NULL,
@@ -35,7 +36,7 @@ SELECT row, id FROM message WHERE kind = ? AND (row > ? OR row IN (SELECT value 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that the outbox holds; bytes are those of the events, the file is a little larger."""
+    """The limits of the outbox. Bytes are those of the events; the file is slightly larger."""
 
     messages: int
     n_bytes: int
@@ -43,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxRow:
-    """One stored event. `row` rises in the order of the events."""
+    """A stored event. `row` increases in the order of the events."""
 
     row: int
     machine: str
@@ -57,15 +58,15 @@ class Totals:
     n: int = 0
     n_bytes: int = 0
     n_dropped: int = 0
-    parked: frozenset[int] = frozenset()  # rows that the broker refused
+    parked: frozenset[int] = frozenset()  # rows that the broker rejected
     evicted: frozenset[str] = frozenset()  # anomalies that were dropped before their end
 
 
 class Outbox:
-    """A SQLite file, or `:memory:`, used by one thread. Every change belongs into a `with outbox.transaction()`."""
+    """A SQLite file, or `:memory:`, used by one thread. Make every change within `with outbox.transaction()`."""
 
     def __init__(self, path: Path | str, limits: Limits, *, first_row: int = 1) -> None:
-        """Open or create; sqlite3.Error when that is impossible."""
+        """Open or create the file; sqlite3.Error if that is impossible."""
         self._limits = limits
         self._last = first_row - 1
         self._handed_out = 0  # subscribers may have received the rows up to this one
@@ -96,7 +97,7 @@ class Outbox:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it is on disk afterwards, or nothing is."""
+        """Commit all changes to disk, or none of them."""
         before = self.totals
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -119,11 +120,11 @@ class Outbox:
     def end_open(self, now: datetime, *, clock_synced: bool) -> None:
         """Drop rows that cannot be read, and end the anomalies that an earlier run left open, as they were last known.
 
-        Uncertain times of an earlier run stay so, because the error of its clock is not known any more.
+        Uncertain times of an earlier run stay uncertain, because the error of its clock is no longer known.
         """
         self._drop_malformed()
         self._db.execute("UPDATE message SET unsure = '' WHERE unsure != ''")
-        self.after(0, 2 * WINDOW)  # in flight, or acknowledged and not deleted yet
+        self.after(0, 2 * WINDOW)  # rows that were in flight, or acknowledged and not deleted yet
         open_ = [json.loads(payload) for (payload,) in self._db.execute("SELECT payload FROM open").fetchall()]
         for last in sorted(open_, key=lambda message: str(message["onset_ts"])):
             end = {**last, "event_type": "end", "seq": last["seq"] + 1, "ts": rfc3339(now), "end_reason": "restarted"}
@@ -140,9 +141,9 @@ class Outbox:
         self._count()
 
     def correct(self, offset_s: float, *, synced: bool = True) -> None:
-        """Shift the times that were taken before the clock was set; what may have been received stays as it is.
+        """Shift the times that were recorded before the clock was set, except those that may have been received already.
 
-        Unless the clock is reliable now (`synced`), they stay uncertain.
+        They remain uncertain unless the clock is reliable now (`synced`).
         """
         query = "SELECT row, id, payload, unsure FROM message WHERE unsure != '' AND row > ?"
         for row, key, payload, unsure in self._db.execute(query, (self._handed_out,)).fetchall():
@@ -157,14 +158,17 @@ class Outbox:
         self._count()
 
     def after(self, row: int, limit: int) -> list[OutboxRow]:
-        """The next rows to send, which count as possibly received from now on."""
+        """The next rows to send. From now on, they count as possibly received."""
         found = self._db.execute("SELECT row, machine, payload FROM message WHERE row > ? ORDER BY row LIMIT ?", (row, limit))
         rows = [OutboxRow(row=row, machine=machine, payload=payload) for row, machine, payload in found.fetchall()]
         self._handed_out = max([self._handed_out, *(row.row for row in rows)])
         return rows
 
     def delete(self, rows: list[int]) -> None:
-        """Delete acknowledged rows, and refused ones of the same anomaly before them: those could only arrive out of order."""
+        """Delete acknowledged rows, and rejected rows of the same anomaly before them.
+
+        If the rejected rows were sent again, they would arrive out of order.
+        """
         for row in rows:
             overtaken = f"id = (SELECT id FROM message WHERE row = {row}) AND row < {row}"
             if any(parked < row for parked in self.totals.parked):
@@ -172,20 +176,23 @@ class Outbox:
             self._remove("row = ?", row)
 
     def park(self, row: int) -> None:
-        """The broker refused this row: it stays, but it is the first to go when room is needed. Changes nothing on disk."""
+        """Park a row that the broker rejected. It is the first to be dropped when room is needed.
+
+        This changes nothing on disk.
+        """
         self.totals = replace(self.totals, parked=self.totals.parked | {row})
 
     def unpark(self) -> None:
-        """A new connection: refused rows are tried again."""
+        """Retry rejected rows after a reconnect."""
         self.totals = replace(self.totals, parked=frozenset())
 
     def copy_to(self, other: "Outbox") -> None:
-        """Make the other one equal to this; sqlite3.Error when this cannot be read or the other not be written."""
+        """Copy everything to the other outbox; sqlite3.Error if this one cannot be read or the other one not be written."""
         self._db.backup(other._db)
         other.totals, other._handed_out, other._last = self.totals, self._handed_out, self._last
 
     def absorb(self, other: "Outbox") -> None:
-        """Append the content of the other one, whose rows must be numbered beyond these."""
+        """Append the content of the other outbox, whose row numbers must be larger than all of these."""
         self._db.executemany(
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", other._db.execute("SELECT * FROM message").fetchall()
         )
@@ -196,7 +203,7 @@ class Outbox:
         self._count()
 
     def close(self) -> None:
-        """Close the file; SQLite then folds its log into it."""
+        """Close the file, upon which SQLite merges its write-ahead log into it."""
         self._db.close()
 
     def _append(self, message: dict[str, Any], *, unsure: str) -> None:
@@ -216,7 +223,7 @@ class Outbox:
         return self.totals.n > self._limits.messages or self.totals.n_bytes > self._limits.n_bytes
 
     def _evict(self) -> bool:
-        """Drop the oldest update, else the oldest anomaly; False when nothing may be dropped."""
+        """Drop the oldest update, or else the oldest anomaly. Returns False if nothing may be dropped."""
         if (update := self._oldest("update")) is not None:
             self._drop("row = ?", update[0])
         elif (start := self._oldest("start")) is not None:
@@ -226,7 +233,7 @@ class Outbox:
         return True
 
     def _oldest(self, kind: str) -> tuple[int, str] | None:
-        """Row and id of the oldest one that no subscriber has received."""
+        """Row and id of the oldest event of this kind that no subscriber has received."""
         found: tuple[int, str] | None = self._db.execute(OLDEST, (kind, self._handed_out, self._parked())).fetchone()
         return found
 
@@ -234,7 +241,7 @@ class Outbox:
         return json.dumps(sorted(self.totals.parked))
 
     def _drop_anomaly(self, key: str) -> None:
-        """All of it, including later events."""
+        """Drop an anomaly completely, including its later events."""
         self._drop("id = ?", key)
         if self._db.execute("DELETE FROM open WHERE id = ?", (key,)).rowcount:
             self.totals = replace(self.totals, evicted=self.totals.evicted | {key})
@@ -257,7 +264,7 @@ class Outbox:
 
 
 def _is_event(payload: object) -> bool:
-    """Whether a stored payload has what this file and the topic need."""
+    """Whether a stored payload contains the keys that this file and the topic need."""
     try:
         message = json.loads(payload) if isinstance(payload, str) else None
         if not isinstance(message, dict) or not re.fullmatch("[a-z0-9_-]{1,64}", message["machine"]):

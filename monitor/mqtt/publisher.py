@@ -1,4 +1,4 @@
-"""Publish from a program that may wait, and fail: `monitor --replay --publish`."""
+"""Publish from a program that may block and fail: `monitor --replay --publish`."""
 
 import time
 from contextlib import suppress
@@ -10,18 +10,19 @@ from monitor.events.event import Event
 from monitor.json_lines import to_json
 from monitor.mqtt.sink import MqttSink
 
-CONNECT_TIMEOUT_S = 60.0  # more than the steps of connecting take together
+CONNECT_TIMEOUT_S = 60.0  # longer than all steps of connecting together
 ACKNOWLEDGE_TIMEOUT_S = 30.0  # without any progress
 STOPPING_TIMEOUT_S = 2.0
 MAX_PENDING = 500
 
 
 class MqttPublisher:
-    """An MqttSink without an outbox that publishes every message, in order, with QoS 1; failures are raised as SinkError."""
+    """An MqttSink without an outbox that publishes every message in order with QoS 1. Failures raise SinkError."""
 
     def __init__(self, config: MqttConfig, *, node: str) -> None:
-        """Connect, or raise SinkError."""
-        client_id = f"{config.client_id or f'stethos-{node}'}-replay"  # with the service's id, the broker would disconnect that
+        """Connect; SinkError if that fails."""
+        # With the same client id, the broker would disconnect the service.
+        client_id = f"{config.client_id or f'stethos-{node}'}-replay"
         settings = config.model_copy(update={"client_id": client_id})
         self._sink = sink = MqttSink(settings, node=node, state_dir=None, log_first_failure=False)
         self._failed = False
@@ -32,7 +33,7 @@ class MqttPublisher:
             self._fail(sink.counts.last_error or f"did not answer within {CONNECT_TIMEOUT_S:.0f} s")
 
     def publish(self, event: Event) -> None:
-        """Publish an event, once."""
+        """Publish an event once."""
         self._publish(f"{event.machine}/event", to_json(event.to_dict()), retain=False)
 
     def publish_retained(self, topic: str, payload: str | bytes) -> None:
@@ -43,7 +44,7 @@ class MqttPublisher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close; where the program is interrupted or has failed, only briefly, and without hiding why."""
+        """Close. If the program was interrupted or has failed, close quickly, without masking the exception."""
         if kind is None:
             self.close()
             return
@@ -51,7 +52,7 @@ class MqttPublisher:
             self.close(timeout_s=STOPPING_TIMEOUT_S)
 
     def close(self, *, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
-        """Wait until everything is acknowledged, publish `offline`, disconnect; SinkError says how much was not delivered."""
+        """Wait until everything is acknowledged, publish `offline`, disconnect. SinkError states how much was not delivered."""
         try:
             if not self._failed:
                 self._wait_for_pending(0, timeout_s)
@@ -60,7 +61,7 @@ class MqttPublisher:
             self._sink.stop(min(timeout_s, STOPPING_TIMEOUT_S))
 
     def _publish(self, topic: str, payload: str | bytes, *, retain: bool) -> None:
-        """Waits only when too much is unacknowledged."""
+        """Publish, and block only if too many messages are unacknowledged."""
         self._sink.publish_ordered(topic, payload, retain=retain)
         self._wait_for_pending(MAX_PENDING, ACKNOWLEDGE_TIMEOUT_S)
 

@@ -1,4 +1,4 @@
-"""Messages on their way to the broker: waiting, and in flight until it acknowledges them."""
+"""Messages to the broker: waiting, then in flight until they are acknowledged."""
 
 import threading
 from collections import deque
@@ -10,7 +10,11 @@ MAX_TRANSIENT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class OutgoingMessage:
-    """The value of a retained topic, an event of the outbox (`row`), one that is resent from memory, or one that is not."""
+    """An outgoing message of one of four kinds.
+
+    `retained` is the value of a retained topic, `event` an event of the outbox (`row`). `ordered` messages are sent again from
+    memory after a reconnect, `transient` ones are not.
+    """
 
     topic: str
     payload: bytes
@@ -21,38 +25,38 @@ class OutgoingMessage:
 
     @property
     def packet_bytes(self) -> int:
-        """Length of the packet, with MQTT 5's empty properties; this is what a broker's limit refers to."""
+        """The length of the packet, with empty MQTT 5 properties, to which the limit of a broker refers."""
         rest = 2 + len(self.topic.encode()) + 2 + 1 + len(self.payload)
         return 1 + (rest.bit_length() + 6) // 7 + rest
 
 
 class SendQueue:
-    """Filled by any thread, emptied by one; the lock is held for an instant only. Topics are absolute."""
+    """A queue filled by any thread and emptied by one. The lock is never held for long. Topics are absolute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}
-        self._unpublished: dict[str, None] = {}  # the topics of `_retained` that changed, in order
+        self._unpublished: dict[str, None] = {}  # topics of `_retained` that have changed, in order
         self._ordered: deque[OutgoingMessage] = deque()
         self._transient: deque[OutgoingMessage] = deque(maxlen=MAX_TRANSIENT)
-        self._taken: OutgoingMessage | None = None  # neither waiting nor in flight
-        self.in_flight: dict[int, OutgoingMessage] = {}  # of QoS 1, by message id; changed by the emptying thread only
+        self._taken: OutgoingMessage | None = None  # taken from the queue, but not in flight yet
+        self.in_flight: dict[int, OutgoingMessage] = {}  # QoS 1, by message id; only changed by the thread that empties the queue
 
     def set_retained(self, topic: str, payload: bytes) -> None:
-        """The value of a retained topic from now on; an empty one removes the topic."""
+        """Set the value of a retained topic. An empty value removes the topic."""
         with self._lock:
             self._retained[topic] = payload
             self._unpublished.setdefault(topic)
 
     def add(self, message: OutgoingMessage) -> None:
-        """Append an ordered message, or a transient one; of those the oldest is dropped where too many wait."""
+        """Append an ordered or a transient message. If too many transient ones wait, the oldest is dropped."""
         with self._lock:
             (self._ordered if message.kind == "ordered" else self._transient).append(message)
 
     def take(self, event: OutgoingMessage | None) -> OutgoingMessage | None:
         """The next message: retained topics first, then ordered messages, then `event`, then transient ones.
 
-        A retained topic waits until its last value is acknowledged. `sent` has to follow.
+        A retained topic waits until its previous value is acknowledged. The caller must call `sent` next.
         """
         in_flight = {message.topic for message in self.in_flight.values()}
         with self._lock:
@@ -66,14 +70,14 @@ class SendQueue:
             return self._taken
 
     def sent(self, mid: int | None) -> None:
-        """The message that was taken is in flight under this id; None: nobody will acknowledge it."""
+        """Mark the message that was taken as in flight under this id. With None, it will not be acknowledged."""
         with self._lock:
             if self._taken is not None and mid is not None:
                 self.in_flight[mid] = self._taken
             self._taken = None
 
     def acknowledged(self, mid: int) -> OutgoingMessage | None:
-        """The message that was in flight under this id."""
+        """Remove and return the message that was in flight under this id."""
         with self._lock:
             message = self.in_flight.pop(mid, None)
             if message is not None and message.topic not in self._unpublished and self._retained.get(message.topic) == b"":
@@ -81,13 +85,13 @@ class SendQueue:
             return message
 
     def connected(self) -> None:
-        """All retained topics have to be published."""
+        """Queue all retained topics again after a reconnect, and drop transient messages."""
         with self._lock:
             self._unpublished = dict.fromkeys(self._retained)
             self._transient.clear()
 
     def disconnected(self) -> None:
-        """Nothing that is in flight will be acknowledged any more; ordered messages are sent again."""
+        """Drop what is in flight, because it will no longer be acknowledged. Ordered messages are queued again."""
         with self._lock:
             self._ordered.extendleft(message for message in reversed(self.in_flight.values()) if message.kind == "ordered")
             self.in_flight = {}
@@ -101,13 +105,13 @@ class SendQueue:
 
     @property
     def n_ordered(self) -> int:
-        """Ordered messages that the broker has not acknowledged."""
+        """The number of ordered messages that the broker has not acknowledged."""
         with self._lock:
             others = [*self.in_flight.values(), *([self._taken] if self._taken is not None else [])]
             return len(self._ordered) + sum(message.kind == "ordered" for message in others)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits or is in flight."""
+        """Whether nothing is waiting or in flight."""
         with self._lock:
             return not (self._unpublished or self._ordered or self._transient or self._taken or self.in_flight)

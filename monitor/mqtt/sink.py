@@ -1,4 +1,7 @@
-"""Delivery over MQTT: one worker owns the outbox and hands messages to paho. No call waits for network or disk, or raises."""
+"""Delivery over MQTT: a worker thread owns the outbox and passes messages to paho.
+
+No call waits for the network or the disk, or raises.
+"""
 
 import json
 import logging
@@ -24,31 +27,32 @@ log = logging.getLogger(__name__)
 COMMAND = re.compile(r"([a-z0-9_-]{1,64})/set/([a-z0-9_-]{1,64})")
 TURN_S = 1.0
 MAX_LOGGED = 10_000
-STEADY_S = 10.0  # after a connection that lasted longer the backoff starts anew
+STEADY_S = 10.0  # the backoff is reset after a connection that lasted longer
 OnCommand = Callable[[str, str, bytes, bool], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinkCounts:
-    """State of the delivery; counted since the start."""
+    """State of the delivery, with counts since the start."""
 
     connected: bool
-    queued: int  # events that the broker has not acknowledged, parked ones included
-    parked: int  # events that the broker refused or that are too large, to be tried over the next connection
+    queued: int  # events that the broker has not acknowledged, including parked ones
+    parked: int  # events that are too large or were rejected by the broker, to be retried on the next connection
     last_parked: str | None  # the event and the reason
     delivered: int  # events that the broker has acknowledged
-    dropped: int  # events lost for lack of room, or unreadable
-    commit_ms_p99: float | None  # from the decision to the commit, of the last 1,000 events
+    dropped: int  # events that were unreadable, or lost for lack of room
+    commit_ms_p99: float | None  # from the decision to the commit, over the last 1,000 events
     connections: int
     worker_errors: int  # unexpected exceptions in the worker
-    last_error: str | None  # why there is no connection
-    outbox_error: str | None  # why events are in memory only
+    last_error: str | None  # reason why there is no connection
+    outbox_error: str | None  # reason why events are in memory only
 
 
 class MqttSink:
-    """Events go through the outbox; a retained topic has its latest value; transient messages need a connection.
+    """Events go through the outbox. A retained topic has its latest value. Transient messages need a connection.
 
-    Topics are relative to `<prefix>/<node>/`, or absolute after a `/`. `<prefix>/<node>/status` is `online` while connected.
+    Topics are relative to `<prefix>/<node>/`, or absolute with a leading `/`. `<prefix>/<node>/status` is `online` while
+    connected.
     """
 
     def __init__(
@@ -62,12 +66,12 @@ class MqttSink:
         clock_synced: bool = False,
         log_first_failure: bool = True,
     ) -> None:
-        """`on_command` receives machine, command, payload and retain flag, on the connection's thread; it must not block.
+        """`on_command` receives machine, command, payload and retain flag. It runs on the connection's thread and must not block.
 
-        `subscriptions`: further absolute topics, with callbacks for that thread. Without a `state_dir` there is no outbox.
+        `subscriptions`: further absolute topics, with callbacks on that thread. Without a `state_dir` there is no outbox.
         """
         self.address = f"{mqtt.host}:{mqtt.port}"
-        self.refusal: str | None = None  # of the first ordered message that the broker refused
+        self.refusal: str | None = None  # of the first ordered message that the broker rejected
         self._config = mqtt
         self._base = f"{mqtt.prefix}/{node}"
         self._client_id = mqtt.client_id or f"stethos-{node}"
@@ -87,7 +91,7 @@ class MqttSink:
         path = None if state_dir is None else state_dir / "outbox.sqlite"
         self._events = EventQueue(path, limits, clock_synced=clock_synced)
         self._last_parked: str | None = None
-        self._logged: set[str] = set()  # topics and events whose refusal is in the log
+        self._logged: set[str] = set()  # topics and events whose rejection has been logged
 
         self._client: BrokerClient | None = None
         self._connected = self._said_offline = False
@@ -100,21 +104,21 @@ class MqttSink:
         self._backoff_s = mqtt.reconnect_min_s
 
     def start(self) -> None:
-        """Open the outbox, end the anomalies that an earlier run left open, connect; all of it in the background."""
+        """Open the outbox, end the anomalies that an earlier run left open, and connect, all in the background."""
         self._thread.start()
 
     def publish(self, event: Event) -> None:
-        """Store, then send until acknowledged; from one thread at a time."""
+        """Store an event, then send it until it is acknowledged. Only one thread may call this at a time."""
         if self._events.accept(event):
             self._request(partial(Outbox.add, event=event), since=time.monotonic())
 
     def publish_retained(self, topic: str, payload: str | bytes) -> None:
-        """Publish now and after every connection, until the topic has another value."""
+        """Publish now and after every reconnect, until the topic gets another value."""
         self._messages.set_retained(self._absolute(topic), _bytes(payload))
         self._actions.put(_wake)
 
     def clear_retained(self, topic: str) -> None:
-        """Remove the retained message, also when the broker is away now."""
+        """Remove the retained message, even if the broker is unreachable now."""
         self.publish_retained(topic, b"")
 
     @property
@@ -123,25 +127,25 @@ class MqttSink:
         return self._messages.topics_being_cleared
 
     def publish_transient(self, topic: str, payload: str | bytes, *, qos: int = 0, retain: bool = False) -> None:
-        """Publish once, if there is a connection."""
+        """Publish once if there is a connection."""
         if self._connected:
             data = _bytes(payload)
             self._add(OutgoingMessage(topic=self._absolute(topic), payload=data, kind="transient", qos=qos, retain=retain))
 
     def publish_ordered(self, topic: str, payload: str | bytes, *, retain: bool) -> None:
-        """Publish in the order of the calls, from memory, until acknowledged; the caller limits how much waits."""
+        """Publish in the order of the calls, from memory, until acknowledged. The caller limits how many wait."""
         self._add(OutgoingMessage(topic=self._absolute(topic), payload=_bytes(payload), kind="ordered", retain=retain))
 
     def clock_corrected(self, offset_s: float, *, synced: bool = True) -> None:
-        """The clock was `offset_s` behind: shift the times of this run's events with `clock_synced` false.
+        """The clock was `offset_s` behind: shift the times of this run's events that have `clock_synced` false.
 
-        They become true when the clock is reliable now (`synced`). An event that may have been received stays as it is: two
-        messages with one (id, seq) must not differ. Nothing waits for the clock.
+        If the clock is reliable now (`synced`), `clock_synced` becomes true. An event that may have been received is not changed,
+        because two messages with the same (id, seq) must not differ. No event is held back until the clock is set.
         """
         self._request(partial(Outbox.correct, offset_s=offset_s, synced=synced), since=None)
 
     def stop(self, timeout_s: float) -> int:
-        """Deliver what can be delivered in that time, publish `offline`, end; returns the number of events in the outbox."""
+        """Deliver as much as possible in that time, publish `offline`, and end. Returns the number of events in the outbox."""
         end = time.monotonic() + timeout_s
         self.wait_for(lambda: self.is_idle or (self._is_open and not self._connected), 0.75 * timeout_s)
         self._deadline = max(time.monotonic() + 0.1, end - 0.1 * timeout_s)
@@ -151,37 +155,40 @@ class MqttSink:
         return self._events.n_queued
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until the worker has made the condition true; False after the timeout, or when the worker has ended."""
+        """Wait until the worker has made the condition true. Returns False on a timeout, or if the worker has ended."""
         with self._changed:
             return self._changed.wait_for(lambda: condition() or not self.worker_is_alive, timeout_s) and condition()
 
     @property
     def worker_is_alive(self) -> bool:
-        """Whether the worker's thread runs."""
+        """Whether the worker thread is running."""
         return self._thread.is_alive()
 
     def advanced(self) -> int:
-        """A counter for a watchdog; it rises at least once a second, unless the disk blocks the worker or every turn fails."""
+        """A counter for a watchdog.
+
+        It increases at least once a second, unless the disk blocks the worker or every turn fails.
+        """
         return self._n_turns
 
     @property
     def n_uncommitted(self) -> int:
-        """Events that are only in memory while the disk takes its time."""
+        """The number of events that are only in memory because they have not been written to disk yet."""
         return self._events.n_uncommitted
 
     @property
     def n_pending(self) -> int:
-        """Ordered messages that the broker has not acknowledged."""
+        """The number of ordered messages that the broker has not acknowledged."""
         return self._messages.n_ordered
 
     @property
     def is_idle(self) -> bool:
-        """Whether the outbox is open and everything, but for parked events, is delivered."""
+        """Whether the outbox is open and everything except parked events is delivered."""
         return self._is_open and self._messages.is_empty and self._events.n_queued == self._events.n_parked
 
     @property
     def counts(self) -> SinkCounts:
-        """For `health` and `status`."""
+        """The figures for `health` and `status`."""
         events = self._events
         return SinkCounts(
             connected=self._connected,
@@ -207,7 +214,7 @@ class MqttSink:
     def _request(self, change: Change, *, since: float | None) -> None:
         self._actions.put(lambda: self._events.uncommitted.append((since, change)))
 
-    # The worker. Everything below runs on its thread, but for what is passed to BrokerClient.
+    # The worker. Everything below runs on its thread, except the callbacks passed to BrokerClient.
 
     def _run(self) -> None:
         while not self._is_finished():
@@ -226,7 +233,7 @@ class MqttSink:
         self._n_turns += 1
 
     def _guarded(self, action: Callable[[], object]) -> bool:
-        """No exception ends the worker; False where there was one."""
+        """Run an action without letting an exception end the worker. Returns False if there was one."""
         try:
             action()
         except Exception:
@@ -240,7 +247,7 @@ class MqttSink:
             self._changed.notify_all()
 
     def _next_actions(self) -> list[Callable[[], None]]:
-        """Everything that was requested; waits until there is something to do."""
+        """Everything that was requested. Waits until there is something to do."""
         due = min(self._deadline, self._connect_at if self._client is None else float("inf"))
         try:
             found = [self._actions.get(timeout=max(0.0, min(TURN_S, due - time.monotonic())))]
@@ -252,7 +259,7 @@ class MqttSink:
         return [self._actions.get_nowait() for _ in range(self._actions.qsize())]
 
     def _is_finished(self) -> bool:
-        """Whether everything that can be done before the end is done."""
+        """Whether everything that can be done before the end has been done."""
         if not self._closing.is_set():
             return False
         to_do = self._events.uncommitted or (self._connected and (self._messages.in_flight or not self._said_offline))
@@ -305,7 +312,7 @@ class MqttSink:
             self._on_disconnected(signal)
 
     def _on_connected(self, client: BrokerClient, signal: Connected) -> None:
-        """`status` first, then the retained topics, then the outbox from its oldest event on."""
+        """Publish `status` first, then the retained topics, then the outbox, oldest event first."""
         self._limits = signal
         self._said_offline = False
         self._publish_status(client, "online")
@@ -326,7 +333,7 @@ class MqttSink:
         self._progress_at = time.monotonic()
 
     def _on_disconnected(self, signal: Disconnected) -> None:
-        """Whatever was in flight will be sent again."""
+        """Everything that was in flight will be sent again."""
         now = time.monotonic()
         if signal.reason != self._problem and (self._n_connections or self._log_failures):
             log.warning("mqtt: %s %s; retrying", self.address, signal.reason)
@@ -338,7 +345,7 @@ class MqttSink:
         self._backoff_s = min(2 * self._backoff_s, self._config.reconnect_max_s)
 
     def _on_message(self, message: Received) -> None:
-        """On the connection's thread."""
+        """Runs on the connection's thread."""
         self._guarded(partial(self._dispatch, message))
 
     def _dispatch(self, message: Received) -> None:
@@ -352,7 +359,7 @@ class MqttSink:
     # Messages.
 
     def _send(self, client: BrokerClient) -> None:
-        """Hand over what waits, as far as the broker allows."""
+        """Publish the waiting messages, as far as the broker's limits allow."""
         if self._closing.is_set():
             if not self._said_offline:
                 self._said_offline = True
@@ -367,7 +374,7 @@ class MqttSink:
             payload: bytes | None = message.payload
             if (limit := self._violated_limit(message)) is not None:
                 self._refused(message, limit)
-                payload = b"" if message.kind == "retained" else None  # so that no outdated value stays
+                payload = b"" if message.kind == "retained" else None  # so that no outdated value remains
             if not messages.in_flight:
                 self._progress_at = time.monotonic()
             mid = None if payload is None else client.publish(message.topic, payload, qos=message.qos, retain=message.retain)
@@ -402,7 +409,7 @@ class MqttSink:
             self._events.acknowledged(message.row)
 
     def _refused(self, message: OutgoingMessage, reason: str) -> None:
-        """Log it, once; park an event."""
+        """Log a rejected message, but only once. Park it if it is an event."""
         what = message.topic
         if message.kind == "event":
             event = json.loads(message.payload)
@@ -422,7 +429,7 @@ class MqttSink:
 
 
 def _wake() -> None:
-    """Nothing to do but to look for what waits."""
+    """Do nothing. This wakes the worker, which then looks for waiting messages."""
 
 
 def _bytes(payload: str | bytes) -> bytes:

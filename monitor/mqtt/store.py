@@ -1,4 +1,7 @@
-"""Where the outbox is: on disk, or in memory while the disk is full or not writable, whatever state the file is in."""
+"""The place of the outbox: on disk, or in memory while the disk is full or not writable.
+
+This works in whatever state the file is.
+"""
 
 import logging
 import sqlite3
@@ -13,7 +16,7 @@ from monitor.mqtt.outbox import Limits, Outbox, OutboxRow
 
 log = logging.getLogger(__name__)
 MEMORY = ":memory:"
-BEYOND = 2**40  # the first row number in memory while the content of the file is unknown
+BEYOND = 2**40  # first row number in memory while the content of the file is unknown
 Change = Callable[[Outbox], object]
 
 
@@ -21,13 +24,13 @@ class Store:
     """The outbox and its fallback in memory, used by one thread."""
 
     def __init__(self, path: Path, limits: Limits, *, clock_synced: bool, retry_s: float = 60.0) -> None:
-        """The first change has to be `end_open`."""
-        self.error: str | None = None  # why events are in memory only
+        """The first change must be `end_open`."""
+        self.error: str | None = None  # reason why events are in memory only
         self._path, self._limits = path, limits
         self._clock_synced = clock_synced
         self._retry_s = retry_s
         self._tried_at = time.monotonic()
-        self._has_read = True  # the rows of an earlier run
+        self._has_read = True  # whether the rows of an earlier run have been read
         try:
             self.outbox = self._open()
         except (sqlite3.Error, OSError) as error:
@@ -40,7 +43,7 @@ class Store:
         outbox.end_open(datetime.now(timezone.utc), clock_synced=self._clock_synced)
 
     def change(self, changes: Sequence[Change]) -> bool:
-        """Apply all in one transaction, on disk where possible; False while another process has locked the file."""
+        """Apply all changes in one transaction, on disk if possible. Returns False while another process has locked the file."""
         try:
             with self.outbox.transaction():
                 for change in changes:
@@ -55,7 +58,7 @@ class Store:
         return True
 
     def after(self, row: int, limit: int) -> list[OutboxRow]:
-        """The next rows to send; none where they cannot be read just now."""
+        """The next rows to send; none if they cannot be read at the moment."""
         try:
             return self.outbox.after(row, limit)
         except sqlite3.Error as error:
@@ -64,7 +67,7 @@ class Store:
             return []
 
     def retry_disk(self) -> None:
-        """Return to the disk when it works again; tries once in `retry_s`."""
+        """Return to the disk once it works again. Tries at most once per `retry_s`."""
         if self.error is None or time.monotonic() - self._tried_at < self._retry_s:
             return
         self._tried_at = time.monotonic()
