@@ -1,1 +1,1 @@
-"""Benchmarks: each prints one table and compares with a peer in the same run."""
+"""Benchmarks. Each one prints a table and compares with a peer in the same run."""

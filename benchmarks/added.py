@@ -1,4 +1,4 @@
-"""Differences added to recordings of normal sound, and what is to be said of each, computed from the added sound alone."""
+"""Add known differences to recordings of normal sound, and compute the expected description from the added sound alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from monitor.arrays import F64
 
 RATE_HZ = 16000
 HUM_HZ, N_HARMONICS = 237.0, 12
-HUM_DB = 15.0  # of each harmonic over what is usual around it
+HUM_DB = 15.0  # of each harmonic, over the usual level around it
 KINDS = ("tone", "noise", "impulses", "missing")
 RATES_HZ = (3.0, 280.0)  # of impulses
 SIX_DB = 0.25
@@ -19,7 +19,7 @@ FADE_S = 0.25
 
 @dataclass(frozen=True)
 class Case:
-    """Sound, what was added to it (or taken away), the frequencies at which it differs (Hz), the rate of impulses, if any."""
+    """Sound, the added (or removed) part, the frequencies (Hz) at which it differs, and the rate of impulses, if any."""
 
     sound: F64
     change: F64
@@ -29,7 +29,7 @@ class Case:
 
 
 class Normal:
-    """The power that is usual between two frequencies, by clips (n, samples) of normal sound."""
+    """The usual power between two frequencies, from clips (n, samples) of normal sound."""
 
     def __init__(self, clips: Sequence[F64]) -> None:
         self.clips = clips
@@ -37,19 +37,19 @@ class Normal:
         self._hz = np.fft.rfftfreq(len(clips[0]), 1 / RATE_HZ)
 
     def power_db(self, low_hz: float, high_hz: float) -> float:
-        """The mean of the clips' power, dB."""
+        """The mean of the clips' power in dB."""
         inside = (self._hz >= low_hz) & (self._hz < high_hz)
         return float(np.mean(10.0 * np.log10(self._spectra[:, inside].sum(axis=1))))
 
 
 def power_db(sound: F64, low_hz: float, high_hz: float) -> float:
-    """Its power between two frequencies, dB; all of it counts alike, but for a fade at either end."""
+    """The power of the sound between two frequencies, dB. All samples have equal weight, except for a fade at either end."""
     hz = np.fft.rfftfreq(len(sound), 1 / RATE_HZ)
     return float(10.0 * np.log10(_spectrum(sound)[(hz >= low_hz) & (hz < high_hz)].sum()))
 
 
 def _spectrum(sound: F64) -> F64:
-    """Its power at each frequency: of all of it at once, faded so that it does not leak from a line into what is beside."""
+    """The power of the whole sound at each frequency, faded so that a line does not leak into its neighbours."""
     window = np.ones(len(sound))
     n = round(FADE_S * RATE_HZ)
     window[:n] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)
@@ -58,12 +58,12 @@ def _spectrum(sound: F64) -> F64:
 
 
 def hum_levels_db(normal: Normal) -> list[float]:
-    """How loud a hum's harmonics are in this sound, dB."""
+    """The levels of a hum's harmonics in this sound, dB."""
     return [normal.power_db(0.98 * k * HUM_HZ, 1.02 * k * HUM_HZ) + HUM_DB for k in range(1, N_HARMONICS + 1)]
 
 
 def hum(n: int, *, levels_db: Sequence[float], without: int | None = None) -> F64:
-    """Harmonics, each with its power, dB."""
+    """Harmonics with the given powers, dB."""
     t = np.arange(n) / RATE_HZ
     powers = 10.0 ** (np.array(levels_db) / 10.0)
     tones = (2.0 * np.sqrt(p) * np.sin(2 * np.pi * k * HUM_HZ * t + k) for k, p in enumerate(powers, 1) if k != without)
@@ -71,14 +71,14 @@ def hum(n: int, *, levels_db: Sequence[float], without: int | None = None) -> F6
 
 
 def missing_harmonic(clean: F64, levels_db: Sequence[float], draw: np.random.Generator) -> Case:
-    """Clean sound with a hum that lacks one harmonic."""
+    """Clean sound plus a hum that lacks one harmonic."""
     gone = int(draw.integers(2, N_HARMONICS + 1))
     whole, left = (hum(len(clean), levels_db=levels_db, without=one) for one in (None, gone))
     return Case(clean + left, left - whole, gone * HUM_HZ, gone * HUM_HZ)
 
 
 def added(kind: str, clean: F64, normal: Normal, limits_hz: F64, over_db: float, draw: np.random.Generator) -> Case:
-    """Clean sound with a difference in it, so many dB over what is usual in its band."""
+    """Clean sound with an added difference, `over_db` above the usual power in its band."""
     n = len(clean)
     first = int(draw.integers(8, len(limits_hz) - 14))
     low_hz, high_hz, rate_hz = float(limits_hz[first]), float(limits_hz[first + 1]), None
@@ -99,7 +99,7 @@ def added(kind: str, clean: F64, normal: Normal, limits_hz: F64, over_db: float,
 
 
 def _impulses(n: int, rate_hz: float, draw: np.random.Generator) -> F64:
-    """Resonances that are struck, 1 % early or late, 15 % louder or softer."""
+    """Resonances excited by impulses with 1 % jitter in time and 15 % variation in loudness."""
     at = (np.arange(1, int(n / RATE_HZ * rate_hz)) + draw.uniform() - 0.5) / rate_hz
     at += draw.normal(0.0, 0.01 / rate_hz, len(at))
     train = np.zeros(n)
@@ -110,7 +110,7 @@ def _impulses(n: int, rate_hz: float, draw: np.random.Generator) -> F64:
 
 
 def _strongest(sound: F64, limits_hz: F64) -> tuple[float, float]:
-    """From where to where its power in bands is within 6 dB of the strongest band's."""
+    """The frequency range in which the power in bands is within 6 dB of that of the strongest band."""
     spectrum = np.abs(np.fft.rfft(sound)) ** 2
     at = np.searchsorted(np.fft.rfftfreq(len(sound), 1 / RATE_HZ), limits_hz)
     power = np.array([spectrum[start:stop].sum() for start, stop in pairwise(at)])

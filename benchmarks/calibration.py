@@ -1,10 +1,11 @@
-"""What thresholds of every method do: the conformal promise against its law, and false events a day on made scores.
+"""Thresholds of every method: conformal thresholds against theory, and false events per day on synthetic scores.
 
     python -m benchmarks.calibration
 
-First, 200 conformal thresholds (a = 1 %, n = 1000 independent scores): realised rates against Beta(n + 1 - rank, rank).
-Then segment scores that overlap as the device's do: means over 10 of made tick scores, tick 1.024 s; calibrated on one
-hour and judged on four other days, 31 times over. Bangs lift one tick in the calibration sound as in the judged one.
+The first part compares the realised rates of 200 conformal thresholds (a = 1 %, n = 1000 independent scores) with their
+theoretical distribution, Beta(n + 1 - rank, rank). The second part uses segment scores that overlap as on the device: means
+over 10 synthetic tick scores, with ticks of 1.024 s. Each of 31 draws calibrates on one hour and evaluates on four other
+days. A bang raises the score of one tick, both in the calibration sound and in the evaluation sound.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,7 @@ SOUNDS: dict[str, Callable[[Generator, int], F64]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one calibration on one sound: fraction of segments over, false events a day, threshold in sigma of clean sound."""
+    """The result of a calibration: fraction of segments over, false events per day, threshold in sigma of clean sound."""
 
     segments: float
     events: float
@@ -87,13 +88,13 @@ def conformal_rates(rng: Generator, *, n: int, false_alarm: float, draws: int) -
 
 
 def beta_p_value(rates: F64, *, n: int, false_alarm: float) -> float:
-    """Of a Kolmogorov-Smirnov test of the rates against what theory says of them."""
+    """The p-value of a Kolmogorov-Smirnov test of the rates against their theoretical distribution."""
     rank = conformal_rank(n, false_alarm=false_alarm)
     return float(stats.kstest(rates, stats.beta(n + 1 - rank, rank).cdf).pvalue)
 
 
 def simulate(make: Callable[[Generator, int], F64], rule: Rule, *, bangs_a_day: int) -> list[list[Outcome]]:
-    """Outcomes a method, one a draw; the same sound for every method and rule."""
+    """The outcomes of each method, one per draw. Every method and rule gets the same sound."""
     rows: list[list[Outcome]] = [[] for _ in METHODS]
     for draw in range(DRAWS):
         rng = np.random.default_rng((draw, bangs_a_day))
@@ -109,12 +110,12 @@ def simulate(make: Callable[[Generator, int], F64], rule: Rule, *, bangs_a_day: 
 
 
 def bang(ticks: F64, rng: Generator, bangs_a_day: int) -> F64:
-    """Tick scores (n,) with single ones lifted, at random, so many a day on average."""
+    """Tick scores (n,) of which randomly chosen ones are raised, on average this many per day."""
     return np.where(rng.random(len(ticks)) < bangs_a_day / DAY, BANG * ticks, ticks)
 
 
 def segment_scores(ticks: F64) -> F64:
-    """The mean over each `SEGMENT_TICKS` of tick scores (n,): what overlapping segments score."""
+    """The scores of overlapping segments: the mean over each `SEGMENT_TICKS` of tick scores (n,)."""
     sums = np.cumsum(np.concatenate(([0.0], ticks)))
     return np.asarray((sums[SEGMENT_TICKS:] - sums[:-SEGMENT_TICKS]) / SEGMENT_TICKS)
 
@@ -134,12 +135,12 @@ def set_thresholds(scores: F64, rule: Rule, method: Method) -> Calibration:
 
 
 def raises(ratios: F64, rule: Rule) -> list[int]:
-    """Where in ratios (n,) the rule raises: `monitor.events.decision.decide`, an event at a time instead of a segment."""
+    """The positions in ratios (n,) at which the rule raises, as by `monitor.events.decision.decide`, but per event."""
     over = np.concatenate(([0], np.cumsum(ratios >= 1.0)))
     hits = np.flatnonzero(in_last(ratios >= 1.0, rule.raise_n) >= rule.raise_k)
     clears = np.flatnonzero(in_last(ratios < rule.clear_ratio, rule.clear_m) == rule.clear_m)
     found: list[int] = []
-    start = 0  # what came before is forgotten
+    start = 0  # everything before is ignored
     while start < len(ratios):
         settled = min(start + rule.raise_n, len(ratios))
         early = start + int(np.searchsorted(over[start + 1 : settled + 1], over[start] + rule.raise_k))
@@ -155,13 +156,13 @@ def raises(ratios: F64, rule: Rule) -> list[int]:
 
 
 def in_last(flags: Bool, n: int) -> F64:
-    """How many of the last n flags are set, after each of them (m,)."""
+    """The number of the last n flags that are set, after each flag (m,)."""
     sums = np.cumsum(flags, dtype=np.float64)
     return sums - np.concatenate((np.zeros(min(n, len(sums))), sums[:-n]))
 
 
 def first(positions: np.typing.NDArray[np.intp], at: int) -> int | None:
-    """The first of sorted positions from `at` on."""
+    """The first of the sorted positions that is at least `at`; None if there is none."""
     i = int(np.searchsorted(positions, at))
     return int(positions[i]) if i < len(positions) else None
 

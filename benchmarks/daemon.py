@@ -1,10 +1,11 @@
-"""What the service costs, live: CPU, memory, wake-ups, the time to READY, and how late an event comes.
+"""The cost of the service with live sound: CPU, memory, wake-ups, time to READY, and latency of events.
 
     python -m benchmarks.daemon [--minutes 2]
 
-The real daemon on real PortAudio (a PulseAudio monitor at 16 kHz, of which the client's work is a part) and a real mosquitto. CPU
-is on-CPU time of all threads by the kernel's scheduler. An event's lateness is counted from the moment at which a second
-program (benchmarks/ear.py) heard the last sample of the deciding tick, `ts`; the decision's own delay is what lies before.
+The real daemon runs on real PortAudio (a PulseAudio monitor at 16 kHz, whose client work is included) and a real mosquitto.
+CPU is the on-CPU time of all threads according to the kernel's scheduler. The latency of an event is measured from the moment
+at which a second program (benchmarks/ear.py) received the last sample of the deciding tick, `ts`. It does not include the
+delay of the decision itself, which lies before that moment.
 """
 
 import argparse
@@ -40,7 +41,7 @@ STARTS = 5
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Machines, each on its own channel of one of the devices."""
+    """Machines, each on a separate channel of one of the devices."""
 
     name: str
     n_devices: int
@@ -48,7 +49,7 @@ class Arrangement:
 
     @property
     def machines(self) -> dict[str, str]:
-        """What the configuration says of each."""
+        """The configuration of each machine."""
         places = [(device, channel) for device in range(self.n_devices) for channel in range(1, self.n_channels + 1)]
         same = f"bundle: {BUNDLE}, microphone_rate_hz: {RATE_HZ}"
         return {
@@ -66,7 +67,7 @@ ARRANGEMENTS = (
 
 @dataclass(frozen=True)
 class Usage:
-    """What some processes have used so far."""
+    """The resources that some processes have used so far."""
 
     at_s: float
     cpu_s: float
@@ -74,7 +75,7 @@ class Usage:
 
     @staticmethod
     def of(pids: list[int]) -> "Usage":
-        """By now."""
+        """The usage up to now."""
         tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         cpu_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
         return Usage(time.monotonic(), cpu_ns * 1e-9, sum(_field(task / "status", "voluntary_ctxt_switches") for task in tasks))
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:
-    """The rows of one column."""
+    """The rows of a column."""
     with running(arrangement) as (rack, daemon, listener):
         ready_s = []
         for _ in range(STARTS):
@@ -120,7 +121,7 @@ def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:
 
 @contextmanager
 def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Subscriber]]:
-    """Everything but the daemon's process."""
+    """Everything except the daemon's process."""
     names = [f"mic{device}" for device in range(arrangement.n_devices)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -137,7 +138,7 @@ def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Sub
 
 
 def write_scene(path: Path, minutes: float, *, n_channels: int) -> Path:
-    """The demo's normal sound for long enough, then its fault, then normal again, on every channel."""
+    """Write the scene for every channel: long enough normal sound of the demo, then its fault, then normal sound again."""
     normal, _ = soundfile.read(ROOT / "demo" / "fan-normal.flac", dtype="float32")
     whole, _ = soundfile.read(ROOT / "demo" / "fan-bearing.flac", dtype="float32")
     faulty = np.resize(whole[60 * RATE_HZ : 80 * RATE_HZ], FAULTY_S * RATE_HZ)
@@ -148,7 +149,7 @@ def write_scene(path: Path, minutes: float, *, n_channels: int) -> Path:
 
 
 def cost(pid: int, seconds: float) -> dict[str, str]:
-    """What the daemon and its children use, from now on."""
+    """The resources that the daemon and its children use, from now on."""
     children = [child.pid for child in psutil.Process(pid).children(recursive=True)]
     before = [Usage.of([pid]), Usage.of(children)]
     time.sleep(seconds)
@@ -167,7 +168,7 @@ def cost(pid: int, seconds: float) -> dict[str, str]:
 
 
 def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscriber, ears: list[Ear]) -> dict[str, str]:
-    """How long after the end of its deciding tick was played an event was received, and how far its `ts` is off."""
+    """The time from the end of the deciding tick being played to the event being received, and the error of its `ts`."""
     control = daemon.folder / "run" / NAME
     manifest = read_manifest(BUNDLE)
     tick_s = manifest.tick_frames * manifest.front_end.hop_length / RATE_HZ
@@ -182,7 +183,7 @@ def lateness(arrangement: Arrangement, daemon: DaemonProcess, listener: Subscrib
             if int(heard.json["machine"][1:]) // arrangement.n_channels == device:
                 ts = datetime.fromisoformat(heard.json["ts"].replace("Z", "+00:00")).timestamp()
                 after_ts.append(heard.at + to_utc - ts)
-                ticks = (ts - began_s) / tick_s  # ticks follow one another from the capture's first frame on
+                ticks = (ts - began_s) / tick_s  # ticks are consecutive from the first frame of the capture on
                 off.append((ticks - round(ticks)) * tick_s)
     reply = request(control, {"do": "status"})
     assert reply is not None
@@ -203,7 +204,7 @@ def _is_normal(heard: list[Message]) -> bool:
 
 
 def _field(path: Path, name: str) -> int:
-    """A line's number in one of /proc's files."""
+    """The number in a line of one of /proc's files."""
     return int(next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:")).split()[1])
 
 

@@ -1,17 +1,17 @@
-"""How often normal recordings are called faulty and faults are found, under each rule for the threshold.
+"""False verdicts on normal recordings and faults found, for each rule that sets the threshold.
 
     python -m benchmarks.decide [--sets cars,rail,bldc,compressor,made] [--draws 20] [--part verdicts,streams,spread]
 
-Every draw learns n normal recordings as `monitor learn` does (a network from another machine; statistics cross-fitted in
-five blocks of time) and judges normal recordings that it did not learn, and faults. `random` draws any n of a set, `in a
-row` n neighbours of a set whose order of time is known.
+Every draw learns n normal recordings as `monitor learn` does (a network from another machine, with statistics cross-fitted
+in six blocks of time). It then scores normal recordings that were not learned, and faults. `random` draws any n recordings
+of a set. `in a row` draws n consecutive ones of a set with a known chronological order.
 
-verdicts   Of files: false verdicts on normal recordings (mean over draws), faults found (mean, and the draw that 5 % of all
-           are worse than), beside what an ideal threshold with 5 % false verdicts would find (it knows the recordings that
-           are judged), the rule of version 0.1.0 (a fifth held out at random), and the write-ups' (mean + 2 sigma of the
-           plain error of what was learned). `share` is found / found by the ideal one.
-streams    Of segments: normal recordings that were not learned, drawn at random one after the other, as one stream of so
-           many days; warnings and alarms that the rule raises, against what was promised.
+verdicts   Of files: false verdicts on normal recordings (mean over draws) and faults found (mean, and 5 % quantile of the
+           draws). They are compared with an ideal threshold with 5 % false verdicts (which has access to the scored
+           recordings), the rule of version 0.1.0 (a fifth held out at random), and the rule of the write-ups (mean + 2 sigma of
+           the plain error of the learned recordings). `share` is found / found by the ideal threshold.
+streams    Of segments: normal recordings that were not learned are drawn at random and joined to one stream of several days.
+           The warnings and alarms that the rule raises are compared with the target rates.
 spread     The standard deviation of the log scores of unseen normal recordings, and the prior (limit + per / n) fitted to it.
 """
 
@@ -36,27 +36,27 @@ from train.calibration.thresholds import conformal_or_largest
 from train.recipes.recipe import Recipe, load_recipe
 
 SIZES = (6, 12, 28, 60, 90)
-LEFT_OVER = 5  # normal recordings, at least, to judge
+LEFT_OVER = 5  # minimum number of normal recordings to score
 IDEAL = 0.05
 STREAM_DAYS = 1.0
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One draw: the thresholds it learned, and the scores of normal recordings that it did not learn, and of faults."""
+    """One draw: the learned thresholds, and the scores of faults and of normal recordings that were not learned."""
 
     thresholds: Thresholds
     held_out: HeldOut
     normal: F64
     anomaly: F64
     old: tuple[float, F64, F64]  # threshold, normal and anomalous scores under the rule of version 0.1.0
-    plain: tuple[float, F64, F64]  # the same under the write-ups'
+    plain: tuple[float, F64, F64]  # threshold, normal and anomalous scores under the rule of the write-ups
     detector: Detector
     unseen: tuple[RecordingSums, ...]
 
 
 def main() -> None:
-    """Print the tables asked for."""
+    """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=20)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
-    """Indexes of the recordings to learn, in order."""
+    """The indexes of the recordings to learn, in order."""
     total = len(one.normal)
     if mode == "in a row":
         yield from (np.arange(start, start + n) for start in np.unique(np.linspace(0, total - n, min(n_draws, 10)).astype(int)))
@@ -94,7 +94,7 @@ def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
 
 
 def judge(one: Set, learned: np.ndarray, recipe: Recipe) -> Judged:
-    """Learn these recordings as the device does, and judge the others."""
+    """Learn these recordings as the device does, and score the others."""
     blank = _blank(recipe)
     known = [one.normal[number] for number in learned]
     unseen = tuple(recording for number, recording in enumerate(one.normal) if number not in set(learned))
@@ -118,7 +118,10 @@ def _old(
     anomaly: Sequence[RecordingSums],
     recipe: Recipe,
 ) -> tuple[float, F64, F64]:
-    """Version 0.1.0: a fifth held out at random; the conformal threshold of its files, or mean + 6 sigma of few of them."""
+    """The rule of version 0.1.0, with a fifth held out at random.
+
+    It is the conformal threshold of the held-out files, or mean + 6 sigma if there are only a few.
+    """
     order = np.random.default_rng(len(known)).permutation(len(known))
     n_out = max(2, round(len(known) / 5))
     whole = np.array([recording.whole() for recording in known])
@@ -137,7 +140,7 @@ def _old(
 def _plain(
     blank: Detector, known: Sequence[RecordingSums], unseen: Sequence[RecordingSums], anomaly: Sequence[RecordingSums]
 ) -> tuple[float, F64, F64]:
-    """The write-ups: mean + 2 sigma of the reconstruction error of what was learned."""
+    """The rule of the write-ups: mean + 2 sigma of the reconstruction error of the learned recordings."""
     error = Detector([blank.components[0]])
 
     def errors(recordings: Sequence[RecordingSums]) -> F64:
@@ -168,13 +171,13 @@ def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
 
 
 def _rates(judged: Sequence[Judged], rule: Callable[[Judged], tuple[float, F64, F64]]) -> tuple[list[float], list[float]]:
-    """Shares of normal recordings and of faults at or over the rule's threshold, a draw each."""
+    """The fractions of normal recordings and of faults at or over the rule's threshold, one per draw."""
     found = [rule(one) for one in judged]
     return [float(np.mean(n >= t)) for t, n, _ in found], [float(np.mean(a >= t)) for t, _, a in found]
 
 
 def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: Recipe) -> None:
-    """Warnings a day and alarms a month in streams of unseen normal sound, against what was promised."""
+    """Warnings per day and alarms per month in streams of unseen normal sound, compared with the target rates."""
     print(
         "\n" + _row("set", "n", "drawn", "days", "warnings a day", "promised", "alarms a month", "promised") + "\n|" + "---|" * 8
     )
@@ -194,7 +197,7 @@ def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: R
 
 
 def _stream(recordings: Sequence[RecordingSums], n_ticks: int, *, seed: int) -> RecordingSums:
-    """So many ticks of recordings drawn at random, one after the other."""
+    """`n_ticks` ticks of recordings drawn at random, one after the other."""
     rng = np.random.default_rng(seed)
     sums = np.concatenate([recordings[int(rng.integers(len(recordings)))].sums for _ in range(n_ticks)][:n_ticks])[:n_ticks]
     step = recordings[0].step_samples

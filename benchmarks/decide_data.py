@@ -1,7 +1,7 @@
-"""The recordings that `benchmarks.decide` judges thresholds on, measured as the device measures them.
+"""The recordings on which `benchmarks.decide` evaluates thresholds, measured as on the device.
 
-Every set is measured with one network, trained on a made fan, as `monitor learn` does: it knows none of the recordings, so
-that what is learned from a draw of them is honest about the rest.
+As with `monitor learn`, every set is measured with a network that was trained on something else, a synthetic fan. The
+network has seen none of the recordings, so results on recordings that were not drawn are unbiased.
 """
 
 import contextlib
@@ -29,7 +29,8 @@ from train.calibration.states import find_normal_states
 from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
-MADE_SEVERITY_DB = {  # at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more
+# Severity at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more.
+MADE_SEVERITY_DB = {
     ("fan", "bearing"): -25.0,
     ("pump", "bearing"): -18.0,
     ("valve", "leak"): -43.0,
@@ -41,23 +42,23 @@ DILUTED_DB = 6.0
 
 @dataclass(frozen=True)
 class Set:
-    """Normal recordings, in the order in which they were made where that is known, and anomalous ones."""
+    """Normal recordings, in the order of recording if it is known, and anomalous ones."""
 
     name: str
     normal: tuple[RecordingSums, ...]
     anomaly: tuple[RecordingSums, ...]
-    in_order: bool  # whether the order is that of time
+    in_order: bool  # whether the order is chronological
 
 
 def sets(names: Sequence[str]) -> list[Set]:
-    """The sets of these names, of `SETS`."""
+    """The sets with these names, from `SETS`."""
     recipe = load_recipe("default")
     listener = Listener(recipe)
     return [found for name in names for found in SETS[name](listener)]
 
 
 class Listener:
-    """Turn frames and sound into measured recordings, by a network trained on a made fan."""
+    """Turns frames and sound into measured recordings, using a network trained on a synthetic fan."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -65,12 +66,12 @@ class Listener:
         self.scorer: Scorer = make_scorer(_network(recipe), spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
 
     def frames(self, sound: F32) -> F32:
-        """Frames of samples at the recipe's rate."""
+        """The frames of samples at the recipe's rate."""
         front_end = self.recipe.front_end
         return np.concatenate(list(stream_frames([Block(0, sound)], front_end, tick_frames=self.recipe.tick_frames)))
 
     def measured(self, frames: F32) -> RecordingSums:
-        """A recording's frames (m, n_bands), dB, as the sums of its ticks."""
+        """The frames of a recording (m, n_bands), dB, as the sums of its ticks."""
         scorer, n = self.scorer, self.recipe.tick_frames
         scorer.reset()
         sums: list[F64] = []
@@ -85,7 +86,7 @@ class Listener:
         return self.recording(np.array(sums))
 
     def recording(self, sums: F64) -> RecordingSums:
-        """The sums (n, k) of successive ticks as a recording."""
+        """The sums (n, k) of consecutive ticks as a recording."""
         recipe = self.recipe
         step = recipe.tick_frames * recipe.front_end.hop_length
         none = np.empty((0, recipe.front_end.n_bands), np.float32)
@@ -94,7 +95,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Learned:
-    """What the device makes of normal recordings: statistics, cross-fitted scores, and thresholds from these."""
+    """The result of learning normal recordings on the device: statistics, cross-fitted scores, and thresholds from these."""
 
     detector: Detector
     held_out: HeldOut
@@ -102,7 +103,7 @@ class Learned:
 
 
 def learn(blank: Detector, known: Sequence[RecordingSums], recipe: Recipe) -> Learned:
-    """Learn recordings, in order of time, as `monitor learn` does; `blank` is the recipe's detector without statistics."""
+    """Learn recordings, in chronological order, as `monitor learn` does. `blank` is the recipe's detector without statistics."""
     n_ticks = recipe.segment_ticks
     folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
     rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
@@ -122,12 +123,12 @@ def learn(blank: Detector, known: Sequence[RecordingSums], recipe: Recipe) -> Le
 
 
 def samples(path: Path, rate_hz: int) -> F32:
-    """A file's samples at this rate."""
+    """The samples of a file at this rate."""
     return np.concatenate([block.samples for block in Recording(path, sample_rate_hz=rate_hz).blocks()])
 
 
 def under(fault: F32, healthy: F32, level_db: float) -> F32:
-    """A fault under healthy sound, so many dB quieter; it is attenuated only, as amplifying would lift its noise floor."""
+    """A fault mixed `level_db` below healthy sound. It is only attenuated, because amplifying would raise its noise floor."""
     n = min(len(fault), len(healthy))
     fault, healthy = fault[:n], healthy[:n]
     wanted = 10.0 ** (-level_db / 20.0) * float(np.sqrt(np.mean(healthy**2) / np.mean(fault**2)))
@@ -157,7 +158,7 @@ def _bldc(listener: Listener) -> list[Set]:
 
 
 def _compressor(listener: Listener) -> list[Set]:
-    """As recorded, and each fault 6 dB under one of the last 20 healthy recordings, which are in no draw."""
+    """The recordings as they are, and each fault 6 dB below one of the last 20 healthy recordings, which are never drawn."""
     sounds = _folder(listener, "air-compressor")
     hosts, rest = sounds["normal"][-20:], sounds["normal"][:-20]
     mixed = [under(fault, hosts[number % len(hosts)], DILUTED_DB) for number, fault in enumerate(sounds["anomaly"])]
@@ -189,7 +190,7 @@ def _sound(machine: Machine, take: int, fault: str | None) -> F32:
 
 
 def _network(recipe: Recipe) -> bytes:
-    """The recipe's network, int8, trained on a made fan that no set holds."""
+    """The recipe's network, int8, trained on a synthetic fan that is in none of the sets."""
     from train.features.frames import WindowSet
     from train.networks.export import to_tflite
     from train.networks.networks import device_network

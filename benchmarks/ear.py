@@ -1,4 +1,4 @@
-"""A second ear on the virtual microphone: what was really played when, told by a program that shares no code with ours."""
+"""An independent recorder on the virtual microphone, to find out when sound was really played. It shares no code with ours."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ from monitor.daemon.shared_microphone import SoundStream
 from tests.rig import VirtualMicrophone
 
 RATE_HZ = 16000
-LATENCY_MS = 10  # what parec may hold back: so much earlier than we say may a sample have been played
+LATENCY_MS = 10  # maximum delay in parec: a sample may have been played this much earlier than reported
 COMPARED_S = 5.0
 
 
 class Ear:
-    """parec from now on, its bytes stamped as they come."""
+    """A running parec whose output is timestamped as it arrives."""
 
     def __init__(self, microphone: VirtualMicrophone) -> None:
         command = ["parec", "--device=machine.monitor", f"--rate={RATE_HZ}", "--channels=1", "--format=s16le", "--raw"]
@@ -26,7 +26,7 @@ class Ear:
             [*command, f"--latency-msec={LATENCY_MS}"], env={**os.environ, **microphone.environment}, stdout=subprocess.PIPE
         )
         self._heard = bytearray()
-        self._origin_s = float("inf")  # the wall clock at its first sample, by the chunk that was least late
+        self._origin_s = float("inf")  # wall-clock time of its first sample, from the chunk with the least delay
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -36,7 +36,10 @@ class Ear:
             self._origin_s = min(self._origin_s, time.time() - len(self._heard) / 2 / RATE_HZ)
 
     def played_at(self, stream: SoundStream) -> float:
-        """The wall clock when frame 0 of a capture at RATE_HZ was played, by comparing the next seconds of both recordings."""
+        """The wall-clock time at which frame 0 of a capture at RATE_HZ was played.
+
+        It is found by comparing the next seconds of both recordings.
+        """
         sounds: list[UnbrokenSound] = []
         while sum(sound.n_frames for sound in sounds) < COMPARED_S * RATE_HZ:
             time.sleep(0.1)
@@ -50,13 +53,13 @@ class Ear:
         return self._origin_s + (at - frame) / RATE_HZ
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop recording."""
         self._process.kill()
         self._process.wait()
 
 
 def _where(heard: F64, part: F64) -> int:
-    """Where the part lies in what was heard."""
+    """The position of the part in the recording."""
     n = 1 << (len(heard) + len(part)).bit_length()
     products = np.fft.irfft(np.fft.rfft(heard, n) * np.conj(np.fft.rfft(part, n)), n)
     return int(np.argmax(products[: len(heard) - len(part)]))

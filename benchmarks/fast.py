@@ -1,12 +1,13 @@
-"""The fast path: how soon a scream is told, and how far normal sound and bangs stay away from it.
+"""The fast path: the delay until a scream is reported, and the margin of normal sound and bangs to the threshold.
 
     python -m benchmarks.fast [--minutes 60]
 
-Each machine is learned from 40 takes of 10 s (the slide rail in ../shared/data from 50 of its 75 clips), then heard on other
-takes through the device's pipeline with the front end of the recipe `default`; segments never raise here. Bangs are 60
-bursts of noise of 0.05 to 0.6 s, 15 to 40 dB over the machine, each across the border of two ticks, 10 s apart or more
-(three a clip on the slide rail). A scream is a tone of 150 Hz to 7 kHz, three harmonics or noise, 15 to 40 dB over the
-machine, that begins anywhere in a tick and goes on; its delay counts from there to the end of the deciding tick.
+Each machine is learned from 40 takes of 10 s (the slide rail in ../shared/data from 50 of its 75 clips). Other takes are then
+scored by the device's pipeline with the front end of the recipe `default`, in which segments never raise an event. Bangs
+are 60 bursts of noise of 0.05 to 0.6 s, 15 to 40 dB over the machine. Each one crosses the border of two ticks, and they are
+at least 10 s apart (three per clip on the slide rail). A scream is a tone of 150 Hz to 7 kHz, three harmonics or noise, 15 to
+40 dB over the machine. It begins anywhere in a tick and does not stop. Its delay is measured from there to the end of the
+deciding tick.
 """
 
 import argparse
@@ -36,7 +37,7 @@ RECIPE = load_recipe("default")
 RATE_HZ = RECIPE.front_end.sample_rate_hz
 TICK = RECIPE.tick_frames * RECIPE.front_end.hop_length
 RAIL = Path(__file__).parents[2] / "shared" / "data" / "slide-rail-id00" / "normal"
-QUIET = 0.002  # RMS of a machine: leaves room for screams of 40 dB more
+QUIET = 0.002  # RMS of a machine, which leaves room for screams that are 40 dB louder
 TAKE_S, N_BANGS, N_SCREAMS = 120.0, 60, 200
 LEVELS_DB = (15.0, 20.0, 25.0, 30.0, 40.0)
 KINDS = ("tone", "harmonics", "noise")
@@ -45,7 +46,7 @@ AIM_S = 3.0
 
 @dataclass(frozen=True)
 class Heard:
-    """Of many takes: how long they are, events of the fast path, and the largest share of its threshold that was reached."""
+    """The result for many takes: their length, the events of the fast path, and the largest reached fraction of its threshold."""
 
     hours: float
     events: int
@@ -53,7 +54,7 @@ class Heard:
 
 
 class Same:
-    """A network that predicts what it sees: the fast path needs none."""
+    """A network that predicts its input, because the fast path does not need one."""
 
     def predict(self, windows: F32) -> F32:
         """The windows themselves."""
@@ -87,12 +88,12 @@ def main() -> None:
 
 
 def levels() -> Iterator[tuple[int, float]]:
-    """Which scream is how loud."""
+    """The number and the level of each scream."""
     return ((i, LEVELS_DB[i // len(KINDS) % len(LEVELS_DB)]) for i in range(N_SCREAMS))
 
 
 def made(name: str, minutes: float, *, n_learning: int = 40) -> tuple[list[F32], list[F32]]:
-    """Takes of a made machine to hear, and others to learn from."""
+    """Takes of a synthetic machine to score, and others to learn from."""
     machine = MACHINES[name](101)
 
     def take(number: int, seconds: float) -> F32:
@@ -103,7 +104,7 @@ def made(name: str, minutes: float, *, n_learning: int = 40) -> tuple[list[F32],
 
 
 def rail() -> tuple[list[F32], list[F32]]:
-    """The same of the slide rail."""
+    """Clips of the slide rail to score, and others to learn from."""
     clips = [
         np.concatenate([b.samples for b in Recording(p, sample_rate_hz=RATE_HZ).blocks()]) for p in sorted(RAIL.glob("*.wav"))
     ]
@@ -111,7 +112,7 @@ def rail() -> tuple[list[F32], list[F32]]:
 
 
 def learn(takes: Sequence[F32]) -> Fast:
-    """The fast path from normal sound."""
+    """The fast path fitted to normal sound."""
     frames = (
         np.concatenate(list(stream_frames([Block(0, take)], RECIPE.front_end, tick_frames=RECIPE.tick_frames))) for take in takes
     )
@@ -122,7 +123,7 @@ def learn(takes: Sequence[F32]) -> Fast:
 
 
 def listen(take: F32, fast: Fast) -> list[Result]:
-    """What the device's pipeline makes of a take, where segments never raise."""
+    """The results of the device's pipeline for a take, with segments that never raise an event."""
     scorer = Scorer(RECIPE.scorer_spec, Same(), Detector([Reconstruction("mse")]))
     scorer.ceiling_db = fast.ceiling_db
     pipeline = Pipeline(
@@ -138,7 +139,7 @@ def listen(take: F32, fast: Fast) -> list[Result]:
 
 
 def hear(takes: Sequence[F32], fast: Fast) -> Heard:
-    """Normal sound, or with bangs."""
+    """Score normal sound, with or without bangs."""
     steps = [step for take in takes for step in listen(take, fast)]
     excesses = [step.tick.excess_db for step in steps if step.tick.excess_db is not None]
     events = sum(step.event is not None and step.event.event_type == "start" for step in steps)
@@ -146,7 +147,7 @@ def hear(takes: Sequence[F32], fast: Fast) -> Heard:
 
 
 def with_bangs(takes: Sequence[F32], rng: Generator) -> Iterator[F32]:
-    """The takes with all bangs spread over them, at least 10 ticks apart in a long one."""
+    """The takes with all bangs spread over them, in a long take at least 10 ticks apart."""
     each = -(-N_BANGS // len(takes))
     for take in takes:
         banged = take.copy()
@@ -163,13 +164,13 @@ def with_bangs(takes: Sequence[F32], rng: Generator) -> Iterator[F32]:
 
 
 def delay_s(take: F32, fast: Fast, rng: Generator, number: int, level_db: float) -> float:
-    """From a scream's onset to its event; infinite where there is none."""
+    """The time from a scream's onset to its event; infinite if there is none."""
     onset = 3 * TICK + int(rng.uniform(0.0, TICK))
     sound = take[: 8 * TICK].copy()
     level = QUIET * 10 ** (level_db / 20)
     sound[onset:] += (level * scream(KINDS[number % len(KINDS)], len(sound) - onset, rng)).astype(np.float32)
     starts = [step.tick.stop for step in listen(sound, fast) if step.event is not None]
-    tail = RECIPE.front_end.n_fft - RECIPE.front_end.hop_length  # the last frame's, which must have arrived
+    tail = RECIPE.front_end.n_fft - RECIPE.front_end.hop_length  # the last frame is complete only after these samples
     return (starts[0] + tail - onset) / RATE_HZ if starts else np.inf
 
 
@@ -185,7 +186,7 @@ def scream(kind: str, n: int, rng: Generator) -> F32:
 
 
 def cost_us() -> float:
-    """What the fast path takes a tick, the least of many."""
+    """The time that the fast path takes per tick, the minimum of many runs."""
     rng = np.random.default_rng(0)
     n_bands = RECIPE.front_end.n_bands
     ticks = [rng.normal(-40.0, 3.0, (RECIPE.tick_frames, n_bands)).astype(np.float32) for _ in range(2)]
@@ -199,7 +200,7 @@ def cost_us() -> float:
 
 
 def _quiet(hear: list[F32], learning: list[F32]) -> tuple[list[F32], list[F32]]:
-    """All at a level that leaves room for a scream."""
+    """All takes, at a level that leaves room for a scream."""
     gain = np.float32(QUIET / np.sqrt(np.mean(np.concatenate(hear) ** 2)))
     return [gain * take for take in hear], [gain * take for take in learning]
 

@@ -1,12 +1,12 @@
-"""Features for training: how fast, next to librosa in the same run, and how much memory whatever the hours.
+"""Features for training: speed compared with librosa in the same run, and memory use for any number of hours.
 
     python -m benchmarks.features [--long]
 
-Sound: `train synth`, 16 kHz, FLAC, 10 s clips; beyond 10 minutes the same sound begins elsewhere in each clip. Speed is
-seconds of sound a second of CPU (user + system) of one process on one BLAS thread, decoding included, the best of five
-passes that take turns. Memory is that of a fresh process that makes the frames (64 bands) of all clips in two others, then
-gathers one epoch of random batches of 512 windows; then that of a whole `train fit`, TensorFlow included (`mimii-mel` with
-one epoch). `--long` does it for 10 hours, too.
+Sound: `train synth`, 16 kHz, FLAC, 10 s clips. Beyond 10 minutes the same sound is repeated, with a different start in each
+clip. Speed is in seconds of sound per second of CPU (user + system) of one process on one BLAS thread, including decoding,
+the best of five passes that take turns. Memory is the peak of a fresh process that computes the frames (64 bands) of all
+clips in two other processes and then gathers one epoch of random batches of 512 windows. It is also measured for a complete
+`train fit`, including TensorFlow (`mimii-mel` with one epoch). `--long` adds 10 hours.
 """
 
 import os
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
-    """A plain data set of `n` clips, no two alike."""
+    """A plain data set of `n` clips, all different."""
     (folder / "normal").mkdir(parents=True)
     whole = CLIP_S * RATE_HZ
     for i in range(n):
@@ -78,7 +78,7 @@ def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
 
 
 def speed(samples: F32, folder: Path) -> None:
-    """Seconds of sound a CPU second."""
+    """Seconds of sound per CPU second."""
     clips = pieces(read_dataset(write_clips(folder / "speed", samples, n=60)).clips, sample_rate_hz=RATE_HZ)
     long = folder / "long.flac"
     soundfile.write(long, samples, RATE_HZ)
@@ -103,12 +103,12 @@ def speed(samples: F32, folder: Path) -> None:
 
 
 def read(some: Sequence[Piece], cache: Path) -> object:
-    """Frames through an empty cache, in this process."""
+    """Compute frames in this process, with an empty cache."""
     return cached_frames(some, SPEC, tick_frames=32, folder=cache, workers=1)
 
 
 def usual_way(some: Sequence[Piece]) -> object:
-    """What a notebook does."""
+    """The usual code of a notebook."""
     import librosa
 
     frames = []
@@ -120,7 +120,7 @@ def usual_way(some: Sequence[Piece]) -> object:
 
 
 def memory(sets: Mapping[int, Path]) -> None:
-    """Peak memory of a fresh process that makes and gathers frames, for each number of hours."""
+    """The peak memory of a fresh process that computes and gathers frames, for each number of hours."""
     print("| hours | wall s for frames | ms a batch | VmHWM MB | RssAnon MB at most | a worker's peak MB | frames MB |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for n, clips in sets.items():
@@ -133,7 +133,7 @@ def memory(sets: Mapping[int, Path]) -> None:
 
 
 def memory_of_fit(sets: Mapping[int, Path]) -> None:
-    """Peak memory of a whole `train fit`, for each number of hours."""
+    """The peak memory of a complete `train fit`, for each number of hours."""
     print("| hours | wall s of train fit | VmHWM MB | RssAnon MB at most | a worker's peak MB |\n|---:|---:|---:|---:|---:|")
     for n, clips in sets.items():
         row = child("fit", clips)
@@ -142,14 +142,14 @@ def memory_of_fit(sets: Mapping[int, Path]) -> None:
 
 
 def child(what: str, clips: Path) -> dict[str, float]:
-    """What a fresh process measures."""
+    """The measurements of a fresh process."""
     command = [sys.executable, "-m", "benchmarks.features", "--child", what, "--on", str(clips)]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
 
 def use(folder: Path) -> dict[str, float]:
-    """Frames of a data set and one epoch of batches; what it took, MB."""
+    """Compute the frames of a data set and gather one epoch of batches. Returns the memory used, MB."""
     some = pieces(read_dataset(folder).clips, sample_rate_hz=RATE_HZ)
     began = time.perf_counter()
     cached = cached_frames(some, SPEC, tick_frames=32, folder=folder / "cache", workers=2)
@@ -174,7 +174,7 @@ def use(folder: Path) -> dict[str, float]:
 
 
 def fit(folder: Path) -> dict[str, float]:
-    """`train fit` in this process; what it took, MB."""
+    """Run `train fit` in this process. Returns the memory used, MB."""
     from train.cli.main import main as train
 
     recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
@@ -206,7 +206,7 @@ def fit(folder: Path) -> dict[str, float]:
 
 
 def status(name: str) -> float:
-    """A line of /proc/self/status, MB."""
+    """A value of /proc/self/status, MB."""
     text = Path("/proc/self/status").read_text()
     return int(text.split(f"{name}:")[1].split()[0]) / 1024
 

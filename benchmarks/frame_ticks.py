@@ -1,4 +1,4 @@
-"""Frames that were computed elsewhere, as ticks for a scorer."""
+"""Convert frames that were computed elsewhere to ticks for a scorer."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ SOUND = Quality(rms_dbfs=-20.0, peak=0.5, dc=0.0, clipped_fraction=0.0, zero_fra
 
 
 def frame_ticks(frames: F32, *, tick_frames: int, is_fresh: bool = True) -> list[TickFrames]:
-    """Frames (m, n_bands), dB, as one stream of ticks; where not `is_fresh`, as the continuation of one.
+    """Frames (m, n_bands), dB, as a stream of ticks, or as the continuation of a stream if not `is_fresh`.
 
-    Their sample indexes count frames, which only the age of a segment's ticks depends on.
+    Sample indexes count frames here. Only the age of a segment's ticks depends on them.
     """
     ticks = []
     for start in range(0, len(frames), tick_frames):

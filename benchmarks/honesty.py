@@ -1,21 +1,22 @@
-"""What was promised about false alarms, next to what normal sound that the bundle never heard does, for every data set at hand.
+"""Promised false-alarm rates, compared with the rates on unseen normal sound, for every available data set.
 
     python -m benchmarks.honesty [--recipes default,mimii-mel] [--parts demo,cars,rail,fan,pump,valve,gearbox] [--long]
 
-Every bundle is made by `train fit --method default` on recordings of normal sound and hears others by `monitor --replay`: int8,
-the device's own pipeline. A recipe with statistics learns from all of them and cross-fits; of others a fifth sets the threshold.
+Every bundle is built by `train fit --method default` from recordings of normal sound. Other recordings are scored with
+`monitor --replay`, which is int8 and the device's own pipeline. A recipe with statistics learns from all recordings and
+cross-fits. For other recipes, a fifth of the recordings sets the threshold.
 
-fan … gearbox  Made machines (`train synth`), recordings of two minutes: half an hour to learn from and half an hour never
-               heard before; with --long two hours and eight. Another recording is another flow, state or schedule.
-rail           75 clips of 10 s of a real slide rail (../shared/data), by turns a third of them never heard before.
-cars           MLPerf Tiny's features of four toy cars (../shared/data), clips of 6.4 s, of each car by turns a fifth.
-demo           The shipped bundle, with the threshold that it has, on the recording of the demo.
+fan … gearbox  Synthetic machines (`train synth`), recordings of two minutes: half an hour to learn from and half an hour of
+               unseen sound, with --long two hours and eight. Each recording has a different flow, state or schedule.
+rail           75 clips of 10 s of a real slide rail (../shared/data). Each third in turn is unseen.
+cars           MLPerf Tiny's features of four toy cars (../shared/data), clips of 6.4 s. Each fifth of a car in turn is unseen.
+demo           The shipped bundle, with its own threshold, on the recording of the demo.
 
-Separate segments share no sound; a clip is one. The warning level, which they are compared with, promises how many of
-them exceed it, and with the rule how many warnings there are a week. Events need recordings longer than the rule's
-memory. Intervals are exact (Clopper-Pearson, Garwood) and take separate segments for independent, which those of one
-recording are not. `kept` and `worse` say that the whole interval lies on one side of the promise, `open` that there is too
-little sound to tell.
+Separate segments share no sound, and a clip counts as one. All figures refer to the warning level. Its promise is the
+fraction of separate segments that exceed it and, together with the rule, the number of warnings per week. Events need
+recordings longer than the rule's span. Intervals are exact (Clopper-Pearson, Garwood). They assume that separate segments are
+independent, which those of the same recording are not. `kept` and `worse` mean that the whole interval lies on one side of
+the promise, `open` that there is not enough sound to decide.
 """
 
 import argparse
@@ -67,7 +68,7 @@ HEAD = (
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """Normal sound that a bundle never heard: ratios (n_i,) of the segments of each recording, and events raised."""
+    """Unseen normal sound scored with a bundle: ratios (n_i,) of the segments of each recording, and the events raised."""
 
     evidence: NormalScores
     hours: float
@@ -78,18 +79,18 @@ class Heard:
 
     @property
     def over(self) -> tuple[int, int]:
-        """Segments over the threshold, of how many."""
+        """The number of segments over the threshold, and the number of segments."""
         return int(np.count_nonzero(self.evidence.scores >= 1.0)), len(self.evidence.scores)
 
     @property
     def separate_over(self) -> tuple[int, int]:
-        """Segments over it, of how many, among those that share no sound."""
+        """The number of separate segments over the threshold, and the number of separate segments."""
         separate = np.concatenate([ratios[:: self.evidence.segment_ticks] for ratios in self.evidence.sequences])
         return int(np.count_nonzero(separate >= 1.0)), len(separate)
 
 
 def main() -> None:
-    """Print the table, line by line."""
+    """Print the table line by line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="default,mimii-mel")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -120,7 +121,7 @@ def main() -> None:
 
 
 def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
-    """What the device's pipeline makes of recordings."""
+    """The results of the device's pipeline for these recordings."""
     manifest = read_manifest(bundle)
     lines = run("monitor.cli.main", "--replay", *recordings, "--model", bundle, "--scores").splitlines()
     ratios: dict[str, list[tuple[int, float]]] = {}
@@ -155,7 +156,7 @@ def _heard(evidence: NormalScores, hours: float, events: int, calibration: Calib
 
 
 def _together(heard: Sequence[Heard]) -> Heard:
-    """Turns of one data set as one; they were promised alike."""
+    """Combine the turns of a data set, which all have the same promise."""
     first = heard[0]
     sequences = tuple(scores for one in heard for scores in one.evidence.sequences)
     return replace(
@@ -172,7 +173,7 @@ def _fit(sounds: Path, recipe: str, out: Path) -> Path:
 
 
 def _make(machine: str, folder: Path, *, learn_h: float, hear_h: float) -> tuple[Path, list[Path]]:
-    """A data set to learn from, and recordings of the same machine that are not in it."""
+    """A data set to learn from, and recordings of the same machine that are not part of it."""
     numbers = [round(3600 * hours / RECORDING_S) for hours in (learn_h, hear_h)]
     for name, n, take in (("learn", numbers[0], 0), ("unheard", numbers[1], 1000)):
         options = ("--machine", machine, "--recordings", n, "--seconds", RECORDING_S, "--take", take)
@@ -195,7 +196,7 @@ def _rail(recipe: str, folder: Path) -> Heard:
 
 
 def _cars(name: str) -> Heard:
-    """Features hold no samples: they go into the device's scorer as frames, and a clip counts by its whole score."""
+    """Score features, which hold no samples, as frames with the device's scorer. A clip counts by its score as a whole."""
     recipe, heard = car_recipe(name), []
     for car in CARS:
         normal, _ = car_features(car)
@@ -233,7 +234,7 @@ def _cars(name: str) -> Heard:
 
 
 def _fused(judge: Judge, clips: Sequence[F32]) -> F64:
-    """The scores (n,) of clips: the last column is that of all components."""
+    """The scores (n,) of clips, from the last column, which is that of all components."""
     return list(judge.scores(clips).values())[-1] if clips else np.empty(0)
 
 
@@ -253,7 +254,7 @@ def _row(data: str, recipe: str, heard: Heard) -> str:
 
 
 def poisson_interval(events: int, time: float) -> Interval:
-    """The exact interval of a rate (Garwood 1936)."""
+    """The exact confidence interval of a rate (Garwood 1936)."""
     low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     least = float(stats.chi2.ppf(low, 2 * events)) / 2 if events else 0.0
     return Interval(least / time, float(stats.chi2.ppf(high, 2 * (events + 1))) / 2 / time)
@@ -266,7 +267,7 @@ def _promise(promised: float | None, found: Interval, *, percents: bool) -> list
 
 
 def verdict(promised: float, found: Interval) -> str:
-    """Whether a rate's whole interval lies below what was promised, or above it, or neither."""
+    """Whether the whole interval of a rate lies below the promised rate, above it, or neither."""
     return "worse" if found.low > promised else "kept" if found.high <= promised else "open"
 
 

@@ -1,4 +1,4 @@
-"""Train a recipe on clips' frames as `train fit` does, and score other clips by each component and fused."""
+"""Train a recipe on the frames of clips as `train fit` does, and score other clips by each component and by their fusion."""
 
 import contextlib
 import io
@@ -24,10 +24,10 @@ N_FOLDS = 5  # contiguous in time, as in `train fit`
 
 @dataclass(frozen=True)
 class Judge:
-    """A trained model, its detector, and the scores (n,) of the learned clips by statistics that do not know them.
+    """A trained model, its detector, and the scores (n,) of the learned clips by statistics that were fitted without them.
 
-    A detector without statistics has none of these. The network knows all clips; that its error is somewhat larger on
-    others, which `train fit` allows for, is left out.
+    If the detector has no statistics, there are no such scores. The network was trained on all clips, so its error is
+    slightly larger on other clips. `train fit` allows for that, but this benchmark does not.
     """
 
     scorer: Scorer
@@ -35,7 +35,7 @@ class Judge:
     unknown: F64
 
     def scores(self, clips: Sequence[F32]) -> dict[str, F64]:
-        """Whole-file scores (n,) of clips (m, n_bands), dB: of each component, and fused where there are several."""
+        """Whole-file scores (n,) of clips (m, n_bands), dB, by component, and fused if there are several components."""
         names = [component.name for component in self.detector.components]
         sums = clip_sums(self.scorer, clips)
         found = np.array([self.detector.component_scores(one) for one in sums], np.float64)
@@ -44,7 +44,7 @@ class Judge:
 
 
 def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
-    """The detector's sums (n, k) over each clip, through the pipeline's own windows, quantisation and error."""
+    """The detector's sums (n, k) over each clip, computed with the pipeline's own windows, quantisation and error."""
     sums = []
     for clip in clips:
         scorer.reset()
@@ -55,7 +55,7 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
 
 
 def judge(recipe: Recipe, model: bytes, clips: Sequence[F32] = ()) -> Judge:
-    """A model with the recipe's detector, its statistics fitted on clips in order of time."""
+    """A model with the recipe's detector, whose statistics are fitted to clips in chronological order."""
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
     if len(blank.components) == 1:
@@ -81,9 +81,9 @@ def fit_in_folds(recipe: Recipe, blank: Detector, folds: Sequence[F64]) -> tuple
 
 
 def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[str, Judge]:
-    """Train on normal clips, in order of time, and return the float32 and the int8 model's judge.
+    """Train on normal clips, in chronological order, and return a judge for the float32 model and one for the int8 model.
 
-    Everything is trained on, as in `train fit`; a recipe that stops early watches the last fifth.
+    All clips are used for training, as in `train fit`. A recipe with early stopping monitors the last fifth.
     """
     from train.features.frames import WindowSet
     from train.networks.export import to_tflite
@@ -105,12 +105,12 @@ def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[
 
 
 def auc(normal: F64, anomaly: F64) -> float:
-    """Area under the ROC curve."""
+    """The area under the ROC curve."""
     return aucs(normal, anomaly)[0]
 
 
 def aucs(normal: F64, anomaly: F64) -> tuple[float, float]:
-    """AUC, and pAUC at a false-positive rate of at most 0.1, standardised."""
+    """AUC, and standardised pAUC for false-positive rates of at most 0.1."""
     from sklearn.metrics import roc_auc_score
 
     labels, scores = np.repeat([0, 1], [len(normal), len(anomaly)]), np.concatenate((normal, anomaly))

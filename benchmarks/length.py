@@ -1,19 +1,20 @@
-"""How long a segment should be: quality of a segment and of a decision, false alarms and delay, from 0.8 to 20 s.
+"""The length of a segment, from 0.8 to 20 s: quality of a segment and of a decision, false alarms, and delay.
 
     python -m benchmarks.length [--parts cars,made] [--seeds 3] [--jobs 2]
 
-Recipe `default`, int8. A network is trained once a fold or machine; the statistics are fitted anew at each length, on
-segments that do not overlap, and score others of that length. Ticks have 25 frames, 0.8 s, so that all lengths are made of
-whole ones.
+Recipe `default`, int8. A network is trained once per fold or machine. For each length, the statistics are fitted again to
+segments that do not overlap, and score other segments of that length. Ticks have 25 frames, 0.8 s, so that every length is a
+whole number of ticks.
 
 cars   MLPerf Tiny's feature clips of four toy cars (../shared/data), 6.4 s each, folds as in benchmarks.quality.
-made   Takes of 20 s of the four made machines with two faults each, as in benchmarks.made_machines, at the severity at which
-       segments of 9.6 s have an AUC of 0.85.
+made   Takes of 20 s of the four synthetic machines with two faults each, as in benchmarks.made_machines, at the severity at
+       which segments of 9.6 s have an AUC of 0.85.
 
-A segment's AUC is over single segments. A decision is about a whole clip: by the k-th largest of its n segments, k = 0.6 n as
-in 12 of 20; a clip of one segment is that segment. False alarms are the normal decisions over the threshold at which
-four of five of the faulty ones are. Delay is that of the recipe's rule: from a fault so strong that every segment
-with a tick of it passes, to one so weak that it must fill a segment, with ticks of 1.024 s.
+The AUC of a segment is over single segments. A decision is about a whole clip, by the k-th largest score of its n segments,
+with k = 0.6 n as in 12 of 20. The decision about a clip of one segment is by that segment. False alarms are the normal
+decisions over the threshold that four of five of the faulty ones exceed. Delay is that of the recipe's rule with ticks of
+1.024 s. It ranges from a fault so strong that every segment with a tick of it is over the threshold, to one so weak that it
+must fill a segment.
 """
 
 import argparse
@@ -39,16 +40,16 @@ from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
 TICK_FRAMES = 25
-TICKS = (1, 2, 4, 8, 12, 25)  # in a segment: 0.8 to 20 s
+TICKS = (1, 2, 4, 8, 12, 25)  # per segment: 0.8 to 20 s
 SECONDS = 20.0
 AT_TICKS, AT_AUC = 12, 0.85
 FUSED = "fused"
-Aucs = dict[tuple[str, int], tuple[float, float, float]]  # (component, ticks): of a segment, of a decision, false alarms
+Aucs = dict[tuple[str, int], tuple[float, float, float]]  # (component, ticks): AUC of a segment, AUC of a decision, false alarms
 
 
 @dataclass(frozen=True)
 class Job:
-    """A fold of a toy car, or one individual made machine (fold -1)."""
+    """A fold of a toy car, or an individual synthetic machine (fold -1)."""
 
     machine: str
     fold: int
@@ -57,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one job; made machines have a list of faults."""
+    """The result of a job. Synthetic machines have a list of faults."""
 
     job: Job
     found: list[Aucs]
@@ -65,13 +66,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Judge:
-    """A trained scorer and, for each length, a detector fitted at it."""
+    """A trained scorer and, for each length, a detector fitted to segments of that length."""
 
     scorer: Scorer
     detectors: dict[int, Detector]
 
     def scores(self, clips: Iterable[F64]) -> dict[tuple[str, int], list[F64]]:
-        """Scores (n,) of each clip's segments, by component and length; clips as ticks' sums (n_ticks, k)."""
+        """The scores (n,) of each clip's segments, by component and length. Clips are given as the sums of ticks (n_ticks, k)."""
         found: dict[tuple[str, int], list[F64]] = {}
         for clip in clips:
             for ticks, detector in self.detectors.items():
@@ -87,7 +88,7 @@ class Judge:
 
 
 def main() -> None:
-    """Print the tables asked for."""
+    """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="cars,made")
     parser.add_argument("--seeds", type=int, default=3)
@@ -104,7 +105,7 @@ def main() -> None:
 
 
 def run_car(job: Job) -> Result:
-    """Learn from the other folds, judge this one and the anomalous clips."""
+    """Learn from the other folds, and score this one and the anomalous clips."""
     recipe = car_recipe("default")
     normal, anomaly = car_features(job.machine)
     judge = learn(recipe, [clip for i, clip in enumerate(normal) if i % FOLDS != job.fold], seed=10 * job.seed + job.fold)
@@ -113,7 +114,7 @@ def run_car(job: Job) -> Result:
 
 
 def run_made(job: Job) -> Result:
-    """Learn one machine, find each fault's severity, and judge there."""
+    """Learn a machine, find the severity of each fault, and score at that severity."""
     machine, recipe = MACHINES[job.machine](100 + job.seed), load_recipe("default")
     judge = learn(recipe, [frames_of(sound(machine, take), recipe) for take in range(N_CLIPS)], seed=job.seed)
 
@@ -140,7 +141,7 @@ def run_made(job: Job) -> Result:
 
 
 def learn(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Judge:
-    """Train once, fit at every length that clips have."""
+    """Train once, and fit for every length that the clips allow."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     recipe = recipe.model_copy(update={"tick_frames": TICK_FRAMES})
     scorer = train_judges(recipe, clips, seed=seed)["int8"].scorer
@@ -165,13 +166,13 @@ def ticks_of(scorer: Scorer, clip: F32) -> F64:
 
 
 def segments(clip: F64, ticks: int) -> F64:
-    """Sums (n, k) of a clip's segments of so many ticks, which do not overlap."""
+    """The sums (n, k) of a clip's segments of this many ticks, which do not overlap."""
     n = len(clip) // ticks
     return np.asarray(clip[: n * ticks].reshape(n, ticks, -1).sum(axis=1))
 
 
 def compared(normal: dict[tuple[str, int], list[F64]], faulty: dict[tuple[str, int], list[F64]]) -> Aucs:
-    """Normal against faulty clips, by component and length."""
+    """Compare normal with faulty clips, by component and length."""
     found = {}
     for key, clips in normal.items():
         of_segments = auc(np.concatenate(clips), np.concatenate(faulty[key]))
@@ -181,23 +182,23 @@ def compared(normal: dict[tuple[str, int], list[F64]], faulty: dict[tuple[str, i
 
 
 def decided(scores: F64) -> float:
-    """The highest threshold at which 60 % of a clip's segments (n,) are over."""
+    """The highest threshold that 60 % of a clip's segments (n,) reach."""
     return float(np.sort(scores)[len(scores) - math.ceil(0.6 * len(scores))])
 
 
 def frames_of(samples: F32, recipe: Recipe) -> F32:
-    """Frames (m, n_bands), dB, of a take."""
+    """The frames (m, n_bands), dB, of a take."""
     return np.concatenate(list(stream_frames([Block(0, samples)], recipe.front_end, tick_frames=TICK_FRAMES)))
 
 
 def sound(machine: Machine, take: int, fault: str | None = None) -> F32:
-    """A take, as in benchmarks.made_machines but longer."""
+    """A take as in benchmarks.made_machines, but longer."""
     scene = Scene(machine=machine, take=take, fault=fault, growth=Growth())
     return np.concatenate(list(scene.chunks(SECONDS + 0.1)))
 
 
 def show(what: str, results: Sequence[Result]) -> None:
-    """A row a length: mean over everything, and the standard deviation of the seeds' means."""
+    """Print a row per length: the mean over everything, and the standard deviation of the means of the seeds."""
     keys = results[0].found[0]
     names = [name for name, ticks in keys if ticks == 1]
     print(f"\n| {what}, AUC | of a segment: {' | '.join(names)} | of a decision: fused | false alarms | delay, s |")
@@ -209,7 +210,7 @@ def show(what: str, results: Sequence[Result]) -> None:
 
 
 def spread(results: Sequence[Result], key: tuple[str, int], which: int) -> str:
-    """Mean and standard deviation over seeds."""
+    """The mean, and the standard deviation over seeds."""
     seeds = sorted({result.job.seed for result in results})
     means = [
         np.mean([one[key][which] for result in results if result.job.seed == seed for one in result.found]) for seed in seeds
@@ -218,7 +219,7 @@ def spread(results: Sequence[Result], key: tuple[str, int], which: int) -> str:
 
 
 def delay_s(segment_s: float) -> str:
-    """From the onset to the event, of a strong and of a weak fault."""
+    """The time from the onset to the event, for a strong and for a weak fault."""
     recipe = load_recipe("default").model_copy(update={"segment_s": segment_s})
     k = recipe.rule(clear_ratio=0.9).raise_k
     return f"{k * recipe.tick_s:.0f} to {(k + recipe.segment_ticks) * recipe.tick_s:.0f}"

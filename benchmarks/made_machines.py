@@ -1,8 +1,8 @@
-"""Made machines at the severity of each fault at which the plain autoencoder has an AUC of 0.75: a part of the quality benchmark.
+"""Part of the quality benchmark: synthetic machines, with faults at which the plain autoencoder has an AUC of 0.75.
 
-`train synth`: for every machine 40 clips of 10 s to learn from and 40 normal ones to score, each a recording of its own
-(another flow, another state, another place in the schedule), and 40 with each fault. A seed is another individual in
-another room, and other weights.
+`train synth`: for every machine, 40 clips of 10 s to learn from, 40 normal clips to score, and 40 with each fault. Each clip
+is a separate recording (with a different flow, state, or place in the schedule). Each seed is a different individual in a
+different room, and different weights.
 """
 
 import os
@@ -33,7 +33,7 @@ FAULTS_OF = {
 
 @dataclass(frozen=True)
 class MadeJob:
-    """One individual machine."""
+    """An individual machine."""
 
     machine: str
     seed: int
@@ -49,7 +49,7 @@ class MadeResult:
 
 
 def run_made(job: MadeJob) -> MadeResult:
-    """Learn one machine, find each fault's severity, and score there."""
+    """Learn a machine, find the severity of each fault, and score at that severity."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     machine = MACHINES[job.machine](100 + job.seed)
     recipes = {name: load_recipe(name) for name in (PLAIN, OURS)}

@@ -1,9 +1,9 @@
-"""The time from an event to its commit, next to the time that the disk takes for the same bytes.
+"""The time from an event to its commit, compared with the time that the disk needs for the same bytes.
 
     python -m benchmarks.outbox [EVENTS]
 
-Events come at random times, about twenty a second, while there is no broker; in between, the same bytes are appended to a
-file and synchronised. Both are on the disk of the working directory; run it on an idle one.
+Events arrive at random times, about twenty per second, while there is no broker. In between, the same bytes are appended to
+a file and synchronised. Both are on the disk of the working directory. Run it on an idle disk.
 """
 
 import json
@@ -20,7 +20,7 @@ from monitor.config import MqttConfig
 from monitor.mqtt.sink import MqttSink
 from tests.mqtt.anomalies import anomaly
 
-PAUSE_S = 0.05  # between an event and the next, on average
+PAUSE_S = 0.05  # mean time between events
 
 
 def main(n_events: int = 1000) -> None:

@@ -1,19 +1,20 @@
-"""Detection quality on real machines, each component and fused, beside the plain autoencoders and MLPerf Tiny's model.
+"""Detection quality on real machines, by component and fused, compared with the plain autoencoders and MLPerf Tiny's model.
 
     python -m benchmarks.quality [--parts cars,gain,rail,made] [--recipes default,mimii-mel] [--seeds 3] [--jobs 2]
 
-Data: ../shared/data. Everything is trained and fitted as `train fit` does, one clip in five of those to learn from held
-out for what is typical, and scored by `monitor`'s scorer, int8 unless a column says float. AUC is the mean over cars and
+Data: ../shared/data. Everything is trained and fitted as `train fit` does, and scored by `monitor`'s scorer, int8 unless a
+column says float. One in five of the clips to learn from is held out for the typical scores. AUC is the mean over cars and
 folds, +- its standard deviation over seeds.
 
-cars   MLPerf Tiny's 248 feature clips (128 mels) of four toy cars, per car, five folds over its 35 normal clips (index
-       modulo 5): 28 to learn from, 7 and all 27 anomalous ones to score; a recipe's network on the features' own front
-       end. MLPerf Tiny's model was trained by its authors on the same cars' training set, which is larger.
-gain   The same with the clips to score 6 dB louder, and 6 dB quieter.
-rail   75 normal clips of a slide rail, the same folds, and two anomalous ones: their percentile among all held-out normal
-       clips, with a 95 % interval. Two clips prove nothing. `toyadmos-fft` has a front end of its own, which needs sound:
-       it is there only.
-made   Four made machines with two faults each, where the plain autoencoder has an AUC of 0.75 (benchmarks/made_machines.py).
+cars   MLPerf Tiny's 248 feature clips (128 mels) of four toy cars. For each car, five folds over its 35 normal clips (index
+       modulo 5): 28 to learn from, 7 and all 27 anomalous ones to score. A recipe's network uses the front end of these
+       features. MLPerf Tiny's model was trained by its authors on the training set of the same cars, which is larger.
+gain   The same, with the clips to score 6 dB louder, and 6 dB quieter.
+rail   75 normal clips of a slide rail, in the same folds, and two anomalous ones. For the latter, the percentile among all
+       held-out normal clips with a 95 % interval. Two clips prove nothing. `toyadmos-fft` is evaluated only here, because
+       its own front end needs sound.
+made   Four synthetic machines with two faults each, at which the plain autoencoder has an AUC of 0.75
+       (benchmarks/made_machines.py).
 """
 
 import argparse
@@ -49,7 +50,7 @@ Column = tuple[str, str]  # kind of model, and component or fused
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of one set of clips under one recipe."""
+    """A fold of a set of clips under a recipe."""
 
     recipe: str
     machine: str  # a toy car, or the slide rail
@@ -59,25 +60,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of held-out normal and of anomalous clips, by how many dB louder they were made, and by column."""
+    """Scores of held-out normal and of anomalous clips, by added gain in dB and by column."""
 
     job: Job
     normal: dict[float, dict[Column, F64]]
     anomaly: dict[float, dict[Column, F64]]
 
     def aucs(self, column: Column, gain_db: float = 0.0) -> tuple[float, float]:
-        """AUC and pAUC of one column."""
+        """AUC and pAUC of a column."""
         return aucs(self.normal[gain_db][column], self.anomaly[gain_db][column])
 
 
 def car_recipe(name: str) -> Recipe:
-    """The recipe on the features' front end: MLPerf Tiny's, 128 mels."""
+    """The recipe on the front end of the features: MLPerf Tiny's, 128 mels."""
     recipe, features = load_recipe(name), load_recipe("dcase")
     return recipe.model_copy(update={"front_end": features.front_end})
 
 
 def car_features(car: str) -> tuple[list[F32], list[F32]]:
-    """Normal and anomalous clips (200, 128) of a car, in the order of their names."""
+    """Normal and anomalous clips (200, 128) of a car, sorted by name."""
     folder = DATA / "toycar-ad01" / "features"
     normal, anomaly = (sorted(folder.glob(f"{label}_id_{car}_*.bin")) for label in ("normal", "anomaly"))
     return [_read(path) for path in normal], [_read(path) for path in anomaly]
@@ -98,7 +99,7 @@ def slide_rail_features(recipe: Recipe) -> tuple[list[F32], list[F32]]:
 
 
 def run(job: Job, gains_db: Sequence[float] = (0.0,)) -> Result:
-    """Learn from the other folds, score this one and the anomalous clips."""
+    """Learn from the other folds, and score this one and the anomalous clips."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     recipe = load_recipe(job.recipe) if job.machine == RAIL else car_recipe(job.recipe)
     normal, anomaly = slide_rail_features(recipe) if job.machine == RAIL else car_features(job.machine)
@@ -116,12 +117,12 @@ def run(job: Job, gains_db: Sequence[float] = (0.0,)) -> Result:
 
 
 def run_all(jobs: Sequence[Job], *, n_processes: int, gains_db: Sequence[float] = (0.0,)) -> list[Result]:
-    """Run jobs side by side."""
+    """Run jobs in parallel."""
     return side_by_side(partial(run, gains_db=gains_db), jobs, n_processes=n_processes)
 
 
 def side_by_side(work: Callable[[_Job], _Result], jobs: Sequence[_Job], *, n_processes: int) -> list[_Result]:
-    """What the work makes of each job, in processes of their own."""
+    """The results of `work` for each job, in separate processes."""
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
         return list(tqdm(pool.map(work, jobs), total=len(jobs), desc="jobs", disable=None, leave=False))
 
@@ -149,7 +150,7 @@ def run_published(car: str, fold: int, gains_db: Sequence[float]) -> Result:
 
 
 def main() -> None:
-    """Print the tables asked for."""
+    """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="cars,gain,rail,made", help="cars, gain, rail, made (default all)")
     parser.add_argument("--recipes", default=",".join(RECIPES))
@@ -179,7 +180,7 @@ def main() -> None:
 
 
 def print_cars(recipes: Sequence[str], cars: Sequence[str], results: Sequence[Result]) -> None:
-    """The mean over cars and folds by component, and AUC by car."""
+    """Print the mean over cars and folds by component, and the AUC by car."""
     rows = [(recipe, name) for recipe in recipes for name in _names(results, recipe)]
     print(f"| toy cars, mean over {len(cars)} cars x {FOLDS} folds | AUC int8 | pAUC int8 | AUC float | pAUC float |")
     print("|---|---:|---:|---:|---:|")
@@ -197,7 +198,7 @@ def print_cars(recipes: Sequence[str], cars: Sequence[str], results: Sequence[Re
 
 
 def print_gain(recipes: Sequence[str], results: Sequence[Result]) -> None:
-    """What another gain than in training costs."""
+    """Print the effect of a gain that differs from training."""
     print(f"\n| toy cars, AUC int8 of clips | as trained | {GAIN_DB:.0f} dB louder | {GAIN_DB:.0f} dB quieter |")
     print("|---|---:|---:|---:|")
     for recipe in recipes:
@@ -210,7 +211,7 @@ def print_gain(recipes: Sequence[str], results: Sequence[Result]) -> None:
 
 
 def print_slide_rail(recipes: Sequence[str], results: Sequence[Result]) -> None:
-    """Where two anomalous clips lie among all held-out normal ones."""
+    """Print the position of two anomalous clips among all held-out normal ones."""
     n_clips = len(results[0].anomaly[0.0]["int8", _names(results, recipes[0])[0]])
     print(
         f"\n| slide rail, percentile among held-out normal clips, int8 | {' | '.join(f'clip {i + 1}' for i in range(n_clips))} |"
@@ -223,7 +224,7 @@ def print_slide_rail(recipes: Sequence[str], results: Sequence[Result]) -> None:
 
 
 def print_made(results: Sequence[MadeResult]) -> None:
-    """AUC by machine and fault."""
+    """Print the AUC by machine and fault."""
     pairs = [(machine, fault) for machine, faults in FAULTS_OF.items() for fault in faults]
     print(f"\n| made machines, AUC int8 | {' | '.join(f'{machine}, {fault}' for machine, fault in pairs)} | mean |")
     print(f"|---{'|---:' * (len(pairs) + 1)}|")
@@ -236,7 +237,7 @@ def print_made(results: Sequence[MadeResult]) -> None:
 
 
 def _percentile(results: Sequence[Result], column: Column, clip: int) -> str:
-    """A clip's percentile over all folds, and the interval that so many normal clips leave (Jeffreys)."""
+    """The percentile of a clip over all folds, and its interval given the number of normal clips (Jeffreys)."""
     from scipy.stats import beta
 
     below = [score < result.anomaly[0.0][column][clip] for result in results for score in result.normal[0.0][column]]
@@ -251,7 +252,7 @@ def _pick(result: Result, *, column: Column, which: int, gain_db: float = 0.0) -
 
 
 def _over_seeds(results: Sequence[Result], value: Callable[[Result], float]) -> str:
-    """The mean over all of it, and the standard deviation of the seeds' means where there are several."""
+    """The mean over everything and, if there are several seeds, the standard deviation of their means."""
     seeds = sorted({result.job.seed for result in results})
     means = [np.mean([value(result) for result in results if result.job.seed == seed]) for seed in seeds]
     return _mean_and_spread([float(mean) for mean in means])
@@ -262,7 +263,7 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 def _names(results: Sequence[Result], recipe: str) -> list[str]:
-    """The components of a recipe, fused last."""
+    """The components of a recipe, with fused last."""
     return [name for kind, name in _of(results, recipe)[0].normal[0.0] if kind == "int8"]
 
 

@@ -1,16 +1,17 @@
-"""What the recordings' own rate is worth, and what the least spread of a band costs: `default`'s front end against `wide`'s.
+"""The benefit of the recordings' own sample rate, and the cost of a minimum spread of bands: `default`'s front end and `wide`'s.
 
     python -m benchmarks.rates [--cost BUNDLE …]
 
-Data: ../shared/data, by distances of the recipes' spectrum and modulation, their mean as multiples of what is typical; no
-network. Five folds: of the normal recordings a fifth is scored, of the others one in five says what is typical.
+Data: ../shared/data. Scores are the distances of the recipes' spectrum and modulation, each as a multiple of its typical
+value, averaged; there is no network. Five folds: a fifth of the normal recordings is scored. Of the others, one in five
+gives the typical values.
 
-compressor  44.1 kHz, clips of 3 s. Faults as they are, and mixed 6, 9 and 12 dB under healthy clips of the fold that is
-            scored, by attenuating only: the healthy clip too, so that the microphone's noise stays as loud as it was. Scored
-            against the control, another healthy clip mixed in just so, for a mixture is found as such.
-cars, rail, motor  16 kHz: `wide` is the same rate with longer frames, cars are features and have only `default`'s. The motor's
-            recordings are cut into pieces of 2 s, which makes normal and held-out alike.
-The columns named by a number are the least spread in dB, the same for all bands; `own` is that of the recipe.
+compressor  44.1 kHz, clips of 3 s. Faults as they are, and mixed 6, 9 and 12 dB below healthy clips of the scored fold. Both
+            are only attenuated, including the healthy clip, so that the noise of the microphone keeps its level. The control is
+            another healthy clip mixed in the same way, because a mixture is detected as such.
+cars, rail, motor  16 kHz. `wide` is the same rate with longer frames. Cars are features and have only `default`'s. The
+            motor's recordings are cut into pieces of 2 s, so normal and held-out sound are similar.
+Columns with a number have that minimum spread in dB for all bands, `own` has that of the recipe.
 """
 
 import argparse
@@ -45,7 +46,7 @@ Vectors = tuple[F64, F64]  # spectrum, modulation
 
 
 def vectors(frames: F32, recipe: Recipe) -> Vectors:
-    """The mean frame of a clip, and how it moves."""
+    """The mean frame of a clip, and its modulation."""
     assert recipe.detector.modulation is not None
     n_bands, part = frames.shape[1], recipe.detector.modulation
     empty = np.empty((0, 1), np.float32)
@@ -69,7 +70,7 @@ def heard(samples: F32, rate_hz: int, recipe: Recipe) -> Vectors:
 
 
 def scores(training: Sequence[Vectors], judged: Sequence[Sequence[Vectors]], recipe: Recipe, least_db: float | None) -> list[F64]:
-    """The score of each clip of each list (n,)."""
+    """The scores (n,) of the clips of each list."""
     held_out, learnt = training[::FOLDS], [one for i, one in enumerate(training) if i % FOLDS]
     totals = [np.zeros(len(clips)) for clips in judged]
     spreads: tuple[tuple[float, F64 | float], ...] = ((recipe.gain_db, recipe.noise_db), (0.0, NOISE_DB))
@@ -83,12 +84,12 @@ def scores(training: Sequence[Vectors], judged: Sequence[Sequence[Vectors]], rec
 
 
 def folds(normal: Sequence[Vectors]) -> list[tuple[list[Vectors], list[Vectors]]]:
-    """What is learned from, and what is scored."""
+    """The clips to learn from and the clips to score, for each fold."""
     return [([one for i, one in enumerate(normal) if i % FOLDS != fold], list(normal[fold::FOLDS])) for fold in range(FOLDS)]
 
 
 def separation(normal: Sequence[Vectors], anomaly: Sequence[Vectors], recipe: Recipe) -> list[float]:
-    """Mean AUC over the folds for each least spread."""
+    """The mean AUC over the folds for each minimum spread."""
     found = []
     for least_db in LEAST_DB:
         pairs = [scores(training, (judged, anomaly), recipe, least_db) for training, judged in folds(normal)]
@@ -97,7 +98,7 @@ def separation(normal: Sequence[Vectors], anomaly: Sequence[Vectors], recipe: Re
 
 
 def compressor(recipe: Recipe) -> dict[str, list[float]]:
-    """AUC of faults as they are, and of those mixed under healthy clips against healthy clips mixed just so."""
+    """AUC of faults as recorded, and of faults mixed below healthy clips against healthy clips mixed in the same way."""
     sounds = {label: _sounds("air-compressor", label, COMPRESSOR_HZ, skip_s=SILENT_S) for label in ("normal", "anomaly")}
     normal = [heard(one, COMPRESSOR_HZ, recipe) for one in sounds["normal"]]
     anomaly = [heard(one, COMPRESSOR_HZ, recipe) for one in sounds["anomaly"]]
@@ -116,14 +117,14 @@ def compressor(recipe: Recipe) -> dict[str, list[float]]:
 
 
 def mix(healthy: F32, other: F32, mixed_db: float) -> F32:
-    """One clip so far under another, by their power, both attenuated so that a noise of both stays as loud."""
+    """A clip mixed `mixed_db` below another by power. Both are attenuated so that noise common to both keeps its level."""
     n, times = min(len(healthy), len(other)), 10.0 ** (-mixed_db / 10.0) * float(np.mean(healthy**2) / np.mean(other**2))
     share = times / (1.0 + times)
     return np.asarray(np.sqrt(1.0 - share) * healthy[:n] + np.sqrt(share) * other[:n], np.float32)
 
 
 def cost(folder: Path) -> None:
-    """Print what a bundle's pipeline costs in this process: CPU, the least of three passes, and the memory it adds."""
+    """Print the cost of a bundle's pipeline in this process: CPU, the minimum of three passes, and additional memory."""
     from benchmarks.replay import run_pipeline
 
     before_mb = psutil.Process().memory_info().rss / 1e6

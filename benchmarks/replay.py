@@ -1,9 +1,9 @@
-"""CPU seconds an hour of audio: our pipeline, the usual way, and the floor; all rows in one run on the same sound.
+"""CPU seconds per hour of audio: our pipeline, the usual way, and the minimum, all in one run on the same sound.
 
     python -m benchmarks.replay
 
-Sound: 10 minutes of `train synth`, 16 kHz, through a 64-mel 5-frame model (models/demo-fan). CPU is user + system time of
-this process on one BLAS thread, the least of five passes that take turns; the machine's speed cancels in the ratios.
+Sound: 10 minutes of `train synth`, 16 kHz, through a 64-mel 5-frame model (models/demo-fan). CPU is the user + system time of
+this process on one BLAS thread, the minimum of five passes that take turns. The speed of the computer cancels in the ratios.
 """
 
 import os
@@ -74,14 +74,14 @@ def main() -> None:
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds that `work` on all the sound takes, an hour of audio."""
+    """CPU seconds that `work` on all the sound takes, per hour of audio."""
     began = time.process_time()
     work()
     return (time.process_time() - began) * 60 / MINUTES
 
 
 def run_pipeline(blocks: Iterable[Block], bundle: Bundle = BUNDLE) -> int:
-    """What replay does with the sound of a file, the sinks aside."""
+    """Process the sound of a file like a replay, without sinks."""
     pipeline = Pipeline(
         bundle.scorer(),
         threshold=bundle.manifest.calibration.threshold,
@@ -94,7 +94,7 @@ def run_pipeline(blocks: Iterable[Block], bundle: Bundle = BUNDLE) -> int:
 
 
 def usual_way(clips: list[Path]) -> Callable[[], object]:
-    """Per 10 s file: librosa's log-mel, windows, Keras `predict`, mean squared error."""
+    """The usual way, per 10 s file: librosa's log-mel, windows, Keras `predict`, mean squared error."""
     rng = np.random.default_rng(0)
     sizes = (320, 64, 64, 8, 64, 64, 320)
     layers = [
@@ -115,7 +115,7 @@ def usual_way(clips: list[Path]) -> Callable[[], object]:
 
 
 def floor(samples: F32) -> Callable[[], None]:
-    """The least that any program with this front end and model must do."""
+    """The minimum that any program with this front end and model must do."""
     n_ticks = (len(samples) - N_FFT) // (ROWS * HOP)
     interpreter = TFLiteModel((ROOT / "models/demo-fan/model.tflite").read_bytes(), n_rows=ROWS)._interpreter
     frames = sliding_window_view(samples, N_FFT)[::HOP]
@@ -129,7 +129,7 @@ def floor(samples: F32) -> Callable[[], None]:
 
 
 def peak_memory_mb(samples: F32, minutes: int, folder: Path) -> float:
-    """VmHWM of a whole `monitor --replay` of a file of this length."""
+    """VmHWM of a complete `monitor --replay` of a file of this length."""
     path = folder / f"{minutes}.wav"
     with soundfile.SoundFile(path, "w", 16000, 1, "PCM_16") as file:
         for _ in range(minutes // MINUTES):

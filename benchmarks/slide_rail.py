@@ -1,8 +1,8 @@
-"""What a bundle finds on a real slide rail: a score per clip, and where the anomalous ones lie among held-out normal ones.
+"""Scores on a real slide rail: one per clip, and the position of the anomalous clips among held-out normal ones.
 
     python -m benchmarks.slide_rail
 
-Data: ../shared/data/slide-rail-id00 (MIMII, through DCASE 2020 Task 2); trained on every other normal clip, nothing tuned.
+Data: ../shared/data/slide-rail-id00 (MIMII, through DCASE 2020 Task 2). Trained on every other normal clip, without tuning.
 """
 
 import json
@@ -19,7 +19,7 @@ DATA = ROOT.parent / "shared" / "data" / "slide-rail-id00"
 
 
 def main() -> None:
-    """Train on half, replay the rest, print the scores."""
+    """Train on half of the clips, replay the rest, and print the scores."""
     if not DATA.is_dir():
         sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: this benchmark needs the real recordings beside the project")
     normal = sorted((DATA / "normal").glob("*.wav"))

@@ -1,23 +1,24 @@
-"""The slow path: false warnings over 100 days, and faults under healthy sound that segments miss.
+"""The slow path: false warnings over 100 days, and faults below healthy sound that segments do not detect.
 
     python -m benchmarks.slow_path [--parts days,hours,compressor]
 
-The recipe is `default`, learned as `monitor learn` does: the network was trained on another machine. Segments warn from the
-warning level that the procedure of docs/calibration.md sets, 12 of 20 raise.
+The recipe is `default`, learned as `monitor learn` does: the network was trained on another machine. Segments raise a warning
+above the warning level of docs/calibration.md, with the rule 12 of 20.
 
-days        Four made machines, learned from 40 takes of 10 s, then heard for 100 days after the day on which the slow path
-            learned their level. The scores are those of 60 other takes of 2 minutes with 4 bangs an hour, computed through
-            the device's scorer at offsets of -4 to 4 dB of gain and -2 to 2 dB of tilt (from the lowest to the highest band),
-            and interpolated in between. A load change is another take: every 5 to 120 minutes, so that 15 minutes mostly lie
-            in one take. The gain is a random walk of `--gain-db`, pulled back within 2 days, and as much again over the day
-            (a sine's amplitude); the tilt the same of `--tilt-db`. Takes are
-            played in a circle.
-hours       On the same machines, how often the median passes the limit by the hours learned and by how the limit is set.
-compressor  Faults of ../shared/data/air-compressor mixed under healthy clips: attenuated, never amplified, so that they lie
-            6 or 12 dB below the healthy clip. Each draw learns from segments of 60 healthy clips in their order, and the level on
-            the spot from the other 60, under which the mixing is done, too: with 30 each, what the two happen to hold differs
-            by a decibel in narrow bands. The control mixes healthy clips. Streams are clips in random order: sums of ticks are
-            additive, so a segment of clips is scored as any other.
+days        Four synthetic machines are learned from 40 takes of 10 s. The slow path learns their level on the first day, which
+            is followed by 100 days of monitoring. The scores are those of 60 other takes of 2 minutes with 4 bangs per hour.
+            They are computed by the device's scorer at offsets of -4 to 4 dB of gain and -2 to 2 dB of tilt (from the lowest to
+            the highest band), and interpolated in between. A change of load is a change to another take, every 5 to 120 minutes,
+            so that 15 minutes are mostly within one take. The gain is the sum of a random walk with a standard deviation of
+            `--gain-db`, which reverts to its mean within 2 days, and a daily sine with that amplitude. The same applies to the
+            tilt with `--tilt-db`. Takes are repeated cyclically.
+hours       For the same machines: how often the median exceeds the limit, by the number of hours learned and by the formula of
+            the limit.
+compressor  Faults of ../shared/data/air-compressor mixed below healthy clips. They are attenuated, never amplified, so that
+            they are 6 or 12 dB below the healthy clip. Each draw learns from segments of 60 healthy clips, in their order. The
+            slow path learns the level on site from the other 60, which are also used for mixing. With 30 clips for each
+            purpose, their contents would happen to differ by a decibel in narrow bands. The control mixes healthy clips.
+            Streams are clips in random order. Because sums of ticks are additive, a segment of clips is scored like any other.
 """
 
 import argparse
@@ -46,10 +47,10 @@ from train.synth import MACHINES, Growth, Scene
 
 RATE_HZ = 16000
 COMPRESSOR = Path(__file__).parents[2] / "shared" / "data" / "air-compressor"
-FAULTS = ("bearing", "flywheel", "liv")  # the last: leaking inlet valve
+FAULTS = ("bearing", "flywheel", "liv")  # liv: leaking inlet valve
 GAINS_DB, TILTS_DB = (-4.0, -2.0, 0.0, 2.0, 4.0), (-2.0, 0.0, 2.0)
 N_TAKES, TAKE_S = 40, 120.0
-SILENT_S = 1.0  # a take begins in a silent room, which is no sound of the machine
+SILENT_S = 1.0  # a take begins with silence, which is not sound of the machine
 WEEK_H = 168.0
 
 
@@ -61,16 +62,16 @@ class Subject:
     limits_hz: F64
     typical: float
     tick_s: float
-    warning: float  # score at which a segment warns
+    warning: float  # score above which a segment counts as a warning
 
     def slow_path(self, state: SlowState | None = None) -> SlowPath:
-        """A fresh one for it, or one that has learned."""
+        """A new slow path for it, or one that resumes from a state."""
         return SlowPath(tick_s=self.tick_s, segment_ticks=10, typical=self.typical, limits_hz=self.limits_hz, state=state)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip's sums tick by tick (n, k), and its level (n_bands,), dB, in sharp bands."""
+    """The sums of a clip tick by tick (n, k), and its level (n_bands,), dB, in sharp bands."""
 
     sums: F64
     level_db: F64
@@ -96,7 +97,7 @@ def main() -> None:
 
 
 def subject_of(listener: Listener, known: Sequence[RecordingSums]) -> Subject:
-    """Learn from recordings in order of time; what is typical is the mean of their cross-fitted scores."""
+    """Learn from recordings in chronological order. The typical score is the mean of their cross-fitted scores."""
     recipe = listener.recipe
     learned = learn(listener.scorer.detector, known, recipe)
     typical = float(learned.held_out.segment_scores.mean())
@@ -105,7 +106,7 @@ def subject_of(listener: Listener, known: Sequence[RecordingSums]) -> Subject:
 
 
 def measure(scorer: Scorer, sound: F32) -> Clip:
-    """A clip as a stream of its own."""
+    """Measure a clip as a separate stream."""
     scorer.reset()
     sums: list[F64] = []
     for tick in (*scorer.extract(Block(0, sound)), *scorer.extract_last()):
@@ -117,7 +118,7 @@ def measure(scorer: Scorer, sound: F32) -> Clip:
 
 
 def score_of(detector: Detector, sums: F64) -> float:
-    """The score of summed ticks."""
+    """The score of sums of ticks."""
     score = detector.score(sums)
     assert score is not None
     return score
@@ -136,22 +137,22 @@ class Takes:
 
 @dataclass(frozen=True)
 class Days:
-    """What 100 days led to."""
+    """The result of 100 days."""
 
     weeks: float
     warnings: int
-    most_a_week: int  # in any seven days
-    limits_passed: int  # with or without a band that says where
+    most_a_week: int  # maximum within any seven days
+    limits_passed: int  # whether or not a differing band was found
     segment_events: int
     status: str
     normal: float  # as a multiple of the typical score
-    limit: float  # the same
+    limit: float  # as a multiple of the normal level
     spread: float  # of later 15-minute medians around the learned level, log units
-    largest: float  # of these to the limit
+    largest: float  # largest of these medians, as a multiple of the limit
 
 
 def print_days(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """False warnings on made machines."""
+    """Print false warnings on synthetic machines."""
     print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
     print(" warnings, most in a week | segments' events a week |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
@@ -162,13 +163,13 @@ def print_days(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float,
 
 
 def cells(days: Days) -> str:
-    """Cells of a table."""
+    """The cells of a table row."""
     learned = f"| {days.normal:.2f} ({days.status}) | {days.limit:.2f} | {days.spread:.2f} | {days.largest:.2f} "
     return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
 
 
 def print_hours(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """How often 15-minute medians pass the limit, band or not, by the hours that were learned and by how the limit is set."""
+    """Print how often 15-minute medians exceed the limit, with or without a band, by hours learned and formula of the limit."""
     print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
     print("| machine | gain, tilt, dB | hours | folds | mean + t x deviation | 2 x normal |")
     print("|---|---:|---:|---:|---:|---:|")
@@ -177,7 +178,7 @@ def print_hours(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float
 
 
 def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """The rows of one machine."""
+    """Print the rows of one machine."""
     medians = np.median(takes.logs, axis=3, keepdims=True)
     for times in (1.0, 2.0):
         streams = [
@@ -190,9 +191,8 @@ def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, r
             passed = dict.fromkeys(limits, 0)
             for stream_of in streams:
                 learned, later = np.array(stream_of[:n]), np.array(stream_of[n:])
-                plain = (
-                    3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
-                )  # Student's t as above, for 31 degrees of freedom, near enough
+                # The factor is that of Student's t as above, approximately, for 31 degrees of freedom.
+                plain = 3.65 * learned.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
                 own = {
                     "folds": np.log(fit_normal_level(np.exp(learned).tolist()).limit),
                     "plain": learned.mean() + plain,
@@ -208,7 +208,7 @@ def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, r
 
 
 def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, days: int = 101) -> Iterator[float]:
-    """Log medians of successive 15 minutes."""
+    """The log medians of consecutive 15 minutes."""
     n_minutes, left, take = days * 1440, 0, 0
     offsets = zip(wander(n_minutes, gain_db, rng), wander(n_minutes, tilt_db, rng), strict=True)
     for minute, (gain, tilt) in enumerate(offsets):
@@ -220,7 +220,7 @@ def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, da
 
 
 def made(name: str, listener: Listener) -> tuple[Subject, Takes]:
-    """A made machine that was learned, and other takes of it."""
+    """A synthetic machine that was learned, and other takes of it."""
     machine = MACHINES[name](101)
 
     def sound(take: int, seconds: float, bangs_per_hour: float = 0.0) -> F32:
@@ -235,7 +235,7 @@ def made(name: str, listener: Listener) -> tuple[Subject, Takes]:
 
 
 def offset_scores(scorer: Scorer, recipe: Recipe, sound: F32) -> tuple[F64, F64]:
-    """Log scores (n_gains, n_tilts, n_ticks) of full segments at each offset, and the mean level (n_bands,), dB, without."""
+    """Log scores (n_gains, n_tilts, n_ticks) of full segments at each offset, and the mean level (n_bands,), dB, at none."""
     ear = FeatureExtractor(recipe.front_end, tick_frames=recipe.tick_frames)
     ticks = [replace(tick, samples=np.zeros_like(tick.samples)) for tick in ear.push(Block(0, sound))]
     scorer.reset()
@@ -258,12 +258,12 @@ def _logs(scorer: Scorer, ticks: Sequence[TickFrames], offset_db: F64) -> Iterat
 
 
 def ramp(recipe: Recipe) -> F64:
-    """From -0.5 in the lowest band to 0.5 in the highest."""
+    """A ramp from -0.5 in the lowest band to 0.5 in the highest."""
     return np.linspace(-0.5, 0.5, recipe.front_end.n_bands)
 
 
 def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float, tilt_db: float, days: float = 100.0) -> Days:
-    """Learn, then watch for so many days."""
+    """Learn, then monitor for this many days."""
     slow, rule, counts = subject.slow_path(), Rule(), RuleState()
     n_takes, n_ticks = takes.logs.shape[2:]
     ticks_a_minute = round(60.0 / subject.tick_s)
@@ -315,7 +315,7 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
 
 
 def interpolated(logs: F64, gain: float, tilt: float) -> F64:
-    """Log scores (n,) at an offset from those (n_gains, n_tilts, n) around it."""
+    """Log scores (n,) at an offset, interpolated between those (n_gains, n_tilts, n) around it."""
     for grid, value in ((GAINS_DB, gain), (TILTS_DB, tilt)):
         at = float(np.clip(np.interp(value, grid, range(len(grid))), 0, len(grid) - 1 - 1e-9))
         logs = logs[int(at)] + (at - int(at)) * (logs[int(at) + 1] - logs[int(at)])
@@ -323,7 +323,7 @@ def interpolated(logs: F64, gain: float, tilt: float) -> F64:
 
 
 def wander(n_minutes: int, spread_db: float, rng: Generator) -> Iterator[float]:
-    """A random walk pulled back within 2 days, and a day's cycle, both of this spread, minute by minute."""
+    """A mean-reverting random walk with a time constant of 2 days, plus a daily cycle, both of this spread, minute by minute."""
     keep = np.exp(-1.0 / (2 * 1440))
     value, phase = float(spread_db * rng.standard_normal()), rng.uniform(0.0, 2 * np.pi)
     steps = spread_db * np.sqrt(1.0 - keep**2) * rng.standard_normal(n_minutes)
@@ -334,16 +334,19 @@ def wander(n_minutes: int, spread_db: float, rng: Generator) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Found:
-    """What a stream of 15 minutes led to: the minute of the warning, and that of the segments' event; None: not found."""
+    """The result of a stream of 15 minutes.
+
+    Contains the minutes of the warning and of the segments' event, or None if there was none.
+    """
 
     slow_minute: int | None
     segments_minute: int | None
-    ratio: float  # of the last median to the limit
-    normal: float  # of the learned level to the typical score
+    ratio: float  # last median / limit
+    normal: float  # learned level / typical score
 
 
 def print_compressor(listener: Listener, *, runs: int) -> None:
-    """Faults under healthy sound."""
+    """Print the results for faults below healthy sound."""
     if not COMPRESSOR.is_dir():
         print(f"{COMPRESSOR} is not there: no faults to mix")
         return
@@ -369,13 +372,13 @@ def print_compressor(listener: Listener, *, runs: int) -> None:
 
 
 def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below_db: float) -> list[Clip]:
-    """Another clip under each healthy one, at random."""
+    """Another clip, chosen at random, mixed below each healthy one."""
     rng = np.random.default_rng(round(below_db))
     return [measure(scorer, mix(sound, other[int(rng.integers(len(other)))], below_db)) for sound in healthy]
 
 
 def in_words(found: Sequence[Found]) -> str:
-    """Cells of a table."""
+    """The cells of a table row."""
     slow = [one.slow_minute for one in found if one.slow_minute is not None]
     segments = [one for one in found if one.segments_minute is not None]
     ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
@@ -386,12 +389,12 @@ def in_words(found: Sequence[Found]) -> str:
 
 
 def resampled(path: Path) -> F32:
-    """A recording at the recipe's rate."""
+    """A recording at the recipe's sample rate."""
     return np.asarray(np.concatenate([block.samples for block in Recording(path, sample_rate_hz=RATE_HZ).blocks()]), np.float32)
 
 
 def one_draw(listener: Listener, mixed: dict[tuple[str, float], list[Clip]], run: int) -> dict[tuple[str, float], Found]:
-    """Learn from half of the healthy clips, learn on the spot from the others, watch the mixtures of those for 15 minutes."""
+    """Learn from half of the healthy clips, learn the level from the other half, and monitor its mixtures for 15 minutes."""
     rng = np.random.default_rng(run)
     healthy = mixed["nothing", 0.0]
     training, others = np.split(rng.permutation(len(healthy)), 2)
@@ -405,7 +408,7 @@ def one_draw(listener: Listener, mixed: dict[tuple[str, float], list[Clip]], run
 
 
 def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Generator) -> Found:
-    """Watch a stream of clips for 15 minutes, after 15 minutes of normal sound."""
+    """Monitor a stream of clips for 15 minutes, after 15 minutes of normal sound."""
     slow, rule, counts = subject.slow_path(state), Rule(), RuleState()
     slow_minute = segments_minute = None
     for ticks, (score, level_db) in enumerate(stream(subject, clips, MINUTES / 60, rng)):
@@ -419,14 +422,14 @@ def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Genera
 
 
 def mix(sound: F32, added: F32, below_db: float) -> F32:
-    """A clip under another: attenuated until it is so much quieter, never amplified."""
+    """A clip mixed below another: attenuated until it is `below_db` quieter, never amplified."""
     n = min(len(sound), len(added))
     gain = np.sqrt(np.mean(sound[:n] ** 2) / np.mean(added[:n] ** 2)) * 10.0 ** (-below_db / 20.0)
     return np.asarray(sound[:n] + np.float32(min(1.0, gain)) * added[:n], np.float32)
 
 
 def stream(subject: Subject, clips: Sequence[Clip], hours: float, rng: Generator) -> Iterator[tuple[float, F64]]:
-    """Scores of the segments of clips in random order, one a tick, and the level (n_bands,), dB, of the clips in each."""
+    """The scores of segments of clips in random order, one per tick, and the level (n_bands,), dB, of the clips in each."""
     n_ticks = round(hours * 3600 / subject.tick_s)
     segment: list[F64] = []
     levels: list[F64] = []

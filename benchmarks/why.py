@@ -1,21 +1,22 @@
-"""What events say of tones, band noise, impulses and missing harmonics that are added to normal sound at known places and levels.
+"""Evaluate how events describe tones, band noise, impulses and missing harmonics that are added to normal sound.
 
     python -m benchmarks.why [CASES [SEED]]
 
-Data: ../shared/data/slide-rail-id00 (MIMII, through DCASE 2020 Task 2), trained on every other normal clip, the cases made of
-the others; and made machines. SEED (7) chooses what is added where, and the made individuals. Each case is a stream of its own
-of two clips, through the device's pipeline. What is judged is the description, not the detection: the threshold is next to
-nothing, so that every stream raises an event. The network has no part in what is said, so one bundle of the recipe `default`
-serves, and what is expected is learned from other sound where the normal sound is other (the rail with a hum, the machines).
+Data: ../shared/data/slide-rail-id00 (MIMII, through DCASE 2020 Task 2), trained on every other normal clip, with the other
+clips used for the cases, and synthetic machines. The frequency and level of every added sound are known. SEED (7) determines
+them, and the individual machines. Each case is a separate stream of two clips, processed by the device's pipeline. The
+description is evaluated, not the detection. The threshold is close to zero, so that every stream raises an event. Because
+descriptions do not depend on the network, a single bundle of the recipe `default` suffices. Where the normal sound differs
+from that of the bundle (the rail with a hum, the machines), the reference is learned separately.
 
-A band is right when each of its ends is within one mel band of those of the mel bands that the added sound lies in: for
-impulses, where its power is within 6 dB of its strongest mel band's. The level is right when it is within 2 dB of what that
-moment's sound, added and clean, has in the named band over what is usual there, the mean (in dB) of the training clips', each
-of a periodogram of the whole. The known level is right when it is within 2 dB of what was added there, on top of what is
-usual, over what is usual: what the clean sound does by itself at that moment counts as an error there. Everything is a share
-of all cases; where no band is right, the first one's level is judged. The held-out clips have differences of their own,
-tones of 15 dB that no training clip has: a new band is one that is not named of the clean stream. Where no impulses were
-added, the rate is right when none is named.
+A band is right if each of its ends is within one mel band of the corresponding end of the mel bands that contain the added
+sound. For impulses, these are the bands in which its power is within 6 dB of its strongest mel band. The level is right if it
+is within 2 dB of the actual level of the sound at that moment, added and clean, in the named band, relative to the usual
+level. The usual level is the mean (in dB) of the training clips, each from a periodogram of the whole clip. The known level is
+right if it is within 2 dB of the added sound plus the usual level, relative to the usual level. Here, the fluctuations of the
+clean sound at that moment count as errors. All figures are fractions of all cases. If no band is right, the level of the first
+one is evaluated. The held-out clips have differences of their own, such as tones of 15 dB that are in no training clip. A new
+band is therefore one that is not named for the clean stream. If no impulses were added, the rate is right if none is named.
 """
 
 import subprocess
@@ -49,23 +50,23 @@ from monitor.scoring.tick_sound import tick_sound
 from train.synth import MACHINES, Growth, Scene
 
 N_CASES = 60
-CLIPS = 2  # in a stream
-LEVELS_DB = ((15.0, 25.0), (9.0, 14.0))  # of the added sound over what is usual in its band
+CLIPS = 2  # per stream
+LEVELS_DB = ((15.0, 25.0), (9.0, 14.0))  # of the added sound over the usual level in its band
 SEED, N_MADE, CLIP_S = 7, 20, 10.0
 NEXT_TO_NOTHING = 1e-6
 COLUMNS = ("first", "new", "named", "level", "known", "rate")
-LEVEL_DB, RATE = 2.0, 0.03  # how far off is right
+LEVEL_DB, RATE = 2.0, 0.03  # maximum error of a right level (dB) and a right rate (relative)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What hears the cases."""
+    """A bundle and a reference that describe the cases."""
 
     bundle: Bundle
     expected: Reference
 
     def listen(self, sound: F64) -> Event | None:
-        """The event that begins, if one does."""
+        """The event that begins, if any."""
         pipeline = Pipeline(
             self.bundle.scorer(),
             threshold=NEXT_TO_NOTHING,
@@ -80,7 +81,11 @@ class Judge:
 
 @dataclass(frozen=True)
 class Result:
-    """Whether a band was right: the first, the first that the clean stream has not, any; the levels; the rate of impulses."""
+    """Whether the description was right.
+
+    Three fields are about bands: the first one, the first one that is not named for the clean stream, and any. The others are
+    about the two levels and the rate of impulses.
+    """
 
     first: bool = False
     new: bool = False
@@ -91,7 +96,7 @@ class Result:
 
 
 def judge(case: Case, event: Event | None, clean: Event | None, normal: Normal, spec: ScorerSpec) -> Result:
-    """Compare what was said with what was done, and with what is said of the clean stream."""
+    """Compare the description with the added sound, and with the description of the clean stream."""
     if event is None:
         return Result()
     right = [is_there(band, case, spec.front_end.band_limits_hz()) for band in event.bands]
@@ -115,7 +120,7 @@ def judge(case: Case, event: Event | None, clean: Event | None, normal: Normal, 
 
 
 def is_there(band: Band, case: Case, limits_hz: F64) -> bool:
-    """Whether its ends are within one mel band of the case's."""
+    """Whether both ends of the band are within one mel band of those of the case."""
     mel = [hz_to_mel(hz) for hz in limits_hz]
     step = float(np.median(np.diff(mel)))
     low, high = np.searchsorted(limits_hz, case.low_hz + 0.1, side="right") - 1, np.searchsorted(limits_hz, case.high_hz - 0.1)
@@ -124,7 +129,7 @@ def is_there(band: Band, case: Case, limits_hz: F64) -> bool:
 
 
 def learn_expected(clips: Sequence[F64], spec: ScorerSpec) -> Reference:
-    """What is expected, by clips of normal sound."""
+    """The reference learned from clips of normal sound."""
     portraits: list[SegmentProfile] = []
     for clip in clips:
         ear, profiler = (
@@ -151,7 +156,7 @@ class Trial:
         self._own: dict[tuple[bool, int], Event | None] = {}
 
     def run(self, kind: str, n_cases: int, *, levels_db: tuple[float, float] = LEVELS_DB[0]) -> list[Result]:
-        """Results of cases of one kind."""
+        """The results of cases of one kind."""
         spec = self._bundle.manifest.scorer_spec
         limits_hz = spec.front_end.band_limits_hz()
         normal, hearer = self._heard[kind == "missing"]
@@ -167,32 +172,32 @@ class Trial:
         return results
 
     def impulses(self) -> list[float | None]:
-        """What impulses are named of clean sound."""
+        """The rates of impulses that are named for clean sound."""
         _, hearer = self._heard[False]
         events = [hearer.listen(clean) for clean in streams(self._held_out, len(self._held_out))]
         return [None if event is None else event.impulses_hz for event in events]
 
     def _own_of(self, is_hum: bool, number: int, clean: F64) -> Event | None:
-        """What is said of a clean stream."""
+        """The event of a clean stream, if any."""
         if (is_hum, number) not in self._own:
             self._own[is_hum, number] = self._heard[is_hum][1].listen(clean)
         return self._own[is_hum, number]
 
 
 def streams(clips: Sequence[F64], n: int) -> Iterator[F64]:
-    """Streams of clips, no two alike for a while."""
+    """Streams of clips, all different for a while."""
     for number in range(n):
         yield np.concatenate([clips[(number * 5 + i * 7) % len(clips)] for i in range(CLIPS)])
 
 
 def rail() -> tuple[list[F64], list[F64]]:
-    """Normal clips of the slide rail: to learn from, to judge by."""
+    """Normal clips of the slide rail: those to learn from, and those for the cases."""
     clips = [soundfile.read(path)[0] for path in sorted((DATA / "normal").glob("*.wav"))]
     return clips[::2], clips[1::2]
 
 
 def made(kind: str, *, seed: int = SEED) -> tuple[list[F64], list[F64]]:
-    """The same of a made machine."""
+    """Clips of a synthetic machine: those to learn from, and those for the cases."""
     scenes = [Scene(machine=MACHINES[kind](seed), take=take, growth=Growth()) for take in range(2 * N_MADE)]
     clips = [np.concatenate(list(scene.chunks(CLIP_S))).astype(np.float64) for scene in scenes]
     return clips[::2], clips[1::2]
@@ -210,7 +215,7 @@ def train(clips: Sequence[F64], folder: Path) -> Bundle:
 
 
 def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
-    """Milliseconds of what is kept of a tick for a description, and of a description."""
+    """Milliseconds of CPU per tick for the data that a description needs, and per description."""
     spec, expected = bundle.manifest.scorer_spec, bundle.expected
     assert expected is not None and expected.envelope is not None
     ticks, scorer = (
