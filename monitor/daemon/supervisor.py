@@ -63,14 +63,15 @@ class Supervisor:
         self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
         self._keys: dict[str, Key] = {}
         self.machines: dict[str, Machine] = {}
-        self._n_failures = 0  # of machines
+        self._n_failures = 0  # unexpected errors, without those that a microphone counts
+        self._logged: dict[str, str] = {}  # the last unexpected error of each guarded step
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Run the machines that the configuration and people want. A machine without a change continues."""
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
-        changed = [name for name, spec in specs.items() if self._specs.get(name) != spec]
+        changed = [name for name, spec in specs.items() if self._specs.get(name) != spec or name in self._not_running()]
         for name in changed:
             bundles[name].scorer()  # this may fail, and until here nothing has changed
         self._alarms.apply_config(config)
@@ -79,7 +80,7 @@ class Supervisor:
                 self._stop(name, "reloaded" if name in specs else "disabled")
         self._slow_paths = {name: one for name, one in self._slow_paths.items() if name in config.machines}
         for key in set(self._microphones) - set(keys.values()):
-            self._microphones.pop(key).close()
+            self._close_microphone(key)
         self._failures = {name: one for name, one in self._failures.items() if name in specs and name not in changed}
         self._config, self._bundles, self._specs, self._keys = config, bundles, specs, keys
         for name in changed:
@@ -106,9 +107,8 @@ class Supervisor:
         """End open events, and every child process."""
         for name in [*self.machines]:
             self._stop(name, "shutdown")
-        for microphone in self._microphones.values():
-            microphone.close()
-        self._microphones.clear()
+        for key in [*self._microphones]:
+            self._close_microphone(key)
 
     @property
     def is_started(self) -> bool:
@@ -117,7 +117,8 @@ class Supervisor:
 
     def stalled(self) -> list[str]:
         """The machines that should make progress and do not, in words."""
-        return [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
+        stalled = [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
+        return [*stalled, *(f"{name} is not running" for name in self._not_running())]
 
     def status(self) -> dict[str, Any]:
         """Each machine and each microphone."""
@@ -152,6 +153,10 @@ class Supervisor:
         """The microphones in use."""
         return list(self._microphones.values())
 
+    def _not_running(self) -> list[str]:
+        """The machines that should run and neither do nor wait for a restart: an error interrupted `apply_config`."""
+        return [name for name in self._specs if name not in self.machines and name not in self._failures]
+
     def _start(self, name: str) -> None:
         self._attempt(name, lambda: self.machines.update({name: self._make(name)}))
 
@@ -181,12 +186,8 @@ class Supervisor:
 
     def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
         machine = self.machines.pop(name)
-        try:
-            machine.stop(reason)
-        except Exception:
-            self._n_failures += 1
-            log.exception("%s: cannot be stopped cleanly", name)
-        self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+        self._guarded(f"{name}: stop", lambda: machine.stop(reason))
+        self._guarded(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _fail(self, name: str, error: Exception) -> None:
         """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
@@ -203,11 +204,24 @@ class Supervisor:
         if machine is None:
             self._publish_state(name, "unknown", FAILED)
             return
+        self._guarded(f"{name}: stop", lambda: machine.stop("restarted", state_reason=FAILED))
+        self._guarded(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
+
+    def _save_slow_path(self, name: str, machine: Machine) -> None:
+        self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+
+    def _close_microphone(self, key: Key) -> None:
+        self._guarded(f"microphone {key[0]}: close", self._microphones.pop(key).close)
+
+    def _guarded(self, what: str, step: Callable[[], object]) -> None:
+        """Run a step. An unexpected error is counted, and logged unless the last one of this step was the same."""
         try:
-            machine.stop("restarted", state_reason=FAILED)
-            self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
-        except Exception:
-            log.exception("%s: cannot be stopped cleanly", name)
+            step()
+        except Exception as error:
+            self._n_failures += 1
+            if self._logged.get(what) != repr(error):
+                self._logged[what] = repr(error)
+                log.exception("%s: unexpected error", what)
 
     def _publish_disabled(self, machines: Mapping[str, str]) -> None:
         """Publish of each machine that does not run by whom it was disabled, where that is new."""

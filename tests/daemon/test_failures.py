@@ -256,3 +256,44 @@ def test_a_child_that_ends_while_its_figures_are_read_does_not_count(tmp_path: P
     child.wait()
     monkeypatch.setattr(psutil.Process, "children", lambda _: [process])
     assert health.read()["memory_mb"] > 1.0
+
+
+def test_an_interrupted_change_leaves_no_machine_stopped(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Outlet()) as supervisor:
+        old = config_of(demo_bundle, "fan")
+        moved = old.machines["fan"].model_copy(update={"microphone": "usb-port:99-8"})
+        new = old.model_copy(update={"machines": {"fan": moved}})
+        supervisor.apply_config(old, {"fan": bundle})
+
+        def interrupted(self: Supervisor, name: str, _reason: str) -> None:
+            self.machines.pop(name).stop("reloaded")
+            raise MemoryError
+
+        monkeypatch.setattr(Supervisor, "_stop", interrupted)
+        with pytest.raises(MemoryError):
+            supervisor.apply_config(new, {"fan": bundle})
+        monkeypatch.undo()
+        assert supervisor.stalled() == ["fan is not running"]
+        supervisor.apply_config(old, {"fan": bundle})  # as every command does
+        assert list(supervisor.machines) == ["fan"]
+        assert supervisor.stalled() == []
+
+
+def test_a_microphone_that_cannot_be_closed_does_not_interrupt_a_change(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("resampler")
+
+    with running(Outlet()) as supervisor:
+        old = config_of(demo_bundle, "fan")
+        moved = old.machines["fan"].model_copy(update={"microphone": "usb-port:99-8"})
+        supervisor.apply_config(old, {"fan": bundle})
+        monkeypatch.setattr(supervisor_module.Microphone, "close", fail)
+        monkeypatch.setattr(supervisor_module.SavedSlowPath, "of", fail)
+        supervisor.apply_config(old.model_copy(update={"machines": {"fan": moved}}), {"fan": bundle})
+        monkeypatch.undo()
+        assert supervisor.machines["fan"].spec.settings.microphone == "usb-port:99-8"
+        assert supervisor.n_failures == 2
