@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
 from monitor.clips.worker import BackgroundWorker
@@ -23,7 +24,7 @@ from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.commands import Commands
 from monitor.daemon.health import Health
-from monitor.daemon.state_file import ServiceState, StateFile
+from monitor.daemon.state_file import SavedSlowPath, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import BundleError
@@ -291,9 +292,80 @@ def test_a_microphone_that_cannot_be_closed_does_not_interrupt_a_change(
         old = config_of(demo_bundle, "fan")
         moved = old.machines["fan"].model_copy(update={"microphone": "usb-port:99-8"})
         supervisor.apply_config(old, {"fan": bundle})
-        monkeypatch.setattr(supervisor_module.Microphone, "close", fail)
-        monkeypatch.setattr(supervisor_module.SavedSlowPath, "of", fail)
+        monkeypatch.setattr(Microphone, "close", fail)
+        monkeypatch.setattr(SavedSlowPath, "of", fail)
         supervisor.apply_config(old.model_copy(update={"machines": {"fan": moved}}), {"fan": bundle})
         monkeypatch.undo()
         assert supervisor.machines["fan"].spec.settings.microphone == "usb-port:99-8"
         assert supervisor.n_failures == 2
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The system starts no thread until `undo` is called."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        yield patch
+
+
+def test_a_worker_starts_once_the_system_allows_a_thread(
+    no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, done = BackgroundWorker("clips"), threading.Event()
+    probe = worker.probe(patience_s=1.0)
+    worker.put(done.set)
+    assert probe.advanced() == probe.advanced()  # a job waits
+    assert worker.n_unexpected == 3
+    assert caplog.messages == ["clips: cannot start a thread, retrying: can't start new thread"]
+    no_threads.undo()
+    probe.advanced()  # as the watchdog does every second
+    assert done.wait(10.0)
+    worker.close(10.0)
+    assert probe.is_alive()
+    assert worker.n_failed == worker.n_dropped == 0
+
+
+def test_a_state_file_is_written_once_the_system_allows_a_thread(tmp_path: Path, no_threads: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.json"
+    file: StateFile[ServiceState] = StateFile(path, ServiceState(), what="acknowledgements")
+    file.save(ServiceState(topics=frozenset({"a"})))
+    no_threads.undo()
+    file.save(ServiceState(topics=frozenset({"b"})))
+    wait_until(path.exists)
+    file.close(5.0)
+    assert StateFile(path, ServiceState(), what="").loaded.topics == {"b"}
+
+
+def test_a_state_that_cannot_be_published_does_not_cost_the_event() -> None:
+    outlet = Outlet()
+    timeline = Anchor(utc=datetime.now(timezone.utc), sample_rate_hz=16_000, synced=True)
+    publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline)
+    outlet.fails_on = "fan/state"
+    tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
+    event = Event(
+        event_type="start",
+        id="x1",
+        seq=0,
+        ts=timeline.utc,
+        onset_ts=timeline.utc,
+        clock_synced=True,
+        node="pi",
+        machine="fan",
+        severity="alarm",
+        score=2.0,
+        ratio=2.0,
+        threshold=1.0,
+        peak_ratio=2.0,
+        duration_s=1.0,
+        rms_dbfs=-20.0,
+        bands=(),
+        summary="louder",
+        bundle="b",
+    )
+    with pytest.raises(RuntimeError, match="a bug"):
+        publisher.push(Result(tick, 2.0, "anomaly", None, 0, event, "alarm"))
+    assert outlet.last == {"event": "x1"}
