@@ -13,6 +13,7 @@ from monitor.clips.service import ClipService
 from monitor.config import Config, MachineConfig
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_clip_recorder
+from monitor.daemon.guard import Guard
 from monitor.daemon.machine import Machine, MachineSpec
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
@@ -63,8 +64,8 @@ class Supervisor:
         self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
         self._keys: dict[str, Key] = {}
         self.machines: dict[str, Machine] = {}
-        self._n_failures = 0  # unexpected errors, without those that a microphone counts
-        self._logged: dict[str, str] = {}  # the last unexpected error of each guarded step
+        self._n_failures = 0  # of machines
+        self._guard = Guard()
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Run the machines that the configuration and people want. A machine without a change continues."""
@@ -89,8 +90,8 @@ class Supervisor:
 
     def poll(self) -> None:
         """Process the sound that the microphones have captured; about ten times a second."""
-        for microphone in self._microphones.values():
-            microphone.poll()
+        for key, microphone in self._microphones.items():
+            self._guard.run(f"microphone {key[0]}", microphone.poll)
         for name, machine in [*self.machines.items()]:
             self._attempt(name, machine.poll)
         now = time.monotonic()
@@ -146,7 +147,7 @@ class Supervisor:
     @property
     def n_failures(self) -> int:
         """Unexpected errors of machines and microphones."""
-        return self._n_failures + sum(one.counts.faults for one in self._microphones.values())
+        return self._n_failures + self._guard.n_failures + sum(one.counts.faults for one in self._microphones.values())
 
     @property
     def microphones(self) -> list[Microphone]:
@@ -186,8 +187,8 @@ class Supervisor:
 
     def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
         machine = self.machines.pop(name)
-        self._guarded(f"{name}: stop", lambda: machine.stop(reason))
-        self._guarded(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
+        self._guard.run(f"{name}: stop", lambda: machine.stop(reason))
+        self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _fail(self, name: str, error: Exception) -> None:
         """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
@@ -204,24 +205,14 @@ class Supervisor:
         if machine is None:
             self._publish_state(name, "unknown", FAILED)
             return
-        self._guarded(f"{name}: stop", lambda: machine.stop("restarted", state_reason=FAILED))
-        self._guarded(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
+        self._guard.run(f"{name}: stop", lambda: machine.stop("restarted", state_reason=FAILED))
+        self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _save_slow_path(self, name: str, machine: Machine) -> None:
         self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
 
     def _close_microphone(self, key: Key) -> None:
-        self._guarded(f"microphone {key[0]}: close", self._microphones.pop(key).close)
-
-    def _guarded(self, what: str, step: Callable[[], object]) -> None:
-        """Run a step. An unexpected error is counted, and logged unless the last one of this step was the same."""
-        try:
-            step()
-        except Exception as error:
-            self._n_failures += 1
-            if self._logged.get(what) != repr(error):
-                self._logged[what] = repr(error)
-                log.exception("%s: unexpected error", what)
+        self._guard.run(f"microphone {key[0]}: close", self._microphones.pop(key).close)
 
     def _publish_disabled(self, machines: Mapping[str, str]) -> None:
         """Publish of each machine that does not run by whom it was disabled, where that is new."""

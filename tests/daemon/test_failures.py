@@ -1,7 +1,11 @@
 """Unexpected errors: each is logged and counted, and affects only the part in which it happened."""
 
+import asyncio
 import dataclasses
+import json
 import logging
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -9,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -18,12 +23,15 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
 from monitor.clips.worker import BackgroundWorker
 from monitor.config import Config
+from monitor.daemon import daemon as daemon_module
 from monitor.daemon import machine as machine_module
 from monitor.daemon import supervisor as supervisor_module
 from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.commands import Commands
+from monitor.daemon.ha_discovery import HomeAssistantDiscovery
 from monitor.daemon.health import Health
+from monitor.daemon.notify import Notifier
 from monitor.daemon.state_file import SavedSlowPath, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.daemon.supervisor import Supervisor
@@ -369,3 +377,67 @@ def test_a_state_that_cannot_be_published_does_not_cost_the_event() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         publisher.push(Result(tick, 2.0, "anomaly", None, 0, event, "alarm"))
     assert outlet.last == {"event": "x1"}
+
+
+def fail(*_: object) -> None:
+    raise MemoryError("a bug")
+
+
+def test_an_error_of_a_microphone_reaches_nothing_else(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Microphone, "poll", fail)
+    with running(Outlet()) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan"), {"fan": bundle})
+        supervisor.poll()
+        supervisor.poll()
+        assert supervisor.n_failures == 2
+        assert list(supervisor.machines) == ["fan"]
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+def test_a_process_that_cannot_list_its_children_has_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "children", Mock(side_effect=psutil.AccessDenied))
+    assert Health(tmp_path).read()["memory_mb"] > 1.0
+
+
+def test_an_error_of_the_service_itself_is_counted_and_does_not_end_it(
+    tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(daemon_module, "READY_WITHIN_S", 0.0)
+    notified: list[str] = []
+    monkeypatch.setattr(Notifier, "send", lambda _, *lines: notified.extend(lines))
+    config = {
+        "node": "pi",
+        "state_dir": str(tmp_path / "state"),
+        "runtime_dir": str(tmp_path / "run"),
+        "mqtt": {"host": "127.0.0.1", "port": 1},
+        "machines": {"fan": {"bundle": str(demo_bundle), "microphone": NO_MICROPHONE}},
+    }
+    (tmp_path / "monitor.yaml").write_text(json.dumps(config))
+    failing = {supervisor_module.Supervisor: "poll", HomeAssistantDiscovery: "poll"}
+
+    async def run() -> None:
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        task = asyncio.create_task(daemon.run())
+        with monkeypatch.context() as patch:
+            for owner, name in failing.items():
+                patch.setattr(owner, name, fail)
+            await asyncio.sleep(1.2)
+        assert "READY=1" in notified
+        assert "WATCHDOG=1" not in notified
+        await asyncio.sleep(1.2)
+        assert "WATCHDOG=1" in notified
+        monkeypatch.setattr(supervisor_module.Supervisor, "slow_paths", fail)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+    asyncio.run(run())
+    assert json.loads((tmp_path / "state" / "kept.json").read_text())["topics"]
+    assert [message for message in caplog.messages if message.endswith("unexpected error")] == [
+        "machines: unexpected error",
+        "service: unexpected error",
+        "stop: slow paths: unexpected error",
+    ]
+    assert caplog.messages[-1] == "stopped"
