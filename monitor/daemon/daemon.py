@@ -58,7 +58,10 @@ class Daemon:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load()
+        broken: dict[str, str] = {}
+        self._config, bundles = self._load(broken)
+        for reason in broken.values():
+            log.error("%s", reason)
         self._lock = _lock_state_dir(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
@@ -306,11 +309,12 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self, broken: dict[str, str] | None = None) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles. At the start, `broken` collects those that cannot be used; a reload is refused."""
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
-        return config, load_bundles(config)
+        return config, load_bundles(config, broken=broken)
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}

@@ -24,6 +24,7 @@ from monitor.monitor import EPOCH
 log = logging.getLogger(__name__)
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
 FAILED = "score_error"  # the reason that is published meanwhile
+BROKEN = "bundle"  # the reason that is published for a machine whose bundle was refused at the start
 Key = tuple[str, int | None, int]  # of a microphone: selector, required rate, requested rate
 
 
@@ -56,7 +57,7 @@ class Supervisor:
         self._clips = clips
         self._node = node
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
-        self._disabled: dict[str, str] = {}  # disabled machines, and by whom, as last published
+        self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
         self._config = Config()
@@ -68,7 +69,10 @@ class Supervisor:
         self._guard = Guard()
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the machines that the configuration and people want. A machine without a change continues."""
+        """Run the machines that the configuration and people want. A machine without a change continues.
+
+        An enabled machine without a bundle is `unknown`.
+        """
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
@@ -86,7 +90,7 @@ class Supervisor:
         self._config, self._bundles, self._specs, self._keys = config, bundles, specs, keys
         for name in changed:
             self._start(name)
-        self._publish_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
+        self._publish_stopped()
 
     def poll(self) -> None:
         """Process the sound that the microphones have captured; about ten times a second."""
@@ -124,8 +128,9 @@ class Supervisor:
     def status(self) -> dict[str, Any]:
         """Each machine and each microphone."""
         failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
+        broken = {name: self._broken_status(name) for name, (state, _) in self._stopped.items() if state == "unknown"}
         return {
-            "machines": {name: machine.status() for name, machine in self.machines.items()} | failed,
+            "machines": {name: machine.status() for name, machine in self.machines.items()} | failed | broken,
             "microphones": [_microphone_status(one) for one in self._microphones.values()],
         }
 
@@ -133,7 +138,11 @@ class Supervisor:
         """The machines' states in one line."""
         running = [machine.in_words() for machine in self.machines.values()]
         failed = [f"{name} unknown ({FAILED})" for name in self._failures if name not in self.machines]
-        return "; ".join([*running, *failed, *(f"{name} disabled" for name in self._disabled)])
+        stopped = [
+            name + (f" {state} ({reason})" if state == "unknown" else f" {state}")
+            for name, (state, reason) in self._stopped.items()
+        ]
+        return "; ".join([*running, *failed, *stopped])
 
     def counts(self) -> dict[str, Any]:
         """Lost sound over all machines, and the age of the oldest last block."""
@@ -214,13 +223,18 @@ class Supervisor:
     def _close_microphone(self, key: Key) -> None:
         self._guard.run(f"microphone {key[0]}: close", self._microphones.pop(key).close)
 
-    def _publish_disabled(self, machines: Mapping[str, str]) -> None:
-        """Publish of each machine that does not run by whom it was disabled, where that is new."""
-        disabled = {name: by for name, by in machines.items() if name not in self._specs}
-        for name, by in disabled.items():
-            if self._disabled.get(name) != by:
-                self._publish_state(name, "disabled", by)
-        self._disabled = disabled
+    def _publish_stopped(self) -> None:
+        """Publish the state of each machine that should not run, and the reason, where they are new."""
+        stopped = {name: self._stopped_state(name) for name in self._config.machines if name not in self._specs}
+        for name, (state, reason) in stopped.items():
+            if self._stopped.get(name) != (state, reason):
+                self._publish_state(name, state, reason)
+        self._stopped = stopped
+
+    def _stopped_state(self, name: str) -> tuple[State, str]:
+        if not self._config.machines[name].enabled:
+            return "disabled", "configuration"
+        return ("disabled", "command") if name in self._alarms.disabled else ("unknown", BROKEN)
 
     def _publish_state(self, name: str, state: State, reason: str) -> None:
         """Publish the state of a machine that does not run."""
@@ -238,6 +252,16 @@ class Supervisor:
             "bundle": self._bundles[name].id,
             "microphone": self._specs[name].settings.microphone,
             "trouble": self._failures[name].error,
+            "gap_s": 0.0,
+        }
+
+    def _broken_status(self, name: str) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(("severity", "ratio", "rms_dbfs", "slow_path", "slow_path_missing_h", "bundle")),
+            "state": "unknown",
+            "reason": BROKEN,
+            "microphone": self._config.machines[name].microphone,
+            "trouble": "its bundle was refused at the start, see the log",
             "gap_s": 0.0,
         }
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -38,7 +39,7 @@ from monitor.daemon.supervisor import Supervisor
 from monitor.errors import BundleError
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
-from monitor.mqtt.messages import Command
+from monitor.mqtt.messages import Command, Disable, Enable
 from monitor.scoring.scorer import TickScore
 from monitor.threads import Watchdog, WatchedThread
 from tests.waiting import wait_until
@@ -136,6 +137,27 @@ def test_a_machine_that_is_not_polled_any_more_counts_as_stalled(
         wait_until(lambda: supervisor.stalled() == ["fan for 3 s"])  # three ticks
         supervisor.poll()
         assert supervisor.stalled() == []
+
+
+def test_a_machine_without_its_bundle_is_unknown_until_there_is_one(demo_bundle: Path, bundle: Bundle) -> None:
+    outlet, alarms = Outlet(), Alarms({})
+    config = config_of(demo_bundle, "fan", "pump")
+    with running(outlet, alarms) as supervisor:
+        supervisor.apply_config(config, {"pump": bundle})
+        supervisor.poll()
+        assert '"state": "unknown", "reason": "bundle"' in outlet.last["fan/state"]
+        assert outlet.last["fan/availability"] == "offline"
+        assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (bundle)"
+        assert supervisor.stalled() == []
+        assert supervisor.status()["machines"]["fan"]["reason"] == "bundle"
+        alarms.act("fan", Disable(), time.time())
+        supervisor.apply_config(config, {"pump": bundle})
+        assert '"state": "disabled", "reason": "command"' in outlet.last["fan/state"]
+        assert list(supervisor.status()["machines"]) == ["pump"]
+        alarms.act("fan", Enable(), time.time())
+        supervisor.apply_config(config, {"pump": bundle, "fan": bundle})
+        supervisor.poll()
+        assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (microphone_absent)"
 
 
 def test_a_refused_configuration_changes_nothing(demo_bundle: Path, bundle: Bundle) -> None:
@@ -399,6 +421,44 @@ def test_an_error_of_a_microphone_reaches_nothing_else(
 def test_a_process_that_cannot_list_its_children_has_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil.Process, "children", Mock(side_effect=psutil.AccessDenied))
     assert Health(tmp_path).read()["memory_mb"] > 1.0
+
+
+def test_a_damaged_bundle_does_not_keep_the_others_from_running(
+    tmp_path: Path, demo_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(demo_bundle, damaged)
+    (damaged / "model.tflite").write_bytes(b"no model")
+    entry = {"bundle": str(demo_bundle), "microphone": NO_MICROPHONE}
+    config = {
+        "node": "pi",
+        "state_dir": str(tmp_path / "state"),
+        "runtime_dir": str(tmp_path / "run"),
+        "mqtt": {"host": "127.0.0.1", "port": 1},
+        "machines": {"fan": {**entry, "bundle": str(damaged)}, "pump": entry},
+    }
+    (tmp_path / "monitor.yaml").write_text(json.dumps(config))
+
+    async def run() -> None:
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        task = asyncio.create_task(daemon.run())
+        await asyncio.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await wait_for_message("reload refused")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+    async def wait_for_message(text: str) -> None:
+        ends = time.monotonic() + 20.0
+        while not any(text in message for message in caplog.messages) and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [error.partition(": ")[0] for error in errors] == [
+        "machines.fan.bundle",
+        "reload refused, the old settings stay",
+    ]
 
 
 def test_an_error_of_the_service_itself_is_counted_and_does_not_end_it(
