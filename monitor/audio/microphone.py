@@ -47,8 +47,9 @@ class Microphone:
 
     `selector` as in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at `wanted_rate_hz` if it supports
     that; the readers resample. `sample_format` int32 holds 16 and 24 bit samples without loss. At most one process exists per
-    device: the next one starts only after the last one has been reaped. Trouble is logged when it begins and ends, unless the
-    caller reports it (`logs_trouble`). A watchdog can check `advanced()`.
+    device: the next one starts only after the last one has been reaped. `unreaped` is the last one of a closed `Microphone` for
+    the same device. Trouble is logged when it begins and ends, unless the caller reports it (`logs_trouble`). A watchdog can
+    check `advanced()`.
     """
 
     def __init__(
@@ -60,14 +61,15 @@ class Microphone:
         sample_format: str = "int32",
         ring_s: float = 30.0,
         logs_trouble: bool = True,
+        unreaped: CaptureProcess | None = None,
     ) -> None:
         self.selector = selector
         self._logs_trouble = logs_trouble
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
         self._readers: list[ChannelReader] = []
         self._process: CaptureProcess | None = None
-        self._killed: CaptureProcess | None = None  # not reaped yet
-        self._killed_s = 0.0
+        self._killed = unreaped
+        self._killed_s = time.monotonic()
         self._reports_killed = False
         self._sound: SoundReader | None = None
         self._past = MicrophoneCounts()  # of earlier openings
@@ -143,11 +145,13 @@ class Microphone:
             self._fail(Unavailable("failed", f"unexpected error: {error!r}"), now_s)
         self._n_polls += 1
 
-    def close(self) -> None:
-        """Stop capturing and wait for the process to end."""
+    def close(self, *, timeout_s: float = 1.0) -> CaptureProcess | None:
+        """Stop capturing and wait for the killed process, at most that long. Returns it if it has not ended."""
         self._stop()
         if self._killed is not None:
-            self._killed.wait(1.0)
+            self._killed.wait(timeout_s)
+        self._reap(time.monotonic())
+        return self._killed
 
     def _reap(self, now_s: float) -> None:
         if self._killed is None or not self._killed.is_gone():

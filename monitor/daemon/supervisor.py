@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from monitor.audio.capture_process import CaptureProcess
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle
 from monitor.clips.service import ClipService
@@ -23,6 +24,7 @@ from monitor.monitor import EPOCH
 
 log = logging.getLogger(__name__)
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
+REAP_S = 1.0  # at the stop, for all capture processes together
 FAILED = "score_error"  # the reason that is published meanwhile
 BROKEN = "bundle"  # the reason that is published for a machine whose bundle was refused at the start
 Key = tuple[str, int | None, int]  # of a microphone: selector, required rate, requested rate
@@ -60,6 +62,7 @@ class Supervisor:
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
+        self._unreaped: dict[str, CaptureProcess] = {}  # killed, by the selector of their closed microphone
         self._config = Config()
         self._bundles: Mapping[str, Bundle] = {}
         self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
@@ -98,6 +101,7 @@ class Supervisor:
             self._guard.run(f"microphone {key[0]}", microphone.poll)
         for name, machine in [*self.machines.items()]:
             self._attempt(name, machine.poll)
+        self._unreaped = {selector: process for selector, process in self._unreaped.items() if not process.is_gone()}
         now = time.monotonic()
         for name, failure in [*self._failures.items()]:
             if name not in self.machines and now >= failure.retry_at:
@@ -114,6 +118,9 @@ class Supervisor:
             self._stop(name, "shutdown")
         for key in [*self._microphones]:
             self._close_microphone(key)
+        ends = time.monotonic() + REAP_S
+        for process in self._unreaped.values():
+            process.wait(max(0.0, ends - time.monotonic()))
 
     @property
     def is_started(self) -> bool:
@@ -174,7 +181,8 @@ class Supervisor:
         bundle, key = self._bundles[name], self._keys[name]
         if key not in self._microphones:
             selector, rate_hz, wanted_hz = key
-            self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz)
+            unreaped = self._unreaped.pop(selector, None)
+            self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped)
         return Machine(
             name,
             self._specs[name],
@@ -221,7 +229,13 @@ class Supervisor:
         self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
 
     def _close_microphone(self, key: Key) -> None:
-        self._guard.run(f"microphone {key[0]}: close", self._microphones.pop(key).close)
+        microphone = self._microphones.pop(key)
+
+        def close() -> None:
+            if (process := microphone.close(timeout_s=0.0)) is not None:
+                self._unreaped[key[0]] = process
+
+        self._guard.run(f"microphone {key[0]}: close", close)
 
     def _publish_stopped(self) -> None:
         """Publish the state of each machine that should not run, and the reason, where they are new."""

@@ -3,12 +3,18 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from monitor.audio.microphone import RETRY_MAX_S, Microphone
+from monitor.bundle import load_bundle
+from monitor.clips.service import ClipService
+from monitor.config import Config
+from monitor.daemon.alarms import Alarms
+from monitor.daemon.supervisor import Supervisor
 from tests.conftest import need
 from tests.waiting import wait_until
 
@@ -71,3 +77,60 @@ def test_at_most_one_unreaped_process(starts: Path, tmp_path: Path, caplog: pyte
         assert len([line for line in caplog.messages if "does not end" in line]) == 1
         (tmp_path / "release").touch()  # now it can be reaped, and so can the next ones
         wait_until(lambda: polled() or len(lines(starts)) > 1)
+
+
+def test_at_most_one_unreaped_process_while_its_machine_is_disabled_and_enabled(
+    starts: Path, tmp_path: Path, demo_bundle: Path
+) -> None:
+    bundle = load_bundle(demo_bundle)
+    on, off = (
+        Config.model_validate(
+            {"node": "pi", "machines": {"fan": {"bundle": str(demo_bundle), "microphone": "name:x", "enabled": enabled}}}
+        )
+        for enabled in (True, False)
+    )
+    clips = ClipService(None, run=lambda job: job(), present=None)
+    supervisor = Supervisor(Mock(), Alarms({}), clips, node="pi", slow_paths={})
+
+    def polled() -> bool:
+        supervisor.poll()
+        return False
+
+    with ExitStack() as stack:
+        stack.callback(supervisor.stop)
+        supervisor.apply_config(on, {"fan": bundle})
+        wait_until(lambda: polled() or lines(starts))
+        need(lines(starts) == ["traced"], "permission to trace a process")
+        for _ in range(3):
+            began_s = time.monotonic()
+            supervisor.apply_config(off, {})
+            assert time.monotonic() - began_s < 0.9  # it does not wait for the process
+            supervisor.poll()
+            supervisor.apply_config(on, {"fan": bundle})
+            ends_s = time.monotonic() + 0.7
+            while time.monotonic() < ends_s:
+                supervisor.poll()
+                time.sleep(0.05)
+            assert len(lines(starts)) == 1
+        (tmp_path / "release").touch()
+        wait_until(lambda: polled() or len(lines(starts)) > 1)
+
+
+def test_a_stop_kills_every_process_and_then_waits_a_second_in_total(starts: Path, demo_bundle: Path) -> None:
+    bundle = load_bundle(demo_bundle)
+    machines = {name: {"bundle": str(demo_bundle), "microphone": f"name:{name}"} for name in ("a", "b", "c")}
+    clips = ClipService(None, run=lambda job: job(), present=None)
+    supervisor = Supervisor(Mock(), Alarms({}), clips, node="pi", slow_paths={})
+    with ExitStack() as stack:
+        stack.callback(supervisor.stop)
+        supervisor.apply_config(Config.model_validate({"node": "pi", "machines": machines}), dict.fromkeys(machines, bundle))
+
+        def has_started() -> bool:
+            supervisor.poll()
+            return len(lines(starts)) == len(machines)
+
+        wait_until(has_started)
+        need(set(lines(starts)) == {"traced"}, "permission to trace a process")
+        began_s = time.monotonic()
+        supervisor.stop()
+        assert 0.9 < time.monotonic() - began_s < 1.9
