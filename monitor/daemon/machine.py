@@ -1,6 +1,7 @@
 """A running machine: its microphone, its monitor and the log."""
 
 import logging
+import math
 import secrets
 import time
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from monitor.monitor import Monitor
 
 log = logging.getLogger(__name__)
 NO_INPUT_EVERY_S = 1.0  # how often time advances without a microphone
+NO_TICK_TICKS, RECENT_TICKS = 5, 2  # without a tick, but with a recent gap: the sound comes in parts too short for one
 STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
 
 
@@ -88,8 +90,10 @@ class Machine:
         self._log_slow_path()
         self._publisher.publish_state("starting", None, datetime.now(timezone.utc))  # replaces that of an earlier run
         self._publisher.publish_available(False)
-        self._no_input_at = self._progress_at = self._block_at = time.monotonic()
-        self._patience_s = max(STALLED_AFTER_S, 3 * tick_s(bundle))
+        self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
+        self._gap_at = -math.inf
+        self._tick_s = tick_s(bundle)
+        self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
         self._has_input = self._has_no_input = False  # neither at the start
         self._score_error: str | None = None
         self.last: Result | None = None
@@ -103,15 +107,17 @@ class Machine:
         for block in self._reader.blocks():
             self._count_gap(block)
             for result in self._monitor.push(block):
-                self._progress_at = time.monotonic()
+                self._progress_at = self._tick_at = time.monotonic()
                 self._log(result)
-        reason = self._no_input_reason()
+        reason, now = self._no_input_reason(), time.monotonic()
         if reason is None:
             if self._has_input:
                 self._publisher.publish_available(True)
+            if self._has_only_gaps(now):
+                self._progress_at = self._no_input_at = now  # a restart would change nothing
+                self._log(self._monitor.no_input(self._next_sample, "gap"))
             return
-        now = time.monotonic()
-        self._progress_at = now  # waiting for the device is no stall
+        self._progress_at = self._tick_at = now  # waiting for the device is no stall
         if now - self._no_input_at >= NO_INPUT_EVERY_S or not self._has_no_input:
             self._has_input, self._has_no_input, self._no_input_at = False, True, now
             self._log(self._monitor.no_input(self._reader.now, reason))
@@ -188,7 +194,15 @@ class Machine:
             return f"microphone_{trouble.reason}"
         return "microphone_channel" if self._reader.trouble else None
 
+    def _has_only_gaps(self, now: float) -> bool:
+        """Whether gaps keep every tick from being completed and it is time to report that."""
+        no_tick_s, no_gap_s = now - self._tick_at, now - self._gap_at
+        due = now - self._no_input_at >= NO_INPUT_EVERY_S
+        return due and no_tick_s > NO_TICK_TICKS * self._tick_s and no_gap_s < RECENT_TICKS * self._tick_s
+
     def _count_gap(self, block: Block) -> None:
+        if 0 < self._next_sample < block.start:  # nothing is missing before the first block
+            self._gap_at = time.monotonic()
         self.gap_s += (block.start - self._next_sample) / self._reader.timeline.sample_rate_hz
         self._next_sample = block.start + len(block.samples)
         self._has_input, self._has_no_input = True, False

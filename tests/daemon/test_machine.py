@@ -1,0 +1,105 @@
+"""A machine: sound that never fills a tick."""
+
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from monitor.audio.gaps import UnbrokenSound
+from monitor.audio.microphone import Microphone
+from monitor.audio.ring import SoundFormat
+from monitor.bundle import Bundle, load_bundle
+from monitor.clips.service import ClipService
+from monitor.config import ClipsConfig, MachineConfig
+from monitor.daemon import machine as machine_module
+from monitor.daemon.alarm import Alarm
+from monitor.daemon.assembly import make_clip_recorder
+from monitor.daemon.machine import Machine, MachineSpec
+from tests.daemon.test_failures import Outlet
+
+RATE_HZ = 16_000
+STEP = RATE_HZ // 10
+
+
+@pytest.fixture
+def bundle(demo_bundle: Path) -> Bundle:
+    return load_bundle(demo_bundle)
+
+
+def machine_of(bundle: Bundle, microphone: Microphone, outlet: Outlet) -> Machine:
+    return Machine(
+        "fan",
+        MachineSpec.of(MachineConfig(bundle=Path("demo-fan")), bundle, rate_hz=RATE_HZ),
+        bundle,
+        microphone,
+        outlet,
+        node="pi",
+        alarm=Alarm(),
+        recorder=make_clip_recorder(bundle, ClipService(None, run=lambda job: job(), present=None), ClipsConfig()),
+    )
+
+
+class Player:
+    """A machine that gets the sound of a recording, by a clock that the test sets."""
+
+    def __init__(self, bundle: Bundle, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        samples, _ = soundfile.read(recording, dtype="int32")
+        starts = range(0, len(samples) // STEP * STEP, STEP)
+        self._sound: Iterator[bytes] = cycle(samples[start : start + STEP].astype("<i4").tobytes() for start in starts)
+        self._frame = 0
+        self._origin_s = self.now
+        self.outlet = Outlet()
+        microphone = Microphone("usb-port:99-9", wanted_rate_hz=RATE_HZ)
+        self.machine = machine_of(bundle, microphone, self.outlet)
+        (self._reader,) = microphone._readers
+        self._reader.open(SoundFormat(RATE_HZ, 1, "int32"))
+
+    def play(self, seconds: float, *, gap_every_s: float = float("inf")) -> None:
+        """Poll ten times a second. Each gap is one sample."""
+        gap_at = self.now + gap_every_s
+        for _ in range(round(10 * seconds)):
+            self.now += 0.1
+            begins = self.now >= gap_at
+            if begins:
+                gap_at, self._origin_s = self.now + gap_every_s, self._origin_s + 1 / RATE_HZ
+            self._reader.push(
+                UnbrokenSound(self._frame, STEP, next(self._sound), self._origin_s, self.now, begins or not self._frame)
+            )
+            self._frame += STEP
+            self.machine.poll()
+            assert self.machine.stalled_s() == 0.0
+
+    def state(self) -> tuple[str, str | None]:
+        assert self.machine.last is not None
+        return self.machine.last.state, self.machine.last.reason
+
+
+def test_sound_with_a_gap_in_every_tick_is_unknown_and_no_stall(
+    bundle: Bundle, demo_normal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(bundle, demo_normal, monkeypatch)
+    player.play(30)
+    assert player.state() == ("normal", None)
+    player.play(4, gap_every_s=0.5)
+    assert player.state() == ("normal", None)
+    player.play(36, gap_every_s=0.5)
+    assert player.state() == ("unknown", "gap")
+    assert '"state": "unknown", "reason": "gap"' in player.outlet.last["fan/state"]
+    assert player.outlet.last["fan/availability"] == "online"
+    player.play(20)
+    assert player.state()[0] != "unknown"  # it is scored again
+
+
+def test_a_stream_without_gaps_that_fills_no_tick_is_a_stall(
+    bundle: Bundle, demo_normal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(bundle, demo_normal, monkeypatch)
+    player.play(10)
+    player.now += machine_module.STALLED_AFTER_S + 1.0
+    player.machine.poll()
+    assert player.machine.stalled_s() > machine_module.STALLED_AFTER_S
