@@ -33,7 +33,7 @@ class CaptureProcess:
                 pass_fds=[ring_fd],
                 start_new_session=True,
             )
-        except OSError:
+        except BaseException:
             os.close(ring_fd)
             raise
         assert self._process.stdout is not None
@@ -49,10 +49,11 @@ class CaptureProcess:
         """The device and the ring, once, when they are open; Unavailable if the process has failed or ended."""
         message = self._message()
         if message is not None and "device" in message:
+            device = device_from_json(message["device"])
             assert self._ring_fd is not None
             fd, self._ring_fd = self._ring_fd, None
             try:
-                return device_from_json(message["device"]), Ring.attach(fd)
+                return device, Ring.attach(fd)
             except SourceError as error:
                 raise Unavailable("failed", str(error)) from error
         if message is not None and "trouble" in message:

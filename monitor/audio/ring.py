@@ -92,7 +92,15 @@ class Ring:
 
     @staticmethod
     def attach(fd: int) -> "Ring":
-        """A ring that another process writes. Takes ownership of `fd`."""
+        """A ring that another process writes. Takes ownership of `fd`, also when it fails."""
+        try:
+            return Ring._attached(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @staticmethod
+    def _attached(fd: int) -> "Ring":
         size = os.fstat(fd).st_size
         if size < _FRAMES_AT:
             raise SourceError(f"ring: must have at least {_FRAMES_AT} bytes, got {size}")

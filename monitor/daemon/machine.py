@@ -67,39 +67,43 @@ class Machine:
         self.slow_path = make_slow_path(bundle, slow_state)
         self._recorder = recorder
         self._reader = microphone.add_reader(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
-        self._publisher = StatePublisher(
-            outlet,
-            machine=name,
-            threshold=bundle.manifest.calibration.threshold,
-            timeline=self._reader.timeline,
-            alarm=alarm,
-            drift=make_drift(bundle),
-            slow_path=self.slow_path,
-            now=time.time,
-        )
-        self._monitor = Monitor(
-            bundle,
-            idle=settings.idle,
-            identity=Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16)),
-            timeline=self._reader.timeline,
-            slow_path=self.slow_path,
-            recorder=recorder,
-            sinks=[self._publisher],
-        )
-        self._slow_status = self.slow_path.status
-        self._log_slow_path()
-        self._publisher.publish_state("starting", None, datetime.now(timezone.utc))  # replaces that of an earlier run
-        self._publisher.publish_available(False)
-        self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
-        self._gap_at = -math.inf
-        self._tick_s = tick_s(bundle)
-        self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
-        self._has_input = self._has_no_input = False  # neither at the start
-        self._score_error: str | None = None
-        self.last: Result | None = None
-        self._severity: Severity | None = None  # of the last event
-        self.gap_s = 0.0
-        self._next_sample = 0
+        try:
+            self._publisher = StatePublisher(
+                outlet,
+                machine=name,
+                threshold=bundle.manifest.calibration.threshold,
+                timeline=self._reader.timeline,
+                alarm=alarm,
+                drift=make_drift(bundle),
+                slow_path=self.slow_path,
+                now=time.time,
+            )
+            self._monitor = Monitor(
+                bundle,
+                idle=settings.idle,
+                identity=Identity(node=node, machine=name, bundle=bundle.id, session=secrets.token_hex(16)),
+                timeline=self._reader.timeline,
+                slow_path=self.slow_path,
+                recorder=recorder,
+                sinks=[self._publisher],
+            )
+            self._slow_status = self.slow_path.status
+            self._log_slow_path()
+            self._publisher.publish_state("starting", None, datetime.now(timezone.utc))  # replaces that of an earlier run
+            self._publisher.publish_available(False)
+            self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
+            self._gap_at = -math.inf
+            self._tick_s = tick_s(bundle)
+            self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
+            self._has_input = self._has_no_input = False  # neither at the start
+            self._score_error: str | None = None
+            self.last: Result | None = None
+            self._severity: Severity | None = None  # of the last event
+            self.gap_s = 0.0
+            self._next_sample = 0
+        except BaseException:
+            self._reader.close()  # the microphone drops it
+            raise
 
     def poll(self) -> None:
         """Process the sound that has arrived; where none can arrive, advance the time."""

@@ -129,3 +129,16 @@ def _level(microphone: Microphone, reader: ChannelReader) -> float:
                 received.append(block.samples)
         time.sleep(0.05)
     return float(np.sqrt(np.mean(np.concatenate(received) ** 2)))
+
+
+def test_a_device_that_is_described_wrongly_leaves_no_open_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = CaptureProcess(REQUEST)
+    fd = process._ring_fd
+    assert fd is not None
+    monkeypatch.setattr(process, "_message", lambda: {"device": {}})
+    with pytest.raises(KeyError):
+        process.opened()
+    process.kill()
+    process.wait(5.0)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -148,14 +149,24 @@ def test_a_process_that_writes_as_fast_as_it_can_is_never_misread() -> None:
         assert n_read > 10_000
 
 
-def test_memory_that_is_no_ring_is_refused() -> None:
+@pytest.mark.parametrize(("n_bytes", "why"), [(0, "must have at least"), (1 << 20, "must begin with")])
+def test_memory_that_is_no_ring_is_refused_and_closed(n_bytes: int, why: str) -> None:
     fd = new_ring_fd()
-    with pytest.raises(SourceError, match="must have at least"):
+    os.ftruncate(fd, n_bytes)
+    with pytest.raises(SourceError, match=why):
         Ring.attach(fd)
-    os.ftruncate(fd, 1 << 20)
-    with pytest.raises(SourceError, match="must begin with"):
-        Ring.attach(fd)
-    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_a_ring_that_cannot_be_mapped_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ring.create(FORM, N_FRAMES)) as writer:
+        fd = os.dup(writer.fd)
+        monkeypatch.setattr(mmap, "mmap", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            Ring.attach(fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""A machine: sound that never fills a tick."""
+"""A machine: sound that never fills a tick, and a construction that fails."""
 
 import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import soundfile
@@ -103,3 +104,14 @@ def test_a_stream_without_gaps_that_fills_no_tick_is_a_stall(
     player.now += machine_module.STALLED_AFTER_S + 1.0
     player.machine.poll()
     assert player.machine.stalled_s() > machine_module.STALLED_AFTER_S
+
+
+def test_a_machine_that_cannot_be_built_leaves_no_reader(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    microphone = Microphone("usb-port:99-9", wanted_rate_hz=RATE_HZ)
+    monkeypatch.setattr(machine_module, "Monitor", Mock(side_effect=MemoryError))
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            machine_of(bundle, microphone, Outlet())
+    microphone.poll()
+    assert microphone._readers == []
+    microphone.close()
