@@ -1,4 +1,4 @@
-"""The supervisor: the running machines and their microphones, and the effect of a changed configuration on them."""
+"""The supervisor: runs the machines and their microphones, and applies configuration changes to them."""
 
 import logging
 import time
@@ -21,8 +21,8 @@ from monitor.events.pipeline import State
 from monitor.monitor import EPOCH
 
 log = logging.getLogger(__name__)
-RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
-FAILED = "score_error"  # the reason that is published meanwhile
+RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled after each consecutive error
+FAILED = "score_error"  # the reason that is published in the meantime
 Key = tuple[str, int | None, int]  # of a microphone: selector, required rate, requested rate
 
 
@@ -40,22 +40,22 @@ class _Failure:
 
 
 class Supervisor:
-    """The machines of this node and their microphones. All calls come from one thread.
+    """Runs the machines of this node and their microphones. All calls must come from one thread.
 
-    A machine with an unexpected error is stopped, its state is `unknown`, and it is started again after a while. The
-    others are not affected.
+    After an unexpected error a machine is stopped, its state becomes `unknown`, and it is restarted after a delay. The
+    other machines are not affected.
     """
 
     def __init__(
         self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
     ) -> None:
-        """`slow_paths` are those of an earlier run."""
+        """`slow_paths` are the states saved by an earlier run."""
         self._outlet = outlet
         self._alarms = alarms
         self._clips = clips
         self._node = node
-        self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
-        self._disabled: dict[str, str] = {}  # disabled machines, and by whom, as last published
+        self._slow_paths = dict(slow_paths)  # each machine's state when it was last stopped
+        self._disabled: dict[str, str] = {}  # by whom each machine was disabled, as last published
         self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
         self._config = Config()
@@ -66,13 +66,13 @@ class Supervisor:
         self._n_failures = 0  # of machines
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the machines that the configuration and people want. A machine without a change continues."""
+        """Run the machines that are enabled in the configuration and not disabled by command. Unchanged machines keep running."""
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
         changed = [name for name, spec in specs.items() if self._specs.get(name) != spec]
         for name in changed:
-            bundles[name].scorer()  # this may fail, and until here nothing has changed
+            bundles[name].scorer()  # this may fail; nothing has changed so far
         self._alarms.apply_config(config)
         for name in [*self.machines]:
             if name not in specs or name in changed:
@@ -87,7 +87,7 @@ class Supervisor:
         self._publish_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
 
     def poll(self) -> None:
-        """Process the sound that the microphones have captured; about ten times a second."""
+        """Process the sound that the microphones have captured. Call this about ten times a second."""
         for microphone in self._microphones.values():
             microphone.poll()
         for name, machine in [*self.machines.items()]:
@@ -103,7 +103,7 @@ class Supervisor:
         return {**self._slow_paths, **now}
 
     def stop(self) -> None:
-        """End open events, and every child process."""
+        """End all open events and child processes."""
         for name in [*self.machines]:
             self._stop(name, "shutdown")
         for microphone in self._microphones.values():
@@ -112,15 +112,15 @@ class Supervisor:
 
     @property
     def is_started(self) -> bool:
-        """Whether every machine has received sound, or has a reason why there is none."""
+        """Whether every machine has received either sound or a reason for its absence."""
         return all(machine.is_started for machine in self.machines.values())
 
     def stalled(self) -> list[str]:
-        """The machines that should make progress and do not, in words."""
+        """Descriptions of the machines that should make progress but do not."""
         return [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
 
     def status(self) -> dict[str, Any]:
-        """Each machine and each microphone."""
+        """The status of each machine and each microphone."""
         failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
         return {
             "machines": {name: machine.status() for name, machine in self.machines.items()} | failed,
@@ -134,7 +134,7 @@ class Supervisor:
         return "; ".join([*running, *failed, *(f"{name} disabled" for name in self._disabled)])
 
     def counts(self) -> dict[str, Any]:
-        """Lost sound over all machines, and the age of the oldest last block."""
+        """The lost sound of all machines, and the greatest age of a machine's last block."""
         ages = [machine.age_s for machine in self.machines.values()]
         return {
             "overruns": sum(one.counts.overruns for one in self._microphones.values()),
@@ -173,7 +173,7 @@ class Supervisor:
         )
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
-        """Call the action; an unexpected error is a failure of this machine."""
+        """Call the action; treat an unexpected error as a failure of this machine."""
         try:
             action()
         except Exception as error:  # noqa: BLE001 (logged there)
@@ -189,7 +189,7 @@ class Supervisor:
         self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
 
     def _fail(self, name: str, error: Exception) -> None:
-        """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
+        """Stop a machine after an unexpected error and schedule its restart. The traceback of a repeated error is logged once."""
         self._n_failures += 1
         now, text = time.monotonic(), f"{type(error).__name__}: {error}"
         before = self._failures.get(name)
@@ -210,7 +210,7 @@ class Supervisor:
             log.exception("%s: cannot be stopped cleanly", name)
 
     def _publish_disabled(self, machines: Mapping[str, str]) -> None:
-        """Publish of each machine that does not run by whom it was disabled, where that is new."""
+        """For each machine that is not running, publish by whom it was disabled, if that has changed."""
         disabled = {name: by for name, by in machines.items() if name not in self._specs}
         for name, by in disabled.items():
             if self._disabled.get(name) != by:
@@ -218,7 +218,7 @@ class Supervisor:
         self._disabled = disabled
 
     def _publish_state(self, name: str, state: State, reason: str) -> None:
-        """Publish the state of a machine that does not run."""
+        """Publish the state of a machine that is not running."""
         now = datetime.now(timezone.utc)
         timeline = Anchor(utc=EPOCH, sample_rate_hz=1, synced=False)  # it has no sound
         publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline)
@@ -238,7 +238,7 @@ class Supervisor:
 
 
 def microphone_keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str, Bundle]) -> dict[str, Key]:
-    """The key of each machine's microphone. Machines that share one request the highest of their rates."""
+    """The key of each machine's microphone. Machines that share a microphone request the highest of their rates."""
     shared = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in machines.items()}
     rates_hz = {name: bundles[name].manifest.front_end.sample_rate_hz for name in machines}
     return {name: (*own, max(rates_hz[other] for other in shared if shared[other] == own)) for name, own in shared.items()}
