@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ class TickCollector:
         self._attach(self._profiler.end())
         return self.ticks
 
-    def _attach(self, profiles: Iterator[SegmentProfile]) -> None:
+    def _attach(self, profiles: Iterable[SegmentProfile]) -> None:
         for profile in profiles:
             self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), profile=profile)
 
