@@ -48,9 +48,9 @@ class Recording:
         except OSError as error:
             raise _unreadable(path, error) from error
         except soundfile.LibsndfileError as error:
-            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
+            raise SourceError(f"{path}: is not a supported audio file: {error.error_string}") from error
         except TypeError as error:  # raised for headerless files
-            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error}") from error
+            raise SourceError(f"{path}: is not a supported audio file: {error}") from error
         if self.rate_hz > MAX_RATE_HZ or self.n_channels > MAX_CHANNELS:
             raise SourceError(
                 f"{path}: must have at most {MAX_CHANNELS} channels at {MAX_RATE_HZ} Hz, got {self.n_channels} at {self.rate_hz}"

@@ -90,7 +90,7 @@ def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, 
 
 def _extended(earlier: Sequence[LearnedSession], tick_s: float) -> str:
     if not earlier:
-        return "no earlier session is stored: this is the first"
+        return "no earlier session found; this is the first"
     sessions = ", ".join(session.in_words(tick_s) for session in earlier)
     return f"extends {count(len(earlier), 'earlier session')}: {sessions}"
 
