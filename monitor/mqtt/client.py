@@ -115,6 +115,10 @@ class BrokerClient:
         self._wake()
         return mid
 
+    def carried(self, n_left: int) -> None:
+        """An acknowledgement arrived, so at most `n_left` bytes that were published are still on the link."""
+        self.busy_until = min(self.busy_until, time.monotonic() + n_left / SLOWEST_LINK)
+
     def subscribe(self, topic: str, *, retain_as_published: bool = False) -> int | None:
         """Subscribe with QoS 1. Returns the message id of a possible rejection.
 

@@ -307,7 +307,7 @@ class MqttSink:
         if isinstance(signal, Connected):
             self._on_connected(client, signal)
         elif isinstance(signal, Acknowledged):
-            self._on_acknowledged(signal)
+            self._on_acknowledged(client, signal)
         else:
             self._on_disconnected(signal)
 
@@ -396,8 +396,9 @@ class MqttSink:
             return f"{message.packet_bytes} bytes are more than the broker accepts ({max_packet})"
         return None
 
-    def _on_acknowledged(self, signal: Acknowledged) -> None:
+    def _on_acknowledged(self, client: BrokerClient, signal: Acknowledged) -> None:
         message = self._messages.acknowledged(signal.mid)
+        client.carried(sum(len(other.payload) for other in self._messages.in_flight.values()))
         if message is None:
             if signal.refusal is not None and signal.mid in self._subscribed:
                 self._log_once(f"subscription to {self._subscribed[signal.mid]}", signal.refusal)
