@@ -88,6 +88,7 @@ class BrokerClient:
         self._end: str | None = None
         self._accepted = self._closing = False
         self._login_by = float("inf")
+        self._n_loops = 0
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -144,6 +145,10 @@ class BrokerClient:
         self._end = self._end or reason
         self._wake()
 
+    def advanced(self) -> int:
+        """A number for a watchdog. It changes at least once a second, except while a connection is being established."""
+        return self._n_loops if self._thread.is_alive() else time.monotonic_ns()
+
     def _wake(self) -> None:
         with suppress(OSError):  # already woken, or closed
             self._wake_sender.send(b"\0")
@@ -154,6 +159,7 @@ class BrokerClient:
             self._connect()
             while self._end is None:
                 self._loop()
+                self._n_loops += 1
             reason = self._end
         except SinkError as error:
             reason = str(error)
@@ -161,8 +167,9 @@ class BrokerClient:
             log.exception("mqtt: unexpected error in the connection")
             reason = f"failed on an unexpected error: {error}"
         finally:
-            if (sock := self._paho.socket()) is not None:
-                sock.close()
+            with suppress(Exception):  # nothing may prevent the last signal
+                if (sock := self._paho.socket()) is not None:
+                    sock.close()
             self._on_signal(Disconnected(reason=reason))
             self._wake_receiver.close()
             self._wake_sender.close()
