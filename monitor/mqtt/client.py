@@ -25,7 +25,7 @@ from monitor.mqtt.credentials import password, tls_context
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's reply
 MAX_IN_FLIGHT = 20  # mosquitto's default
-MAX_INCOMING = 65_536  # bytes of payload; commands are much shorter
+MAX_INCOMING = 65_536  # bytes of a packet; commands are much shorter
 SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
 
 
@@ -93,7 +93,7 @@ class BrokerClient:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         protocol = MQTTv5 if config.protocol == "5" else MQTTv311
-        self._paho = paho = Client(
+        self._paho = paho = _BoundedClient(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
         )
         paho.connect_timeout = CONNECT_TIMEOUT_S
@@ -227,6 +227,8 @@ class BrokerClient:
     def _disconnect_reason(self, reason: str, *, by_broker: bool) -> str:
         if self._closing:
             return "closed"
+        if self._paho.is_oversize:
+            return f"sent a message of more than {MAX_INCOMING} bytes"
         if (meaning := alert(self._error_text or "")) is not None:
             return f"refused TLS: {meaning}"
         if reason == "Keep alive timeout":
@@ -265,14 +267,23 @@ class BrokerClient:
                 self._on_signal(Acknowledged(mid=mid, refusal=str(reason)))
 
     def _on_paho_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if len(message.payload) > MAX_INCOMING:
-            self._end = f"sent a message of more than {MAX_INCOMING} bytes"
-        else:
-            self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
+        self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
 
     def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
             self._error_text = text
+
+
+class _BoundedClient(Client):
+    """A client of paho that ends the connection when a packet that is too large begins, instead of reading it into memory."""
+
+    is_oversize = False
+
+    def _sock_recv(self, bufsize: int) -> bytes:  # private in paho, which requests all that remains of a packet
+        if bufsize > MAX_INCOMING:
+            self.is_oversize = True
+            raise ConnectionAbortedError("packet is too large")
+        return super()._sock_recv(bufsize)
 
 
 def _limits() -> Properties:
