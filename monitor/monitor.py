@@ -1,7 +1,8 @@
 """The monitor of one machine: blocks of samples in, one result per tick out, for live sound and recordings."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import Protocol
 
@@ -51,7 +52,7 @@ class Recorder(Sink, Protocol):
 
 
 class Monitor:
-    """Scores the sound of one machine and detects anomalies. Each result is also passed to `recorder` and `sinks`.
+    """Score the sound of one machine and decide. Every result is also passed to `sinks` and `recorder`, tick by tick.
 
     `identity` and `timeline` determine the origin and the times of events. By default, a monitor is a separate session on node
     `local`, and its sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects the data for `describe_file`.
@@ -74,7 +75,7 @@ class Monitor:
         self.bundle = bundle
         self._excerpt = excerpt
         self._recorder = recorder
-        self._sinks = sinks if recorder is None else (recorder, *sinks)
+        self._sinks = sinks if recorder is None else (*sinks, recorder)  # an event matters more than its clip
         self._scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
         self._scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
         self._pipeline = Pipeline(
@@ -132,8 +133,7 @@ class Monitor:
     def close(self, reason: EndReason = "shutdown") -> Event | None:
         """End the stream; return the end event of the open anomaly, if there was one."""
         event = self._pipeline.close(reason)
-        for sink in self._sinks:
-            sink.close(event)
+        self._call_sinks(lambda sink: sink.close(event))
         return event
 
     def file_score(self) -> float | None:
@@ -157,9 +157,14 @@ class Monitor:
         return self._publish(result)
 
     def _publish(self, result: Result) -> Result:
-        for sink in self._sinks:
-            sink.push(result)
+        self._call_sinks(lambda sink: sink.push(result))
         return result
+
+    def _call_sinks(self, call: Callable[[Sink], None]) -> None:
+        """Call every sink, even after one that fails. Its error is raised in the end."""
+        with ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(call, sink)
 
 
 def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:

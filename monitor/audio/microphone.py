@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -138,11 +139,8 @@ class Microphone:
                 self._watch(self._process, now_s)
         except Unavailable as error:
             self._fail(error, now_s)
-        except Exception as error:  # a fault in one device must not affect the others
-            self._n_faults += 1
-            if self._fault != repr(error):
-                self._fault = repr(error)
-                log.exception("microphone %s: unexpected error", self.selector)
+        except Exception as error:  # noqa: BLE001 (a fault of one device must not reach the others; logged there)
+            self._count_fault(error)
             self._fail(Unavailable("failed", f"unexpected error: {error!r}"), now_s)
         self._n_polls += 1
 
@@ -242,18 +240,36 @@ class Microphone:
         self.trouble = Trouble(error.reason, str(error), since)
 
     def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._killed, self._killed_s = self._process, time.monotonic()
+        """Kill the process and release the ring. An unexpected error is counted, so that the next start can follow."""
+        process, sound, ring = self._process, self._sound, self.ring
+        if process is not None:
+            self._killed, self._killed_s = process, time.monotonic()
         try:
-            if self._sound is not None:
-                rest = self._sound.release()
-                self._past = self.counts
-                self._distribute(rest)
+            with ExitStack() as stack:  # from the last to the first
+                if ring is not None:
+                    stack.callback(ring.close)
+                if sound is not None:
+                    stack.callback(self._release, sound)
+                if process is not None:
+                    stack.callback(process.kill)
+        except Exception as error:  # noqa: BLE001 (logged there)
+            self._count_fault(error)
         finally:
-            if self.ring is not None:
-                self.ring.close()
             self._process = self._sound = self.opened = self.ring = None
+
+    def _release(self, sound: SoundReader) -> None:
+        """Distribute the sound held back."""
+        rest = sound.release()
+        self._past = self.counts
+        self._sound = None
+        self._distribute(rest)
+
+    def _count_fault(self, error: Exception) -> None:
+        """Count an unexpected error. The same traceback is logged once."""
+        self._n_faults += 1
+        if self._fault != repr(error):
+            self._fault = repr(error)
+            log.error("microphone %s: unexpected error", self.selector, exc_info=error)
 
     def _set_clocks(self, now_s: float) -> None:
         """Align the readers' timelines with the wall clock."""

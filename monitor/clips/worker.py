@@ -27,6 +27,7 @@ class BackgroundWorker:
         self._thread: WatchedThread | None = None
         self._n_done = 0
         self._is_behind = False
+        self._start_failed = False
         self._error: str | None = None  # of the last job
 
     def put(self, job: Job) -> None:
@@ -37,21 +38,34 @@ class BackgroundWorker:
                 self.n_dropped += 1
             else:
                 self._waiting.append(job)
-            if self._thread is None:
-                self._thread = WatchedThread(self._name, self._work)
-                self._thread.start()
             is_new, self._is_behind = is_full != self._is_behind, is_full
+        self.start_if_needed()
         if is_new and is_full:
             log.error("%s: the disk is too slow; dropped so far: %d", self._name, self.n_dropped)
 
+    def start_if_needed(self) -> None:
+        """Start a thread where jobs wait without one. If the system refuses it, every later call tries again."""
+        try:
+            with self._lock:
+                if self._waiting and self._thread is None:
+                    thread = WatchedThread(self._name, self._work)
+                    thread.start()
+                    self._thread, self._start_failed = thread, False
+        except (RuntimeError, MemoryError) as error:
+            self.n_unexpected += 1
+            is_new, self._start_failed = not self._start_failed, True
+            if is_new:
+                log.error("%s: cannot start a thread, retrying: %s", self._name, error)
+
     def close(self, timeout_s: float) -> None:
-        """Wait until all jobs are done, at most `timeout_s`."""
+        """Wait until all jobs are done, at most that long."""
+        self.start_if_needed()
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
 
     def probe(self, *, patience_s: float) -> Probe:
-        """The watchdog's view of its thread, which advances with every job, and while there are no jobs."""
+        """The view of its thread, for the watchdog: it advances with every job, and while none waits."""
         return Probe(
             name=self._name,
             is_alive=self._is_alive,
@@ -65,8 +79,9 @@ class BackgroundWorker:
             return self._thread is None or self._thread.is_alive()
 
     def _advanced(self) -> int:
+        self.start_if_needed()
         with self._lock:
-            self._n_done += self._thread is None
+            self._n_done += self._thread is None and not self._waiting
             return self._n_done
 
     def _work(self) -> None:

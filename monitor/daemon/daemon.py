@@ -4,7 +4,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from monitor.daemon.bundles import load_bundles, machine_info, service_problems
 from monitor.daemon.calibration_job import CalibrationJob
 from monitor.daemon.commands import Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
+from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health, versions
 from monitor.daemon.notify import Notifier
@@ -56,7 +58,10 @@ class Daemon:
         self._config_path = config_path
         self._environment = environment
         self._notifier = Notifier()
-        self._config, bundles = self._load()
+        broken: dict[str, str] = {}
+        self._config, bundles = self._load(broken)
+        for reason in broken.values():
+            log.error("%s", reason)
         self._lock = _lock_state_dir(self._config.state_dir)
         self._health = Health(self._config.state_dir)
         self._clock = Clock()
@@ -67,6 +72,8 @@ class Daemon:
             self._config.state_dir / "slow_paths.json", SavedSlowPaths(), what="the normal levels learned on the spot"
         )
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
+        self._health_at = 0.0  # at once
+        self._guard = Guard()
         self._alarms = Alarms(self._state_file.loaded.alarms)
         self._commands = Commands(self._act, self._answer)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
@@ -119,18 +126,18 @@ class Daemon:
             await self._poll()
         finally:
             self._reload_task.cancel()
-            await self._calibration.stop()
-            await self._control.stop()
-            self._shut_down()
+            async with AsyncExitStack() as stack:  # from the last to the first, whatever fails
+                stack.callback(self._shut_down)
+                stack.push_async_callback(self._control.stop)
+                stack.push_async_callback(self._calibration.stop)
 
     async def _poll(self) -> None:
         ready_by = time.monotonic() + READY_WITHIN_S
-        second_at = health_at = 0.0
+        second_at = 0.0
         ready = False
         while not self._stopped:
-            self._supervisor.poll()
-            if self._commands.process_pending():
-                self._save()
+            self._guard.run("machines", self._supervisor.poll)
+            self._guard.run("commands", self._process_commands)
             now = time.monotonic()
             if not ready and (now >= ready_by or self._supervisor.is_started):
                 ready = True
@@ -138,20 +145,24 @@ class Daemon:
                 log.info("ready: %s", self._supervisor.in_words())
             if ready and now >= second_at:
                 second_at = now + 1.0
-                self._every_second()
-            if ready and now >= health_at:
-                health_at = now + HEALTH_EVERY_S
-                self._sink.publish_transient("health", self._health_message().text, retain=True)
+                self._guard.run("service", self._every_second)
             await asyncio.sleep(POLL_S)
 
+    def _process_commands(self) -> None:
+        if self._commands.process_pending():
+            self._save()
+
     def _every_second(self) -> None:
-        """Run the once-a-second tasks. Feed systemd's watchdog as long as every machine and every thread advances."""
+        """Feed systemd's watchdog while every machine and every thread advances, and nothing here fails."""
         self._clock.poll(self._sink.clock_corrected)
         self._discovery.poll(time.monotonic())
         self._save()
         now = time.monotonic()
         if now >= self._slow_paths_at:
             self._save_slow_paths()
+        if now >= self._health_at:
+            self._health_at = now + HEALTH_EVERY_S
+            self._sink.publish_transient("health", self._health_message().text, retain=True)
         stalled = [*self._supervisor.stalled(), *self._watchdog.stalled(now)]
         if stalled and not self._stalled:
             log.error("stalled: %s", ", ".join(stalled))
@@ -298,11 +309,12 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self) -> tuple[Config, dict[str, Bundle]]:
+    def _load(self, broken: dict[str, str] | None = None) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles. At the start, `broken` collects those that cannot be used; a reload is refused."""
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
-        return config, load_bundles(config)
+        return config, load_bundles(config, broken=broken)
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
@@ -319,7 +331,7 @@ class Daemon:
             last_parked=counts.last_parked,
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
-            failures=self._supervisor.n_failures + self._watchdog.n_failures + self._commands.n_failures,
+            failures=sum(one.n_failures for one in (self._supervisor, self._watchdog, self._commands, self._guard)),
             clock_synced=self._clock.synced,
         )
 
@@ -330,13 +342,18 @@ class Daemon:
 
     def _shut_down(self) -> None:
         self._notifier.send("STOPPING=1")
-        self._save_slow_paths()
-        self._supervisor.stop()
-        self._save()
-        self._clip_worker.close(CLIPS_S)
-        n_left = self._sink.stop(FLUSH_S)
-        self._state_file.close(SAVE_S)
-        self._slow_paths.close(SAVE_S)
+        steps: dict[str, Callable[[], object]] = {
+            "slow paths": self._save_slow_paths,
+            "machines": self._supervisor.stop,
+            "state": self._save,
+            "clips": partial(self._clip_worker.close, CLIPS_S),
+            "mqtt": partial(self._sink.stop, FLUSH_S),
+            "state file": partial(self._state_file.close, SAVE_S),
+            "slow path file": partial(self._slow_paths.close, SAVE_S),
+        }
+        for name, step in steps.items():
+            self._guard.run(f"stop: {name}", step)
+        n_left = self._sink.counts.queued
         log.info("stopped%s", f"; {n_left} messages are kept until the next start" if n_left else "")
 
 

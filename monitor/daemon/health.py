@@ -42,8 +42,11 @@ class Health:
     def _usage(self) -> tuple[float, int]:
         """CPU seconds and resident bytes, children included. A child that ends in the meantime is not counted."""
         cpu_s, memory_bytes = 0.0, 0
-        for process in (self._process, *self._process.children()):
-            with suppress(psutil.Error):
+        processes = [self._process]
+        with suppress(psutil.Error, OSError):
+            processes += self._process.children()
+        for process in processes:
+            with suppress(psutil.Error, OSError):
                 cpu, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
                 cpu_s, memory_bytes = cpu_s + cpu, memory_bytes + memory
         return cpu_s, memory_bytes

@@ -121,12 +121,13 @@ class StateFile(Generic[Content]):
             if content == self._latest and time.monotonic() < self._retry_at:
                 return
             self._latest = content
-        self._queue()
+            self._queue()
 
     def close(self, timeout_s: float) -> None:
-        """Wait until the content is written, at most `timeout_s`."""
-        if self._retry_at < math.inf:
-            self._queue()
+        """Wait until it is written, at most that long."""
+        with self._lock:
+            if self._retry_at < math.inf:
+                self._queue()
         self._worker.close(timeout_s)
 
     def probe(self, *, patience_s: float) -> Probe:
@@ -134,11 +135,12 @@ class StateFile(Generic[Content]):
         return self._worker.probe(patience_s=patience_s)
 
     def _queue(self) -> None:
-        with self._lock:
-            if self._is_queued:
-                return
+        """Have the worker write, once. The lock is held."""
+        if self._is_queued:
+            self._worker.start_if_needed()
+        else:
+            self._worker.put(self._write)
             self._is_queued = True
-        self._worker.put(self._write)
 
     def _read(self) -> Content:
         try:

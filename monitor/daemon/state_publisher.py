@@ -60,22 +60,12 @@ class StatePublisher:
         self._published_at = 0  # sample index
 
     def push(self, result: Result) -> None:
-        """Publish the changes due to this tick, or to commands since the last one."""
-        at = self._timeline.at(result.tick.stop)
-        event = result.event.id if result.event is not None and result.event.event_type != "end" else None
-        now = at.timestamp() if self._now is None else self._now()
-        self._alarm.update(result.state, result.severity, event=event, now=now)
-        score, ratio = result.tick.score, result.ratio
-        if self._drift is not None and result.state == "normal" and score is not None and (ratio or 0.0) < 1.0:
-            self._drift.update(score)
-        due = result.tick.stop - self._published_at >= STATE_EVERY_S * self._timeline.sample_rate_hz
-        if due or (result.state, result.reason, result.severity, self._alarm.marks) != self._state:
-            since = self._timeline.at(result.since)
-            self._publish(result.state, result.reason, since, result.severity, score, ratio, result.tick.quality)
-            self._published_at = result.tick.stop
-        self._publish_anomaly(result.state, result.severity)
-        if result.event is not None:
-            self._outlet.publish(result.event)
+        """Publish what has changed with this tick, or with a command since the last one."""
+        try:
+            self._publish_result(result)
+        finally:  # whatever happens, the event must not be lost
+            if result.event is not None:
+                self._outlet.publish(result.event)
 
     def close(self, event: Event | None) -> None:
         """Publish the last event."""
@@ -93,6 +83,21 @@ class StatePublisher:
         """Publish a state without a result, so that no retained `normal` is left behind."""
         self._publish(state, reason, since)
         self._publish_anomaly(state, None)
+
+    def _publish_result(self, result: Result) -> None:
+        at = self._timeline.at(result.tick.stop)
+        event = result.event.id if result.event is not None and result.event.event_type != "end" else None
+        now = at.timestamp() if self._now is None else self._now()
+        self._alarm.update(result.state, result.severity, event=event, now=now)
+        score, ratio = result.tick.score, result.ratio
+        if self._drift is not None and result.state == "normal" and score is not None and (ratio or 0.0) < 1.0:
+            self._drift.update(score)
+        due = result.tick.stop - self._published_at >= STATE_EVERY_S * self._timeline.sample_rate_hz
+        if due or (result.state, result.reason, result.severity, self._alarm.marks) != self._state:
+            since = self._timeline.at(result.since)
+            self._publish(result.state, result.reason, since, result.severity, score, ratio, result.tick.quality)
+            self._published_at = result.tick.stop
+        self._publish_anomaly(result.state, result.severity)
 
     def _publish(
         self,

@@ -13,6 +13,7 @@ from monitor.clips.service import ClipService
 from monitor.config import Config, MachineConfig
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_clip_recorder
+from monitor.daemon.guard import Guard
 from monitor.daemon.machine import Machine, MachineSpec
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
@@ -21,8 +22,9 @@ from monitor.events.pipeline import State
 from monitor.monitor import EPOCH
 
 log = logging.getLogger(__name__)
-RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled after each consecutive error
-FAILED = "score_error"  # the reason that is published in the meantime
+RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
+FAILED = "score_error"  # the reason that is published meanwhile
+BROKEN = "bundle"  # the reason that is published for a machine whose bundle was refused at the start
 Key = tuple[str, int | None, int]  # of a microphone: selector, required rate, requested rate
 
 
@@ -54,8 +56,8 @@ class Supervisor:
         self._alarms = alarms
         self._clips = clips
         self._node = node
-        self._slow_paths = dict(slow_paths)  # each machine's state when it was last stopped
-        self._disabled: dict[str, str] = {}  # by whom each machine was disabled, as last published
+        self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
+        self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
         self._config = Config()
@@ -64,13 +66,17 @@ class Supervisor:
         self._keys: dict[str, Key] = {}
         self.machines: dict[str, Machine] = {}
         self._n_failures = 0  # of machines
+        self._guard = Guard()
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the machines that are enabled in the configuration and not disabled by command. Unchanged machines keep running."""
+        """Run the machines that the configuration and people want. A machine without a change continues.
+
+        An enabled machine without a bundle is `unknown`.
+        """
         settings = {name: config.machines[name] for name in bundles if name not in self._alarms.disabled}
         keys = microphone_keys(settings, bundles)
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
-        changed = [name for name, spec in specs.items() if self._specs.get(name) != spec]
+        changed = [name for name, spec in specs.items() if self._specs.get(name) != spec or name in self._not_running()]
         for name in changed:
             bundles[name].scorer()  # this may fail; nothing has changed so far
         self._alarms.apply_config(config)
@@ -79,17 +85,17 @@ class Supervisor:
                 self._stop(name, "reloaded" if name in specs else "disabled")
         self._slow_paths = {name: one for name, one in self._slow_paths.items() if name in config.machines}
         for key in set(self._microphones) - set(keys.values()):
-            self._microphones.pop(key).close()
+            self._close_microphone(key)
         self._failures = {name: one for name, one in self._failures.items() if name in specs and name not in changed}
         self._config, self._bundles, self._specs, self._keys = config, bundles, specs, keys
         for name in changed:
             self._start(name)
-        self._publish_disabled({name: "configuration" if name not in bundles else "command" for name in config.machines})
+        self._publish_stopped()
 
     def poll(self) -> None:
-        """Process the sound that the microphones have captured. Call this about ten times a second."""
-        for microphone in self._microphones.values():
-            microphone.poll()
+        """Process the sound that the microphones have captured; about ten times a second."""
+        for key, microphone in self._microphones.items():
+            self._guard.run(f"microphone {key[0]}", microphone.poll)
         for name, machine in [*self.machines.items()]:
             self._attempt(name, machine.poll)
         now = time.monotonic()
@@ -106,9 +112,8 @@ class Supervisor:
         """End all open events and child processes."""
         for name in [*self.machines]:
             self._stop(name, "shutdown")
-        for microphone in self._microphones.values():
-            microphone.close()
-        self._microphones.clear()
+        for key in [*self._microphones]:
+            self._close_microphone(key)
 
     @property
     def is_started(self) -> bool:
@@ -116,14 +121,16 @@ class Supervisor:
         return all(machine.is_started for machine in self.machines.values())
 
     def stalled(self) -> list[str]:
-        """Descriptions of the machines that should make progress but do not."""
-        return [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
+        """The machines that should make progress and do not, in words."""
+        stalled = [f"{name} for {machine.stalled_s():.0f} s" for name, machine in self.machines.items() if machine.stalled_s()]
+        return [*stalled, *(f"{name} is not running" for name in self._not_running())]
 
     def status(self) -> dict[str, Any]:
         """The status of each machine and each microphone."""
         failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
+        broken = {name: self._broken_status(name) for name, (state, _) in self._stopped.items() if state == "unknown"}
         return {
-            "machines": {name: machine.status() for name, machine in self.machines.items()} | failed,
+            "machines": {name: machine.status() for name, machine in self.machines.items()} | failed | broken,
             "microphones": [_microphone_status(one) for one in self._microphones.values()],
         }
 
@@ -131,7 +138,11 @@ class Supervisor:
         """The machines' states in one line."""
         running = [machine.in_words() for machine in self.machines.values()]
         failed = [f"{name} unknown ({FAILED})" for name in self._failures if name not in self.machines]
-        return "; ".join([*running, *failed, *(f"{name} disabled" for name in self._disabled)])
+        stopped = [
+            name + (f" {state} ({reason})" if state == "unknown" else f" {state}")
+            for name, (state, reason) in self._stopped.items()
+        ]
+        return "; ".join([*running, *failed, *stopped])
 
     def counts(self) -> dict[str, Any]:
         """The lost sound of all machines, and the greatest age of a machine's last block."""
@@ -145,12 +156,16 @@ class Supervisor:
     @property
     def n_failures(self) -> int:
         """Unexpected errors of machines and microphones."""
-        return self._n_failures + sum(one.counts.faults for one in self._microphones.values())
+        return self._n_failures + self._guard.n_failures + sum(one.counts.faults for one in self._microphones.values())
 
     @property
     def microphones(self) -> list[Microphone]:
         """The microphones in use."""
         return list(self._microphones.values())
+
+    def _not_running(self) -> list[str]:
+        """The machines that should run and neither do nor wait for a restart: an error interrupted `apply_config`."""
+        return [name for name in self._specs if name not in self.machines and name not in self._failures]
 
     def _start(self, name: str) -> None:
         self._attempt(name, lambda: self.machines.update({name: self._make(name)}))
@@ -181,12 +196,8 @@ class Supervisor:
 
     def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
         machine = self.machines.pop(name)
-        try:
-            machine.stop(reason)
-        except Exception:
-            self._n_failures += 1
-            log.exception("%s: cannot be stopped cleanly", name)
-        self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+        self._guard.run(f"{name}: stop", lambda: machine.stop(reason))
+        self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _fail(self, name: str, error: Exception) -> None:
         """Stop a machine after an unexpected error and schedule its restart. The traceback of a repeated error is logged once."""
@@ -203,19 +214,27 @@ class Supervisor:
         if machine is None:
             self._publish_state(name, "unknown", FAILED)
             return
-        try:
-            machine.stop("restarted", state_reason=FAILED)
-            self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
-        except Exception:
-            log.exception("%s: cannot be stopped cleanly", name)
+        self._guard.run(f"{name}: stop", lambda: machine.stop("restarted", state_reason=FAILED))
+        self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
-    def _publish_disabled(self, machines: Mapping[str, str]) -> None:
-        """For each machine that is not running, publish by whom it was disabled, if that has changed."""
-        disabled = {name: by for name, by in machines.items() if name not in self._specs}
-        for name, by in disabled.items():
-            if self._disabled.get(name) != by:
-                self._publish_state(name, "disabled", by)
-        self._disabled = disabled
+    def _save_slow_path(self, name: str, machine: Machine) -> None:
+        self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
+
+    def _close_microphone(self, key: Key) -> None:
+        self._guard.run(f"microphone {key[0]}: close", self._microphones.pop(key).close)
+
+    def _publish_stopped(self) -> None:
+        """Publish the state of each machine that should not run, and the reason, where they are new."""
+        stopped = {name: self._stopped_state(name) for name in self._config.machines if name not in self._specs}
+        for name, (state, reason) in stopped.items():
+            if self._stopped.get(name) != (state, reason):
+                self._publish_state(name, state, reason)
+        self._stopped = stopped
+
+    def _stopped_state(self, name: str) -> tuple[State, str]:
+        if not self._config.machines[name].enabled:
+            return "disabled", "configuration"
+        return ("disabled", "command") if name in self._alarms.disabled else ("unknown", BROKEN)
 
     def _publish_state(self, name: str, state: State, reason: str) -> None:
         """Publish the state of a machine that is not running."""
@@ -233,6 +252,16 @@ class Supervisor:
             "bundle": self._bundles[name].id,
             "microphone": self._specs[name].settings.microphone,
             "trouble": self._failures[name].error,
+            "gap_s": 0.0,
+        }
+
+    def _broken_status(self, name: str) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(("severity", "ratio", "rms_dbfs", "slow_path", "slow_path_missing_h", "bundle")),
+            "state": "unknown",
+            "reason": BROKEN,
+            "microphone": self._config.machines[name].microphone,
+            "trouble": "its bundle was refused at the start, see the log",
             "gap_s": 0.0,
         }
 

@@ -28,6 +28,22 @@ def test_a_missing_or_damaged_bundle_is_refused(config: Config, tmp_path: Path) 
         load_bundles(config)
 
 
+def test_at_the_start_a_damaged_bundle_of_several_is_collected(config: Config, tmp_path: Path, demo_bundle: Path) -> None:
+    pump = config.machines["fan"].model_copy(update={"bundle": demo_bundle})
+    two = config.model_copy(update={"machines": {**config.machines, "pump": pump}})
+    (tmp_path / "fan" / "model.tflite").write_bytes(b"no model")
+    broken: dict[str, str] = {}
+    assert list(load_bundles(two, broken=broken)) == ["pump"]
+    assert list(broken) == ["fan"]
+    assert broken["fan"].startswith("machines.fan.bundle: ")
+    with pytest.raises(ConfigError, match=r"machines.fan.bundle: "):  # a reload
+        load_bundles(two)
+    disabled = pump.model_copy(update={"enabled": False})
+    for none in (config, config.model_copy(update={"machines": {**config.machines, "pump": disabled}})):
+        with pytest.raises(ConfigError, match=r"machines.fan.bundle: "):
+            load_bundles(none, broken={})
+
+
 @pytest.mark.parametrize(("below_dbfs", "why"), [("learned", "the bundle has learned none"), (None, "got null")])
 def test_silence_cannot_be_an_anomaly_without_a_level(
     config: Config, bundle_without_level: Path, below_dbfs: str | None, why: str

@@ -1,7 +1,12 @@
 """Unexpected errors: each is logged and counted, and affects only the part in which it happened."""
 
+import asyncio
 import dataclasses
+import json
 import logging
+import os
+import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -9,27 +14,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
+from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
 from monitor.clips.worker import BackgroundWorker
 from monitor.config import Config
+from monitor.daemon import daemon as daemon_module
 from monitor.daemon import machine as machine_module
 from monitor.daemon import supervisor as supervisor_module
 from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.commands import Commands
+from monitor.daemon.ha_discovery import HomeAssistantDiscovery
 from monitor.daemon.health import Health
-from monitor.daemon.state_file import ServiceState, StateFile
+from monitor.daemon.notify import Notifier
+from monitor.daemon.state_file import SavedSlowPath, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import BundleError
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
-from monitor.mqtt.messages import Command
+from monitor.mqtt.messages import Command, Disable, Enable
 from monitor.scoring.scorer import TickScore
 from monitor.threads import Watchdog, WatchedThread
 from tests.waiting import wait_until
@@ -127,6 +137,27 @@ def test_a_machine_that_is_not_polled_any_more_counts_as_stalled(
         wait_until(lambda: supervisor.stalled() == ["fan for 3 s"])  # three ticks
         supervisor.poll()
         assert supervisor.stalled() == []
+
+
+def test_a_machine_without_its_bundle_is_unknown_until_there_is_one(demo_bundle: Path, bundle: Bundle) -> None:
+    outlet, alarms = Outlet(), Alarms({})
+    config = config_of(demo_bundle, "fan", "pump")
+    with running(outlet, alarms) as supervisor:
+        supervisor.apply_config(config, {"pump": bundle})
+        supervisor.poll()
+        assert '"state": "unknown", "reason": "bundle"' in outlet.last["fan/state"]
+        assert outlet.last["fan/availability"] == "offline"
+        assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (bundle)"
+        assert supervisor.stalled() == []
+        assert supervisor.status()["machines"]["fan"]["reason"] == "bundle"
+        alarms.act("fan", Disable(), time.time())
+        supervisor.apply_config(config, {"pump": bundle})
+        assert '"state": "disabled", "reason": "command"' in outlet.last["fan/state"]
+        assert list(supervisor.status()["machines"]) == ["pump"]
+        alarms.act("fan", Enable(), time.time())
+        supervisor.apply_config(config, {"pump": bundle, "fan": bundle})
+        supervisor.poll()
+        assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (microphone_absent)"
 
 
 def test_a_refused_configuration_changes_nothing(demo_bundle: Path, bundle: Bundle) -> None:
@@ -256,3 +287,217 @@ def test_a_child_that_ends_while_its_figures_are_read_does_not_count(tmp_path: P
     child.wait()
     monkeypatch.setattr(psutil.Process, "children", lambda _: [process])
     assert health.read()["memory_mb"] > 1.0
+
+
+def test_an_interrupted_change_leaves_no_machine_stopped(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Outlet()) as supervisor:
+        old = config_of(demo_bundle, "fan")
+        moved = old.machines["fan"].model_copy(update={"microphone": "usb-port:99-8"})
+        new = old.model_copy(update={"machines": {"fan": moved}})
+        supervisor.apply_config(old, {"fan": bundle})
+
+        def interrupted(self: Supervisor, name: str, _reason: str) -> None:
+            self.machines.pop(name).stop("reloaded")
+            raise MemoryError
+
+        monkeypatch.setattr(Supervisor, "_stop", interrupted)
+        with pytest.raises(MemoryError):
+            supervisor.apply_config(new, {"fan": bundle})
+        monkeypatch.undo()
+        assert supervisor.stalled() == ["fan is not running"]
+        supervisor.apply_config(old, {"fan": bundle})  # as every command does
+        assert list(supervisor.machines) == ["fan"]
+        assert supervisor.stalled() == []
+
+
+def test_a_microphone_that_cannot_be_closed_does_not_interrupt_a_change(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("resampler")
+
+    with running(Outlet()) as supervisor:
+        old = config_of(demo_bundle, "fan")
+        moved = old.machines["fan"].model_copy(update={"microphone": "usb-port:99-8"})
+        supervisor.apply_config(old, {"fan": bundle})
+        monkeypatch.setattr(Microphone, "close", fail)
+        monkeypatch.setattr(SavedSlowPath, "of", fail)
+        supervisor.apply_config(old.model_copy(update={"machines": {"fan": moved}}), {"fan": bundle})
+        monkeypatch.undo()
+        assert supervisor.machines["fan"].spec.settings.microphone == "usb-port:99-8"
+        assert supervisor.n_failures == 2
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The system starts no thread until `undo` is called."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        yield patch
+
+
+def test_a_worker_starts_once_the_system_allows_a_thread(
+    no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, done = BackgroundWorker("clips"), threading.Event()
+    probe = worker.probe(patience_s=1.0)
+    worker.put(done.set)
+    assert probe.advanced() == probe.advanced()  # a job waits
+    assert worker.n_unexpected == 3
+    assert caplog.messages == ["clips: cannot start a thread, retrying: can't start new thread"]
+    no_threads.undo()
+    probe.advanced()  # as the watchdog does every second
+    assert done.wait(10.0)
+    worker.close(10.0)
+    assert probe.is_alive()
+    assert worker.n_failed == worker.n_dropped == 0
+
+
+def test_a_state_file_is_written_once_the_system_allows_a_thread(tmp_path: Path, no_threads: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.json"
+    file: StateFile[ServiceState] = StateFile(path, ServiceState(), what="acknowledgements")
+    file.save(ServiceState(topics=frozenset({"a"})))
+    no_threads.undo()
+    file.save(ServiceState(topics=frozenset({"b"})))
+    wait_until(path.exists)
+    file.close(5.0)
+    assert StateFile(path, ServiceState(), what="").loaded.topics == {"b"}
+
+
+def test_a_state_that_cannot_be_published_does_not_cost_the_event() -> None:
+    outlet = Outlet()
+    timeline = Anchor(utc=datetime.now(timezone.utc), sample_rate_hz=16_000, synced=True)
+    publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline)
+    outlet.fails_on = "fan/state"
+    tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
+    event = Event(
+        event_type="start",
+        id="x1",
+        seq=0,
+        ts=timeline.utc,
+        onset_ts=timeline.utc,
+        clock_synced=True,
+        node="pi",
+        machine="fan",
+        severity="alarm",
+        score=2.0,
+        ratio=2.0,
+        threshold=1.0,
+        peak_ratio=2.0,
+        duration_s=1.0,
+        rms_dbfs=-20.0,
+        bands=(),
+        summary="louder",
+        bundle="b",
+    )
+    with pytest.raises(RuntimeError, match="a bug"):
+        publisher.push(Result(tick, 2.0, "anomaly", None, 0, event, "alarm"))
+    assert outlet.last == {"event": "x1"}
+
+
+def fail(*_: object) -> None:
+    raise MemoryError("a bug")
+
+
+def test_an_error_of_a_microphone_reaches_nothing_else(
+    demo_bundle: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Microphone, "poll", fail)
+    with running(Outlet()) as supervisor:
+        supervisor.apply_config(config_of(demo_bundle, "fan"), {"fan": bundle})
+        supervisor.poll()
+        supervisor.poll()
+        assert supervisor.n_failures == 2
+        assert list(supervisor.machines) == ["fan"]
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+def test_a_process_that_cannot_list_its_children_has_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "children", Mock(side_effect=psutil.AccessDenied))
+    assert Health(tmp_path).read()["memory_mb"] > 1.0
+
+
+def test_a_damaged_bundle_does_not_keep_the_others_from_running(
+    tmp_path: Path, demo_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(demo_bundle, damaged)
+    (damaged / "model.tflite").write_bytes(b"no model")
+    entry = {"bundle": str(demo_bundle), "microphone": NO_MICROPHONE}
+    config = {
+        "node": "pi",
+        "state_dir": str(tmp_path / "state"),
+        "runtime_dir": str(tmp_path / "run"),
+        "mqtt": {"host": "127.0.0.1", "port": 1},
+        "machines": {"fan": {**entry, "bundle": str(damaged)}, "pump": entry},
+    }
+    (tmp_path / "monitor.yaml").write_text(json.dumps(config))
+
+    async def run() -> None:
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        task = asyncio.create_task(daemon.run())
+        await asyncio.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await wait_for_message("reload refused")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+    async def wait_for_message(text: str) -> None:
+        ends = time.monotonic() + 20.0
+        while not any(text in message for message in caplog.messages) and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [error.partition(": ")[0] for error in errors] == [
+        "machines.fan.bundle",
+        "reload refused, the old settings stay",
+    ]
+
+
+def test_an_error_of_the_service_itself_is_counted_and_does_not_end_it(
+    tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(daemon_module, "READY_WITHIN_S", 0.0)
+    notified: list[str] = []
+    monkeypatch.setattr(Notifier, "send", lambda _, *lines: notified.extend(lines))
+    config = {
+        "node": "pi",
+        "state_dir": str(tmp_path / "state"),
+        "runtime_dir": str(tmp_path / "run"),
+        "mqtt": {"host": "127.0.0.1", "port": 1},
+        "machines": {"fan": {"bundle": str(demo_bundle), "microphone": NO_MICROPHONE}},
+    }
+    (tmp_path / "monitor.yaml").write_text(json.dumps(config))
+    failing = {supervisor_module.Supervisor: "poll", HomeAssistantDiscovery: "poll"}
+
+    async def run() -> None:
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        task = asyncio.create_task(daemon.run())
+        with monkeypatch.context() as patch:
+            for owner, name in failing.items():
+                patch.setattr(owner, name, fail)
+            await asyncio.sleep(1.2)
+        assert "READY=1" in notified
+        assert "WATCHDOG=1" not in notified
+        await asyncio.sleep(1.2)
+        assert "WATCHDOG=1" in notified
+        monkeypatch.setattr(supervisor_module.Supervisor, "slow_paths", fail)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+    asyncio.run(run())
+    assert json.loads((tmp_path / "state" / "kept.json").read_text())["topics"]
+    assert [message for message in caplog.messages if message.endswith("unexpected error")] == [
+        "machines: unexpected error",
+        "service: unexpected error",
+        "stop: slow paths: unexpected error",
+    ]
+    assert caplog.messages[-1] == "stopped"

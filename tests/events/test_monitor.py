@@ -1,6 +1,7 @@
 """The monitor: its results, its sinks, and the clip names in events."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,6 +98,35 @@ def test_sinks_get_every_result_after_the_block_that_completes_it(size: int, bun
             assert item.tick.stop <= heard
     assert end is not None
     assert end.clip == f"demo-fan-{end.id}.flac"
+
+
+class Failing(Collector):
+    """Takes blocks, but no result."""
+
+    def push(self, result: Result) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def close(self, event: Event | None) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_sink_that_fails_costs_the_others_nothing(bundle: Bundle, fault: F32) -> None:
+    first, last = Collector(), Collector()
+    monitor = Monitor(bundle, recorder=Failing(), sinks=[first, Failing(), last])
+    reference = Monitor(bundle)
+    expected = [result for block in even_blocks(fault, 1_600) for result in reference.push(block)]
+    for block in even_blocks(fault, 1_600):
+        with suppress(RuntimeError):
+            monitor.push(block)
+    with pytest.raises(RuntimeError):
+        monitor.close()
+    for sink in (first, last):
+        *results, end = sink.items
+        assert [(item.tick.stop, item.state) for item in results if isinstance(item, Result)] == [
+            (one.tick.stop, one.state) for one in expected
+        ]
+        assert isinstance(end, Event)
+        assert any(isinstance(item, Result) and item.event is not None for item in results)
 
 
 def test_block_sizes_change_no_result(bundle: Bundle, fault: F32) -> None:
