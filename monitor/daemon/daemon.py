@@ -96,7 +96,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
-        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe())
+        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe(), self._connection_probe())
         self._stalled: list[str] = []
         self._sink.start()
         self._control = ControlServer(
@@ -210,6 +210,16 @@ class Daemon:
             is_alive=lambda: self._sink.worker_is_alive,
             advanced=self._sink.advanced,
             n_failures=lambda: self._sink.counts.worker_errors,
+            patience_s=DISK_PATIENCE_S,
+        )
+
+    def _connection_probe(self) -> Probe:
+        """The watchdog's view of the thread of the MQTT connection, which may wait for a resolver and for TLS."""
+        return Probe(
+            name="mqtt connection",
+            is_alive=lambda: True,  # there is one thread per connection, and none between two
+            advanced=self._sink.connection_advanced,
+            n_failures=lambda: 0,
             patience_s=DISK_PATIENCE_S,
         )
 
