@@ -1,4 +1,4 @@
-"""Names for the array types that cross the seams."""
+"""Array types used in the interfaces between modules."""
 
 from typing import TypeAlias
 
@@ -13,6 +13,6 @@ Bool: TypeAlias = NDArray[np.bool_]
 
 
 def runs(mask: Bool) -> list[slice]:
-    """Where a mask (n,) is true in a row."""
+    """The runs of consecutive true values in a mask (n,)."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
     return [slice(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

@@ -9,7 +9,7 @@ from monitor.arrays import F32
 class Block:
     """Consecutive samples (n,), float32, full scale [-1, 1], at the bundle's rate.
 
-    `start` is the index of the first sample since the source opened; a jump in it is a gap.
+    `start` is the index of the first sample, counted from the opening of the source. A jump in it is a gap.
     """
 
     start: int

@@ -1,32 +1,32 @@
-"""A Pi without a battery wakes up in the past; some time later its clock is set, at once or in several steps."""
+"""Detect when the clock is set. A Pi without a battery boots in the past; later its clock is set, in one step or several."""
 
 import ctypes
 import time
 from pathlib import Path
 from typing import Protocol
 
-STEP_S = 0.5  # a wall clock that is off by more has been set, not disciplined
+STEP_S = 0.5  # a larger change means that the clock was set, not disciplined
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
 
 class Corrected(Protocol):
-    """Told when the clock was set."""
+    """A callback for when the clock was set."""
 
     def __call__(self, offset_s: float, *, synced: bool) -> None:
-        """It was `offset_s` behind; `synced` says whether it can be believed now."""
+        """The clock was `offset_s` behind; `synced` is whether it is reliable now."""
         ...
 
 
 class Clock:
-    """Watches the wall clock until it can be believed."""
+    """Monitors the wall clock until it is synchronised."""
 
     def __init__(self) -> None:
         self.synced = clock_synced()
         self._ahead_s = _ahead_s()
 
     def poll(self, corrected: Corrected) -> None:
-        """Tell each step as it comes: what was timed after it is right already. Called once a second."""
+        """Report each step as it happens, because later timestamps are already correct. Call this once a second."""
         if self.synced:
             return
         self.synced = clock_synced()
@@ -39,12 +39,12 @@ class Clock:
 
 
 def _ahead_s() -> float:
-    """The wall clock against the monotonic one."""
+    """Wall-clock time minus monotonic time."""
     return time.time() - time.monotonic()
 
 
 def clock_synced() -> bool:
-    """Ask the kernel; where a service may not, ask what systemd-timesyncd has left."""
+    """Whether the kernel considers the clock synchronised; if it may not be queried, whether systemd-timesyncd does."""
     answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # all zero: change nothing
     if answer >= 0:
         return bool(answer != _TIME_ERROR)

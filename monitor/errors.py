@@ -1,32 +1,32 @@
-"""Errors named by whose fault they are; each message is one line: name, got, allowed."""
+"""Error types, named after the part at fault. Each message is one line: name, got, allowed."""
 
 
 class StethosError(Exception):
-    """Something a person can act on. `exit_status` is what the command returns for it."""
+    """An error that a person can act on. `exit_status` is the resulting exit status of the command."""
 
     exit_status = 1
 
 
 class UsageError(StethosError):
-    """The command line does not fit together."""
+    """The command line is invalid or inconsistent."""
 
     exit_status = 2
 
 
 class ConfigError(StethosError, ValueError):
-    """A setting is impossible."""
+    """A setting is invalid."""
 
     exit_status = 78
 
 
 class BundleError(StethosError, ValueError):
-    """A bundle is incomplete, altered or does not fit together."""
+    """A bundle is incomplete, modified or inconsistent."""
 
     exit_status = 78
 
 
 class SourceError(StethosError):
-    """Sound could not be read, or is not sound."""
+    """Sound could not be read, or the data is not sound."""
 
 
 class SinkError(StethosError):
@@ -34,4 +34,4 @@ class SinkError(StethosError):
 
 
 class ScoreError(StethosError):
-    """A detector component gave a number that is not finite, or is no measure of others."""
+    """A detector component returned a score that is not finite, or its typical score cannot be used as a scale."""

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and locks that end with their process."""
+"""Atomic writes of files and folders, and locks that are released when their process ends."""
 
 import ctypes
 import fcntl
@@ -13,7 +13,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write or replace a file; after a power cut it is the old or the new one. An OSError leaves the old one in place."""
+    """Write or replace a file. After a power cut, either the old or the new file exists. On OSError the old one stays."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -32,8 +32,9 @@ def atomic_write(path: Path, content: bytes) -> None:
 def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator[Path]:
     """Yield a new folder to write to, which replaces `out` if the block succeeds.
 
-    Of an older `out` only files that are ours, by their POSIX path within, are replaced or removed; all others are copied.
-    A failure or an interruption leaves the old folder in place. Where `out` is a link, its target is replaced.
+    `is_ours` receives the path of a file within an existing `out`, in POSIX form. Files for which it is true are replaced
+    or removed; all others are copied to the new folder. A failure or interruption leaves the old folder in place. If `out`
+    is a link, its target is replaced.
     """
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator
 
 
 def lock(path: Path) -> int:
-    """Take the lock and return its file descriptor; BlockingIOError if another process holds it."""
+    """Acquire the lock and return its file descriptor; BlockingIOError if another process holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +60,7 @@ def lock(path: Path) -> int:
 
 
 def give_to_owner(state_dir: Path, *paths: Path) -> None:
-    """Where root runs a tool, give the paths that it wrote to the owner of the state directory, the service's user."""
+    """If a tool runs as root, give the paths it wrote to the owner of the state directory, which is the service's user."""
     owner = state_dir.stat()
     if os.geteuid() == 0:
         for path in paths:
@@ -76,9 +77,9 @@ def _copy_others(old: Path, new: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def _swap(out: Path, new: Path) -> None:
-    """Replace `out` by `new`; at no time do both lack, where the file system supports an exchange."""
+    """Replace `out` with `new`. If the file system supports an exchange, an existing `out` is never missing in between."""
     _sync_dir(new)
-    if _exchange(out, new):  # the caller removes the old folder, which is now called `new`
+    if _exchange(out, new):  # the caller removes the old folder, which is now named `new`
         _sync_dir(out.parent)
         return
     old = new.with_name(new.name + "-old")
@@ -95,13 +96,13 @@ def _swap(out: Path, new: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap the names of two folders (Linux: renameat2); False where one is missing or the file system cannot."""
+    """Swap the names of two folders (Linux: renameat2); False if one is missing or the file system does not support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     return renameat2 is not None and renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def _sync_dir(folder: Path) -> None:
-    """Make names in the folder survive a power cut."""
+    """Flush the folder's entries to disk, so that they survive a power cut."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -5,7 +5,7 @@ from typing import Any, TextIO
 
 
 class JsonLines:
-    """Write one JSON object a line, at once, so that a reader at the other end of a pipe sees it in time."""
+    """Writes one JSON object per line and flushes it, so that a reader at the other end of a pipe receives it at once."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -17,5 +17,5 @@ class JsonLines:
 
 
 def to_json(message: dict[str, Any]) -> str:
-    """Compact JSON; a number that is not finite is a bug and raises ValueError."""
+    """Compact JSON. A non-finite number is a bug and raises ValueError."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False)

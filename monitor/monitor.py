@@ -1,4 +1,4 @@
-"""The monitor of one machine: blocks of samples in, one result per tick out, for live sound and for recordings."""
+"""The monitor of one machine: blocks of samples in, one result per tick out, for live sound and recordings."""
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -16,11 +16,11 @@ from monitor.explain.describe import Description, describe
 from monitor.explain.excerpt import Excerpt
 from monitor.scoring.features import TickFrames
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # the start of a recording that does not give one
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # the default start of a recording
 
 
 class Source(Protocol):
-    """Where sound comes from: a recording, or one channel of a microphone."""
+    """A source of sound: a recording, or one channel of a microphone."""
 
     def blocks(self) -> Iterable[Block]:
         """Samples at the bundle's rate; a jump in `Block.start` is a gap."""
@@ -31,31 +31,31 @@ class Sink(Protocol):
     """A subscriber to results."""
 
     def push(self, result: Result) -> None:
-        """Take the result of the next tick."""
+        """Receive the result of the next tick."""
         ...
 
     def close(self, event: Event | None) -> None:
-        """Take the end of the stream; `event` is the last message of an anomaly that was open."""
+        """Handle the end of the stream. `event` is the last message of an anomaly that was still open."""
         ...
 
 
 class Recorder(Sink, Protocol):
-    """A sink that also takes the sound, and names the clip of an event."""
+    """A sink that also receives the sound and names the clips of events."""
 
     def push_block(self, block: Block) -> None:
-        """Take a block before it is scored."""
+        """Receive a block before it is scored."""
         ...
 
     def clip_name(self, machine: str, event_id: str) -> str | None:
-        """The file name of an event's clip; None where no clip is made."""
+        """The file name of an event's clip; None if no clip is written."""
         ...
 
 
 class Monitor:
     """Score the sound of one machine and decide. Every result is also passed to `sinks` and `recorder`, tick by tick.
 
-    `identity` and `timeline` become part of events. By default a monitor is a stream of its own on node `local`, and its
-    sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects what `describe_file` needs.
+    `identity` and `timeline` determine the origin and the times of events. By default, a monitor is a separate session on node
+    `local`, and its sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects the data for `describe_file`.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Monitor:
 
     @property
     def sample_rate_hz(self) -> int:
-        """The rate at which it takes samples."""
+        """The sample rate of the blocks."""
         return self.bundle.manifest.front_end.sample_rate_hz
 
     @property
     def source_rate_hz(self) -> int | None:
-        """The rate of the sound before it was resampled, where that is known. Sound of too low a rate is not scored."""
+        """The sample rate before resampling, if known. Sound with too low a rate is not scored."""
         return self._scorer.source_rate_hz
 
     @source_rate_hz.setter
@@ -109,7 +109,7 @@ class Monitor:
 
     @property
     def rate_problem(self) -> str | None:
-        """Why nothing is scored at the source's rate; None where its sound is scored."""
+        """Why sound at the source's rate is not scored; None if it is scored."""
         rate_hz, n_empty = self._scorer.source_rate_hz, self._scorer.empty_bands
         if rate_hz is None or not n_empty:
             return None
@@ -127,17 +127,17 @@ class Monitor:
         return [self._step(tick) for tick in self._scorer.extract_last()]
 
     def no_input(self, stop: int, reason: str) -> Result:
-        """Advance to sample `stop` without sound, for this reason."""
+        """Advance to sample `stop` without sound; `reason` is why there is none."""
         return self._publish(self._pipeline.no_input(stop, reason))
 
     def close(self, reason: EndReason = "shutdown") -> Event | None:
-        """End the stream; return the end of the anomaly that was open, if there was one."""
+        """End the stream; return the end event of the open anomaly, if there was one."""
         event = self._pipeline.close(reason)
         self._call_sinks(lambda sink: sink.close(event))
         return event
 
     def file_score(self) -> float | None:
-        """The score over all sound so far, as one file."""
+        """The score of all sound so far, treated as one file."""
         return self._scorer.file_score()
 
     def scored_s(self) -> float:
@@ -145,7 +145,7 @@ class Monitor:
         return self._scorer.scored_frames * self.bundle.manifest.front_end.hop_length / self.sample_rate_hz
 
     def describe_file(self) -> Description:
-        """How the most abnormal segment so far differs from normal sound."""
+        """Describe how the most abnormal segment so far differs from normal sound."""
         if self._excerpt is None or self.bundle.expected is None:
             return Description()
         return describe(self._excerpt.sounds, self.bundle.expected, self.bundle.manifest.front_end)
@@ -168,5 +168,5 @@ class Monitor:
 
 
 def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
-    """The level below which the machine is off: the configured one, or the one that its bundle has learned, if any."""
+    """The level below which the machine counts as off: the configured level, or the one learned in its bundle, if any."""
     return bundle.manifest.calibration.idle_below_dbfs if idle.below_dbfs == "learned" else idle.below_dbfs

@@ -1,4 +1,4 @@
-"""Threads of this program: the exception that ends one is logged and counted, and a watchdog can check its progress."""
+"""Supervised threads: an exception that ends one is logged and counted, and a watchdog can check its progress."""
 
 import logging
 import threading
@@ -10,13 +10,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A view of one thread, for the watchdog."""
+    """The watchdog's view of one thread."""
 
     name: str
     is_alive: Callable[[], bool]
-    advanced: Callable[[], int]  # a number that changes while there is progress, or nothing to do
+    advanced: Callable[[], int]  # a number that changes while the thread makes progress or is idle
     n_failures: Callable[[], int]  # unexpected errors since the start
-    patience_s: float  # how long it may stay unchanged
+    patience_s: float  # how long that number may stay unchanged
 
 
 class WatchedThread:
@@ -30,7 +30,7 @@ class WatchedThread:
         self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start it, once."""
+        """Start the thread. Call this once."""
         self._thread.start()
 
     def advance(self) -> None:
@@ -42,11 +42,11 @@ class WatchedThread:
         return self._n_advances
 
     def is_alive(self) -> bool:
-        """Whether its function still runs."""
+        """Whether its function is still running."""
         return self._thread.is_alive()
 
     def probe(self, *, patience_s: float) -> Probe:
-        """The view of this thread, for the watchdog."""
+        """The watchdog's view of this thread."""
         return Probe(
             name=self._name,
             is_alive=self.is_alive,
@@ -56,7 +56,7 @@ class WatchedThread:
         )
 
     def join(self, timeout_s: float) -> None:
-        """Wait until its function returns, at most that long."""
+        """Wait for its function to return, at most `timeout_s`."""
         self._thread.join(timeout_s)
 
     def _guarded(self) -> None:
@@ -68,18 +68,18 @@ class WatchedThread:
 
 
 class Watchdog:
-    """Checks that every probed thread lives and advances."""
+    """Checks that every registered thread is alive and advances."""
 
     def __init__(self) -> None:
         self._probes: list[Probe] = []
         self._seen: dict[str, tuple[int, float]] = {}  # the last number, and when it changed
 
     def watch(self, *probes: Probe) -> None:
-        """Check these threads, too."""
+        """Register threads to check."""
         self._probes += probes
 
     def stalled(self, now: float) -> list[str]:
-        """The threads that have ended or do not advance, in words. `now` is monotonic, in s."""
+        """Descriptions of the threads that have ended or do not advance. `now` is monotonic time in s."""
         problems = []
         for probe in self._probes:
             number = probe.advanced()
@@ -94,5 +94,5 @@ class Watchdog:
 
     @property
     def n_failures(self) -> int:
-        """Unexpected errors of all threads since the start."""
+        """Unexpected errors in all threads since the start."""
         return sum(probe.n_failures() for probe in self._probes)

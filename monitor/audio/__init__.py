@@ -1,1 +1,1 @@
-"""Sources of sound: microphones and recordings, as blocks. Only this package uses PortAudio and libsndfile."""
+"""Audio sources: microphones and recordings, read as blocks. Only this package uses PortAudio and libsndfile."""

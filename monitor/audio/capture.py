@@ -1,8 +1,9 @@
-"""The capture process: PortAudio on one device, and a callback that copies into a ring and returns.
+"""The capture process: PortAudio on one device, with a callback that only copies samples into a ring.
 
 `python -m monitor.audio.capture REQUEST` (JSON, see `Request`) fills the ring whose file descriptor it inherits. On standard
-output it reports the device that it opened, or the reason why it could not, as a JSON line. It exits when its standard input
-closes, that is, with its parent. `--list` prints the devices. No NumPy here. If PortAudio hangs, this process is killed.
+output it prints a JSON line with the device that it opened or the reason for its failure. It exits when its standard input
+closes, that is, when its parent exits. `--list` prints the devices. This module does not import NumPy. If PortAudio hangs, the
+parent kills this process.
 """
 
 import gc
@@ -18,12 +19,12 @@ from monitor.audio.devices import Device, Unavailable, find_device, identify, wh
 from monitor.audio.ring import Ring, SoundFormat
 
 COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
-VIRTUAL_RATE_HZ = 48_000  # the native rate of most devices behind a converting one; our resampler is better than its own
+VIRTUAL_RATE_HZ = 48_000  # native rate of most devices behind a converting one, whose resampler is worse than ours
 USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
-LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, so 20 wake-ups a second and slack for a busy computer
+LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, for 20 wake-ups a second and headroom on a busy computer
 CHECK_S = 1.0  # how often the stream is checked
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
-NOT_OPENED = -9993  # paBadIODeviceCombination, which covers every other error of ALSA
+NOT_OPENED = -9993  # paBadIODeviceCombination, used for all other ALSA errors
 
 
 _output = 1
@@ -35,7 +36,7 @@ class Request(NamedTuple):
     selector: str
     wanted_rate_hz: int  # preferred
     rate_hz: int | None  # required
-    n_channels: int  # minimum where the device converts (1: their mean); real devices are opened with all their channels
+    n_channels: int  # minimum for a converting device (1: the mean); real devices are opened with all their channels
     sample_format: str
     ring_s: float
     ring_fd: int
@@ -95,9 +96,9 @@ def _capture(request: Request) -> None:
 
 
 def channels_of(device: Device, wanted: int) -> int:
-    """The number of channels to open: all of a real device.
+    """The number of channels to open. Real devices are opened with all their channels.
 
-    A sound server mixes its device's channels into any number: two are the sides of stereo, one is their mean.
+    A sound server mixes its device's channels into any number: two are left and right, one is their mean.
     """
     if not device.is_virtual:
         return device.n_channels
@@ -106,7 +107,7 @@ def channels_of(device: Device, wanted: int) -> int:
 
 
 def _choose_rate(sd: Any, device: Device, request: Request, n_channels: int) -> int:
-    """The first rate, in order of preference, that the device supports; the readers resample from it."""
+    """The first supported rate, in order of preference. The readers resample from it."""
     wanted_hz = max(VIRTUAL_RATE_HZ, request.wanted_rate_hz) if device.is_virtual else request.wanted_rate_hz
     for rate_hz in (request.rate_hz or wanted_hz, device.default_rate_hz, *reversed(COMMON_RATES_HZ)):
         if _supports(sd, device, rate_hz, n_channels, request.sample_format):
@@ -125,7 +126,7 @@ def _supports(sd: Any, device: Device, rate_hz: int, n_channels: int, sample_for
 
 
 def open_error_text(error: Exception, device: Device, selector: str) -> Unavailable:
-    """An error of PortAudio (text and code) as a reason and one line for people."""
+    """Convert a PortAudio error (text and code) to a reason and a one-line message."""
     text = " ".join(map(str, error.args)).replace("\n", " ")
     code = error.args[1] if len(error.args) > 1 else None
     if code == BUSY or "busy" in text.lower():
@@ -165,12 +166,12 @@ def _rates(sd: Any, device: Device) -> tuple[int, ...]:
     n_channels = 1 if device.is_virtual else device.n_channels
     try:
         return tuple(rate_hz for rate_hz in COMMON_RATES_HZ if _supports(sd, device, rate_hz, n_channels, "int32"))
-    except sd.PortAudioError:  # for example, busy: still listed
+    except sd.PortAudioError:  # for example, the device is busy; list it anyway
         return ()
 
 
 def _portaudio() -> Any:
-    """Load PortAudio, which lists the devices once, when it is loaded. ALSA's messages on stderr are discarded."""
+    """Load PortAudio, which enumerates the devices only when it is loaded. ALSA's messages on stderr are discarded."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -183,7 +184,7 @@ def _portaudio() -> Any:
 
 
 def _exit_with_parent() -> None:
-    """A thread of its own, because the main thread may hang in PortAudio."""
+    """Exit when the parent does. Runs on a separate thread, because the main thread may hang in PortAudio."""
     try:
         while os.read(0, 1):
             pass
@@ -192,7 +193,7 @@ def _exit_with_parent() -> None:
 
 
 def redirect_output() -> None:
-    """Keep standard output for our messages; discard what libraries print."""
+    """Reserve standard output for our messages, and discard the output of libraries."""
     global _output
     _output = os.dup(1)
     null = os.open(os.devnull, os.O_WRONLY)
@@ -200,7 +201,7 @@ def redirect_output() -> None:
 
 
 def send(message: dict[str, Any]) -> None:
-    """Report to the parent."""
+    """Send a message to the parent."""
     os.write(_output, json.dumps(message).encode() + b"\n")
 
 

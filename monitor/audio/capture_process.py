@@ -1,4 +1,4 @@
-"""A capture process as its parent controls it: started, polled, killed. No call blocks."""
+"""The parent's handle on a capture process: start, poll, kill. No call blocks."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ class CaptureProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "monitor.audio.capture", json.dumps(request._asdict())],
-                stdin=subprocess.PIPE,  # never written to: the process exits when we do
+                stdin=subprocess.PIPE,  # never written to; it closes when we exit, which ends the child
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[ring_fd],
@@ -46,7 +46,7 @@ class CaptureProcess:
         return self._process.pid
 
     def opened(self) -> tuple[Device, Ring] | None:
-        """The device and the ring, once, when they are open; Unavailable if the process has failed or ended."""
+        """The device and the ring, returned only once, as soon as they are open. Unavailable if the process failed or ended."""
         message = self._message()
         if message is not None and "device" in message:
             device = device_from_json(message["device"])
@@ -67,7 +67,7 @@ class CaptureProcess:
     def kill(self) -> None:
         """Kill the process and its children."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
+            with contextlib.suppress(ProcessLookupError):  # already ended
                 os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
@@ -77,16 +77,16 @@ class CaptureProcess:
             self._ring_fd = None
 
     def is_gone(self) -> bool:
-        """Whether it has been reaped. One that hangs in the kernel may never be."""
+        """Whether the process has been reaped. A process stuck in the kernel may never be."""
         return self._process.poll() is not None
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for it to end, with a time limit."""
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will reap it
+        """Wait for the process to end, at most `timeout_s`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; init will reap it
             self._process.wait(timeout_s)
 
     def _message(self) -> dict[str, Any] | None:
-        """The next complete message."""
+        """The next message, if it has arrived completely."""
         if b"\n" not in self._received:
             try:
                 self._received += os.read(self._output, 65536)

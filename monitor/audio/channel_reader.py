@@ -1,4 +1,4 @@
-"""One channel of a microphone at a rate of the reader's choice, with its own sample count."""
+"""One channel of a microphone, resampled to the reader's rate, with its own sample numbering."""
 
 import time
 from collections import deque
@@ -14,29 +14,29 @@ from monitor.audio.timeline import Timeline
 from monitor.block import Block
 from monitor.clock import clock_synced
 
-MAX_BUFFERED_S = 60.0  # the oldest blocks are dropped first and become a gap
+MAX_BUFFERED_S = 60.0  # older blocks are dropped, which leaves a gap
 
 
 class ChannelReader:
-    """Mono sound at `sample_rate_hz`. The sample count starts with the reader and runs on through gaps."""
+    """Mono sound at `sample_rate_hz`. Samples are numbered from the creation of the reader, across gaps."""
 
     def __init__(self, *, channel: int | None, sample_rate_hz: int) -> None:
-        self.channel = channel  # from 1; None: the mean of all
+        self.channel = channel  # counted from 1; None for the mean of all channels
         self.sample_rate_hz = sample_rate_hz
         self.timeline = Timeline(
             sample_rate_hz=sample_rate_hz, monotonic_s=time.monotonic(), utc_s=time.time(), synced=clock_synced()
         )
-        self.trouble: str | None = None  # one line: why this channel has no sound although the microphone works
+        self.trouble: str | None = None  # one line: why this channel of a working microphone has no sound
         self.closed = False
         self._blocks: deque[Block] = deque()
         self._n_buffered = 0
         self._form: SoundFormat | None = None
-        self._anchor = (0, 0)  # a sample's index and the number of its frame
+        self._anchor = (0, 0)  # a sample index and the number of the corresponding frame
         self._anchored = False
         self._next_frame = 0
-        self._due = 0  # index after the last sample that arrived
+        self._due = 0  # one past the last sample that arrived
         self._resampler: Resampler | None = None
-        self._start = 0  # index of the next block
+        self._start = 0  # first sample of the next block
 
     def blocks(self) -> list[Block]:
         """The blocks since the last call. A jump in `Block.start` is a gap."""
@@ -47,7 +47,7 @@ class ChannelReader:
 
     @property
     def now(self) -> int:
-        """The index of the sample that is due now, whether or not there is sound."""
+        """Index of the sample that is due now, whether or not there is sound."""
         return self.timeline.sample_at(time.monotonic())
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class ChannelReader:
         self.closed = True
 
     def open(self, form: SoundFormat) -> None:
-        """The microphone has opened its device: frames are counted from 0 again."""
+        """Start over, because the microphone has opened its device and frames are counted from 0 again."""
         self._end_run()
         self._form = form
         self._anchored = False
@@ -91,11 +91,11 @@ class ChannelReader:
             self._resampler = None
 
     def _after(self, monotonic_s: float) -> int:
-        """The index by the clock, and after a gap at least one more than the last, because frames are missing."""
+        """The sample index according to the clock. After a gap at least one sample is skipped, because frames are missing."""
         return max(self.timeline.sample_at(monotonic_s), self._due + 1 if self._due else 0)
 
     def _index(self, frame: int) -> int:
-        """The index of a frame, in integers from the last anchor, so that no error accumulates over hours."""
+        """The sample index of a frame, computed in integers from the last anchor so that no error accumulates over hours."""
         assert self._form is not None
         sample, anchor = self._anchor
         return sample + (frame - anchor) * self.sample_rate_hz // self._form.rate_hz

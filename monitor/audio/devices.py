@@ -1,4 +1,4 @@
-"""List microphones and find the one that a selector means. Standard library only: the capture process imports it."""
+"""List microphones and resolve selectors. Standard library only, because the capture process imports this module."""
 
 import errno
 import json
@@ -42,15 +42,15 @@ class Usb:
 class Device:
     """A microphone as PortAudio lists it."""
 
-    index: int  # changes with every plug and boot
+    index: int  # not stable across replugging and reboots
     name: str
     host_api: str
     n_channels: int
     default_rate_hz: int
-    rates_hz: tuple[int, ...]  # those of COMMON_RATES_HZ that it supports; empty if not queried
+    rates_hz: tuple[int, ...]  # the supported ones of COMMON_RATES_HZ; empty if not queried
     is_default: bool
     usb: Usb | None
-    selector: str  # the most stable one
+    selector: str  # the most stable selector
 
     @property
     def plain_name(self) -> str:
@@ -59,12 +59,12 @@ class Device:
 
     @property
     def is_virtual(self) -> bool:
-        """Whether it is a converting device of ALSA or a sound server, which claims every rate and many channels."""
+        """Whether this is a converting ALSA device or a sound server; both claim to support every rate and many channels."""
         return _HARDWARE.search(self.name) is None
 
 
 class Unavailable(SourceError):
-    """A microphone cannot be used, with the reason."""
+    """A microphone cannot be used, for the given reason."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -72,14 +72,14 @@ class Unavailable(SourceError):
 
 
 def list_devices() -> list[Device]:
-    """The devices that PortAudio finds now, in a fresh process."""
+    """The devices that PortAudio finds now, listed in a new process."""
     command = [sys.executable, "-m", "monitor.audio.capture", "--list"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         output, _ = process.communicate(timeout=LIST_S)
         answer = json.loads(output)
     except subprocess.TimeoutExpired as error:
-        process.kill()  # not waited for: it may hang in a driver
+        process.kill()  # no wait: it may hang in a driver
         raise SourceError(f"microphones: PortAudio did not answer within {LIST_S:g} s; an audio driver may hang") from error
     except ValueError as error:
         raise SourceError(f"microphones: the listing process failed with status {process.returncode}") from error
@@ -95,13 +95,13 @@ def device_from_json(item: dict[str, Any]) -> Device:
 
 
 def identify(devices: Sequence[Device], *, root: Path = ROOT) -> list[Device]:
-    """Devices with their USB identity and their most stable selector."""
+    """Add the USB identity and the most stable selector to each device."""
     identified = [replace(device, usb=_usb_of_card(card, root)) if (card := _card(device)) else device for device in devices]
     return [replace(device, selector=_stable_selector(device, identified)) for device in identified]
 
 
 def find_device(devices: Sequence[Device], selector: str) -> Device:
-    """The one device that a selector means; Unavailable lists the devices present."""
+    """The one device that a selector matches; otherwise Unavailable, which lists the devices present."""
     kind, _, text = selector.partition(":")
     if kind == "default" and not text:
         found = [device for device in devices if device.is_default]
@@ -126,7 +126,7 @@ def find_device(devices: Sequence[Device], selector: str) -> Device:
 
 
 def why_missing(selector: str, *, root: Path = ROOT) -> Unavailable | None:
-    """The reason why PortAudio's list omits a plugged-in sound card, which it does if it cannot open it; None: unknown."""
+    """Why PortAudio does not list a plugged-in sound card: it omits cards that it cannot open. None if unknown."""
     for card in _matching_cards(selector, root):
         for node in sorted((root / "dev/snd").glob(f"pcmC{card}D*c")):
             error = _opening_error(node)
@@ -138,7 +138,7 @@ def why_missing(selector: str, *, root: Path = ROOT) -> Unavailable | None:
 
 
 def is_unplugged(selector: str, *, root: Path = ROOT) -> bool:
-    """Whether /sys shows that the device is absent; only for selectors by USB identity."""
+    """Whether /sys shows that the device is absent. False for selectors other than `usb:` and `usb-port:`."""
     return selector.startswith(("usb:", "usb-port:")) and not any(_matching_cards(selector, root))
 
 

@@ -1,7 +1,7 @@
-"""Detect gaps in a device's sound by its arrival times.
+"""Detect gaps in a device's sound from arrival times.
 
-PortAudio reports that it lost frames but not their number, and some devices lose frames unreported when they stall. The frames
-after a loss arrive later than their numbers imply. One late arrival proves nothing, so frames are held back for SETTLE_S, and the
+PortAudio reports that it dropped frames but not how many, and some devices silently drop frames when they stall. Frames after a
+loss arrive later than their numbers imply. A single late arrival proves nothing, so frames are held back for SETTLE_S, and the
 earliest arrival among them decides.
 """
 
@@ -12,9 +12,9 @@ from typing import NamedTuple
 from monitor.audio.ring import Chunk, Reader, Ring
 
 SETTLE_S = 0.3
-STALL_S = 0.15  # an arrival this much later than usual is examined
-LOST_S = 0.03  # a lasting delay of this much means that frames are missing
-WINDOW_S = 10.0  # the usual arrival is the earliest of this period, because clocks drift
+STALL_S = 0.15  # an arrival this much later than usual triggers a check
+LOST_S = 0.03  # a persistent delay of this much means that frames are missing
+WINDOW_S = 10.0  # the usual arrival is the earliest in this period, because clocks drift
 
 
 class UnbrokenSound(NamedTuple):
@@ -23,27 +23,27 @@ class UnbrokenSound(NamedTuple):
     frame: int  # the first frame's number, counted from the opening of the device
     n_frames: int
     data: bytes
-    origin_s: float  # CLOCK_MONOTONIC of frame 0 as this run implies it: add frames divided by the rate
+    origin_s: float  # CLOCK_MONOTONIC of frame 0 implied by this run; frame f is at origin_s + f / rate
     arrived_s: float  # CLOCK_MONOTONIC
-    begins: bool  # starts a run whose position follows from the clock: the first run, and each one after lost frames
+    begins: bool  # starts a run that is positioned by the clock: the first run, and each run after lost frames
 
 
 class GapDetector:
-    """Cut the chunks of one opening into unbroken runs."""
+    """Split the chunks of one opening of the device into unbroken runs."""
 
     def __init__(self, *, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._held: list[Chunk] = []
-        self._begins = True  # the held chunks certainly begin a run
+        self._begins = True  # the held chunks are known to begin a run
         self._settling = True
         self._usual: float | None = None  # origin of the current run
-        self._recent = [float("inf"), float("inf")]  # earliest origin in the previous and in the current window
+        self._recent = [float("inf"), float("inf")]  # earliest origin in the previous and the current window
         self._window_ends_s = 0.0
-        self.overruns = 0  # reported by PortAudio, overwritten unread, and stalls that lost frames
+        self.overruns = 0  # reported by PortAudio, overwritten before they were read, or stalls that lost frames
         self.lost_frames = 0  # at the device's rate
 
     def push(self, chunks: Iterable[Chunk]) -> list[UnbrokenSound]:
-        """The sound, of these chunks and of those held back, whose position is certain."""
+        """Add chunks. Return the sound whose position is now certain, including chunks held back earlier."""
         sounds: list[UnbrokenSound] = []
         for chunk in chunks:
             if chunk.n_overwritten:
@@ -63,7 +63,7 @@ class GapDetector:
         return sounds
 
     def release(self) -> list[UnbrokenSound]:
-        """Decide about the chunks held back, because they have settled or nothing more will arrive."""
+        """Resolve and return the chunks held back, because they have settled or nothing more will arrive."""
         if not self._held:
             return []
         origin_s = min(map(self._origin_s, self._held))
@@ -88,12 +88,12 @@ class GapDetector:
         return UnbrokenSound(record.frame, record.n_frames, chunk.data, self._usual, arrived_s, begins)
 
     def _origin_s(self, chunk: Chunk) -> float:
-        """When frame 0 would have arrived if this chunk was not delayed."""
+        """When frame 0 would have arrived, assuming that this chunk was not delayed."""
         return chunk.record.time_ns * 1e-9 - (chunk.record.frame + chunk.record.n_frames) / self._rate_hz
 
 
 class SoundReader:
-    """Read a ring as unbroken runs: from the oldest frame still there (`backlog`), or from now on."""
+    """Read a ring as unbroken runs, starting at the oldest buffered frame (`backlog`) or at the next write."""
 
     def __init__(self, ring: Ring, *, backlog: bool) -> None:
         self.ring = ring
@@ -102,11 +102,11 @@ class SoundReader:
         self.n_frames = 0  # read so far, including those held back
 
     def read(self, *, max_chunks: int | None = None) -> list[UnbrokenSound]:
-        """The sound since the last call, of at most `max_chunks` writes."""
+        """The sound since the last call, from at most `max_chunks` writes."""
         chunks = list(islice(self._reader.read(), max_chunks))
         self.n_frames += sum(chunk.record.n_frames for chunk in chunks)
         return self.gaps.push(chunks)
 
     def release(self) -> list[UnbrokenSound]:
-        """The sound held back, when nothing more will arrive."""
+        """Return the sound held back, because nothing more will arrive."""
         return self.gaps.release()

@@ -1,4 +1,4 @@
-"""A microphone that recovers: opened in a separate process, watched for progress, and reopened after every failure."""
+"""A self-healing microphone: opened in a separate process, monitored for progress, and reopened after every failure."""
 
 import logging
 import time
@@ -15,10 +15,10 @@ from monitor.audio.ring import Ring
 from monitor.clock import clock_synced
 
 log = logging.getLogger(__name__)
-FROZEN_S = 3.0  # without samples from a stream that claims to run
-OPEN_S, OPEN_MAX_S = 4.0, 12.0  # time to open the device; raised after each timeout, for slow computers
+FROZEN_S = 3.0  # maximum time without samples from a running stream
+OPEN_S, OPEN_MAX_S = 4.0, 12.0  # time limit for opening the device, raised after each timeout for slow computers
 RETRY_S, RETRY_MAX_S = 0.5, 3.0
-REAP_S = 2.0  # a killed process is reported if it takes longer than this to end
+REAP_S = 2.0  # a killed process that takes longer than this to end is reported
 CLOCK_EVERY_S = 1.0
 SYNCED_EVERY_S = 60.0
 
@@ -43,13 +43,13 @@ class MicrophoneCounts:
 
 
 class Microphone:
-    """One device, opened once for any number of readers. All calls come from one thread, and none blocks.
+    """One device, opened once for any number of readers. All calls must come from one thread; none blocks.
 
-    `selector` as in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at `wanted_rate_hz` if it supports
-    that; the readers resample. `sample_format` int32 holds 16 and 24 bit samples without loss. At most one process exists per
-    device: the next one starts only after the last one has been reaped. `unreaped` is the last one of a closed `Microphone` for
-    the same device. Trouble is logged when it begins and ends, unless the caller reports it (`logs_trouble`). A watchdog can
-    check `advanced()`.
+    `selector` has the syntax described in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at
+    `wanted_rate_hz` if the device supports it. Readers resample to their own rates. The `sample_format` int32 stores 16-bit
+    and 24-bit samples without loss. There is at most one capture process per device: a new one starts only after the previous
+    one has been reaped. `unreaped` is the process that an earlier `Microphone` of this device has left. The start and end of
+    trouble are logged, unless `logs_trouble` is false because the caller reports it. A watchdog can check `advanced()`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Microphone:
         self._killed_s = time.monotonic()
         self._reports_killed = False
         self._sound: SoundReader | None = None
-        self._past = MicrophoneCounts()  # of earlier openings
+        self._past = MicrophoneCounts()  # totals of earlier openings
         self._n_starts = self._n_faults = self._n_polls = 0
         self._fault: str | None = None
         self._retry_s = RETRY_S
@@ -84,13 +84,13 @@ class Microphone:
         self._synced = clock_synced()
         self.trouble: Trouble | None = None  # None while samples arrive, and at the start until the first attempt has failed
         self.opened: Device | None = None
-        self.ring: Ring | None = None  # a new one for each opening
+        self.ring: Ring | None = None  # replaced each time the device is opened
         if selector.startswith("index:"):
             log.warning("microphone %s: indexes change with every plug and boot; `monitor devices` shows a stable name", selector)
 
     @property
     def device(self) -> str | None:
-        """The opened device and its format, for people."""
+        """The open device and its format as text; None while no device is open."""
         if self.opened is None or self.ring is None:
             return None
         form = self.ring.format
@@ -111,24 +111,24 @@ class Microphone:
         return MicrophoneCounts(overruns, lost_frames, max(0, self._n_starts - 1), self._n_faults)
 
     def advanced(self) -> int:
-        """A number that rises with every completed poll, whether or not there is sound."""
+        """The number of completed polls, with or without sound."""
         return self._n_polls
 
     def add_reader(self, *, channel: int | None, sample_rate_hz: int) -> ChannelReader:
-        """A reader of one channel: `channel` counts from 1, None is the mean of all."""
+        """Add a reader for one channel, counted from 1, or for the mean of all channels (None)."""
         reader = ChannelReader(channel=channel, sample_rate_hz=sample_rate_hz)
         self._readers.append(reader)
-        wanted = 1 if channel is None else max(2, channel)  # a sound server opened with one channel mixes both sides
+        wanted = 1 if channel is None else max(2, channel)  # opened with one channel, a sound server mixes left and right
         self._request = self._request._replace(n_channels=max(self._request.n_channels, wanted))
         if self.opened is not None and self.ring is not None:
             if channels_of(self.opened, self._request.n_channels) > self.ring.format.n_channels:
-                self._stop()  # reopened with more channels
+                self._stop()  # it will be reopened with more channels
             else:
                 reader.open(self.ring.format)
         return reader
 
     def poll(self) -> None:
-        """Read what has arrived; open or reopen the device if needed. Call about every 100 ms."""
+        """Read pending samples; open or reopen the device if needed. Call this about every 100 ms."""
         now_s = time.monotonic()
         self._reap(now_s)
         self._readers = [reader for reader in self._readers if not reader.closed]
@@ -168,7 +168,7 @@ class Microphone:
             self._check_killed(self._killed, now_s)
             return
         if is_unplugged(self.selector):
-            self._retry_s = RETRY_S  # this check is cheap
+            self._retry_s = RETRY_S  # this check is cheap, so there is no backoff
             raise Unavailable("absent", f"microphone {self.selector} is not plugged in")
         try:
             self._process = CaptureProcess(self._request)
@@ -178,7 +178,7 @@ class Microphone:
         self._progress_s = now_s
 
     def _check_killed(self, killed: CaptureProcess, now_s: float) -> None:
-        """Unavailable once the killed process is overdue; until it has ended no other one is started."""
+        """Raise Unavailable if the killed process is overdue. No other process is started until it has ended."""
         if now_s - self._killed_s < REAP_S:
             return
         detail = f"capture process {killed.pid} was killed but does not end: its audio driver hangs; replug the device or reboot"
@@ -275,7 +275,7 @@ class Microphone:
             log.error("microphone %s: unexpected error", self.selector, exc_info=error)
 
     def _set_clocks(self, now_s: float) -> None:
-        """Keep the readers' timelines on the wall clock."""
+        """Align the readers' timelines with the wall clock."""
         if now_s < self._clock_at_s:
             return
         self._clock_at_s = now_s + CLOCK_EVERY_S

@@ -7,7 +7,7 @@ from monitor.audio.ring import SoundFormat
 
 
 def to_float(data: bytes, form: SoundFormat) -> F32:
-    """Interleaved samples as an array (n, n_channels); non-finite samples of a float device become 0."""
+    """Interleaved samples as an array (n, n_channels). Non-finite samples of a float device become 0."""
     if form.sample_format == "int16":
         flat = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(1 << 15)
     elif form.sample_format == "int24":
@@ -24,6 +24,6 @@ def to_float(data: bytes, form: SoundFormat) -> F32:
 
 
 def mono(frames: F32, channel: int | None) -> F32:
-    """One channel, counted from 1, or the mean of all, of frames (n, n_channels)."""
+    """One channel (counted from 1) of frames (n, n_channels); None takes the mean of all channels."""
     mixed = frames.mean(axis=1) if channel is None else frames[:, channel - 1]
     return np.array(mixed, np.float32)

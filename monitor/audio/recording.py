@@ -1,4 +1,4 @@
-"""A recording as a source: the same blocks as from a microphone, from any file that libsndfile reads."""
+"""Recordings as audio sources: any file that libsndfile reads, in the same blocks as from a microphone."""
 
 import errno
 import hashlib
@@ -20,17 +20,17 @@ from monitor.errors import SourceError
 
 MAX_RATE_HZ, MAX_CHANNELS = 1_000_000, 256
 MAX_AMPLITUDE = 1e4  # full scale is 1; float files may exceed it, but not by 80 dB
-START_UP_S, START_UP_STEP_S = 0.25, 0.01  # a recorder's start-up is at most this long, measured in these steps
-START_UP_POWER = 1e-3  # of the first second's power: 30 dB quieter
-_SLACK_BYTES = 16  # some writers count their padding wrongly
-_NO_LENGTH_BYTES = 0x7FFFFF00  # a header that states this much or more states no length
+START_UP_S, START_UP_STEP_S = 0.25, 0.01  # maximum length of a recorder's start-up, and the step of its measurement
+START_UP_POWER = 1e-3  # relative to the power of the first second (-30 dB)
+_SLACK_BYTES = 16  # some writers miscount their padding
+_NO_LENGTH_BYTES = 0x7FFFFF00  # a stated length of this much or more means unknown
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's value for streams of unknown length
 
 
 class Recording:
-    """A sound file, mixed to mono (or one channel of it) and resampled to `sample_rate_hz`, in constant memory.
+    """A sound file as mono at `sample_rate_hz`, read in constant memory.
 
-    `channel` counts from 1; None is the mean of all channels.
+    `channel` is counted from 1; None takes the mean of all channels.
     """
 
     def __init__(self, path: Path | str, *, sample_rate_hz: int, channel: int | None = None) -> None:
@@ -43,14 +43,14 @@ class Recording:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
-                self._exact_length = sound.format != "MP3"  # whose length is often an estimate
+                self._exact_length = sound.format != "MP3"  # an MP3 file's length is often an estimate
                 self._cut = _is_cut_off(sound.extra_info)
         except OSError as error:
             raise _unreadable(path, error) from error
         except soundfile.LibsndfileError as error:
-            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error.error_string}") from error
-        except TypeError as error:  # headerless files
-            raise SourceError(f"{path}: is not a sound file that libsndfile reads: {error}") from error
+            raise SourceError(f"{path}: is not a supported audio file: {error.error_string}") from error
+        except TypeError as error:  # raised for headerless files
+            raise SourceError(f"{path}: is not a supported audio file: {error}") from error
         if self.rate_hz > MAX_RATE_HZ or self.n_channels > MAX_CHANNELS:
             raise SourceError(
                 f"{path}: must have at most {MAX_CHANNELS} channels at {MAX_RATE_HZ} Hz, got {self.n_channels} at {self.rate_hz}"
@@ -62,7 +62,7 @@ class Recording:
 
     @property
     def duration_s(self) -> float | None:
-        """Its length; None if the file does not state it."""
+        """The duration; None if the file does not state it."""
         return None if self.n_samples is None else self.n_samples / self.rate_hz
 
     def sha256(self) -> str:
@@ -70,10 +70,10 @@ class Recording:
         return file_sha256(self.path)
 
     def blocks(self, *, block_s: float = 2.0, start_s: float = 0.0, stop_s: float = math.inf) -> Iterator[Block]:
-        """Its sound from `start_s` to `stop_s`, as a stream whose sample 0 is at `start_s`.
+        """Yield the sound from `start_s` to `stop_s`, as a stream whose sample 0 is at `start_s`.
 
-        The quiet start-up of many recorders is skipped: the stream then begins that much later. A file that is cut off or
-        contains NaN raises SourceError after the sound before that point.
+        The quiet start-up of many recorders is skipped, and the stream begins that much later. If the file is truncated or
+        contains NaN, SourceError is raised after the sound before that point.
         """
         first = 0 if start_s else round(self._start_up_s() * self.sample_rate_hz)
         start = 0
@@ -84,7 +84,7 @@ class Recording:
             start += len(samples)
 
     def _resampled(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
-        """Mono samples at `sample_rate_hz`, read in chunks of `n` samples of the file."""
+        """Yield mono samples at `sample_rate_hz`, reading `n` samples of the file at a time."""
         resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
         for samples in self._chunks(n, start_s, stop_s):
             yield resampler.push(samples)
@@ -92,7 +92,7 @@ class Recording:
             yield resampler.push(np.empty(0, np.float32), last=True)
 
     def _start_up_s(self) -> float:
-        """The length of the beginning that is far quieter than the first second: the recorder was starting up."""
+        """Duration of the recorder's start-up: the part at the beginning that is far quieter than the first second."""
         step = max(1, round(START_UP_STEP_S * self.rate_hz))
         first = next(self._chunks(self.rate_hz, 0.0, 1.0), np.empty(0, np.float32))
         n_steps = min(round(START_UP_S / START_UP_STEP_S), len(first) // step)
@@ -101,7 +101,7 @@ class Recording:
         return START_UP_STEP_S * int(np.argmax(loud)) if loud.any() else 0.0
 
     def _chunks(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
-        """Mono samples at the file's own rate."""
+        """Yield mono samples at the file's own rate."""
         done = round(start_s * self.rate_hz)
         stop = None if stop_s == math.inf else round(stop_s * self.rate_hz)
         buffer = np.empty((n, self.n_channels), np.float32)
@@ -157,12 +157,12 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
 
 
 def _name(path: Path) -> Path | bytes:
-    """For soundfile, which encodes text strictly: a file name need not be valid text."""
+    """The file name for soundfile, which encodes text strictly. File names need not be valid text."""
     return path if os.name == "nt" else os.fsencode(path)
 
 
 def _check_file(path: Path) -> None:
-    """Check that it can be opened (libsndfile gives no reason), and more than once, which rules out pipes."""
+    """Check that the file can be opened (libsndfile gives no reason), and more than once, which rules out pipes."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -174,7 +174,7 @@ def _check_file(path: Path) -> None:
 
 
 def _is_cut_off(header_log: str) -> bool:
-    """Whether the header states more bytes than the file has; libsndfile logs both numbers when it opens a file.
+    """Whether the header states more bytes than the file has. libsndfile logs both numbers when it opens a file.
 
     A recorder that writes to a pipe states 0 or the largest number instead of the length.
     """

@@ -1,4 +1,4 @@
-"""Streaming resampling with soxr, float32 only: its output then does not depend on block sizes."""
+"""Streaming resampling with soxr, in float32 only, so that the output does not depend on block sizes."""
 
 import numpy as np
 import soxr
@@ -7,7 +7,7 @@ from monitor.arrays import F32
 
 
 class Resampler:
-    """A stream from one rate to another."""
+    """Converts a stream from one rate to another."""
 
     def __init__(self, *, from_hz: int, to_hz: int) -> None:
         self._stream = None

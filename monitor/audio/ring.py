@@ -1,4 +1,4 @@
-"""A lock-free ring buffer in shared memory: the capture process writes it, its parent reads it.
+"""A lock-free ring buffer in shared memory, written by the capture process and read by its parent.
 
 The memfd holds 32-bit numbers in native byte order, then the frames:
 
@@ -6,9 +6,9 @@ The memfd holds 32-bit numbers in native byte order, then the frames:
     records  N_RECORDS x (number, n_frames, overrun, frame, frame >> 32, time_ns, time_ns >> 32, number)
     frames   n_frames x n_channels samples; frame f is at f % n_frames
 
-Each write adds a record. 64-bit numbers are torn on 32-bit ARM, so a record begins and ends with its number. The writer writes it
-from front to back; a reader reads the last word, then the others, then the first, and accepts the record if both numbers are
-equal. Python has no memory barrier, but hundreds of its interpreter's instructions run between two words.
+Each write adds a record. 64-bit accesses can tear on 32-bit ARM, so a record begins and ends with its number. The writer fills
+the record from front to back. A reader reads the last word, then the middle ones, then the first, and accepts the record if both
+numbers are equal. Python has no memory barrier, but the interpreter executes hundreds of instructions between two words.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from monitor.errors import SourceError
 
 SAMPLE_BYTES = {"int16": 2, "int24": 3, "int32": 4, "float32": 4}  # little-endian, as on every supported processor
-N_RECORDS = 2048  # a power of two, because their numbers wrap at 2**32
+N_RECORDS = 2048  # a power of two, because record numbers wrap at 2**32
 _FORMATS = tuple(SAMPLE_BYTES)
 _MAGIC = 0x53544852
 _WORD, _HEADER_WORDS, _RECORD_WORDS = 4, 16, 8
@@ -38,7 +38,7 @@ class SoundFormat(NamedTuple):
 
     @property
     def frame_bytes(self) -> int:
-        """Size of one frame."""
+        """Size of one frame in bytes."""
         return self.n_channels * SAMPLE_BYTES[self.sample_format]
 
 
@@ -48,7 +48,7 @@ class WriteRecord(NamedTuple):
     frame: int  # the first frame's number, counted from the opening of the device
     n_frames: int
     time_ns: int  # CLOCK_MONOTONIC after the last frame arrived
-    overrun: bool  # PortAudio lost frames before these
+    overrun: bool  # PortAudio dropped frames before these
 
 
 class Chunk(NamedTuple):
@@ -60,7 +60,7 @@ class Chunk(NamedTuple):
 
 
 class Ring:
-    """The memory, mapped for writing (`Ring.create`) or read-only (`Ring.attach`)."""
+    """The shared memory, mapped for writing (`Ring.create`) or read-only (`Ring.attach`)."""
 
     def __init__(self, fd: int, form: SoundFormat, n_frames: int, *, writable: bool) -> None:
         self.fd = fd
@@ -76,11 +76,11 @@ class Ring:
 
     @staticmethod
     def create(form: SoundFormat, n_frames: int, *, fd: int | None = None, first_frame: int = 0, first_number: int = 0) -> "Ring":
-        """An empty ring of `n_frames` in a new memfd, or in `fd`. Frames and records are counted from the given numbers."""
+        """Create an empty ring of `n_frames` in a new memfd or in `fd`. Frames and records are counted from the given numbers."""
         if fd is None:
             fd = new_ring_fd()
         os.ftruncate(fd, _size(form, n_frames))
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)  # a reader must not fault
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)  # so that a reader cannot fault
         ring = Ring(fd, form, n_frames, writable=True)
         words = (form.rate_hz, form.n_channels, _FORMATS.index(form.sample_format), n_frames)
         for at, word in enumerate(words, start=1):
@@ -92,7 +92,7 @@ class Ring:
 
     @staticmethod
     def attach(fd: int) -> "Ring":
-        """A ring that another process writes. Takes ownership of `fd`, also when it fails."""
+        """Attach to a ring that another process writes. Takes ownership of `fd`, even if it fails."""
         try:
             return Ring._attached(fd)
         except BaseException:
@@ -114,7 +114,7 @@ class Ring:
         return Ring(fd, form, n_frames, writable=False)
 
     def write(self, data: memoryview, *, time_ns: int, overrun: bool = False) -> None:
-        """Append whole frames. Called in the audio callback: it copies and returns."""
+        """Append whole frames. Called in the audio callback, so it only copies."""
         max_bytes = self.n_frames // 4 * self.format.frame_bytes
         for at in range(0, len(data), max_bytes):
             self._write_part(data[at : at + max_bytes], time_ns=time_ns, overrun=overrun and at == 0)
@@ -140,11 +140,11 @@ class Ring:
 
     @property
     def newest(self) -> int:
-        """The number of the newest record, modulo 2**32; at first `first_number`."""
+        """The number of the newest record, modulo 2**32; initially `first_number`."""
         return self._words[_NEWEST]
 
     def record(self, number: int) -> WriteRecord | None:
-        """A record by its number; None if it has been overwritten or is being written."""
+        """The record with this number; None if it has been overwritten or is being written."""
         words, slot = self._words, _slot(number)
         last = words[slot + 7]
         n_frames, overrun, frame, frame_high, time, time_high = words[slot + 1 : slot + 7]
@@ -159,7 +159,7 @@ class Ring:
         n_first = min(n_bytes, self._n_bytes - at)
         data = bytes(self._frames[at : at + n_first]) + bytes(self._frames[: n_bytes - n_first])
         newest = self.record(self.newest)
-        # A write in progress has no record yet; it is at most a quarter of the ring.
+        # A write in progress has no record yet and covers at most a quarter of the ring.
         if newest is None or newest.frame + newest.n_frames - record.frame > self.n_frames * 3 // 4:
             return None
         return data
@@ -173,12 +173,12 @@ class Ring:
 
 
 class Reader:
-    """An independent read position: from the oldest frame still there (`backlog`), or from now on."""
+    """An independent read position, starting at the oldest buffered frame (`backlog`) or at the next write."""
 
     def __init__(self, ring: Ring, *, backlog: bool = False) -> None:
         self._ring = ring
-        self._number = 0 if backlog else ring.newest  # of the last record read
-        self._frame: int | None = 0 if backlog else None  # the next frame expected
+        self._number = 0 if backlog else ring.newest  # number of the last record read
+        self._frame: int | None = 0 if backlog else None  # the next expected frame
 
     def read(self) -> Iterator[Chunk]:
         """The writes since the last call, oldest first."""
@@ -205,5 +205,5 @@ def _slot(number: int) -> int:
 
 
 def new_ring_fd() -> int:
-    """A memfd for a ring, which can be sealed against changes of its size."""
+    """Create a memfd for a ring; it can be sealed against changes of its size."""
     return os.memfd_create("stethos-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -1,7 +1,7 @@
 """Map a microphone's sample index to the monotonic clock and to UTC.
 
-The index follows the device's crystal, which drifts. So the line from index to time is bent when needed, by MAX_PPM at most.
-Times before a bend do not change. Only a step of the wall clock moves the line at once.
+The index follows the device's crystal, which drifts. The mapping is therefore piecewise linear: it bends when needed, by at most
+MAX_PPM. Times before a bend do not change. Only a step of the wall clock shifts the line at once.
 """
 
 from bisect import bisect_right
@@ -11,14 +11,14 @@ from typing import NamedTuple
 from monitor.clock import STEP_S
 
 MAX_PPM = 500.0
-WINDOW_S = 10.0  # the line is bent at most this often
+WINDOW_S = 10.0  # the interval at which the line may bend
 TOLERANCE_S = 0.002  # smaller errors are ignored
-CATCH_UP_S = 30.0  # time in which an error is corrected
-MAX_BENDS = 4096  # older ones are hours back, where milliseconds do not matter
+CATCH_UP_S = 30.0  # an error is corrected over this time
+MAX_BENDS = 4096  # older bends are hours in the past, where milliseconds do not matter
 
 
 class _Bend(NamedTuple):
-    """A point from which the line is straight."""
+    """The start of a straight segment of the line."""
 
     sample: int
     monotonic_s: float
@@ -28,15 +28,15 @@ class _Bend(NamedTuple):
 
 
 class Timeline:
-    """Sample 0 was at `monotonic_s` and `utc_s`. The count runs on through gaps."""
+    """The mapping for one reader. Sample 0 was at `monotonic_s` and `utc_s`. The count continues through gaps."""
 
     def __init__(self, *, sample_rate_hz: int, monotonic_s: float, utc_s: float, synced: bool) -> None:
         self.sample_rate_hz = sample_rate_hz
         self.began_s = monotonic_s
         self.synced = synced
         self._bends = [_Bend(0, monotonic_s, utc_s, 0.0, 0.0)]
-        self._drift = 0.0  # estimate for the device's crystal, in the unit of `slower`
-        self._earliest_s = float("inf")  # earliest arrival of this window, relative to the line
+        self._drift = 0.0  # estimated drift of the device's crystal, in the same unit as `slower`
+        self._earliest_s = float("inf")  # earliest arrival in this window, relative to the line
         self._window_from_s = monotonic_s
         self._utc_from_s = monotonic_s
 
@@ -46,12 +46,12 @@ class Timeline:
         return datetime.fromtimestamp(self._utc_s(self._bends[max(0, index)], sample), timezone.utc)
 
     def sample_at(self, monotonic_s: float) -> int:
-        """The sample that was due at a time of the monotonic clock."""
+        """The sample that was due at this time on the monotonic clock."""
         bend = self._bends[-1]
         return bend.sample + round((monotonic_s - bend.monotonic_s) * self.sample_rate_hz / (1 + bend.slower))
 
     def arrived(self, sample: int, monotonic_s: float) -> None:
-        """All samples before this one had arrived by then: fit the line to the earliest arrivals."""
+        """Record that all samples before `sample` had arrived by `monotonic_s`, and fit the line to the earliest arrivals."""
         bend = self._bends[-1]
         self._earliest_s = min(self._earliest_s, monotonic_s - self._monotonic_s(bend, sample))
         if monotonic_s - self._window_from_s < WINDOW_S:
@@ -65,12 +65,12 @@ class Timeline:
         self.begin_run(monotonic_s)
 
     def begin_run(self, monotonic_s: float) -> None:
-        """Drop earlier arrivals: a reopened device may have another latency."""
+        """Discard earlier arrivals, because a reopened device may have a different latency."""
         self._window_from_s = monotonic_s
         self._earliest_s = float("inf")
 
     def set_utc(self, utc_s: float, *, monotonic_s: float, synced: bool) -> float | None:
-        """Follow the wall clock. If it was set, follow at once and return the step in seconds."""
+        """Track the wall clock. If it was stepped, apply the step at once and return it in seconds."""
         self.synced = synced
         now = self.sample_at(monotonic_s)
         bend = self._bends[-1]

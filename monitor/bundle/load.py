@@ -127,5 +127,5 @@ def _check_golden(manifest: Manifest, got: float) -> None:
     if off > GOLDEN_TOLERANCE:
         raise BundleError(
             f"golden score must be {want:.6g} within {GOLDEN_TOLERANCE:.1%}, got {got:.6g} ({off:.2%} off): "
-            "this runtime or the manifest computes something else than what was exported"
+            "this runtime or the manifest does not reproduce the exported score"
         )

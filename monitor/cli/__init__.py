@@ -2,5 +2,5 @@
 
 import os
 
-# More BLAS threads double the CPU time and gain nothing at these sizes. NumPy reads this when it is first imported.
+# More BLAS threads double the CPU time without any speed-up at these sizes. NumPy reads this when it is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,11 +1,11 @@
-"""Shared by `monitor learn` and `monitor calibrate`: find the machine, collect its sound as ticks, have the service reload."""
+"""Helpers for `monitor learn` and `monitor calibrate`: find the machine, collect its sound as ticks, reload the service."""
 
 import argparse
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from monitor.scoring.scorer import ScorerSpec
 
 log = logging.getLogger(__name__)
 IN_USE_WITHIN_S = 15.0
-EXTRA_S = 60.0  # to wait for missing sound, in addition to the requested duration
+EXTRA_S = 60.0  # extra time to wait for missing sound, beyond the requested duration
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Target:
 def add_arguments(
     parser: argparse.ArgumentParser, *, minutes: float, min_minutes: float, max_minutes: float
 ) -> "argparse._MutuallyExclusiveGroup":
-    """Add the options for the machine and its sound; returns the group of mutually exclusive sound sources."""
+    """Add the options for the machine and its sound; return the group of mutually exclusive sound sources."""
     machine = parser.add_mutually_exclusive_group()
     machine.add_argument("--machine", metavar="ID", help="a configured machine (default: the only one)")
     machine.add_argument("--model", type=Path, metavar="DIR", help="a bundle instead of a machine, with --from and --out")
@@ -76,7 +76,7 @@ def add_arguments(
 
 
 def find_target(arguments: argparse.Namespace) -> Target:
-    """The requested machine; UsageError lists the configured ones."""
+    """Find the requested machine; otherwise UsageError, which lists the configured ones."""
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.model is not None:
@@ -89,7 +89,7 @@ def find_target(arguments: argparse.Namespace) -> Target:
 
 
 def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle) -> list[TickRun]:
-    """The sound as ticks with frames and profiles in memory: from recordings, or from the microphone for the given duration."""
+    """Read sound into memory as ticks with frames and profiles: recordings, or the microphone for the given duration."""
     spec = bundle.manifest.scorer_spec
     channel = arguments.channel or (None if target.settings is None else target.settings.channel)
     with suppress(OSError):  # lower priority than detection
@@ -103,7 +103,7 @@ def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle)
 
 
 def take_into_use(target: Target, bundle_id: str) -> str:
-    """Have the running service reload; returns the result for people."""
+    """Make the running service reload; return the result as text."""
     if request(target.control, {"do": "reload"}) is None:
         return "in use from the next start of the service"
     until_s = time.monotonic() + IN_USE_WITHIN_S
@@ -125,7 +125,7 @@ def write_out(folder: Path, made: AdaptedBundle) -> None:
 
 
 def report(made: AdaptedBundle, last: str) -> None:
-    """Print the messages, after the bundle is written: a closed pipe must not undo it."""
+    """Print the messages. Call this after the bundle is written, so that a closed pipe cannot undo it."""
     print(*made.messages[:-1], last, sep="\n")
 
 
@@ -146,7 +146,7 @@ def _read_recording(path: Path, spec: ScorerSpec, *, channel: int | None) -> lis
 def _read_microphone(
     target: Target, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float
 ) -> list[TickFrames]:
-    """As the service does it: its own sound where it runs, the same resampling, the same frames."""
+    """Record like the service: its own stream if it is running, the same resampling and the same frames."""
     rate_hz = spec.front_end.sample_rate_hz
     collector = TickCollector(spec)
     reader = ChannelReader(channel=channel, sample_rate_hz=rate_hz)
@@ -176,7 +176,7 @@ def _read_microphone(
 
 
 class TickCollector:
-    """Collect the ticks of a stream, each with a copy of its frames, and with a profile at the end of every segment."""
+    """Collects the ticks of a stream, each with a copy of its frames and, at the end of every segment, a profile."""
 
     def __init__(self, spec: ScorerSpec) -> None:
         self._extractor = FeatureExtractor(spec.front_end, tick_frames=spec.tick_frames)
@@ -192,11 +192,11 @@ class TickCollector:
             self._attach(profiles)
 
     def end(self) -> list[TickFrames]:
-        """All ticks."""
+        """Attach the remaining profiles and return all ticks."""
         self._attach(self._profiler.end())
         return self.ticks
 
-    def _attach(self, profiles: Iterator[SegmentProfile]) -> None:
+    def _attach(self, profiles: Iterable[SegmentProfile]) -> None:
         for profile in profiles:
             self.ticks[-1] = ProfiledTick(**vars(self.ticks[-1]), profile=profile)
 

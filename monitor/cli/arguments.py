@@ -1,4 +1,4 @@
-"""Types and checks shared by the commands' arguments."""
+"""Argument types and checks shared by the commands."""
 
 import argparse
 import math
@@ -44,7 +44,7 @@ def selector(text: str) -> str:
 
 
 def configured_machine(name: str | None, config: "Config", *, instead: str = "") -> str:
-    """The requested machine, by default the only one; UsageError lists the configured ones and the alternative (`instead`)."""
+    """The requested machine, by default the only one. UsageError lists the configured ones and the alternative (`instead`)."""
     machines = config.machines
     if name is None and len(machines) == 1:
         (name,) = machines

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def try_broker(config: MqttConfig, node: str) -> int:
-    """Print one line per step, up to the first failure; returns 0 on success, else 1."""
+    """Print one line per step, up to the first failure; return 0 on success, else 1."""
     test = BrokerTest(config, node)
     steps: dict[str, Callable[[], str]] = {
         "DNS": test.resolve,
@@ -52,11 +52,11 @@ def try_broker(config: MqttConfig, node: str) -> int:
 
 
 class BrokerTest:
-    """The steps in order. Each returns its result for people, or raises SinkError with the likely cause."""
+    """The steps of the test, in order. Each returns its result as text, or raises SinkError with the likely cause."""
 
     def __init__(self, config: MqttConfig, node: str) -> None:
         self._config = config
-        self._client_id = f"{config.client_id or f'stethos-{node}'}-test"  # the service's own id would disconnect the service
+        self._client_id = f"{config.client_id or f'stethos-{node}'}-test"  # using the service's id would disconnect the service
         self._topic = f"{config.prefix}/{node}/mqtt-test"
         self._who = f"user {config.user}" if config.user is not None else "an anonymous user"
         self._text = uuid.uuid4().hex
@@ -64,7 +64,7 @@ class BrokerTest:
         self._clients: list[BrokerClient] = []
         self._signals: queue.SimpleQueue[tuple[BrokerClient, Signal]] = queue.SimpleQueue()
         self._received: list[Received] = []
-        self._acknowledged: list[Acknowledged] = []  # by the first client
+        self._acknowledged: list[Acknowledged] = []  # received by the first client
         self._connected: set[BrokerClient] = set()
         self._subscription: int | None = None
 
@@ -92,7 +92,7 @@ class BrokerTest:
         return f"connected after {1_000 * (time.monotonic() - began):.0f} ms"
 
     def secure(self) -> str:
-        """Do the TLS handshake."""
+        """Perform the TLS handshake."""
         if self._config.tls is None:
             return "not used; the connection is not encrypted"
         assert self._socket is not None
@@ -186,7 +186,7 @@ class BrokerTest:
 
     @staticmethod
     def _wait_for_alert(secured: ssl.SSLSocket) -> None:
-        """With TLS 1.3 the broker rejects our certificate only after the handshake, by an alert."""
+        """Wait for an alert. With TLS 1.3 the broker rejects our certificate only after the handshake."""
         secured.settimeout(0.5)
         try:
             silent = secured.recv(1) != b""

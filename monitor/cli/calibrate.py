@@ -1,4 +1,4 @@
-"""`monitor calibrate`: fit a bundle to a changed microphone, gain or mounting; or undo that."""
+"""`monitor calibrate`: adapt a bundle to a changed microphone, gain or mounting, or undo that."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Collect sound, compare, fit, write and have the service reload; or undo."""
+    """Collect sound, compare it, fit and write a bundle, and make the service reload. Or undo that."""
     if arguments.end_with_stdin:
         threading.Thread(target=_exit_with_stdin, daemon=True).start()
     if arguments.undo and (arguments.model or arguments.force or arguments.out or arguments.channel):
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_place(arguments.out)
         adaptation_input.write_out(arguments.out, _calibrated(arguments, target))
         return 0
-    assert target.machine is not None  # or --out was required
+    assert target.machine is not None  # None only with --model, which requires --out
     with adapted.only_one(target.state_dir, target.machine):
         made = _calibrated(arguments, target)
         adapted.keep(target.state_dir, target.machine, target.configured, made, kind="calibrate")
@@ -66,7 +66,7 @@ def _calibrated(arguments: argparse.Namespace, target: adaptation_input.Target) 
 
 
 def _undo(target: adaptation_input.Target) -> int:
-    assert target.machine is not None  # without --model
+    assert target.machine is not None  # --undo excludes --model
     with adapted.only_one(target.state_dir, target.machine):
         undone = adapted.undo(target.state_dir, target.machine)
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
@@ -75,7 +75,7 @@ def _undo(target: adaptation_input.Target) -> int:
 
 
 def _exit_with_stdin() -> None:
-    """End as by ctrl-C when the process at the other end has gone; it never writes."""
+    """Stop as if by ctrl-C when the process at the other end of stdin exits. It never writes."""
     try:
         os.read(sys.stdin.fileno(), 1)
     finally:

@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(config_path: Path | None) -> int:
-    """Print the effective settings as YAML and a line for each bundle; problems go to stderr. Exit status 0 or 78.
+    """Print the effective settings as YAML and one line per bundle; print problems to stderr. Return exit status 0 or 78.
 
-    The settings contain no secrets: the configuration names files and credentials, and rejects passwords.
+    The settings contain no secrets, because the configuration only names files and credentials, and rejects passwords.
     """
     try:
         config, problems = check_settings(config_path, os.environ)
@@ -42,7 +42,7 @@ def check(config_path: Path | None) -> int:
 
 
 def _check_machines(config: Config) -> list[str]:
-    """Print each machine's bundle; returns the problems."""
+    """Print each machine's bundle; return the problems."""
     problems = (_check_bundle(name, machine, config.state_dir) for name, machine in config.machines.items())
     return [problem for problem in problems if problem is not None]
 
@@ -77,7 +77,7 @@ def _remark(machine: MachineConfig) -> str:
 
 
 def _missing_files(config: Config) -> list[str]:
-    """The files named under `mqtt` that are missing or not readable."""
+    """The files configured under `mqtt` that are missing or unreadable."""
     named = {"password_file": config.mqtt.password_file}
     if config.mqtt.tls is not None:
         named |= {f"tls.{key}": path for key, path in config.mqtt.tls}

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, or measure levels."""
+    """List microphones, or measure levels."""
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.level is not None:
@@ -111,12 +111,12 @@ def _in_words(device: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _quoted(selector: str) -> str:
-    """Quoted for YAML, which accepts JSON strings."""
+    """Quote a selector for YAML, which accepts JSON strings."""
     return json.dumps(selector, ensure_ascii=False)
 
 
 def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool) -> None:
-    """Show levels until the time has passed."""
+    """Show levels for `seconds`, or until interrupted if None."""
     bars = sys.stderr.isatty() and not as_json
     until_s = float("inf") if seconds is None else time.monotonic() + seconds
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Log lines for systemd's journal: each with its priority (sd-daemon(3)), so that `journalctl -p err` finds errors."""
+"""Log lines for the systemd journal, prefixed with their priority (sd-daemon(3)) so that `journalctl -p err` finds errors."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ class JournalFormatter(logging.Formatter):
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a stream is the journal's: systemd sets JOURNAL_STREAM to its device and inode (systemd.exec(5))."""
+    """Whether a stream goes to the journal. systemd sets JOURNAL_STREAM to its device and inode (systemd.exec(5))."""
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # no file
+    except (OSError, ValueError):  # not a file
         return False
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

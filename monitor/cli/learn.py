@@ -1,4 +1,4 @@
-"""`monitor learn`: make a machine's first bundle on the device, without a workstation."""
+"""`monitor learn`: create a machine's first bundle on the device, without a workstation."""
 
 import argparse
 import logging
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Collect sound, learn, write and have the service reload."""
+    """Collect sound, learn and write a bundle, and make the service reload."""
     if arguments.extend and (arguments.model or arguments.out):
         raise UsageError("--extend adds to a configured machine's sessions and cannot be combined with --model or --out")
     target = adaptation_input.find_target(arguments)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, machine: str) -> AdaptedBundle:
-    """Learn for the service, with --extend also from earlier sessions, and store this session."""
+    """Learn a bundle for the service, with --extend also from earlier sessions, and store this session."""
     configured, spec = target.configured, target.configured.manifest.scorer_spec
     earlier = read_sessions(target.state_dir, machine, spec) if arguments.extend else []
     earlier_streams = [stream for session in earlier for stream in session.streams]
@@ -83,20 +83,20 @@ def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, 
     if not target.private:
         try:
             write_session(target.state_dir, machine, folder.name, streams, spec)
-        except SinkError as error:  # the bundle is in use nevertheless
+        except SinkError as error:  # the bundle is used anyway
             log.warning("the session was not stored, so --extend cannot use it: %s", error)
     return made
 
 
 def _extended(earlier: Sequence[LearnedSession], tick_s: float) -> str:
     if not earlier:
-        return "no earlier session is stored: this is the first"
+        return "no earlier session found; this is the first"
     sessions = ", ".join(session.in_words(tick_s) for session in earlier)
     return f"extends {count(len(earlier), 'earlier session')}: {sessions}"
 
 
 def _confirm(arguments: argparse.Namespace, machine: str) -> None:
-    """Have a person confirm that the sound is normal; UsageError if nobody does."""
+    """Ask a person to confirm that the machine runs normally; UsageError without confirmation."""
     if arguments.yes:
         return
     if not sys.stdin.isatty():

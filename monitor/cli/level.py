@@ -1,4 +1,4 @@
-"""The level of each channel of a microphone, for setting it up."""
+"""The level of each channel of a microphone, for setup."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,20 @@ import numpy as np
 from monitor.arrays import F32
 from monitor.scoring.quality import Quality, measure_quality
 
-QUIET_DBFS = -70.0  # below it a microphone's own noise dominates
+QUIET_DBFS = -70.0  # below this, the microphone's own noise dominates
 _ANY_RATE_HZ = 48_000  # only affects gaps, which are not reported here
 FLOOR_DBFS = -120.0
 
 
 @dataclass(frozen=True)
 class Level:
-    """One channel over a moment."""
+    """The level of one channel over a short time."""
 
-    channel: int  # from 1
+    channel: int  # counted from 1
     rms_dbfs: float
     peak_dbfs: float
     clipped_fraction: float
-    problem: str | None  # for people
+    problem: str | None  # human-readable
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON object."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from monitor.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
-COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` where it has arguments
+COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has arguments, `add_arguments`
     "devices": "list the microphones, their capabilities and their names; --level shows how loud each is",
     "record": "record normal sound for training, as FLAC clips",
     "learn": "learn a machine on this computer, from half an hour of its normal sound",
@@ -39,15 +39,15 @@ COMMANDS = {  # each is a module of monitor.cli with `run`, and `add_arguments` 
     "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
     "support": "collect the facts for a bug report, without secrets and without sound",
 }
-_MODULES = {"mqtt-test": "broker_test"}  # those with another name than their command
+_MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
 EXIT_ANOMALY = 3
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
+    """Run the command; return its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
-    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None where it is closed
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None if closed
     arguments = _parser(argv).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a reader that leaves is no failure in itself
+        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a closed pipe is not an error in itself
     except OSError as error:
         log.error("monitor: error: %s: %s", error.filename or "output", error.strerror)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,7 +119,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | None, Path]:
-    """The machine's name, where one is known, and its bundle's folder."""
+    """The machine's name, if known, and its bundle's folder."""
     if arguments.model is not None:
         return arguments.machine, arguments.model
     name = configured_machine(arguments.machine, config, instead=", or --model DIR given")
@@ -156,7 +156,10 @@ def _recorders(
     publisher: "MqttPublisher | None",
     failures: list[StethosError],
 ) -> "Callable[[], ClipRecorder] | None":
-    """Make a clip recorder for each file, where clips or pictures are wanted. What fails does not stop the events."""
+    """A factory that makes a clip recorder for each file; None if neither clips nor pictures are wanted.
+
+    Errors in writing clips are added to `failures` and do not stop the events.
+    """
     if folder is None and publisher is None:
         return None
     if folder is not None and config.private:
@@ -182,7 +185,7 @@ def _recorders(
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
-    """Run the daemon; with `--replay`, a replay."""
+    """Run the daemon or, with `--replay`, a replay."""
     if arguments.replay is not None:
         return _replay(arguments)
     for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
@@ -218,7 +221,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_config(command, argparse.SUPPRESS)
-        if name in argv:  # the others are not imported
+        if name in argv:  # other commands are not imported
             module = import_module(f"monitor.cli.{_MODULES.get(name, name.replace('-', '_'))}")
             if hasattr(module, "add_arguments"):
                 module.add_arguments(command)
@@ -227,7 +230,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """`--config FILE`, before or after a command."""
+    """Add `--config FILE`, which may precede or follow a command."""
     text = "configuration (configs/monitor.yaml explains every key)"
     parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
 

@@ -1,4 +1,4 @@
-"""A microphone's sound for a tool: shared by the service where it has the microphone open, else opened by the tool."""
+"""Microphone input for the tools: shared by the service if it has the microphone open, else opened by the tool."""
 
 import logging
 import time
@@ -15,20 +15,20 @@ from monitor.errors import SourceError, StethosError
 
 log = logging.getLogger(__name__)
 RATE_HZ = 48_000  # the native rate of most devices; others are opened at a rate that they support
-SILENT_S = 2.0  # without samples from the service
+SILENT_S = 2.0  # time without samples from the service that counts as trouble
 RETRY_S = 1.0
 POLL_S = 0.1
 OPEN_S = 15.0
 
 
 class _Input(Protocol):
-    """Sound as the device gives it. `poll` is called about ten times a second and never blocks."""
+    """Sound in the device's own format. `poll` is called about ten times a second and never blocks."""
 
     form: SoundFormat | None  # None until it is open
     trouble: str | None  # why there is no sound
 
     def poll(self) -> list[UnbrokenSound]:
-        """The sound since the last call. A part that `begins`, or whose frame does not follow the last one, comes after a gap."""
+        """The sound since the last call. A part follows a gap if it `begins` or its frame is not the next one."""
 
     def close(self) -> None:
         """Release the microphone."""
@@ -113,7 +113,7 @@ class _OwnInput:
 
 
 class MicrophoneInput:
-    """Sound in one format, whose interruptions are logged."""
+    """Sound in a fixed format. Interruptions are logged."""
 
     def __init__(self, source: _Input, form: SoundFormat) -> None:
         self.form = form
@@ -121,7 +121,7 @@ class MicrophoneInput:
         self._source = source
 
     def poll(self) -> list[UnbrokenSound]:
-        """See _Input; SourceError if the device comes back in another format."""
+        """See _Input. SourceError if the device comes back with a different format."""
         sounds = self._source.poll()
         if self._source.form is not None and self._source.form != self.form:
             raise SourceError(f"the microphone's format changed from {self.form} to {self._source.form}; start again")
@@ -135,7 +135,7 @@ class MicrophoneInput:
 def open_microphone(
     selector: str, control: Path, *, purpose: Purpose, rate_hz: int | None = None, channel: int | None = None
 ) -> Iterator[MicrophoneInput]:
-    """The sound of a microphone; SourceError with the reason if it cannot be opened."""
+    """Open a microphone; SourceError with the reason if it cannot be opened."""
     shared = find_shared(shared_microphones(control), selector)
     source: _Input = (
         _OwnInput(selector, rate_hz=rate_hz, channel=channel)

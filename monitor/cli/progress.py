@@ -1,4 +1,4 @@
-"""Log lines above a progress bar, as `tqdm.contrib.logging` does, but without importing asyncio and ssl."""
+"""Print log lines above a progress bar, like `tqdm.contrib.logging` but without importing asyncio and ssl."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 
-class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript in Python 3.10
+class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable in Python 3.10
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)

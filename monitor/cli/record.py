@@ -31,7 +31,7 @@ from monitor.errors import UsageError
 
 log = logging.getLogger(__name__)
 LEVEL_EVERY_S = 1.0
-REPEAT_S = 30.0  # minimum time between two equal warnings
+REPEAT_S = 30.0  # minimum time between identical warnings
 FULL_SCALE = float(1 << 31)
 
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record. Running the same command again resumes an interrupted session."""
+    """Record a session. Running the same command again resumes an interrupted one."""
     config = load_config(arguments.config, os.environ)
     if config.private:
         raise UsageError("record stores sound, which the configuration forbids (private: true)")
@@ -115,7 +115,7 @@ class _Problems:
     _warned_s: dict[str, float] = field(default_factory=dict)
 
     def update(self, frames: F32) -> str:
-        """Check about a second of frames (n, n_channels); returns their level for people."""
+        """Check about a second of frames (n, n_channels); return their level as text."""
         measured = levels(frames)
         for level in measured:
             if level.problem is not None:
@@ -138,7 +138,7 @@ class _Problems:
 def _record(
     microphone: MicrophoneInput, session: RecordingSession, *, channel: int | None, wanted_s: float, stopped: threading.Event
 ) -> _Problems:
-    """Write sound until the session is complete, or until stopped."""
+    """Write sound until the session is complete or `stopped` is set."""
     problems = _Problems()
     unchecked: list[F32] = []
     next_frame: int | None = None  # the frame that continues the clip
@@ -165,7 +165,7 @@ def _record(
 
 
 def _to_int(frames: F32) -> NDArray[np.int32]:
-    """Scale [-1, 1] to [-2^31, 2^31): exact for up to 24 bits, FLAC's maximum."""
+    """Scale [-1, 1] to [-2^31, 2^31). This is exact for up to 24 bits, FLAC's maximum."""
     return np.clip(np.rint(frames.astype(np.float64) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int32)
 
 

@@ -1,8 +1,8 @@
-"""A recording session on disk: numbered FLAC clips of unbroken sound, always complete, resumable after an interruption.
+"""A recording session on disk: numbered FLAC clips of unbroken sound. Clips are always complete; sessions can be resumed.
 
 The clips are `OUT/normal/fan_20261121T100000Z-0001.flac`, `…-0002.flac` and so on. `train` treats the clips of one session as
 parts of one recording. Clips recorded half an hour or more after an interruption get a new name. A hidden file in the same folder
-holds the session's state until the session is complete. It is locked while a process records.
+stores the state of the session until it is complete. The file is locked while a process is recording.
 """
 
 import json
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from monitor.errors import SinkError
 from monitor.files import lock
 
-PAUSE_S = 1_800.0  # a longer pause starts a new recording, as it does for `train`
+PAUSE_S = 1_800.0  # a longer pause starts a new recording, as in `train`
 MIN_CLIP_S = 2.0  # shorter clips are deleted
 SPARE_BYTES = 100_000_000  # always left free on the disk
-MAX_CHANNELS = 8  # of FLAC
+MAX_CHANNELS = 8  # FLAC's maximum
 _STAMP = f"{'[0-9]' * 8}T{'[0-9]' * 6}Z"
 _SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "int32": "PCM_24", "float32": "PCM_24"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """The recording to make. An interrupted session is resumed if it has the same one."""
+    """The parameters of a recording. An interrupted session is resumed if its parameters are the same."""
 
     name: str
     rate_hz: int
@@ -45,12 +45,12 @@ class Take:
 
     @property
     def bytes_per_s(self) -> int:
-        """Upper limit: without compression."""
+        """An upper limit, without compression."""
         return self.rate_hz * self.n_channels * (2 if self.sample_format == "int16" else 3)
 
 
 class RecordingSession:
-    """Clips of at most `clip_s` seconds in an existing `folder`, until there are `wanted_s` seconds of them."""
+    """Writes clips of at most `clip_s` seconds to an existing `folder` until they add up to `wanted_s` seconds."""
 
     def __init__(self, folder: Path, take: Take, *, clip_s: float, wanted_s: float) -> None:
         self.folder = folder
@@ -88,11 +88,11 @@ class RecordingSession:
 
     @property
     def complete(self) -> bool:
-        """Whether the wanted duration is reached."""
+        """Whether the wanted duration has been reached."""
         return self._n_frames >= self._wanted_frames
 
     def write(self, frames: NDArray[np.int32]) -> None:
-        """Append frames (n, n_channels), int32 with full scale 2^31, that follow the last ones. Surplus frames are ignored."""
+        """Append the next frames (n, n_channels), int32 with full scale 2^31. Surplus frames are ignored."""
         while len(frames) and not self.complete:
             if self._sound is None:
                 self._begin()
@@ -106,7 +106,7 @@ class RecordingSession:
                 self.end_clip()
 
     def end_clip(self) -> None:
-        """Complete the current clip, because the next sound does not follow it."""
+        """Finish the current clip. The next sound starts a new one."""
         if self._sound is None:
             return
         self._sound.close()
@@ -122,7 +122,7 @@ class RecordingSession:
         self._part.rename(self.folder / f"{self.stem}-{self._number:04d}.flac")
 
     def close(self) -> None:
-        """Complete the current clip, and the session if it is complete."""
+        """Finish the current clip, and the session if it is complete."""
         try:
             self.end_clip()
             if self.complete or not self._n_frames:
@@ -146,7 +146,7 @@ class RecordingSession:
         self._wanted_frames = max(self._wanted_frames, self._n_frames + self._min_frames)
 
     def _resume(self) -> list[str]:
-        """The names of an interrupted session with the same take. Partial clips left by a power cut are removed."""
+        """The name stems of an interrupted session with the same take. Partial clips left by a power cut are removed."""
         for part in self.folder.glob(f".{self._take.name}_{_STAMP}.part"):
             part.unlink()
         try:
@@ -160,7 +160,7 @@ class RecordingSession:
     def _new_stem(self) -> str:
         began = datetime.now(timezone.utc)
         while any(self.folder.glob(f"{(stem := f'{self._take.name}_{began:%Y%m%dT%H%M%SZ}')}-*")):
-            began += timedelta(seconds=1)  # another session started in this second
+            began += timedelta(seconds=1)  # another session started in the same second
         return stem
 
     def _write_state(self) -> None:
@@ -175,7 +175,7 @@ class RecordingSession:
 
 
 def check_disk(folder: Path, n_bytes: int) -> None:
-    """SinkError if this many bytes do not fit on the folder's disk, plus a reserve."""
+    """Raise SinkError unless `n_bytes` and a reserve fit on the folder's disk."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes + SPARE_BYTES:
         raise SinkError(

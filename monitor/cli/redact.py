@@ -1,4 +1,4 @@
-"""Redact passwords, users, hosts and addresses in text."""
+"""Redact passwords, user names, host names and addresses in text."""
 
 import getpass
 import os
@@ -28,7 +28,7 @@ _PATTERNS = (
 
 
 class Redactor:
-    """Replaces text that looks like a secret, and the given names: `hidden` maps each name to its replacement."""
+    """Replaces text that looks like a secret, and the names in `hidden`, which maps each of them to its replacement."""
 
     def __init__(self, hidden: Mapping[str, str]) -> None:
         names = sorted((name for name in hidden if name), key=len, reverse=True)  # longest first
@@ -36,14 +36,14 @@ class Redactor:
         self._names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names) or r"(?!)", re.IGNORECASE)
 
     def text(self, text: str) -> str:
-        """The redacted text."""
+        """Redact a text."""
         text = self._names.sub(lambda found: self._hidden[found[0].casefold()], text)
         for pattern, instead in _PATTERNS:
             text = pattern.sub(instead, text)
         return text
 
     def tree(self, value: Any) -> Any:
-        """The redacted JSON value. Values of keys that name a secret are always hidden."""
+        """Redact a JSON value. The values of keys that look like secrets are always hidden."""
         if isinstance(value, dict):
             return {
                 self.text(key): HIDDEN if item and _SECRET_KEY.search(key) else self.tree(item) for key, item in value.items()
@@ -54,7 +54,7 @@ class Redactor:
 
 
 def who_and_where(*, passwords: Iterable[str | None], users: Iterable[str | None], hosts: Iterable[str | None]) -> dict[str, str]:
-    """The names for a Redactor: those of this computer, its user, and the given ones."""
+    """The names for a Redactor: those of this computer and its user, and the given ones."""
     name = socket.gethostname()
     here = {name, name.partition(".")[0], *_words(hosts)} - _NO_HOSTS
     people = {_user(), os.environ.get("SUDO_USER", ""), *_words(users)} - _SYSTEM_USERS
@@ -65,7 +65,7 @@ def who_and_where(*, passwords: Iterable[str | None], users: Iterable[str | None
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # an id without a name
+    except (KeyError, OSError):  # a user id without a name
         return ""
 
 

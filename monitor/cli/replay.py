@@ -1,4 +1,4 @@
-"""Replay: run recordings through the same monitor as a microphone's sound."""
+"""Replay: run recordings through the same monitor as live sound."""
 
 import logging
 import time
@@ -43,8 +43,8 @@ class Replay:
     show_scores: bool
     lines: JsonLines
     idle: IdleConfig
-    make_recorder: Callable[[], Recorder] | None  # of clips
-    make_publisher: "Callable[[EventClock], StatePublisher] | None"  # of messages
+    make_recorder: Callable[[], Recorder] | None  # for clips
+    make_publisher: "Callable[[EventClock], StatePublisher] | None"  # for messages
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def replay(files: Iterable[Path], job: Replay) -> Outcome:
-    """Replay each file as a stream of its own; a file that cannot be read is reported and does not stop the others."""
+    """Replay each file as a separate stream. A file that cannot be read is reported and does not stop the others."""
     outcome = Outcome()
     for path in files:
         file = _File(path, job)
@@ -69,7 +69,7 @@ def replay(files: Iterable[Path], job: Replay) -> Outcome:
 
 
 class _Lines:
-    """A sink that writes events, and with `show_scores` every result, as JSON lines. A failed score stops the file."""
+    """A sink that writes events, and with `show_scores` every result, as JSON lines. A scoring error stops the file."""
 
     def __init__(self, path: Path, job: Replay) -> None:
         self._path = path
@@ -80,7 +80,7 @@ class _Lines:
         self.n_events = 0
 
     def push(self, result: Result) -> None:
-        """Write the lines of a tick, and log a change of state."""
+        """Write the lines for a tick, and log a change of state."""
         if result.error is not None:
             raise ScoreError(result.error)
         rate_hz = self._job.bundle.manifest.front_end.sample_rate_hz
@@ -107,7 +107,7 @@ class _Lines:
 
 
 class _File:
-    """One file on its way through a monitor."""
+    """The replay of one file."""
 
     def __init__(self, path: Path, job: Replay) -> None:
         self._path = path
@@ -117,7 +117,7 @@ class _File:
         self._lines = _Lines(path, job)
         self._publisher = None if job.make_publisher is None else job.make_publisher(self._anchor)
         self._monitor: Monitor | None = None
-        self._stop = 0  # sample index after the last block
+        self._stop = 0  # one past the last sample pushed
 
     @property
     def n_events(self) -> int:
@@ -125,7 +125,7 @@ class _File:
         return self._lines.n_events
 
     def run(self) -> str | None:
-        """Replay the file; return why it failed, if it did."""
+        """Replay the file; return the error if it fails."""
         try:
             self._replay()
         except (SourceError, ScoreError) as problem:
@@ -137,7 +137,7 @@ class _File:
         return None
 
     def summary(self, error: str | None) -> dict[str, Any]:
-        """The line of the file itself."""
+        """The summary of the file as a JSON object. It is also logged as text, unless there was an error."""
         calibration = self._job.bundle.manifest.calibration
         score = None if self._monitor is None else self._monitor.file_score()
         ratio = None if score is None else score / calibration.file_threshold
@@ -195,7 +195,7 @@ class _File:
         self._monitor.flush()
 
     def _close(self) -> None:
-        """End an event that is still open, and publish that nothing follows, also where stdout is closed."""
+        """End an event that is still open, and publish the end of the replay, even if stdout is closed."""
         try:
             if self._monitor is not None:
                 self._monitor.close("shutdown")
@@ -205,7 +205,7 @@ class _File:
 
 
 def _open(path: Path, *, sample_rate_hz: int, channel: int | None) -> tuple[Recording, str]:
-    """The recording and its session: the same sound has the same event ids."""
+    """Open the recording. Its session is derived from the content, so that the same sound gives the same event ids."""
     recording = Recording(path, sample_rate_hz=sample_rate_hz, channel=channel)
     try:
         return recording, recording.sha256() + ("" if channel is None else f"#{channel}")
@@ -221,7 +221,7 @@ def _blocks(recording: Recording, *, block_s: float) -> Iterator[Block]:
 
 
 def in_words(event: Event, *, before: Severity | None, started_at: datetime) -> str:
-    """An event in one line for a person, with times from the start of the recording.
+    """Describe an event in one line of text, with times relative to the start of the recording.
 
     `before` is the severity of the previous event, if there was one.
     """
@@ -257,7 +257,7 @@ def _clock(seconds: float) -> str:
 
 
 def _paced(blocks: Iterator[Block], rate_hz: int) -> Iterator[Block]:
-    """Yield each block at the time of its last sample."""
+    """Yield each block when its last sample is due."""
     start_s = time.monotonic()
     for block in blocks:
         due_s = start_s + (block.start + len(block.samples)) / rate_hz

@@ -1,4 +1,4 @@
-"""`monitor support`: collect facts for a bug report in one archive, without sound, passwords, user and host names."""
+"""`monitor support`: collect facts for a bug report in one archive, without sound, passwords, user names or host names."""
 
 import argparse
 import io
@@ -32,7 +32,7 @@ from monitor.mqtt.credentials import password
 UNIT = "stethos.service"
 COMMAND_S = 10.0
 JOURNAL_LINES = 1_000
-MAX_BYTES = 2_000_000  # per file; only the end of a longer one is kept
+MAX_BYTES = 2_000_000  # per file; only the end of a longer file is included
 _PROPERTIES = "ActiveState,SubState,Result,NRestarts,ExecMainStatus,ActiveEnterTimestamp,StatusText,MemoryCurrent,CPUUsageNSec"
 _README = """Facts about an installation of Stethos, for a bug report.
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Collect, redact, write."""
+    """Collect the files, redact them and write the archive."""
     out = arguments.out or Path(f"stethos-support-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.tar.gz")
     if not out.name.endswith((".tar.gz", ".tgz", ".zip")):
         raise UsageError(f"--out must end with .tar.gz or .zip, got {out.name}")
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def collect(config_path: Path | None) -> dict[str, str]:
-    """The redacted files of the archive by name. A fact that cannot be collected is replaced by its error."""
+    """Collect the redacted files of the archive, by name. A file that cannot be collected contains the error instead."""
     try:
         config, problem = load_config(config_path, os.environ), None
     except StethosError as error:
@@ -88,7 +88,7 @@ def _to_hide(config: Config) -> dict[str, str]:
     try:
         secret = password(mqtt)
     except StethosError:
-        secret = None  # not readable, so it cannot be in the archive either
+        secret = None  # unreadable, so it cannot end up in the archive either
     return who_and_where(passwords=[secret], users=[mqtt.user], hosts=[mqtt.host])
 
 
@@ -162,7 +162,7 @@ def _adapted(config: Config, machine: str) -> Any:
 
 
 def _command(*words: str) -> str:
-    """The output of a command, within a time limit. The command may be missing."""
+    """Run a command with a time limit and return its output. The command may not be installed."""
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=COMMAND_S, check=False
     )
@@ -170,7 +170,7 @@ def _command(*words: str) -> str:
 
 
 def _write(out: Path, files: dict[str, str]) -> None:
-    """Write one folder to a new archive that only its owner can read; entries carry no user names."""
+    """Write the files as one folder to a new archive that only its owner can read. The entries contain no user names."""
     folder = out.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
     try:
         fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

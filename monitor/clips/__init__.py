@@ -1,1 +1,1 @@
-"""The sound and the picture of each event, as files. It may touch the disk, on a background thread."""
+"""The sound and the picture of each event, as files. It may access the disk, on a background thread."""

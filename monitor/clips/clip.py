@@ -1,4 +1,4 @@
-"""The clip of an event, and the buffer of sound that came before it."""
+"""The clip of an event, and the pre-roll buffer with the sound before it."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class EventClip:
 
     event: Event  # its latest message
     rate_hz: int
-    onset: int  # sample index; it may be before `start`
+    onset: int  # sample index; may precede `start`
     raised: int  # the sample at which the anomaly was raised
     start: int
     stop: int
-    blocks: tuple[Block, ...]  # without a gap; they extend beyond `start` and `stop`
-    ratios: tuple[tuple[int, float | None], ...]  # of each tick: its stop and its ratio
+    blocks: tuple[Block, ...]  # contiguous, extending beyond `start` and `stop`
+    ratios: tuple[tuple[int, float | None], ...]  # the stop and the ratio of each tick
 
     def samples(self) -> F32:
         """The sound (stop - start,), float32, full scale [-1, 1]."""
@@ -30,10 +30,10 @@ class EventClip:
 
 
 class PreRollBuffer:
-    """The last unbroken sound, at most `n_samples` before the newest block; a gap drops what was before it."""
+    """The latest unbroken sound, up to `n_samples` before the newest block. A gap discards the sound before it."""
 
     def __init__(self, *, n_samples: int) -> None:
-        self.start = 0  # of the unbroken sound, part of which may have been dropped
+        self.start = 0  # of the unbroken sound, whose beginning may have been dropped
         self.stop = 0
         self._n_samples = n_samples
         self._blocks: deque[Block] = deque()
@@ -62,6 +62,6 @@ class PreRollBuffer:
         self._ratios.append((stop, ratio))
 
     def since(self, start: int) -> tuple[tuple[Block, ...], tuple[tuple[int, float | None], ...]]:
-        """The blocks and the ratios of ticks that end after sample `start`."""
+        """The blocks, and the ratios of the ticks, that end after sample `start`."""
         blocks = tuple(block for block in self._blocks if block.start + len(block.samples) > start)
         return blocks, tuple(one for one in self._ratios if one[0] > start)

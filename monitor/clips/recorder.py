@@ -1,4 +1,4 @@
-"""The clip recorder of one machine: cuts the sound around each event."""
+"""The clip recorder of one machine: extracts the sound around each event."""
 
 from dataclasses import dataclass
 
@@ -19,17 +19,17 @@ class _Open:
     onset: int
     raised: int
     start: int
-    until: int  # the sample at which it ends at the latest
+    until: int  # it ends at this sample at the latest
     blocks: list[Block]
     ratios: list[tuple[int, float | None]]
 
 
 class ClipRecorder:
-    """Takes every block and every result of a monitor. All calls return at once: the clip service writes the files.
+    """Receives every block and every result of a monitor. All calls return at once, because the clip service writes the files.
 
     A clip begins `pre_s` before the onset and ends `post_s` after the end of the event, or when it is `max_s` long. It holds
-    the unbroken sound in which the event was raised: where samples are missing it begins later, or ends earlier. Block
-    sizes do not change its content.
+    only the unbroken sound in which the event was raised, so it begins later or ends earlier if samples are missing. Its
+    content does not depend on block sizes.
     """
 
     def __init__(self, service: ClipService, reference: PictureReference, clips: ClipsConfig) -> None:
@@ -38,15 +38,15 @@ class ClipRecorder:
         self._reference = reference
         self._rate_hz = rate_hz
         self._pre, self._post, self._max = (round(s * rate_hz) for s in (clips.pre_s, clips.post_s, clips.max_s))
-        self._pre_roll = PreRollBuffer(n_samples=self._max + reference.front_end.n_fft)  # a tick ends less than a frame ago
+        self._pre_roll = PreRollBuffer(n_samples=self._max + reference.front_end.n_fft)  # a tick ended less than a frame ago
         self._open: _Open | None = None
 
     def clip_name(self, machine: str, event_id: str) -> str | None:
-        """The file name of an event's clip; None where no clips are written."""
+        """The file name of an event's clip; None if no clips are written."""
         return self._service.clip_name(machine, event_id)
 
     def push_block(self, block: Block) -> None:
-        """Take a block before it is scored."""
+        """Receive a block before it is scored."""
         if not self._pre_roll.follows(block):
             self._finish(self._pre_roll.stop)
         self._pre_roll.push(block)
@@ -54,7 +54,7 @@ class ClipRecorder:
             self._open.blocks.append(block)
 
     def push(self, result: Result) -> None:
-        """Take the result of the next tick."""
+        """Receive the result of the next tick."""
         stop = result.tick.stop
         if result.tick.quality is None:  # no samples
             self._finish(self._pre_roll.stop)
@@ -68,13 +68,13 @@ class ClipRecorder:
             self._finish(stop)
 
     def close(self, event: Event | None) -> None:
-        """End the clip that is open; `event` is the last message of its event."""
+        """End the open clip. `event` is the last message of its event."""
         if event is not None:
             self._update(event, self._pre_roll.stop)
         self._finish(self._pre_roll.stop)
 
     def snapshot(self, event_id: str) -> EventClip | None:
-        """The clip of an event as far as it is recorded; None where it is not open."""
+        """The clip of an open event, as recorded so far; None if the event is not open."""
         if self._open is None or self._open.event.id != event_id:
             return None
         return self._cut(self._open, self._pre_roll.stop)

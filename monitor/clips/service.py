@@ -12,12 +12,12 @@ from monitor.errors import SinkError
 log = logging.getLogger(__name__)
 PICTURE_BYTES = 100_000
 SENT_BYTES = 1_000_000
-FETCH_EVERY_S = 10.0  # so that requests do not fill a slow connection
-PRIVATE_COLUMN_S = 1.0  # averaged over a second, no word is intelligible
+FETCH_EVERY_S = 10.0  # so that requests do not saturate a slow connection
+PRIVATE_COLUMN_S = 1.0  # speech averaged over a second is unintelligible
 
 
 class ClipService:
-    """Shared by all machines of a node. No call waits unless `run` does."""
+    """Writes and sends the clips of all machines of a node. No call blocks unless `run` does."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class ClipService:
         present: Callable[[str, bytes], None] | None,
         private: bool = False,
     ) -> None:
-        """`store`: where clips are written; None writes none. `run` runs a job, now or later. `present` publishes a PNG.
+        """`store` receives the clips; with None, none are written. `run` runs a job, now or later. `present` publishes a PNG.
 
-        Where it is `private`, no sound is written or sent, and pictures have a resolution of one second.
+        If `private`, no sound is written or sent, and pictures have a resolution of one second.
         """
         self.n_saved = 0
         self._store = None if private else store
@@ -42,7 +42,7 @@ class ClipService:
             run(self._store.rescan)
 
     def clip_name(self, machine: str, event_id: str) -> str | None:
-        """The file name of an event's clip; None where no clips are written."""
+        """The file name of an event's clip; None if no clips are written."""
         return None if self._store is None else f"{clip_stem(machine, event_id)}.flac"
 
     def show(self, clip: EventClip, reference: PictureReference) -> None:
@@ -60,9 +60,9 @@ class ClipService:
     def fetch(
         self, machine: str, event_id: str, *, snapshot: EventClip | None, now: float, send: Callable[[bytes], None]
     ) -> str | None:
-        """Send an event's clip, shortened to the size limit; return why it is refused, if it is. `now` is monotonic, in s.
+        """Send an event's clip, shortened to the size limit. Return the reason if this is refused. `now` is monotonic, in s.
 
-        `snapshot`: the clip as far as it is recorded, where the event is still open.
+        `snapshot` is the clip as recorded so far, if the event is still open.
         """
         store, stem = self._store, clip_stem(machine, event_id)
         if store is None:
@@ -79,7 +79,7 @@ class ClipService:
     def _send(self, store: ClipStore, stem: str, snapshot: EventClip | None, send: Callable[[bytes], None]) -> None:
         try:
             flac = store.read(stem) if snapshot is None else _encode(snapshot)
-        except SinkError as error:  # clips may be deleted by hand, so this is no failure
+        except SinkError as error:  # not a failure, because clips may be deleted by hand
             log.warning("clips: %s", error)
             store.rescan()
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 SIZE = (960, 436)
-MAX_ROWS = 128  # of the spectrogram; more bands are averaged
+MAX_ROWS = 128  # of the spectrogram; more bands than this are averaged
 MAX_COLUMNS = 600
 N_SHADES = 48
 MIN_RANGE_DB = 20.0
@@ -39,7 +39,7 @@ class PictureReference:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A part of the picture and the values at its edges; pixels grow downwards, values upwards."""
+    """A part of the picture, with the values at its edges. Pixel coordinates grow downwards, values grow upwards."""
 
     left: int
     top: int
@@ -62,7 +62,7 @@ class _Panel:
 
 
 def draw(clip: EventClip, reference: PictureReference, *, column_s: float = 0.0, max_bytes: int) -> bytes:
-    """The picture as PNG of at most `max_bytes`; its columns are at least `column_s` wide."""
+    """Draw the picture as a PNG of at most `max_bytes`, with columns that are at least `column_s` wide."""
     frames = _frames(clip, reference)
     n_columns = min(len(frames), MAX_COLUMNS)
     if column_s:
@@ -84,7 +84,7 @@ def _frames(clip: EventClip, reference: PictureReference) -> F32:
 
 
 def _draw(clip: EventClip, reference: PictureReference, frames: F32, n_columns: int) -> bytes:
-    from PIL import Image, ImageDraw, ImageFont  # imported late: without events its memory is not needed
+    from PIL import Image, ImageDraw, ImageFont  # imported late, to save memory while there are no events
 
     image = Image.new("RGB", SIZE, WHITE)
     pen = ImageDraw.Draw(image)
@@ -117,14 +117,14 @@ def _shades(frames: F32, n_columns: int) -> np.typing.NDArray[np.uint8]:
 
 
 def _averaged(rows: F64, n: int) -> F64:
-    """Rows (m, k) as means over n runs of them, (n, k); n <= m."""
+    """Average rows (m, k) over n groups of consecutive rows, giving (n, k); n <= m."""
     edges = np.linspace(0, len(rows), n + 1).astype(int)
     sums = np.add.reduceat(rows, edges[:-1], axis=0)
     return np.asarray(sums / np.diff(edges)[:, np.newaxis])
 
 
 def _raising_frame(clip: EventClip, reference: PictureReference, frames: F32) -> F64:
-    """The mean frame (n_bands,), dB, of the segment that raised the event, which its first message describes."""
+    """The mean frame (n_bands,), dB, of the segment that raised the event. The event's first message describes it."""
     last = max(1, min(len(frames), (clip.raised - clip.start) // reference.front_end.hop_length))
     first = max(0, last - reference.segment_ticks * reference.tick_frames)
     return np.asarray(frames[first:last].mean(axis=0, dtype=np.float64))
@@ -139,7 +139,7 @@ def _title(pen: "ImageDraw", clip: EventClip) -> None:
 
 
 def _frequencies(pen: "ImageDraw", panel: _Panel, limits_hz: F64) -> None:
-    """Label some of the bands' limits (n_bands + 1,), Hz."""
+    """Label some of the band limits (n_bands + 1,), Hz."""
     for i in np.linspace(0, len(limits_hz) - 1, 9).astype(int):
         y = panel.y(float(i))
         pen.line([(panel.left - 4, y), (panel.left, y)], fill=GREY)
@@ -153,7 +153,7 @@ def _ratios(clip: EventClip) -> list[float]:
 
 
 def _score(pen: "ImageDraw", clip: EventClip, panel: _Panel) -> None:
-    """The ratio over time, on a logarithmic scale; where there is none the line is broken."""
+    """Draw the ratio over time on a logarithmic scale. The line is broken where there is no ratio."""
     pen.rectangle(panel.box, outline=GREY)
     threshold = panel.y(0.0)
     pen.line([(panel.left, threshold), (panel.left + panel.width, threshold)], fill=MORE)
@@ -179,7 +179,7 @@ def _score(pen: "ImageDraw", clip: EventClip, panel: _Panel) -> None:
 
 
 def _spectra(pen: "ImageDraw", beside: _Panel, measured: F64, expected: Reference | None) -> None:
-    """The measured and the expected mean spectrum, and the excess, each band at its height in the spectrogram."""
+    """Draw the measured and expected mean spectra and the excess, with each band at its height in the spectrogram."""
     both = measured if expected is None else np.concatenate((measured, expected.mean_db))
     range_db = (float(both.min()) - 3.0, float(both.max()) + 3.0)
     left = _Panel(beside.left + beside.width + 24, beside.top, 120, beside.height, range_db, beside.y_range)
@@ -210,7 +210,7 @@ def _excess(pen: "ImageDraw", beside: _Panel, excess: F64) -> None:
 
 
 def _limits(pen: "ImageDraw", panel: _Panel) -> None:
-    """Label the level at either side."""
+    """Label the levels at the left and right edges."""
     for value, x, anchor in zip(panel.x_range, (panel.left, panel.left + panel.width), ("lm", "rm"), strict=True):
         _text(pen, x, panel.top + panel.height + 10, f"{value:.0f} dB", anchor)
 

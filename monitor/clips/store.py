@@ -1,4 +1,4 @@
-"""The clip folder: bounded in bytes before anything is written; the oldest event is removed first."""
+"""The clip folder. Its size limit is enforced before each write; the oldest events are removed first."""
 
 import io
 import re
@@ -18,14 +18,14 @@ OURS = re.compile(r"([a-z0-9_-]+-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(
 
 
 def clip_stem(machine: str, event_id: str) -> str:
-    """What the files of an event are called, up to their suffix."""
+    """The name of an event's files, without the suffix."""
     return f"{machine}-{event_id}"
 
 
 class ClipStore:
-    """A folder of clips and pictures. Files of others are neither counted nor touched.
+    """A folder of clips and pictures. Other files in it are neither counted nor touched.
 
-    All calls wait for the disk; `stems` does not.
+    All methods wait for the disk, but `stems` can be read without waiting.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -39,7 +39,7 @@ class ClipStore:
             self.stems = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
 
     def check(self) -> None:
-        """Raise SinkError where the folder cannot be written."""
+        """Raise SinkError if the folder is not writable."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.folder).close()
@@ -47,7 +47,7 @@ class ClipStore:
             raise SinkError(f"{self.folder}: cannot be written: {error.strerror}") from error
 
     def save(self, stem: str, files: Mapping[str, bytes]) -> None:
-        """Write an event's files, by suffix; older events are removed to make room. SinkError where that fails."""
+        """Write an event's files, given by suffix. Older events are removed to make room. SinkError if this fails."""
         n_bytes = sum(map(len, files.values()))
         if n_bytes > self._max_bytes:
             raise SinkError(f"{stem}: must have at most {self._max_bytes} bytes (clips.max_mb), got {n_bytes}")
@@ -62,14 +62,14 @@ class ClipStore:
             self.rescan()
 
     def read(self, stem: str) -> bytes:
-        """Read an event's clip; SinkError where that fails."""
+        """Read an event's clip; SinkError if this fails."""
         try:
             return (self.folder / f"{stem}.flac").read_bytes()
         except OSError as error:
             raise SinkError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     def _make_room(self, n_bytes: int, stem: str) -> None:
-        """Remove events, the oldest first, until `n_bytes` fit. Older files of this event are removed in any case."""
+        """Remove events, the oldest first, until `n_bytes` fit. Earlier files of this event are always removed."""
         events = self._events()
         sizes = {name: sum(path.stat().st_size for path in files) for name, files in events.items()}
         ages = {name: max(path.stat().st_mtime_ns for path in files) for name, files in events.items()}
@@ -81,7 +81,7 @@ class ClipStore:
             del sizes[name]
 
     def _events(self) -> dict[str, list[Path]]:
-        """Our files by event."""
+        """Our files, grouped by event."""
         found = defaultdict(list)
         if self.folder.is_dir():
             for path in self.folder.iterdir():
@@ -93,20 +93,20 @@ class ClipStore:
 
 def encode_flac(samples: F32, *, rate_hz: int, title: str, comment: str) -> bytes:
     """Samples (n,), full scale [-1, 1], as 16-bit FLAC; lossless for samples of 16 bits."""
-    import soundfile  # imported late: without events its memory is not needed
+    import soundfile  # imported late, to save memory while there are no events
 
     whole = np.clip(np.rint(samples * np.float32(32_768)), -32_768, 32_767).astype(np.int16)
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", rate_hz, 1, "PCM_16", format="FLAC") as sound:
         sound.title = title
-        if comment:  # an empty one is an error
+        if comment:  # setting an empty one is an error
             sound.comment = comment
         sound.write(whole)
     return file.getvalue()
 
 
 def shorten_flac(flac: bytes, *, max_bytes: int) -> bytes:
-    """Shorten a clip to the part of its beginning that fits."""
+    """Shorten a clip to as much of its beginning as fits."""
     import soundfile
 
     while len(flac) > max_bytes:

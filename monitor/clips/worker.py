@@ -1,4 +1,4 @@
-"""A background worker: jobs that may wait for the disk, done one after another on a thread."""
+"""A background worker: runs jobs that may wait for the disk one after another on a thread."""
 
 import logging
 import threading
@@ -14,15 +14,15 @@ Job = Callable[[], None]
 
 
 class BackgroundWorker:
-    """Its thread lives while there are jobs. A job that does not fit into the queue is dropped, counted and logged."""
+    """Runs jobs on a thread that exists while there are any. A job that does not fit in the queue is dropped, counted, logged."""
 
     def __init__(self, name: str) -> None:
-        """`name`: for the log, and of the thread."""
+        """`name` is used in the log and for the thread."""
         self.n_dropped = 0  # the queue was full
         self.n_failed = 0
-        self.n_unexpected = 0  # of those that failed, with something else than StethosError
+        self.n_unexpected = 0  # of those that failed, with an exception other than StethosError
         self._name = name
-        self._lock = threading.Lock()  # held for an instant only
+        self._lock = threading.Lock()  # only held briefly
         self._waiting: deque[Job] = deque()
         self._thread: WatchedThread | None = None
         self._n_done = 0
@@ -31,7 +31,7 @@ class BackgroundWorker:
         self._error: str | None = None  # of the last job
 
     def put(self, job: Job) -> None:
-        """Queue a job, or drop it; returns at once. A job raises StethosError when it fails."""
+        """Queue a job, or drop it if the queue is full. Returns at once. A job raises StethosError to report a failure."""
         with self._lock:
             is_full = len(self._waiting) >= MAX_WAITING
             if is_full:
@@ -96,7 +96,7 @@ class BackgroundWorker:
                 self._n_done += 1
 
     def _run(self, job: Job) -> str | None:
-        """Run a job; return why it failed, if it did."""
+        """Run a job; return the error if it fails."""
         try:
             job()
         except StethosError as error:

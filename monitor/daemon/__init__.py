@@ -1,1 +1,1 @@
-"""The service: microphones, machines, commands and MQTT, wired together. It may touch everything but the web page."""
+"""The service: microphones, machines, commands and MQTT, wired together. It may import everything except the web page."""

@@ -1,8 +1,8 @@
-"""Adapted bundles: made on this device from the configured ones, used in their place, and undone.
+"""Adapted bundles: created on this device from configured bundles and used in their place. Adaptations can be undone.
 
-`state_dir/adapted/MACHINE/in-use.json`, replaced atomically, names the bundles in use, which are folders in the same place. At
-most two are based on the configured one: the learned one, and the one calibrated from it. Learned bundles that were extended
-stay, for undo.
+`state_dir/adapted/MACHINE/in-use.json` names the bundles in use, which are folders next to it. The file is replaced atomically.
+At most two bundles are based on the configured one: a learned bundle, and a bundle calibrated from it. Learned bundles that were
+extended are kept for undo.
 """
 
 import logging
@@ -35,7 +35,7 @@ Did = Literal["learn", "calibrate", "undo"]
 
 
 class Entry(BaseModel):
-    """One adaptation, or its undo."""
+    """One adaptation or undo."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,19 +66,19 @@ class Adaptation(BaseModel):
 
 
 def in_use(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
-    """The adapted bundle where there is a valid one based on `configured`; else `configured`."""
+    """The adapted bundle if there is a valid one based on `configured`, else `configured`."""
     return _top(state_dir, machine, configured, ("calibrate", "learn"))
 
 
 def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
-    """The bundle that a calibration starts from: never a calibrated one, so that its bounds are relative to training."""
+    """The bundle that a calibration starts from. Never a calibrated one, so that the bounds are relative to training."""
     return _top(state_dir, machine, configured, ("learn",))
 
 
 def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle, *, kind: Kind, extends: bool = False) -> Path:
-    """Write the bundle and use it from the next start or reload on. After a SinkError nothing has changed.
+    """Write the bundle and use it from the next start or reload. A SinkError means that nothing has changed.
 
-    Where it `extends` a learned bundle, undo returns to that.
+    If it `extends` a learned bundle, undo restores that bundle.
     """
     folder, before = _folder(state_dir, machine), read_adaptation(state_dir, machine)
     if before is None or before.configured != configured.id:
@@ -99,9 +99,9 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle,
 
 
 def undo(state_dir: Path, machine: str) -> str:
-    """Undo the last adaptation; return its description. UsageError where there is none.
+    """Undo the last adaptation and return a description of the undo. UsageError if there is none.
 
-    The session of a learned bundle is deleted with it.
+    Undoing a learned bundle also deletes its session.
     """
     before = read_adaptation(state_dir, machine)
     if before is None or before.learn is before.calibrate is None:
@@ -122,7 +122,7 @@ def undo(state_dir: Path, machine: str) -> str:
 
 @contextmanager
 def only_one(state_dir: Path, machine: str) -> Iterator[None]:
-    """Lock the machine against another learn or calibrate; UsageError where one is running."""
+    """Lock the machine against another learn or calibrate; UsageError if one is already running."""
     path = _folder(state_dir, machine) / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, .
 
 
 def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
-    """The adaptations of a machine's bundle; None where there are none."""
+    """The adaptations of a machine's bundle; None if there are none."""
     path = _folder(state_dir, machine) / IN_USE
     try:
         return Adaptation.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The alarm of one machine: ringing, acknowledgement, snooze and floods. Time is passed in."""
+"""The alarm of one machine: ringing, acknowledgement, snooze and floods. The caller passes in the time."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from monitor.events.pipeline import State
 MAX_SNOOZE_S = 86_400
 FLOOD_WITHIN_S = 600.0  # ISA-18.2: more than 10 alarms in 10 minutes are a flood
 FLOOD_ABOVE = 10
-FLOOD_UNTIL_BELOW = 5  # alarms in 10 minutes at which a flood ends
+FLOOD_UNTIL_BELOW = 5  # a flood ends when there are fewer alarms than this in 10 minutes
 Flag = Literal["ON", "OFF", "None"]
 
 
@@ -26,11 +26,11 @@ class Marks:
 
 
 class Alarm:
-    """Follows one machine's state. Times are s since 1970, all from one clock. A clock that steps back ends a snooze.
+    """Tracks one machine's state. Times are in s since 1970, all from one clock. If the clock steps back, a snooze ends.
 
-    Only anomalies of at least `from_severity` count. The alarm rings when one begins, when a snooze ends, and every
-    `repeat_s` until it is acknowledged. An acknowledgement holds until the machine is normal again, also over a restart, a
-    dead microphone or a stopped machine.
+    Only anomalies of at least `from_severity` count. The alarm rings when such an anomaly begins, when a snooze ends, and
+    every `repeat_s` until it is acknowledged. An acknowledgement lasts until the machine is normal again, even across a
+    restart, a dead microphone or a stopped machine.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Alarm:
         flooding: bool = False,
         starts: Sequence[float] = (),
     ) -> None:
-        """`starts` are those of an earlier run, from `latest`."""
+        """`starts` is the `latest` of an earlier run."""
         self.from_severity = from_severity
         self.repeat_s = repeat_s
-        self.rings = 0  # how often it has rung
+        self.rings = 0  # number of rings so far
         self._acknowledged = acknowledged
         self._snoozed_until = snoozed_until
         self._flooding = flooding
         self._open: str | None = None  # the last anomaly that began, of any severity
-        self._event: str | None = None  # the last one that counts, until it is over
+        self._event: str | None = None  # the last anomaly that counts, until it is over
         self._starts = deque(starts, maxlen=100)
         self._latest = deque(starts, maxlen=FLOOD_ABOVE + 1)
         self._rung_at: float | None = None
@@ -68,11 +68,11 @@ class Alarm:
 
     @property
     def latest(self) -> tuple[float, ...]:
-        """When the latest alarms began, as many as a flood takes, for the state file."""
+        """The start times of the latest alarms, for the state file; as many as make a flood."""
         return tuple(self._latest)
 
     def update(self, state: State, severity: Severity | None, *, event: str | None, now: float) -> None:
-        """Take the state after a tick; `event` is the id of the anomaly that began or became more severe with it."""
+        """Update with the state after a tick. `event` is the id of the anomaly that began or became more severe with it."""
         while self._starts and not _within(self._starts[0], now, FLOOD_WITHIN_S):
             self._starts.popleft()
         self._open = event or self._open
@@ -90,14 +90,14 @@ class Alarm:
         self._ring(self.flag(state, severity), now)
 
     def flag(self, state: State, severity: Severity | None) -> Flag:
-        """The payload of `anomaly`: a flood is one long anomaly, and a snoozed machine reads OFF."""
+        """The payload of `anomaly`. A flood counts as one long anomaly, and a snoozed machine is OFF."""
         if state not in ("normal", "anomaly"):
             return "None"
         is_on = self._calls(state, severity) or self._flooding
         return "ON" if is_on and self._snoozed_until is None else "OFF"
 
     def acknowledge(self, event: str | None) -> str | None:
-        """Acknowledge the anomaly, or only `event` where that is given; return why this is refused, if it is."""
+        """Acknowledge the anomaly; if `event` is given, only that one. Return the reason if this is refused."""
         if self._event is None:
             return "there is no alarm to acknowledge"
         if event not in (None, self._event):
@@ -106,7 +106,7 @@ class Alarm:
         return None
 
     def snooze(self, duration_s: float, now: float) -> None:
-        """Read OFF for that long; 0 ends a snooze."""
+        """Report OFF for `duration_s`; 0 ends a snooze."""
         self._snoozed_until = now + min(duration_s, MAX_SNOOZE_S) if duration_s > 0 else None
 
     def reset(self) -> None:

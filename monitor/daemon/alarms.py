@@ -1,4 +1,4 @@
-"""The alarms of all machines, and the machines that people have disabled."""
+"""The alarms of all machines, and the machines disabled by command."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from monitor.mqtt.messages import Acknowledge, Command, Disable, Enable, Snooze
 
 
 class Alarms:
-    """They survive a reload of their machine and, through `saved`, a restart of the service."""
+    """Holds all alarms. They survive a reload of their machine and, through `saved`, a restart of the service."""
 
     def __init__(self, saved: Mapping[str, AlarmState]) -> None:
         self.disabled = {name for name, one in saved.items() if one.disabled}
@@ -18,7 +18,7 @@ class Alarms:
         self._is_enabled: dict[str, bool] = {}  # in the configuration, for every configured machine
 
     def apply_config(self, config: Config) -> None:
-        """Create or keep an alarm for every configured machine."""
+        """Apply the settings, create alarms for new machines, and remove those of machines no longer configured."""
         self._is_enabled = {name: machine.enabled for name, machine in config.machines.items()}
         self._alarms = {name: self._alarms.get(name, Alarm()) for name in config.machines}
         self.disabled &= set(config.machines)
@@ -29,7 +29,7 @@ class Alarms:
         return self._alarms[machine]
 
     def act(self, machine: str, command: Command, now: float) -> None:
-        """Execute a command; Refused where that is impossible. `now` is in s since 1970."""
+        """Execute a command; Refused if that is not possible. `now` is in s since 1970."""
         if machine not in self._alarms:
             raise Refused(f"the machine must be one of {', '.join(self._alarms)}, got {machine}")
         if not self._is_enabled[machine]:

@@ -1,4 +1,4 @@
-"""The parts around a monitor that a bundle and the settings determine: the same for a microphone and for a recording."""
+"""Builds the parts around a monitor from its bundle and settings, in the same way for a microphone and for a recording."""
 
 from monitor.bundle import Bundle
 from monitor.clips.recorder import ClipRecorder
@@ -10,7 +10,7 @@ from monitor.events.slow_path import SlowPath, SlowState
 
 
 def make_slow_path(bundle: Bundle, state: SlowState | None) -> SlowPath:
-    """The slow path, from the state of an earlier run with the same bundle. Recordings have none: it takes days."""
+    """The slow path, resumed from the state of an earlier run with the same bundle. Recordings have none; it takes days."""
     manifest = bundle.manifest
     limits_hz = manifest.front_end.band_limits_hz()
     if state is not None and not len(state.level_sum) == len(state.shape_squares) == len(limits_hz) - 1:
@@ -25,7 +25,7 @@ def make_slow_path(bundle: Bundle, state: SlowState | None) -> SlowPath:
 
 
 def make_drift(bundle: Bundle) -> Drift | None:
-    """The drift of normal sound; None where the bundle holds no mean to compare with."""
+    """The drift of normal sound; None if the bundle has no mean to compare with."""
     calibration = bundle.manifest.calibration
     if calibration.score_mean is None or calibration.score_std is None:
         return None
@@ -45,6 +45,6 @@ def make_clip_recorder(bundle: Bundle, service: ClipService, clips: ClipsConfig)
 
 
 def tick_s(bundle: Bundle) -> float:
-    """The length of a tick, s."""
+    """The length of a tick in s."""
     manifest = bundle.manifest
     return manifest.tick_frames * manifest.front_end.hop_length / manifest.front_end.sample_rate_hz

@@ -1,4 +1,4 @@
-"""The bundles in use, and the settings that the service needs."""
+"""The bundles in use, and the settings that the service requires."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dic
     With `broken`, the reasons are collected there instead, by machine, unless no bundle can be used.
     """
     bundles: dict[str, Bundle] = {}
-    checked: dict[Path, Bundle] = {}  # machines may share one, and the check takes a tenth of a second
+    checked: dict[Path, Bundle] = {}  # machines may share a bundle, and checking one takes a tenth of a second
     for name, settings in config.machines.items():
         if settings.enabled:
             try:
@@ -35,7 +35,7 @@ def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dic
 
 
 def machine_info(settings: MachineConfig, bundle: Bundle | None) -> MachineInfo:
-    """A machine in `info`."""
+    """The entry of a machine in `info`."""
     adapted = None if bundle is None else bundle.manifest.provenance.adapted
     return MachineInfo(
         name=settings.name,
@@ -46,7 +46,7 @@ def machine_info(settings: MachineConfig, bundle: Bundle | None) -> MachineInfo:
 
 
 def service_problems(config: Config) -> list[str]:
-    """Settings that are missing for the service, although a replay does without them."""
+    """Missing settings that the service requires, although a replay does not."""
     problems = []
     if not config.machines:
         problems.append("machines must name at least one, got none")
@@ -56,7 +56,7 @@ def service_problems(config: Config) -> list[str]:
 
 
 def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
-    """A machine whose silence is an anomaly needs a level below which it is silent."""
+    """The problem if silence is an anomaly but no level is known below which the machine is silent; else None."""
     if idle.means != "anomaly" or idle_level_dbfs(bundle, idle) is not None:
         return None
     why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"

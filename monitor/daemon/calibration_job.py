@@ -1,4 +1,4 @@
-"""`set/calibrate`: runs `monitor calibrate` as a child process, so that detection does not wait."""
+"""`set/calibrate`: runs `monitor calibrate` as a child process, so that detection is not delayed."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ from monitor.mqtt.messages import Calibrate
 log = logging.getLogger(__name__)
 END_S = 1.0  # from SIGTERM to SIGKILL
 MAX_RESULT = 500
-Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, why it failed, its result
+Done = Callable[[str, Calibrate, str | None, str | None], None]  # machine, command, reason of failure, result
 
 
 class CalibrationJob:
-    """One calibration at a time; all calls come from the daemon's event loop."""
+    """Runs one calibration at a time. All calls must come from the daemon's event loop."""
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str], done: Done) -> None:
         self._config_path = config_path
@@ -28,14 +28,14 @@ class CalibrationJob:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, machine: str, command: Calibrate) -> None:
-        """Start a calibration and call `done` at its end; Refused while another one runs."""
+        """Start a calibration and call `done` when it ends; Refused if another one is running."""
         if self._task is not None and not self._task.done():
             raise Refused(f"{self._machine} is being calibrated; one at a time")
         self._machine = machine
         self._task = asyncio.get_running_loop().create_task(self._run(machine, command))
 
     async def stop(self) -> None:
-        """End the running calibration; it leaves nothing behind."""
+        """Stop the running calibration. It leaves nothing behind."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -75,7 +75,7 @@ class CalibrationJob:
 
 @contextmanager
 def _lifeline() -> Iterator[int]:
-    """A pipe for the child's stdin, which ends when this process does, in whatever way."""
+    """A pipe for the child's stdin. It is closed when this process ends, for whatever reason."""
     ends = os.pipe()
     try:
         yield ends[0]

@@ -1,4 +1,4 @@
-"""Commands from the network: queued up to a limit, checked, executed, answered."""
+"""Commands from the network: queued up to a limit, validated, executed and answered."""
 
 import logging
 import queue
@@ -16,13 +16,13 @@ from monitor.mqtt.messages import Command, ResponseMessage
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 100
-MAX_A_TURN = 10  # so that detection does not wait
+MAX_A_TURN = 10  # so that detection is not delayed
 MAX_BYTES = 4_096
 MAX_REASON = 200
 
 
 class Refused(StethosError):
-    """A command is refused, for this reason."""
+    """A command was refused; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ Answer = Callable[[str, str], None]
 
 
 class Commands:
-    """Takes commands on any thread and executes them on the daemon's."""
+    """Accepts commands on any thread and executes them on the daemon's thread."""
 
     def __init__(self, act: Act, answer: Answer) -> None:
-        """`answer` takes a topic, relative to the node's, and a payload."""
+        """`answer` receives a topic relative to the node's, and a payload."""
         self.n_dropped = 0
         self.n_failures = 0  # unexpected errors
         self._act = act
@@ -51,7 +51,7 @@ class Commands:
         self._waiting: queue.Queue[Arrived] = queue.Queue(MAX_WAITING)
 
     def arrive(self, machine: str, name: str, payload: bytes, retained: bool) -> None:
-        """Queue a command, or drop it if the queue is full. Never blocks; called on any thread."""
+        """Queue a command, or drop it if the queue is full. Never blocks; can be called on any thread."""
         try:
             self._waiting.put_nowait(Arrived(machine, name, payload[: MAX_BYTES + 1], retained))
         except queue.Full:
@@ -60,8 +60,8 @@ class Commands:
             self.n_dropped += 1
 
     def process_pending(self) -> bool:
-        """Execute queued commands, a few at most; return whether there were any."""
-        n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # only this thread takes any
+        """Execute at most MAX_A_TURN queued commands; return whether there were any."""
+        n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # only this thread removes commands
         for _ in range(n_waiting):
             self._execute(self._waiting.get_nowait())
         return n_waiting > 0
@@ -81,7 +81,7 @@ class Commands:
         self.answer(arrived.machine, arrived.name, reason=reason, request=request)
 
     def answer(self, machine: str, name: str, *, reason: str | None, request: str | None, result: str | None = None) -> None:
-        """Answer a command: at once, and once more with the result of a long one."""
+        """Publish the response to a command. A long-running command gets a second response, with its result."""
         outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
         log.info("%s: %s %s", machine, name, outcome if reason is None else f"refused: {reason}")
         response = ResponseMessage(
@@ -96,7 +96,7 @@ class Commands:
 
 
 def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS) -> Command:
-    """Check the form of a command; Refused where it is wrong."""
+    """Parse and validate a command; Refused if it is invalid."""
     if arrived.retained:
         raise Refused("a command must not be retained: it would be executed again after every connection")
     if arrived.name not in known:

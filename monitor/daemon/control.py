@@ -1,8 +1,8 @@
-"""The control socket: a tool sends the running service one JSON line and gets one back, or a stream of bytes.
+"""The control socket: a tool sends one JSON line to the running service, and receives one JSON line or a stream of bytes.
 
-A request names an action, `{"do": "status"}`, and its arguments. The answer is an object; `{"error": "one line"}` is a refusal.
-If the action is a stream, bytes follow the answer until either side closes the connection. The socket's mode and directory
-decide who may connect.
+A request is an object with an action and its arguments, such as `{"do": "status"}`. The reply is an object, too;
+`{"error": "one line"}` means that the request was refused. If the action is a stream, bytes follow the reply until either side
+closes the connection. The socket's mode and directory determine who may connect.
 """
 
 import asyncio
@@ -25,28 +25,28 @@ NAME = "control.sock"  # in the runtime directory
 MODE = 0o660
 MAX_LINE = 1 << 16
 MAX_CLIENTS = 16
-MAX_STREAMS = 4  # of the clients
+MAX_STREAMS = 4  # how many of the clients may stream
 TIMEOUT_S = 5.0
 STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconnected
 
 
 class ControlError(StethosError):
-    """The service cannot be reached, or refuses."""
+    """The service cannot be reached, or refuses the request."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and the stream that follows it."""
+    """A reply, and the stream that follows it, if any."""
 
     body: dict[str, Any]
-    stream: AsyncGenerator[bytes, None] | None = None  # must not hold up the loop
+    stream: AsyncGenerator[bytes, None] | None = None  # must not block the event loop
 
 
-Handler = Callable[[dict[str, Any]], Reply]  # called in the loop, so it must be quick; a StethosError is a refusal
+Handler = Callable[[dict[str, Any]], Reply]  # called in the event loop, so it must be quick; StethosError refuses the request
 
 
 class ControlServer:
-    """Serves the socket at `path` in the running event loop. A client that hangs or sends garbage affects no other.
+    """Serves the socket at `path` in the running event loop. A client that hangs or sends garbage does not affect others.
 
     A watchdog can check `is_alive` and `advanced()`.
     """
@@ -61,7 +61,7 @@ class ControlServer:
         self._n_requests = self._n_streams = 0
 
     async def start(self) -> None:
-        """Listen; ControlError if another service does, or if the socket cannot be created."""
+        """Start listening; ControlError if another service uses the socket, or if it cannot be created."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path.with_suffix(".lock"))
@@ -107,7 +107,7 @@ class ControlServer:
             if stream is not None:
                 await self._send(stream, reader, writer)
         except (asyncio.TimeoutError, ConnectionError):
-            writer.transport.abort()  # it hangs or is gone
+            writer.transport.abort()  # the client hangs or is gone
         except Exception:
             self.n_failed += 1
             log.exception("control socket: unexpected error")
@@ -118,7 +118,7 @@ class ControlServer:
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[bytes, None] | None:
         try:
             reply = self._answer(await reader.readline())
-        except ValueError:  # StreamReader's error for a line above its limit
+        except ValueError:  # raised by StreamReader for a line above its limit
             reply = _refusal(f"a request must have at most {MAX_LINE} bytes, got more")
         self._n_requests += 1
         if reply.stream is not None and self._n_streams >= MAX_STREAMS:
@@ -130,7 +130,7 @@ class ControlServer:
     async def _send(
         self, stream: AsyncGenerator[bytes, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Send a stream as fast as the client reads it, until it ends or the client closes its side or reads no more."""
+        """Send a stream as fast as the client reads it, until it ends, or the client closes its side or stops reading."""
         n_sent = 0
 
         async def write() -> None:
@@ -180,7 +180,7 @@ class ControlServer:
 
 
 def request(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) -> Reply | None:
-    """The answer of the service at `path`, None where none runs; ControlError if it refuses or cannot be reached."""
+    """The reply of the service at `path`; None if none is running. ControlError if it refuses or cannot be reached."""
     opened = open_stream(path, request, timeout_s=timeout_s)
     if opened is None:
         return None
@@ -192,13 +192,13 @@ def request(path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOU
 def open_stream(
     path: Path, request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S
 ) -> tuple[dict[str, Any], socket.socket, bytes] | None:
-    """As `request`: the answer, the connection, which the caller closes, and the bytes already received from the stream."""
+    """Like `request`, but return the reply, the connection (closed by the caller) and the bytes received from the stream."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_s)
         try:
             connection.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):  # never started, or killed, which leaves the socket behind
+        except (FileNotFoundError, ConnectionRefusedError):  # never started, or killed, leaving the socket behind
             connection.close()
             return None
         except PermissionError as error:
@@ -232,7 +232,7 @@ def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A socket at `path`, replacing one that a killed service left; closed to others until its mode is set."""
+    """Create a socket at `path`, replacing one left by a killed service. Others have no access until its mode is set."""
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

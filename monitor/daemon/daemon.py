@@ -1,4 +1,4 @@
-"""The daemon: everything that runs, wired together."""
+"""The daemon, which wires all running parts together."""
 
 import asyncio
 import logging
@@ -40,18 +40,18 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 HEALTH_EVERY_S = 60.0
 SLOW_PATHS_EVERY_S = 3600.0  # how often the learned levels are saved
-READY_WITHIN_S = 1.5  # after that, READY does not wait for a microphone that has neither sound nor a fault
-FLUSH_S = 2.5  # at the stop: to deliver what is queued,
-SAVE_S = 0.5  # to save the state,
-CLIPS_S = 1.0  # and to write the last clips
-DISK_PATIENCE_S = 120.0  # for a job on the disk; a slow card takes its time
-FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # these need a restart
+READY_WITHIN_S = 1.5  # after this, READY no longer waits for a microphone with neither sound nor a fault
+FLUSH_S = 2.5  # time at shutdown to deliver queued messages
+SAVE_S = 0.5  # time at shutdown to save the state
+CLIPS_S = 1.0  # time at shutdown to write the last clips
+DISK_PATIENCE_S = 120.0  # for one disk job; memory cards can be slow
+FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # changes to these require a restart
 
 
 class Daemon:
     """Polls the microphones and their machines ten times a second, on one thread.
 
-    The network and the disk have threads of their own. PortAudio has a process per microphone.
+    Network and disk I/O run on separate threads. PortAudio runs in one process per microphone.
     """
 
     def __init__(self, config_path: Path | None, environment: Mapping[str, str]) -> None:
@@ -96,7 +96,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
-        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe())
+        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe(), self._connection_probe())
         self._stalled: list[str] = []
         self._sink.start()
         self._control = ControlServer(
@@ -194,7 +194,7 @@ class Daemon:
             self._is_reloading = False
 
     def _reload_probe(self) -> Probe:
-        """The view of the reload, which reads files on a thread, for the watchdog."""
+        """The watchdog's view of the reload, which reads files on a thread."""
         return Probe(
             name="reload",
             is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
@@ -204,7 +204,7 @@ class Daemon:
         )
 
     def _sink_probe(self) -> Probe:
-        """The view of the MQTT sink's thread, which also waits for the disk."""
+        """The watchdog's view of the MQTT sink's thread, which also waits for the disk."""
         return Probe(
             name="mqtt",
             is_alive=lambda: self._sink.worker_is_alive,
@@ -213,8 +213,18 @@ class Daemon:
             patience_s=DISK_PATIENCE_S,
         )
 
+    def _connection_probe(self) -> Probe:
+        """The watchdog's view of the thread of the MQTT connection, which may wait for a resolver and for TLS."""
+        return Probe(
+            name="mqtt connection",
+            is_alive=lambda: True,  # there is one thread per connection, and none between two
+            advanced=self._sink.connection_advanced,
+            n_failures=lambda: 0,
+            patience_s=DISK_PATIENCE_S,
+        )
+
     def _control_probe(self) -> Probe:
-        """The view of the control socket; it waits for requests, so that it need not advance."""
+        """The watchdog's view of the control socket. It waits for requests, so it is not required to advance."""
         return Probe(
             name="control socket",
             is_alive=lambda: self._control.is_alive,
@@ -245,7 +255,7 @@ class Daemon:
             log.warning("%s: takes effect with a restart (systemctl restart stethos)", ", ".join(changed))
 
     def _apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the configured machines. Where this fails, the old configuration stays as a whole."""
+        """Run the configured machines. If this fails, the old configuration stays in effect as a whole."""
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
@@ -336,7 +346,7 @@ class Daemon:
         )
 
     def _status(self) -> dict[str, Any]:
-        """The answer to `status`."""
+        """The reply to `status`."""
         about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
         return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
 
@@ -358,7 +368,7 @@ class Daemon:
 
 
 def _lock_state_dir(state_dir: Path) -> int | None:
-    """Lock the state directory for this process; None where it cannot be written."""
+    """Lock the state directory for this process; None if the directory is not writable."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         return lock(state_dir / "lock")
@@ -370,7 +380,7 @@ def _lock_state_dir(state_dir: Path) -> int | None:
 
 
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
-    """Run until a signal ends it; returns the exit status."""
+    """Run until stopped by a signal; return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
     asyncio.run(Daemon(config_path, environment).run())
     return 0

@@ -1,4 +1,4 @@
-"""Home Assistant discovery: announces the configured machines, and clears retained topics that are no longer theirs."""
+"""Home Assistant discovery: announces the configured machines, and clears retained topics that are no longer used."""
 
 import logging
 import random
@@ -15,14 +15,14 @@ from monitor.mqtt.sink import MqttSink
 log = logging.getLogger(__name__)
 NODE_LEAVES = ("status", "info", "health")
 LEAVES = ("state", "anomaly", "availability", "snapshot")
-AGAIN_WITHIN_S = 10.0  # at random, so that a hundred nodes do not answer at once
+AGAIN_WITHIN_S = 10.0  # random delay, so that a hundred nodes do not respond at once
 
 
 class HomeAssistantDiscovery:
-    """Announces machines and clears the retained topics of earlier configurations, also of earlier runs."""
+    """Announces machines and clears the retained topics of earlier configurations, including those of earlier runs."""
 
     def __init__(self, sink: MqttSink, *, left: Iterable[str]) -> None:
-        """`left`: the absolute retained topics of an earlier run."""
+        """`left` are the absolute retained topics of an earlier run."""
         self._sink = sink
         self._ours = set(left)
         self._messages: dict[str, str] = {}
@@ -42,16 +42,16 @@ class HomeAssistantDiscovery:
 
     @property
     def topics(self) -> frozenset[str]:
-        """The retained topics, for the state file of the next run."""
+        """The retained topics, to be saved in the state file for the next run."""
         return frozenset(self._ours | self._sink.topics_being_cleared)
 
     def home_assistant_started(self, now: float) -> None:
-        """Announce again after a short while: Home Assistant may have lost everything."""
+        """Schedule another announcement after a short delay, because Home Assistant may have lost everything."""
         if self._again_at is None:
             self._again_at = now + random.uniform(0.0, AGAIN_WITHIN_S)
 
     def poll(self, now: float) -> None:
-        """Announce if it is due."""
+        """Announce if an announcement is due."""
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None
             log.info("home assistant has started: announcing %d devices again", len(self._messages))
@@ -68,7 +68,7 @@ def birth_topic(config: Config) -> str | None:
 
 
 def is_birth(message: Received) -> bool:
-    """Whether Home Assistant has just started. A retained message is older than our connection, and needs no answer."""
+    """Whether Home Assistant has just started. A retained message predates our connection and needs no response."""
     return message.payload == b"online" and not message.retained
 
 

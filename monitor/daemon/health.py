@@ -1,4 +1,4 @@
-"""The figures of the node for `health`, and the versions for `info`."""
+"""The node's metrics for `health`, and the versions for `info`."""
 
 import platform
 import shutil
@@ -18,7 +18,7 @@ PACKAGES = ("ai-edge-litert", "tflite-runtime", "numpy", "sounddevice", "soundfi
 
 
 class Health:
-    """Figures of this process with its children, and of the computer."""
+    """Metrics of this process with its children, and of the computer."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
@@ -40,7 +40,7 @@ class Health:
         }
 
     def _usage(self) -> tuple[float, int]:
-        """CPU seconds and resident bytes, children included. A child that ends meanwhile does not count."""
+        """CPU seconds and resident bytes, children included. A child that ends in the meantime is not counted."""
         cpu_s, memory_bytes = 0.0, 0
         processes = [self._process]
         with suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""A running machine: its microphone, its monitor and the log."""
+"""A running machine: its microphone, its monitor and its log messages."""
 
 import logging
 import math
@@ -24,27 +24,27 @@ from monitor.events.slow_path import SlowState
 from monitor.monitor import Monitor
 
 log = logging.getLogger(__name__)
-NO_INPUT_EVERY_S = 1.0  # how often time advances without a microphone
+NO_INPUT_EVERY_S = 1.0  # how often time is advanced without a microphone
 NO_TICK_TICKS, RECENT_TICKS = 5, 2  # without a tick, but with a recent gap: the sound comes in parts too short for one
 STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
 
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """What a machine is made of; equal where a reload changes nothing for it."""
+    """The specification of a machine. It compares equal if a reload changes nothing for the machine."""
 
-    settings: MachineConfig  # without the name for people
+    settings: MachineConfig  # without the display name
     bundle_id: str
-    rate_hz: int  # requested of its microphone
+    rate_hz: int  # requested from its microphone
 
     @classmethod
     def of(cls, settings: MachineConfig, bundle: Bundle, *, rate_hz: int) -> "MachineSpec":
-        """The parts of the settings that count."""
+        """Build the specification from the relevant settings."""
         return cls(settings.model_copy(update={"name": None}), bundle.id, rate_hz)
 
 
 class Machine:
-    """A machine that is monitored. All calls come from one thread, and none waits."""
+    """A monitored machine. All calls must come from one thread; none blocks."""
 
     def __init__(
         self,
@@ -89,13 +89,13 @@ class Machine:
             )
             self._slow_status = self.slow_path.status
             self._log_slow_path()
-            self._publisher.publish_state("starting", None, datetime.now(timezone.utc))  # replaces that of an earlier run
+            self._publisher.publish_state("starting", None, datetime.now(timezone.utc))  # replaces the state of an earlier run
             self._publisher.publish_available(False)
             self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
             self._gap_at = -math.inf
             self._tick_s = tick_s(bundle)
             self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
-            self._has_input = self._has_no_input = False  # neither at the start
+            self._has_input = self._has_no_input = False  # both false at the start
             self._score_error: str | None = None
             self.last: Result | None = None
             self._severity: Severity | None = None  # of the last event
@@ -106,7 +106,7 @@ class Machine:
             raise
 
     def poll(self) -> None:
-        """Process the sound that has arrived; where none can arrive, advance the time."""
+        """Process the sound that has arrived; if none can arrive, advance the time."""
         self._update_rate()
         for block in self._reader.blocks():
             self._count_gap(block)
@@ -121,14 +121,14 @@ class Machine:
                 self._progress_at = self._no_input_at = now  # a restart would change nothing
                 self._log(self._monitor.no_input(self._next_sample, "gap"))
             return
-        self._progress_at = self._tick_at = now  # waiting for the device is no stall
+        self._progress_at = self._tick_at = now  # waiting for the device is not a stall
         if now - self._no_input_at >= NO_INPUT_EVERY_S or not self._has_no_input:
             self._has_input, self._has_no_input, self._no_input_at = False, True, now
             self._log(self._monitor.no_input(self._reader.now, reason))
         self._publisher.publish_available(False)
 
     def stalled_s(self) -> float:
-        """How long it has made no progress although it should; 0 while it does."""
+        """Seconds since the last progress if progress is overdue, else 0."""
         waited = time.monotonic() - self._progress_at
         return waited if waited > self._patience_s else 0.0
 
@@ -144,28 +144,28 @@ class Machine:
             self._reader.close()
 
     def clip_snapshot(self, event_id: str) -> EventClip | None:
-        """The clip of an open event as far as it is recorded."""
+        """The clip of an open event, as recorded so far."""
         return self._recorder.snapshot(event_id)
 
     @property
     def is_started(self) -> bool:
-        """Whether it has received sound, or has a reason why there is none."""
+        """Whether it has received either sound or a reason for its absence."""
         return self._has_input or self._has_no_input
 
     @property
     def age_s(self) -> float:
-        """How long ago the last block arrived."""
+        """Seconds since the last block arrived."""
         return time.monotonic() - self._block_at
 
     def in_words(self) -> str:
-        """Its state for a person."""
+        """Its state as text."""
         if self.last is None:
             return f"{self.name} starting"
         more = self.last.severity or self.last.reason
         return f"{self.name} {self.last.state}" + (f" ({more})" if more else "")
 
     def status(self) -> dict[str, Any]:
-        """Its state for people and tools."""
+        """Its state, for users and tools."""
         result, trouble = self.last, self.microphone.trouble
         detail = self._reader.trouble if trouble is None else trouble.detail
         return {
@@ -183,7 +183,7 @@ class Machine:
         }
 
     def _update_rate(self) -> None:
-        """Pass the device's rate to the monitor, which scores only what that rate can carry."""
+        """Pass the device's rate to the monitor, which does not score sound with too low a rate."""
         ring = self.microphone.ring
         if ring is None or ring.format.rate_hz == self._monitor.source_rate_hz:
             return
@@ -192,7 +192,7 @@ class Machine:
             log.warning("%s: microphone %s: %s", self.name, self.spec.settings.microphone, problem)
 
     def _no_input_reason(self) -> str | None:
-        """Why no sound can arrive; None while it can."""
+        """Why no sound can arrive; None if it can."""
         trouble = self.microphone.trouble
         if trouble is not None:
             return f"microphone_{trouble.reason}"
@@ -213,7 +213,7 @@ class Machine:
         self._block_at = time.monotonic()
 
     def _log(self, result: Result) -> None:
-        """Log what has changed with this result."""
+        """Log the changes since the previous result."""
         if result.error is not None and result.error != self._score_error:
             log.error("%s: %s", self.name, result.error)
         self._score_error = result.error

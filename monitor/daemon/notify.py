@@ -1,4 +1,4 @@
-"""Notifications for systemd (sd_notify(3)): one datagram each, none where systemd did not ask for them."""
+"""Notifications for systemd (sd_notify(3)), one datagram each. None are sent if systemd did not request them."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ class Notifier:
         self._status = ""
 
     def send(self, *lines: str) -> None:
-        """Send assignments such as `READY=1`. Never waits and never fails."""
+        """Send assignments such as `READY=1`. Never blocks and never fails."""
         if not self._address:
             return
         try:

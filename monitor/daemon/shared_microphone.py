@@ -1,8 +1,8 @@
-"""Share the microphones of the service with tools, by a stream of their sound on the control socket.
+"""Share the service's microphones with tools, by streaming their sound over the control socket.
 
-A stream begins with a JSON line, `{"rate_hz": 48000, "n_channels": 2, "sample_format": "int32"}`. Each part of the sound follows
-as a JSON line, with the fields of `UnbrokenSound` except `data`, and its `n_frames` frames of interleaved samples. A gap shows in
-`frame` or `begins`. The stream ends when the device is closed.
+A stream begins with a JSON line, `{"rate_hz": 48000, "n_channels": 2, "sample_format": "int32"}`. Each part of the sound is sent
+as a JSON line with the fields of `UnbrokenSound` except `data`, followed by `n_frames` frames of interleaved samples. Gaps can be
+detected from `frame` and `begins`. The stream ends when the device is closed.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from monitor.daemon.control import Reply, open_stream, request
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)
-Purpose = Literal["record", "measure"]  # whether the tool stores the sound, or only figures
+Purpose = Literal["record", "measure"]  # whether the tool stores sound or only measurements
 POLL_S = 0.1
-MAX_CHUNKS = 64  # copied out of the ring at a time: 3 s
+MAX_CHUNKS = 64  # copied from the ring at a time (3 s)
 
 
 @dataclass(frozen=True)
 class SharedMicrophone:
-    """A microphone that the service has opened or tries to open."""
+    """A microphone that the service has opened or is trying to open."""
 
     selector: str  # as configured
     device: Device | None  # None while it cannot be opened
@@ -38,14 +38,14 @@ class SharedMicrophone:
 
 
 def microphone_status(microphones: Iterable[Microphone]) -> Reply:
-    """The service's answer to `microphones`."""
+    """The service's reply to `microphones`."""
     return Reply({"microphones": [_to_json(microphone) for microphone in microphones]})
 
 
 def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, private: bool = False) -> Reply:
-    """The service's answer to `stream`: the sound of `request["microphone"]` from now on.
+    """The service's reply to `stream`: the sound of `request["microphone"]` from now on.
 
-    Where the configuration is `private`, tools that store sound are refused.
+    If the configuration is `private`, tools that store sound are rejected.
     """
     selector = request.get("microphone")
     if private and request.get("for", "record") == "record":
@@ -61,7 +61,7 @@ def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, p
 
 
 async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, None]:
-    """The ring is the buffer: sound that a slow client does not read in time is overwritten there and becomes a gap."""
+    """Stream a ring. It is the only buffer: sound that a slow client does not read in time is overwritten and becomes a gap."""
     reader = SoundReader(ring, backlog=False)
     next_frame, is_late = None, False
     while microphone.ring is ring:
@@ -86,7 +86,7 @@ def _to_bytes(sound: UnbrokenSound) -> bytes:
 
 
 class SoundStream:
-    """A tool's end of a stream. No call blocks."""
+    """The client side of a stream. No call blocks."""
 
     def __init__(self, form: SoundFormat, connection: socket.socket, received: bytes) -> None:
         self.form = form
@@ -113,7 +113,7 @@ class SoundStream:
         self._connection.close()
 
     def _next(self) -> UnbrokenSound | None:
-        """The next part that has arrived completely."""
+        """The next part, if it has arrived completely."""
         end = self._received.find(b"\n") + 1
         if not end:
             return None
@@ -127,13 +127,13 @@ class SoundStream:
 
 
 def shared_microphones(path: Path) -> list[SharedMicrophone]:
-    """The microphones of the service at the control socket; none where no service runs."""
+    """The microphones of the service at this control socket; empty if no service is running."""
     reply = request(path, {"do": "microphones"})
     return [] if reply is None else [_from_json(item) for item in reply.body["microphones"]]
 
 
 def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicrophone | None:
-    """The one that a selector matches, by the same text or by its device."""
+    """The shared microphone that a selector matches, by identical text or by device."""
     for one in shared:
         if one.selector == selector:
             return one
@@ -146,7 +146,7 @@ def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicr
 
 
 def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure") -> SoundStream | None:
-    """The sound of one of the service's microphones, to be closed by the caller; None where no service runs."""
+    """Open the stream of one of the service's microphones, which the caller must close. None if no service is running."""
     opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose})
     if opened is None:
         return None

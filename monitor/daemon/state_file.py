@@ -1,4 +1,4 @@
-"""The state files: what survives a restart of the service besides events."""
+"""The state files: all state besides events that survives a restart of the service."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ RETRY_S = 60.0  # after a failed write
 
 
 class AlarmState(BaseModel):
-    """The alarm of one machine, where it differs from the default."""
+    """The alarm state of one machine, saved if it differs from the default."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,7 +37,7 @@ class AlarmState(BaseModel):
 
     @classmethod
     def of(cls, alarm: Alarm, *, disabled: bool) -> "AlarmState":
-        """The state in the form of the file."""
+        """Convert an alarm to the format of the file."""
         marks = alarm.marks
         return cls(
             acknowledged=marks.acknowledged,
@@ -63,26 +63,26 @@ class SlowPathLevels(BaseModel):
 
 
 class SavedSlowPath(BaseModel):
-    """The slow path of one machine, learned with the bundle of this id."""
+    """The slow path of one machine, learned with the bundle whose id is `bundle`."""
 
     model_config = ConfigDict(frozen=True)
 
     bundle: str
-    conditions: Annotated[dict[str, SlowPathLevels], Field(max_length=64)]  # for now a single one
+    conditions: Annotated[dict[str, SlowPathLevels], Field(max_length=64)]  # currently a single one
 
     @classmethod
     def of(cls, bundle_id: str, state: SlowState) -> "SavedSlowPath":
-        """The state in the form of the file."""
+        """Convert a state to the format of the file."""
         return cls(bundle=bundle_id, conditions={ANY_CONDITION: SlowPathLevels(**asdict(state))})
 
     def state(self, bundle_id: str) -> SlowState | None:
-        """The state to resume from; None where another bundle is in use."""
+        """The state to resume from; None if it was learned with another bundle."""
         one = self.conditions.get(ANY_CONDITION)
         return None if one is None or self.bundle != bundle_id else SlowState(**one.model_dump())
 
 
 class SavedSlowPaths(BaseModel):
-    """The whole file, by machine."""
+    """The contents of the file of slow paths, by machine."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,22 +90,22 @@ class SavedSlowPaths(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """The whole file. Keys of a later version are ignored."""
+    """The contents of the service's state file. Keys written by a later version are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
     alarms: dict[str, AlarmState] = {}
-    topics: frozenset[str] = frozenset()  # retained ones
+    topics: frozenset[str] = frozenset()  # retained topics
 
 
 class StateFile(Generic[Content]):
-    """A small file, written as a whole and only on change, on a background thread.
+    """A small file that is rewritten on a background thread, only when its content changes.
 
-    After a failed write it is written again with the next change, after a minute, and at the end.
+    A failed write is retried with the next change, after a minute, and on close.
     """
 
     def __init__(self, path: Path, empty: Content, *, what: str) -> None:
-        """`empty` stands for a file that is missing or cannot be read; `what` is lost then, for the log."""
+        """`empty` replaces a file that is missing or unreadable. `what` names the lost content in the log."""
         self._path = path
         self._empty = empty
         self._what = what
@@ -116,7 +116,7 @@ class StateFile(Generic[Content]):
         self._retry_at = math.inf  # monotonic, s; finite after a failed write
 
     def save(self, content: Content) -> None:
-        """Write it if it is new; returns at once."""
+        """Queue the content for writing if it has changed. Returns at once."""
         with self._lock:
             if content == self._latest and time.monotonic() < self._retry_at:
                 return
@@ -131,7 +131,7 @@ class StateFile(Generic[Content]):
         self._worker.close(timeout_s)
 
     def probe(self, *, patience_s: float) -> Probe:
-        """The view of its thread, for the watchdog."""
+        """The watchdog's view of its thread."""
         return self._worker.probe(patience_s=patience_s)
 
     def _queue(self) -> None:

@@ -1,4 +1,4 @@
-"""The state publisher: one machine's events, its state and its anomaly flag as messages, as often as docs/mqtt.md says."""
+"""The state publisher: publishes the events, state and anomaly flag of one machine, as often as specified in docs/mqtt.md."""
 
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -16,7 +16,7 @@ STATE_EVERY_S = 10.0
 
 
 class Outlet(Protocol):
-    """Where messages go. Topics are relative to the node's."""
+    """The destination of messages. Topics are relative to the node's."""
 
     def publish_retained(self, topic: str, payload: str) -> None:
         """Publish a retained message."""
@@ -28,10 +28,10 @@ class Outlet(Protocol):
 
 
 class StatePublisher:
-    """Publishes `state` on change and at most every 10 s of sound, `anomaly` on change and when the alarm rings, and events.
+    """Publishes `state` on change and every 10 s of sound, `anomaly` on change and when the alarm rings, and events.
 
-    `now` gives the time for the alarm, in s since 1970: that of the commands. Without it the alarm follows the `timeline`
-    of the sound.
+    `now` returns the time for the alarm, in s since 1970, from the same clock as for commands. Without it, the alarm uses
+    the `timeline` of the sound.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class StatePublisher:
             self._outlet.publish(event)
 
     def publish_available(self, available: bool) -> None:
-        """Publish whether microphone and bundle are usable."""
+        """Publish whether the microphone and the bundle are usable."""
         payload = "online" if available else "offline"
         if payload != self._available:
             self._outlet.publish_retained(f"{self._machine}/availability", payload)
             self._available = payload
 
     def publish_state(self, state: State, reason: str | None, since: datetime) -> None:
-        """Publish a state without a result, so that no retained `normal` stays behind."""
+        """Publish a state without a result, so that no retained `normal` is left behind."""
         self._publish(state, reason, since)
         self._publish_anomaly(state, None)
 

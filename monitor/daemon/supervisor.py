@@ -1,4 +1,4 @@
-"""The supervisor: the running machines and their microphones, and the effect of a changed configuration on them."""
+"""The supervisor: runs the machines and their microphones, and applies configuration changes to them."""
 
 import logging
 import time
@@ -44,16 +44,16 @@ class _Failure:
 
 
 class Supervisor:
-    """The machines of this node and their microphones. All calls come from one thread.
+    """Runs the machines of this node and their microphones. All calls must come from one thread.
 
-    A machine with an unexpected error is stopped, its state is `unknown`, and it is started again after a while. The
-    others are not affected.
+    After an unexpected error a machine is stopped, its state becomes `unknown`, and it is restarted after a delay. The
+    other machines are not affected.
     """
 
     def __init__(
         self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
     ) -> None:
-        """`slow_paths` are those of an earlier run."""
+        """`slow_paths` are the states saved by an earlier run."""
         self._outlet = outlet
         self._alarms = alarms
         self._clips = clips
@@ -81,7 +81,7 @@ class Supervisor:
         specs = {name: MachineSpec.of(settings[name], bundles[name], rate_hz=keys[name][2]) for name in settings}
         changed = [name for name, spec in specs.items() if self._specs.get(name) != spec or name in self._not_running()]
         for name in changed:
-            bundles[name].scorer()  # this may fail, and until here nothing has changed
+            bundles[name].scorer()  # this may fail; nothing has changed so far
         self._alarms.apply_config(config)
         for name in [*self.machines]:
             if name not in specs or name in changed:
@@ -113,7 +113,7 @@ class Supervisor:
         return {**self._slow_paths, **now}
 
     def stop(self) -> None:
-        """End open events, and every child process."""
+        """End all open events and child processes."""
         for name in [*self.machines]:
             self._stop(name, "shutdown")
         for key in [*self._microphones]:
@@ -124,7 +124,7 @@ class Supervisor:
 
     @property
     def is_started(self) -> bool:
-        """Whether every machine has received sound, or has a reason why there is none."""
+        """Whether every machine has received either sound or a reason for its absence."""
         return all(machine.is_started for machine in self.machines.values())
 
     def stalled(self) -> list[str]:
@@ -133,7 +133,7 @@ class Supervisor:
         return [*stalled, *(f"{name} is not running" for name in self._not_running())]
 
     def status(self) -> dict[str, Any]:
-        """Each machine and each microphone."""
+        """The status of each machine and each microphone."""
         failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
         broken = {name: self._broken_status(name) for name, (state, _) in self._stopped.items() if state == "unknown"}
         return {
@@ -152,7 +152,7 @@ class Supervisor:
         return "; ".join([*running, *failed, *stopped])
 
     def counts(self) -> dict[str, Any]:
-        """Lost sound over all machines, and the age of the oldest last block."""
+        """The lost sound of all machines, and the greatest age of a machine's last block."""
         ages = [machine.age_s for machine in self.machines.values()]
         return {
             "overruns": sum(one.counts.overruns for one in self._microphones.values()),
@@ -196,7 +196,7 @@ class Supervisor:
         )
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
-        """Call the action; an unexpected error is a failure of this machine."""
+        """Call the action; treat an unexpected error as a failure of this machine."""
         try:
             action()
         except Exception as error:  # noqa: BLE001 (logged there)
@@ -208,7 +208,7 @@ class Supervisor:
         self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _fail(self, name: str, error: Exception) -> None:
-        """Stop a machine after an unexpected error, and plan its restart. The same traceback is logged once."""
+        """Stop a machine after an unexpected error and schedule its restart. The traceback of a repeated error is logged once."""
         self._n_failures += 1
         now, text = time.monotonic(), f"{type(error).__name__}: {error}"
         before = self._failures.get(name)
@@ -251,7 +251,7 @@ class Supervisor:
         return ("disabled", "command") if name in self._alarms.disabled else ("unknown", BROKEN)
 
     def _publish_state(self, name: str, state: State, reason: str) -> None:
-        """Publish the state of a machine that does not run."""
+        """Publish the state of a machine that is not running."""
         now = datetime.now(timezone.utc)
         timeline = Anchor(utc=EPOCH, sample_rate_hz=1, synced=False)  # it has no sound
         publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline)
@@ -281,7 +281,7 @@ class Supervisor:
 
 
 def microphone_keys(machines: Mapping[str, MachineConfig], bundles: Mapping[str, Bundle]) -> dict[str, Key]:
-    """The key of each machine's microphone. Machines that share one request the highest of their rates."""
+    """The key of each machine's microphone. Machines that share a microphone request the highest of their rates."""
     shared = {name: (settings.microphone, settings.microphone_rate_hz) for name, settings in machines.items()}
     rates_hz = {name: bundles[name].manifest.front_end.sample_rate_hz for name in machines}
     return {name: (*own, max(rates_hz[other] for other in shared if shared[other] == own)) for name, own in shared.items()}

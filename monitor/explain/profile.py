@@ -1,6 +1,6 @@
 """The profile of a segment: the properties of its sound that are compared with the reference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitor.arrays import F32, F64
@@ -50,25 +50,26 @@ class Profiler:
         self._front_end = front_end
         self._segment_ticks = segment_ticks
         self._sounds: list[TickSound] = []
-        self._has_yielded = False
+        self._has_profile = False
 
-    def push(self, tick: TickFrames) -> Iterator[SegmentProfile]:
-        """Process the next tick and yield a profile if it completes a segment."""
+    def push(self, tick: TickFrames) -> list[SegmentProfile]:
+        """Process the next tick; return the profile of the segment that it completes, if it does."""
         if tick.frames is None:
-            return
+            return []
         oldest = tick.start - 2 * self._segment_ticks * len(tick.frames) * self._front_end.hop_length
         self._sounds = [one for one in self._sounds if one.start >= oldest]
         self._sounds.append(tick_sound(tick, self._front_end))
         if len(self._sounds) == self._segment_ticks:
-            yield self._complete()
+            return [self._complete()]
+        return []
 
-    def end(self) -> Iterator[SegmentProfile]:
-        """End the stream. If it was shorter than a segment, yield its profile."""
-        if not self._has_yielded and self._sounds:
-            yield self._complete()
-        self._sounds, self._has_yielded = [], False
+    def end(self) -> list[SegmentProfile]:
+        """End the stream. Return its profile if it was shorter than a segment."""
+        profiles = [self._complete()] if self._sounds and not self._has_profile else []
+        self._sounds, self._has_profile = [], False
+        return profiles
 
     def _complete(self) -> SegmentProfile:
         profile = segment_profile(self._sounds, self._front_end)
-        self._sounds, self._has_yielded = [], True
+        self._sounds, self._has_profile = [], True
         return profile

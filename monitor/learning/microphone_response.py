@@ -55,7 +55,7 @@ class Offset:
             ("response", float(np.abs(self.smooth_db).max()), MAX_RESPONSE_DB),
         ):
             if got > limit:
-                return f"its {name} is {got:.1f} dB off (at most {limit:g} dB can be the microphone)"
+                return f"its {name} is {got:.1f} dB off (at most {limit:g} dB are explained by another microphone)"
         return None
 
     def in_words(self, limits_hz: F64) -> str:

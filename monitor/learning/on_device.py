@@ -90,7 +90,7 @@ def drop_outlier_blocks(
     for (number, is_kept), run in groupby(blocks, key=lambda one: (one[0], id(one[1]) not in dropped)):
         if is_kept:
             pieces[number].append([tick for _, block in run for tick in block])
-    return pieces, [f"left out as different from the rest: {names}"]
+    return pieces, [f"dropped as outliers: {names}"]
 
 
 def drop_outlier_ticks(

@@ -113,7 +113,7 @@ def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False
 def _refuse(difference: Offset, over: float) -> None:
     why = difference.violation
     if why is None and over > MAX_LEFT_OUT:
-        why = f"{over:.0%} of it is above the threshold with any microphone"
+        why = f"{over:.0%} of it is above the threshold even after correcting for the microphone"
     if why is not None:
         raise SourceError(f"the sound does not match the trained machine: {why} (use --force to override)")
 

@@ -26,10 +26,10 @@ def report_text(
     elif promised is not None:
         sentences.append(f"the method aims at a rate of false events of at most {per_week(promised)}")
     if bound is None:
-        sentences.append("the recordings are too short to replay the rule, so no rate of false events is proven")
+        sentences.append("the recordings are too short to replay the rule, so the rate of false events could not be verified")
     else:
         sentences.append(
-            f"a replay raised {count(events, 'false event')}, which proves only a rate below {per_week(bound)} (95 % confidence)"
+            f"a replay raised {count(events, 'false event')}, so the rate is below {per_week(bound)} (95 % confidence)"
         )
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in (*sentences, *notes))
 

@@ -167,4 +167,4 @@ def _check(arrays: _Arrays, n_reasons: int, spec: ScorerSpec) -> None:
         and bool(((at >= 0) & (at < len(stream))).all() and (np.diff(at) > 0).all() and (reason[at] == -1).all())
     )
     if not is_valid:
-        raise SourceError("is damaged: its ticks are not in order of time")
+        raise SourceError("is damaged: its ticks are not in chronological order")

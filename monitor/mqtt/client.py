@@ -25,7 +25,7 @@ from monitor.mqtt.credentials import password, tls_context
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's reply
 MAX_IN_FLIGHT = 20  # mosquitto's default
-MAX_INCOMING = 65_536  # bytes of payload; commands are much shorter
+MAX_INCOMING = 65_536  # bytes of a packet; commands are much shorter
 SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
 
 
@@ -88,11 +88,12 @@ class BrokerClient:
         self._end: str | None = None
         self._accepted = self._closing = False
         self._login_by = float("inf")
+        self._n_loops = 0
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         protocol = MQTTv5 if config.protocol == "5" else MQTTv311
-        self._paho = paho = Client(
+        self._paho = paho = _BoundedClient(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
         )
         paho.connect_timeout = CONNECT_TIMEOUT_S
@@ -114,6 +115,10 @@ class BrokerClient:
         mid = self._paho.publish(topic, payload, qos=qos, retain=retain).mid
         self._wake()
         return mid
+
+    def carried(self, n_left: int) -> None:
+        """An acknowledgement arrived, so at most `n_left` bytes that were published are still on the link."""
+        self.busy_until = min(self.busy_until, time.monotonic() + n_left / SLOWEST_LINK)
 
     def subscribe(self, topic: str, *, retain_as_published: bool = False) -> int | None:
         """Subscribe with QoS 1. Returns the message id of a possible rejection.
@@ -140,6 +145,10 @@ class BrokerClient:
         self._end = self._end or reason
         self._wake()
 
+    def advanced(self) -> int:
+        """A number for a watchdog. It changes at least once a second, except while a connection is being established."""
+        return self._n_loops if self._thread.is_alive() else time.monotonic_ns()
+
     def _wake(self) -> None:
         with suppress(OSError):  # already woken, or closed
             self._wake_sender.send(b"\0")
@@ -150,6 +159,7 @@ class BrokerClient:
             self._connect()
             while self._end is None:
                 self._loop()
+                self._n_loops += 1
             reason = self._end
         except SinkError as error:
             reason = str(error)
@@ -157,8 +167,9 @@ class BrokerClient:
             log.exception("mqtt: unexpected error in the connection")
             reason = f"failed on an unexpected error: {error}"
         finally:
-            if (sock := self._paho.socket()) is not None:
-                sock.close()
+            with suppress(Exception):  # nothing may prevent the last signal
+                if (sock := self._paho.socket()) is not None:
+                    sock.close()
             self._on_signal(Disconnected(reason=reason))
             self._wake_receiver.close()
             self._wake_sender.close()
@@ -216,6 +227,8 @@ class BrokerClient:
     def _disconnect_reason(self, reason: str, *, by_broker: bool) -> str:
         if self._closing:
             return "closed"
+        if self._paho.is_oversize:
+            return f"sent a message of more than {MAX_INCOMING} bytes"
         if (meaning := alert(self._error_text or "")) is not None:
             return f"refused TLS: {meaning}"
         if reason == "Keep alive timeout":
@@ -254,14 +267,23 @@ class BrokerClient:
                 self._on_signal(Acknowledged(mid=mid, refusal=str(reason)))
 
     def _on_paho_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if len(message.payload) > MAX_INCOMING:
-            self._end = f"sent a message of more than {MAX_INCOMING} bytes"
-        else:
-            self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
+        self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
 
     def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
             self._error_text = text
+
+
+class _BoundedClient(Client):
+    """A client of paho that ends the connection when a packet that is too large begins, instead of reading it into memory."""
+
+    is_oversize = False
+
+    def _sock_recv(self, bufsize: int) -> bytes:  # private in paho, which requests all that remains of a packet
+        if bufsize > MAX_INCOMING:
+            self.is_oversize = True
+            raise ConnectionAbortedError("packet is too large")
+        return super()._sock_recv(bufsize)
 
 
 def _limits() -> Properties:

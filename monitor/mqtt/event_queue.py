@@ -119,8 +119,8 @@ class EventQueue:
     def restart(self) -> None:
         """After a reconnect, queue everything that is not acknowledged again, including parked rows."""
         self._outbox = None
-        if self._store is not None:
-            self._store.outbox.unpark()
+        if self._store is not None:  # in the next commit, after acknowledged rows and what they overtook are deleted
+            self.uncommitted.append((None, Outbox.unpark))
 
     def acknowledged(self, row: int) -> None:
         """Mark a row as acknowledged by the broker."""
@@ -142,16 +142,17 @@ class EventQueue:
     def _commit(self, store: Store) -> None:
         requests, self.uncommitted = self.uncommitted, []
         rows, self._acknowledged = self._acknowledged, []
+        delete_at, self._delete_at = self._delete_at, float("inf")
+        delete = partial(Outbox.delete, rows=rows)
         try:
-            committed = store.change([partial(Outbox.delete, rows=rows), *(change for _, change in requests)])
+            committed = store.change([delete, *(change for _, change in requests)])
         except Exception:
-            self._commit_one_by_one(store, requests)
+            self._commit_one_by_one(store, [(None, delete), *requests])
             raise
         if committed:
-            self._delete_at = float("inf")
             self._count(requests)
         else:  # another process holds a lock on the file
-            self.uncommitted, self._acknowledged = requests, rows
+            self.uncommitted, self._acknowledged, self._delete_at = requests, rows, delete_at
 
     def _commit_one_by_one(self, store: Store, requests: list[tuple[float | None, Change]]) -> None:
         """Commit changes separately, so that one that cannot be applied does not affect the others."""

@@ -72,6 +72,7 @@ class Outbox:
         self._handed_out = 0  # subscribers may have received the rows up to this one
         self.totals = Totals()
         self._db = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
+        self._db.text_factory = lambda data: data.decode("utf-8", "replace")  # no damaged text may stop the others
         try:
             self._prepare()
         except sqlite3.Error:
@@ -125,18 +126,20 @@ class Outbox:
         self._drop_malformed()
         self._db.execute("UPDATE message SET unsure = '' WHERE unsure != ''")
         self.after(0, 2 * WINDOW)  # rows that were in flight, or acknowledged and not deleted yet
-        open_ = [json.loads(payload) for (payload,) in self._db.execute("SELECT payload FROM open").fetchall()]
+        found = self._db.execute("SELECT payload, id FROM open").fetchall()
+        open_ = [json.loads(payload) for payload, key in found if _is_event(payload, key)]
         for last in sorted(open_, key=lambda message: str(message["onset_ts"])):
             end = {**last, "event_type": "end", "seq": last["seq"] + 1, "ts": rfc3339(now), "end_reason": "restarted"}
             end["clock_synced"] = clock_synced and last["clock_synced"]
             self._append(end, unsure="ts" if last["clock_synced"] and not clock_synced else "")
 
     def _drop_malformed(self) -> None:
-        for table, key in (("message", "row"), ("open", "id")):
-            rows = self._db.execute(f"SELECT {key}, payload FROM {table}").fetchall()
-            for value, _ in (row for row in rows if not _is_event(row[1])):
-                log.error("outbox: dropped %s %s = %s, which cannot be read", table, key, value)
-                self._db.execute(f"DELETE FROM {table} WHERE {key} = ?", (value,))
+        for table, key, columns in (("message", "row", "id, machine"), ("open", "id", "id")):
+            key_bytes = f"CAST({key} AS BLOB)"  # finds ids that are not valid UTF-8, too
+            rows = self._db.execute(f"SELECT {key_bytes}, payload, {columns} FROM {table}").fetchall()
+            for value, *_ in (row for row in rows if not _is_event(*row[1:])):
+                log.error("outbox: dropped %s %s = %s, which cannot be read", table, key, value.decode("utf-8", "replace"))
+                self._db.execute(f"DELETE FROM {table} WHERE {key_bytes} = ?", (value,))
                 self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + 1)
         self._count()
 
@@ -263,15 +266,16 @@ class Outbox:
         return len(rows)
 
 
-def _is_event(payload: object) -> bool:
-    """Whether a stored payload contains the keys that this file and the topic need."""
+def _is_event(payload: object, *columns: object) -> bool:
+    """Whether a stored payload contains the keys that this file and the topic need, and matches its id and machine."""
     try:
         message = json.loads(payload) if isinstance(payload, str) else None
         if not isinstance(message, dict) or not re.fullmatch("[a-z0-9_-]{1,64}", message["machine"]):
             return False
         _moment(message["ts"]), _moment(message["onset_ts"])
         kinds = {"id": str, "seq": int, "event_type": str, "clock_synced": bool}
-        return all(isinstance(message[name], kind) for name, kind in kinds.items())
+        matches = columns == (message["id"], message["machine"])[: len(columns)]
+        return matches and all(isinstance(message[name], kind) for name, kind in kinds.items())
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -10,7 +10,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,14 @@ class MqttSink:
         """
         return self._n_turns
 
+    def connection_advanced(self) -> int:
+        """A number for a watchdog of the connection's thread; a clock while there is no such thread.
+
+        It changes at least once a second, except while a connection is being established (DNS, TCP and TLS: up to a minute).
+        """
+        client = self._client
+        return time.monotonic_ns() if client is None else client.advanced()
+
     @property
     def n_uncommitted(self) -> int:
         """The number of events that are only in memory because they have not been written to disk yet."""
@@ -266,12 +275,13 @@ class MqttSink:
         return time.monotonic() > self._deadline or not to_do
 
     def _advance(self) -> None:
+        self._events.advance()
         now = time.monotonic()
         if self._client is None and now >= self._connect_at and not self._closing.is_set():
             self._connect()
-        self._events.advance()
         if self._connected and self._client is not None:
-            self._send(self._client)
+            with _aborted_on_error(self._client):
+                self._send(self._client)
             since = max(self._progress_at, self._client.busy_until)
             if self._messages.in_flight and now - since > self._config.keepalive_s:
                 self._client.abort(f"left {len(self._messages.in_flight)} messages unacknowledged for {now - since:.0f} s")
@@ -290,26 +300,31 @@ class MqttSink:
 
     def _connect(self) -> None:
         will = (f"{self._base}/status", "offline")
-        client = BrokerClient(
-            self._config,
-            client_id=self._client_id,
-            will=will,
-            on_signal=lambda signal: self._actions.put(lambda: self._on_signal(client, signal)),
-            on_message=self._on_message,
-        )
-        self._client = client
         self._started_at = time.monotonic()
-        client.start()
+        try:
+            client = BrokerClient(
+                self._config,
+                client_id=self._client_id,
+                will=will,
+                on_signal=lambda signal: self._actions.put(lambda: self._on_signal(client, signal)),
+                on_message=self._on_message,
+            )
+            client.start()
+        except (OSError, RuntimeError) as error:  # no more sockets or threads
+            self._on_disconnected(Disconnected(reason=f"cannot be reached: {error}"))
+        else:
+            self._client = client
 
     def _on_signal(self, client: BrokerClient, signal: Signal) -> None:
         if client is not self._client:
             return
-        if isinstance(signal, Connected):
-            self._on_connected(client, signal)
-        elif isinstance(signal, Acknowledged):
-            self._on_acknowledged(signal)
-        else:
-            self._on_disconnected(signal)
+        with _aborted_on_error(client):
+            if isinstance(signal, Connected):
+                self._on_connected(client, signal)
+            elif isinstance(signal, Acknowledged):
+                self._on_acknowledged(client, signal)
+            else:
+                self._on_disconnected(signal)
 
     def _on_connected(self, client: BrokerClient, signal: Connected) -> None:
         """Publish `status` first, then the retained topics, then the outbox, oldest event first."""
@@ -396,8 +411,9 @@ class MqttSink:
             return f"{message.packet_bytes} bytes are more than the broker accepts ({max_packet})"
         return None
 
-    def _on_acknowledged(self, signal: Acknowledged) -> None:
+    def _on_acknowledged(self, client: BrokerClient, signal: Acknowledged) -> None:
         message = self._messages.acknowledged(signal.mid)
+        client.carried(sum(len(other.payload) for other in self._messages.in_flight.values()))
         if message is None:
             if signal.refusal is not None and signal.mid in self._subscribed:
                 self._log_once(f"subscription to {self._subscribed[signal.mid]}", signal.refusal)
@@ -426,6 +442,16 @@ class MqttSink:
             if len(self._logged) >= MAX_LOGGED:
                 self._logged.clear()
             self._logged.add(what)
+
+
+@contextmanager
+def _aborted_on_error(client: BrokerClient) -> Iterator[None]:
+    """Drop the connection after an unexpected error. The state may be incomplete, and the next connection rebuilds it."""
+    try:
+        yield
+    except Exception as error:
+        client.abort(f"was disconnected after an unexpected error: {error}")
+        raise
 
 
 def _wake() -> None:

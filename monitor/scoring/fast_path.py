@@ -30,8 +30,8 @@ class Fast:
     def note(self) -> str:
         """One sentence about the ceiling and the threshold, for reports."""
         return (
-            f"what is {self.threshold_db:.3g} dB louder in a band than all normal sound for two seconds is reported at once; "
-            f"by what four fifths of that sound teach, the last fifth stays at least {MARGIN_DB:.3g} dB below"
+            f"the fast path raises an alarm when a band is {self.threshold_db:.3g} dB louder than all normal sound for 2 s; "
+            f"against a ceiling from four fifths of that sound, the last fifth stays at least {MARGIN_DB:.3g} dB below"
         )
 
 

@@ -12,15 +12,11 @@ from monitor.scoring.front_end import FrontEndSpec
 
 @dataclass(frozen=True)
 class TickSound:
-    """The frames (n_frames, n_bands), dB, and the samples of a valid tick.
-
-    Sums (n_bands,) over the frames are rarely needed and computed on demand. `power` is the exponent of the front end.
-    """
+    """The frames (n_frames, n_bands), dB, and the samples of a valid tick."""
 
     start: int
     frames: F32
     samples: F32
-    power: float
 
     @property
     def n_frames(self) -> int:
@@ -29,20 +25,15 @@ class TickSound:
 
     @property
     def frame_sum(self) -> F64:
-        """The sum of the frames in dB."""
+        """The sum (n_bands,) of the frames in dB."""
         return np.asarray(self.frames.sum(axis=0, dtype=np.float64))
-
-    @property
-    def power_sum(self) -> F64:
-        """The sum of power, also for a front end that computes magnitudes."""
-        return np.asarray((10.0 ** (self.frames.astype(np.float64) * (0.2 / self.power))).sum(axis=0))
 
 
 def tick_sound(tick: TickFrames, front_end: FrontEndSpec) -> TickSound:
     """The sound of a tick that has frames."""
     assert tick.frames is not None
     samples = tick.samples[: tick.n_frames * front_end.hop_length]
-    return TickSound(tick.start, tick.frames[: tick.n_frames], samples, front_end.power)
+    return TickSound(tick.start, tick.frames[: tick.n_frames], samples)
 
 
 def mean_frame(sounds: Sequence[TickSound]) -> F64:

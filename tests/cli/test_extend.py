@@ -78,7 +78,7 @@ def test_undoing_an_extension_restores_the_earlier_bundle_and_drops_the_session(
     assert stored(bench) == []
     assert "nothing was learned or calibrated here for fan" in bench.run("calibrate", "--undo", status=2)
     assert sorted(path.name for path in (bench.state / FOLDER / "fan").iterdir()) == ["in-use.json", "lock"]
-    assert "no earlier session is stored: this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
+    assert "no earlier session found; this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
 
 
 def test_unusable_sound_is_not_stored(bench: Bench) -> None:

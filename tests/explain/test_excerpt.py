@@ -8,7 +8,7 @@ from monitor.scoring.tick_sound import TickSound
 
 
 def sound(number: int) -> TickSound:
-    return TickSound(number, np.zeros((1, 1), np.float32), np.zeros(1, np.float32), 2.0)
+    return TickSound(number, np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
 
 
 def excerpt(scores: list[float | None], n_ticks: list[int]) -> list[int]:

@@ -23,7 +23,8 @@ def measure(blocks: Sequence[Block], scorer: Scorer = SCORER) -> tuple[Recording
     """A stream of blocks; beside it the sums (n, k) and scores (n,) of its full segments, as the device forms them."""
     scorer.reset()
     ticks, sums, full, scores = [], [], [], []
-    for tick in map(scorer.score_tick, chain(chain.from_iterable(map(scorer.extract, blocks)), scorer.extract_last())):
+    frames = [*chain.from_iterable(map(scorer.extract, blocks)), *scorer.extract_last()]
+    for tick in map(scorer.score_tick, frames):
         if tick.reason is not None:
             continue
         ticks.append(tick)

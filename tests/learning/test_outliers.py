@@ -88,7 +88,7 @@ def test_a_minute_of_a_machine_that_is_not_well_is_refused(base: Bundle, fault: 
 
 @pytest.mark.parametrize(("machine", "seed"), [("fan", 1), ("fan", 2), ("pump", 0), ("valve", 0)])
 def test_a_minute_of_another_machine_is_refused(base: Bundle, machine: str, seed: int) -> None:
-    with pytest.raises(SourceError, match="a different machine"):
+    with pytest.raises(SourceError, match="does not match the trained machine"):
         recalibrate(base, heard(base, made(machine, seed=seed, take=80)))
 
 

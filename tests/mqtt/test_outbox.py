@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.events.event import Event
+from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.outbox import WINDOW, Limits, Outbox
 from tests.mqtt.anomalies import anomaly, keys
 
@@ -188,6 +189,39 @@ def test_malformed_rows_are_dropped_at_the_start_and_counted(payload: str, tmp_p
     restarted = (anomaly(2)[0].id, 1, "end")
     assert keys(held(outbox)) == [*keys([anomaly(1)[0], anomaly(2)[0]]), restarted]
     assert (outbox.totals.n, outbox.totals.n_dropped) == (3, 2)
+
+
+COLUMNS = [("message", "payload"), ("message", "id"), ("message", "machine"), ("open", "payload"), ("open", "id")]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_row_that_is_not_valid_utf_8_is_dropped_alone(table: str, column: str, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    starts = [anomaly(number)[0] for number in (1, 2, 3)]
+    put(Outbox(path, AMPLE), *starts)
+    with sqlite3.connect(path) as damaged:
+        damaged.execute(f"UPDATE {table} SET {column} = CAST(X'7B22FF22' AS TEXT) WHERE id = ?", (starts[1].id,))
+    queue = EventQueue(path, AMPLE, clock_synced=True)
+    queue.advance()
+    rows = []
+    while (row := queue.next(set())) is not None:
+        rows.append(row.payload)
+        queue.pop()
+    ends = [(start.id, 1, "end") for start in starts]
+    expected = [*keys(starts), *ends]
+    expected.remove(keys(starts)[1] if table == "message" else ends[1])
+    assert keys(rows) == expected
+    assert (queue.n_queued, queue.n_dropped, queue.error) == (5, 1, None)
+
+
+def test_damaged_text_within_an_event_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    put(Outbox(path, AMPLE), replace(anomaly(1)[0], summary="two words"))
+    with sqlite3.connect(path) as damaged:
+        damaged.execute("UPDATE message SET payload = CAST(replace(CAST(payload AS BLOB), ' words', X'FF') AS TEXT)")
+    outbox = Outbox(path, AMPLE)
+    end_open(outbox)
+    assert [message["summary"] for message in held(outbox)] == ["two\ufffd", "two words"]
 
 
 def test_times_from_before_the_clock_was_set_are_corrected() -> None:

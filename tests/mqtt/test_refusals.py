@@ -1,6 +1,8 @@
 """Events that the broker refuses, and rows that cannot be read: each is parked or dropped alone, everything else goes on."""
 
 import sqlite3
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,8 @@ from monitor.config import MqttConfig
 from monitor.mqtt.client import BrokerClient
 from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.sink import MqttSink
-from tests.broker import running_broker
-from tests.mqtt.anomalies import anomaly
+from tests.broker import running_broker, say
+from tests.mqtt.anomalies import anomaly, keys
 from tests.mqtt.fake_broker import NOT_AUTHORIZED, FakeBroker
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
@@ -105,6 +107,89 @@ def test_an_unexpected_exception_in_the_connection_is_followed_by_another_connec
         wait_until(lambda: sink.counts.last_error == "failed on an unexpected error: injected")
         monkeypatch.undo()
         wait_until(lambda: sink.counts.connections == 2)
+        sink.stop(2.0)
+
+
+@pytest.mark.parametrize("trouble", ["threads", "sockets"])
+def test_a_node_that_runs_out_of_threads_or_sockets_connects_later(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_broker(tmp_path) as broker:
+        if trouble == "threads":
+            monkeypatch.setattr(BrokerClient, "start", fails)
+        else:
+            monkeypatch.setattr("monitor.mqtt.client.socket.socketpair", fails)
+        sink = sink_to(broker.port, tmp_path)
+        for event in anomaly(1):
+            sink.publish(event)
+        wait_until(lambda: sink.counts.last_error == "cannot be reached: injected")
+        wait_until(lambda: sink.counts.queued == 3 and sink.counts.commit_ms_p99 is not None)
+        assert sink.counts.worker_errors == 0
+        monkeypatch.undo()
+        wait_until(lambda: sink.counts.delivered == 3)
+        assert sink.stop(2.0) == 0
+
+
+@pytest.mark.parametrize("method", ["publish", "subscribe"])
+def test_an_unexpected_exception_while_sending_loses_nothing(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next connection sends everything again: the events, and the subscriptions that follow `status`."""
+    original, failures = getattr(BrokerClient, method), iter([fails])
+
+    def fails_once(client: BrokerClient, topic: str, *arguments: object, **settings: object) -> object:
+        if topic.endswith(("/event", "/set/+")):
+            next(failures, lambda: None)()
+        return original(client, topic, *arguments, **settings)
+
+    monkeypatch.setattr(BrokerClient, method, fails_once)
+    commands: list[str] = []
+    with running_broker(tmp_path) as broker, Subscriber(broker) as watcher:
+        config = MqttConfig.model_validate({"port": broker.port, **QUICK})
+        sink = MqttSink(config, node="hall-2", state_dir=tmp_path, on_command=lambda *command: commands.append(command[1]))
+        sink.start()
+        for event in anomaly(1):
+            sink.publish(event)
+        wait_until(lambda: sink.counts.delivered == 3)
+        say(broker, f"{BASE}/fan/set/ack", "{}")
+        wait_until(lambda: commands == ["ack"])
+        assert sink.stop(2.0) == 0
+        assert keys(watcher.on(f"{BASE}/fan/event")) == keys(anomaly(1))
+    assert sink.counts.worker_errors == 1
+
+
+def test_an_error_while_the_socket_is_closed_is_followed_by_another_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_broker(tmp_path) as broker:
+        sink = sink_to(broker.port, tmp_path)
+        wait_until(lambda: sink.counts.connected)
+        monkeypatch.setattr("paho.mqtt.client.Client.socket", fails)
+        wait_until(lambda: sink.counts.last_error == "failed on an unexpected error: injected")
+        monkeypatch.undo()
+        wait_until(lambda: sink.counts.connections == 2)
+        sink.stop(2.0)
+
+
+def test_a_watchdog_detects_a_connection_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = sink_to(9, tmp_path / "unreachable")
+    seen = sink.connection_advanced()
+    wait_until(lambda: sink.connection_advanced() != seen, 2.0)
+    sink.stop(0.1)
+    with running_broker(tmp_path) as broker:
+        released = threading.Event()
+        sink = sink_to(broker.port, tmp_path)
+        wait_until(lambda: sink.counts.connected)
+        for _ in range(3):
+            seen = sink.connection_advanced()
+            wait_until(lambda seen=seen: sink.connection_advanced() != seen, 2.0)  # type: ignore[misc]
+        monkeypatch.setattr("paho.mqtt.client.Client.loop_misc", lambda *_: released.wait(30.0))
+        time.sleep(1.5)
+        seen = sink.connection_advanced()
+        time.sleep(1.5)
+        assert sink.connection_advanced() == seen
+        released.set()
+        wait_until(lambda: sink.connection_advanced() != seen, 2.0)
         sink.stop(2.0)
 
 

@@ -251,6 +251,18 @@ def test_a_silent_connection_without_traffic_is_noticed_too(broker: Broker, tmp_
         wait_until(lambda: sink.counts.connected)
 
 
+def test_a_broker_that_freezes_after_a_drained_backlog_is_detected_within_the_keepalive(broker: Broker, tmp_path: Path) -> None:
+    with running_sink(broker.port, tmp_path, keepalive_s=3) as sink:
+        for number in range(300):
+            for event in anomaly(number):
+                sink.publish(event)
+        wait_until(lambda: sink.counts.delivered == 900, 60.0)
+        with broker.frozen():
+            sink.publish_retained("fan/made-up", "{}")
+            wait_until(lambda: not sink.counts.connected, 8.0)
+            assert "for 3 s" in str(sink.counts.last_error)  # unacknowledged, or without a reply to a ping
+
+
 def test_a_way_that_is_slow_is_not_taken_for_one_that_is_broken(broker: Broker, tmp_path: Path) -> None:
     way = Proxy(broker.port)
     picture = 300_000 * "x"  # takes more than twice as long as the keepalive

@@ -125,7 +125,7 @@ def test_recordings_of_any_number_and_length(seconds: list[float], quick: Path, 
     [
         ("nothing", 1, "no such folder"),
         ("empty", 1, "must hold sound files"),
-        ("text", 1, "is not a sound file that libsndfile reads"),
+        ("text", 1, "is not a supported audio file"),
         ("short", 1, "must give at least 2 segments of 10.2 s to set a threshold on, got 0"),
         ("silent", 1, "is silent, so it cannot be trained on (and 2 more; see train inspect)"),
         ("clipped", 1, "is clipped in 100% of its length (at most 10% allowed)"),

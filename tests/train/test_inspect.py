@@ -195,7 +195,7 @@ def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest
     lines = fact(capsys.readouterr().out, "unreadable").splitlines()
     assert len(lines) == 2
     assert "0.wav: is cut off after 0.6" in lines[0]
-    assert "text.wav: is not a sound file that libsndfile reads" in lines[1]
+    assert "text.wav: is not a supported audio file" in lines[1]
 
 
 def test_anomalies_in_the_training_part_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

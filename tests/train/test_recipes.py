@@ -65,7 +65,7 @@ def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
     found = load_bundle(tmp_path / "six").manifest.calibration
     assert (found.n_recordings, found.n_units, found.bound_95_per_week) == (6, 6, None)
     told = capsys.readouterr().out
-    assert "The recordings are too short to replay the rule, so no rate of false events is proven." in told
+    assert "The recordings are too short to replay the rule, so the rate of false events could not be verified." in told
     assert "With fewer than 12 recordings (or 10 s segments of longer ones) only severe faults are detected" in told
     for clip in sorted((tmp_path / "set/normal").glob("*"))[:4]:
         clip.unlink()

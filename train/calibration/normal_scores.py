@@ -40,8 +40,9 @@ def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Reference:
         extractor.reset()
         profiler = Profiler(spec.front_end, segment_ticks=spec.segment_ticks)
         blocks = piece.recording.blocks(start_s=piece.start_s, stop_s=piece.stop_s)
-        ticks = chain(chain.from_iterable(map(extractor.push, blocks)), extractor.flush())
-        profiles += chain.from_iterable(map(profiler.push, ticks))
+        for block in blocks:
+            profiles += chain.from_iterable(map(profiler.push, extractor.push(block)))
+        profiles += chain.from_iterable(map(profiler.push, extractor.flush()))
         profiles += profiler.end()
     return fit_reference(profiles)
 
