@@ -202,7 +202,7 @@ def test_scores_are_those_of_the_device(report: Path, evaluation: Evaluation, da
 
 def test_a_file_that_is_no_sound_is_listed_and_counted(report: Path) -> None:
     (row,) = (row for row in rows(report / "files.csv") if row["file"] == "normal/broken.flac")
-    assert "is not a sound file" in row["problem"]
+    assert "is not a supported audio file" in row["problem"]
     assert row["score"] == row["verdict"] == ""
     assert "1 of 10 clips could not be scored" in Page(report / "index.html").text
 
