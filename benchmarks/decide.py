@@ -38,6 +38,7 @@ from train.recipes.recipe import Recipe, load_recipe
 SIZES = (6, 12, 28, 60, 90)
 LEFT_OVER = 5  # minimum number of normal recordings to score
 IDEAL = 0.05
+POOLED_FROM = 28  # recordings, for the sum over all sets
 STREAM_DAYS = 1.0
 
 
@@ -153,11 +154,16 @@ def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
     """False verdicts and faults found, by set, size and mode."""
     print(_row("set", "n", "drawn", "ideal", "false", "found (worst 5 %)", "share", "as alarm", "0.1.0", "mean + 2 sigma"))
     print("|" + "---|" * 10)
+    pooled: dict[str, list[tuple[float, float, float, float]]] = {}  # by mode
     for one, n, mode, judged in cells:
         ideal = np.mean([np.mean(j.anomaly > np.quantile(j.normal, 1.0 - IDEAL)) for j in judged])
         false, found = _rates(judged, lambda j: (j.thresholds.file, j.normal, j.anomaly))
         alarms, found_alarms = _rates(judged, lambda j: (j.thresholds.file_alarm or np.inf, j.normal, j.anomaly))
         old, plain = (_rates(judged, rule) for rule in (lambda j: j.old, lambda j: j.plain))
+        if n >= POOLED_FROM and not one.name.endswith("under"):
+            pooled.setdefault(mode, []).append(
+                (float(np.mean(false)), float(np.mean(found)), float(np.quantile(found, 0.05)), float(ideal))
+            )
         print(
             _row(
                 *(one.name, n, mode, f"{ideal:.2f}", f"{np.mean(false):.1%}"),
@@ -167,6 +173,12 @@ def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
                 *(f"{np.mean(wrong):.1%} / {np.mean(right):.2f}" for wrong, right in (old, plain)),
             ),
             flush=True,
+        )
+    for mode, rows in pooled.items():
+        false, found, worst, ideal = np.sum(rows, axis=0)
+        print(
+            f"\n{mode}, {POOLED_FROM} recordings or more, all sets but diluted ones: {false / len(rows):.1%} false verdicts, "
+            f"found {found / ideal:.2f} of the ideal, {worst / ideal:.2f} in the worst 5 % of draws"
         )
 
 

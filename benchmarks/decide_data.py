@@ -19,13 +19,12 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import FUSED_PRIOR, HeldOut, Thresholds, predicted_thresholds
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
-from train.calibration.states import find_normal_states
+from train.calibration.cross_fitting import fit_in_folds
 from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
@@ -107,19 +106,15 @@ def learn(blank: Detector, known: Sequence[RecordingSums], recipe: Recipe) -> Le
     n_ticks = recipe.segment_ticks
     folds = time_folds(known, n_folds=5, n_ticks=n_ticks)
     rows = [np.concatenate([recording.pieces(n_ticks) for recording in fold]) for fold in folds]
-    everything = np.concatenate(rows)
-    states = find_normal_states(blank, everything, max_states=recipe.max_states)
-    found = cross_fit(blank, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    found, fitted = fit_in_folds(recipe, blank, rows)
     held_out = held_out_scores(
         [(fit.detector(blank), fold) for fit, fold in zip(found.without_fold, folds, strict=True)],
         segment_ticks=n_ticks,
         n_recordings=len(known),
-        n_learned=len(everything),
+        n_learned=sum(map(len, rows)),
         drift=found.drift,
     )
-    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-    detector = Fitted(normals, found.typical, found.powers).detector(blank)
-    return Learned(detector, held_out, predicted_thresholds(held_out, prior=FUSED_PRIOR))
+    return Learned(fitted.detector(blank), held_out, predicted_thresholds(held_out, prior=FUSED_PRIOR))
 
 
 def samples(path: Path, rate_hz: int) -> F32:

@@ -40,7 +40,6 @@ from monitor.events.decision import Rule
 from monitor.learning.false_alarms import WEEK_HOURS, NormalScores
 from monitor.learning.report_text import count, significant
 from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
-from train.calibration.recalibrate import tick_s
 from train.calibration.thresholds import calibrate
 from train.evaluation.metrics import CONFIDENCE, Interval, rate_interval
 from train.recipes.method import Method
@@ -138,7 +137,7 @@ def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
         sequences=tuple(map(np.array, full)),
         rule=manifest.rule,
         segment_ticks=manifest.segment_ticks,
-        tick_s=tick_s(manifest.scorer_spec),
+        tick_s=manifest.scorer_spec.tick_s,
     )
     return _heard(evidence, seconds / 3600, events, manifest.calibration)
 

@@ -11,11 +11,10 @@ from benchmarks.frame_ticks import frame_ticks
 from monitor.arrays import F32, F64
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
-from monitor.learning.fit import Fitted, cross_fit, fit_normals
 from monitor.learning.methods import equal_blocks
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer
-from train.calibration.states import find_normal_states
+from train.calibration.cross_fitting import fit_in_folds
 from train.recipes.recipe import Recipe
 
 FUSED = "fused"
@@ -60,24 +59,16 @@ def judge(recipe: Recipe, model: bytes, clips: Sequence[F32] = ()) -> Judge:
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
     if len(blank.components) == 1:
         return Judge(scorer, blank, np.empty(0))
-    fitted, unknown = fit_in_folds(recipe, blank, in_time(clip_sums(scorer, clips)))
+    folds = in_time(clip_sums(scorer, clips))
+    found, fitted = fit_in_folds(recipe, blank, folds)
+    detectors = [fit.detector(blank) for fit in found.without_fold]
+    unknown = np.array([one.score(row) for one, fold in zip(detectors, folds, strict=True) for row in fold], np.float64)
     return Judge(scorer, fitted.detector(blank), unknown)
 
 
 def in_time(rows: F64) -> list[F64]:
     """Rows (n, k) in contiguous folds."""
     return [rows[part] for part in equal_blocks(len(rows), n_blocks=min(N_FOLDS, len(rows)))]
-
-
-def fit_in_folds(recipe: Recipe, blank: Detector, folds: Sequence[F64]) -> tuple[Fitted, F64]:
-    """Statistics of all folds of sums (n_i, k), and the score of every row (n,) by the statistics of the other folds."""
-    everything = np.concatenate(folds)
-    states = find_normal_states(blank, everything, max_states=recipe.max_states)
-    found = cross_fit(blank, folds, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-    judges = [fit.detector(blank) for fit in found.without_fold]
-    unknown = np.array([one.score(row) for one, fold in zip(judges, folds, strict=True) for row in fold], np.float64)
-    return Fitted(normals, found.typical, found.powers), unknown
 
 
 def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[str, Judge]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.frame_ticks import frame_ticks
-from benchmarks.judging import auc, fit_in_folds, in_time, train_judges
+from benchmarks.judging import auc, in_time, train_judges
 from benchmarks.made_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
 from monitor.arrays import F32, F64
@@ -36,6 +36,7 @@ from monitor.bundle.detector import make_detector
 from monitor.scoring.components import Detector
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.scorer import Scorer
+from train.calibration.cross_fitting import fit_in_folds
 from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
@@ -149,7 +150,7 @@ def learn(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Judge:
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     detectors = {}
     for ticks in (ticks for ticks in TICKS if ticks <= len(heard[0])):
-        fitted, _ = fit_in_folds(recipe, blank, in_time(np.concatenate([segments(clip, ticks) for clip in heard])))
+        _, fitted = fit_in_folds(recipe, blank, in_time(np.concatenate([segments(clip, ticks) for clip in heard])))
         detectors[ticks] = fitted.detector(blank)
     return Judge(scorer, detectors)
 

@@ -11,7 +11,7 @@ from monitor.cli import adaptation_input
 from monitor.daemon import adaptations as adapted
 from monitor.errors import SinkError, UsageError
 from monitor.learning.learn import learn
-from monitor.learning.on_device import AdaptedBundle, tick_s
+from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.report_text import count
 from monitor.learning.sessions import LearnedSession, read_sessions, remove_other_sessions, write_session
 
@@ -76,7 +76,7 @@ def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, 
     name = machine if machine[0].isalnum() else configured.manifest.name
     made = learn(configured, [*earlier_streams, *streams], name=name, force=arguments.force)
     if arguments.extend:
-        made = replace(made, messages=(_extended(earlier, tick_s(spec)), *made.messages))
+        made = replace(made, messages=(_extended(earlier, spec.tick_s), *made.messages))
     folder = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
     if not arguments.extend:
         remove_other_sessions(target.state_dir, machine, folder.name)

@@ -16,7 +16,7 @@ def make_slow_path(bundle: Bundle, state: SlowState | None) -> SlowPath:
     if state is not None and not len(state.level_sum) == len(state.shape_squares) == len(limits_hz) - 1:
         state = None
     return SlowPath(
-        tick_s=tick_s(bundle),
+        tick_s=bundle.manifest.scorer_spec.tick_s,
         segment_ticks=manifest.segment_ticks,
         typical=manifest.calibration.score_mean,
         limits_hz=limits_hz,
@@ -29,7 +29,7 @@ def make_drift(bundle: Bundle) -> Drift | None:
     calibration = bundle.manifest.calibration
     if calibration.score_mean is None or calibration.score_std is None:
         return None
-    return Drift(score_mean=calibration.score_mean, score_std=calibration.score_std, tick_s=tick_s(bundle))
+    return Drift(score_mean=calibration.score_mean, score_std=calibration.score_std, tick_s=bundle.manifest.scorer_spec.tick_s)
 
 
 def make_clip_recorder(bundle: Bundle, service: ClipService, clips: ClipsConfig) -> ClipRecorder:
@@ -42,9 +42,3 @@ def make_clip_recorder(bundle: Bundle, service: ClipService, clips: ClipsConfig)
         expected=bundle.expected,
     )
     return ClipRecorder(service, reference, clips)
-
-
-def tick_s(bundle: Bundle) -> float:
-    """The length of a tick in s."""
-    manifest = bundle.manifest
-    return manifest.tick_frames * manifest.front_end.hop_length / manifest.front_end.sample_rate_hz

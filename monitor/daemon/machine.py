@@ -15,7 +15,7 @@ from monitor.clips.clip import EventClip
 from monitor.clips.recorder import ClipRecorder
 from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
-from monitor.daemon.assembly import make_drift, make_slow_path, tick_s
+from monitor.daemon.assembly import make_drift, make_slow_path
 from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
@@ -93,7 +93,7 @@ class Machine:
             self._publisher.publish_available(False)
             self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
             self._gap_at = -math.inf
-            self._tick_s = tick_s(bundle)
+            self._tick_s = bundle.manifest.scorer_spec.tick_s
             self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
             self._has_input = self._has_no_input = False  # both false at the start
             self._score_error: str | None = None

@@ -21,7 +21,6 @@ from monitor.learning.on_device import (
     drop_outlier_blocks,
     drop_outlier_ticks,
     finish,
-    tick_s,
 )
 from monitor.learning.report_text import duration
 from monitor.learning.rescore import RescoreResult, TickRun, held_out, independent_sums, profiles, rescore
@@ -71,13 +70,13 @@ def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = 
     normal = held_out(
         [result for _, result in cross_fitted.scored],
         segment_ticks=manifest.segment_ticks,
-        tick_s=tick_s(manifest.scorer_spec),
+        tick_s=manifest.scorer_spec.tick_s,
         n_recordings=sum(map(bool, recordings)),
         n_learned=len(everything),
         drift=cross_fitted.fitted.drift,
     )
     fast = None
-    if FAST_TICK_S[0] <= tick_s(manifest.scorer_spec) <= FAST_TICK_S[1]:
+    if FAST_TICK_S[0] <= manifest.scorer_spec.tick_s <= FAST_TICK_S[1]:
         fast = fit_fast(normal.frequent, limits_hz=manifest.front_end.band_limits_hz())
     found = calibrate_here(normal, manifest, spec.components, fast=fast)
     statistics = write_statistics(

@@ -50,9 +50,9 @@ def check_sound(streams: Sequence[TickRun], spec: ScorerSpec, *, min_s: float) -
     shortest = (spec.segment_ticks + 1) // 2
     ticks = [tick for stream in streams if len(stream) >= shortest for tick in stream]
     refused = [tick.quality.reason for tick in ticks if tick.quality.reason is not None]
-    usable_s = (len(ticks) - len(refused)) * tick_s(spec)
+    usable_s = (len(ticks) - len(refused)) * spec.tick_s
     if len(ticks) < sum(map(len, streams)) and usable_s < min_s:
-        length, got = (duration(seconds / 3600) for seconds in (shortest * tick_s(spec), usable_s))
+        length, got = (duration(seconds / 3600) for seconds in (shortest * spec.tick_s, usable_s))
         raise SourceError(f"at least {duration(min_s / 3600)} of recordings of {length} or longer are needed, got {got}")
     if len(refused) > MAX_UNUSABLE * len(ticks):
         why = max(set(refused), key=refused.count)
@@ -150,7 +150,7 @@ def calibrate_here(
         held_out,
         rule=manifest.rule,
         segment_ticks=manifest.segment_ticks,
-        tick_s=tick_s(manifest.scorer_spec),
+        tick_s=manifest.scorer_spec.tick_s,
         method="default",
         parameters={},
         promised_per_week=WARNINGS_PER_WEEK,
@@ -190,8 +190,3 @@ def finish(
     adapted = replace(base, manifest=changed, statistics=statistics_of(changed, statistics))
     files = {MODEL: base.model, STATISTICS: statistics}
     return AdaptedBundle(files, amended(changed, golden={"score": golden_score(adapted.scorer())}), messages)
-
-
-def tick_s(spec: ScorerSpec) -> float:
-    """The length of a tick in seconds."""
-    return spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz

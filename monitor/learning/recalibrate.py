@@ -20,7 +20,6 @@ from monitor.learning.on_device import (
     drop_outlier_blocks,
     drop_outlier_ticks,
     finish,
-    tick_s,
 )
 from monitor.learning.outliers import isolated_runs
 from monitor.learning.report_text import duration
@@ -73,7 +72,7 @@ def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False
     normal = held_out(
         [kept],
         segment_ticks=manifest.segment_ticks,
-        tick_s=tick_s(spec),
+        tick_s=spec.tick_s,
         n_recordings=n_recordings,
         n_learned=trained_with.n_units or len(kept.scores),
     )

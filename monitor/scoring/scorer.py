@@ -38,6 +38,11 @@ class ScorerSpec:
     input_frames: tuple[int, ...]
     target_frames: tuple[int, ...]
 
+    @property
+    def tick_s(self) -> float:
+        """The length of a tick in seconds."""
+        return self.tick_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
+
 
 @dataclass(frozen=True)
 class TickScore:
@@ -84,11 +89,6 @@ class Scorer:
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
         self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
         self.reset()
-
-    @property
-    def tick_s(self) -> float:
-        """The length of a tick in seconds."""
-        return self._extractor.step_samples / self.spec.front_end.sample_rate_hz
 
     @property
     def idle_below_dbfs(self) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 from monitor.arrays import F32, F64
 from monitor.audio.recording import file_sha256
 from monitor.errors import ConfigError, SourceError
-from monitor.learning.fit import Fitted, cross_fit, fit_normals
+from monitor.learning.fit import CrossFit, Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
 from monitor.learning.thresholds import HeldOut
 from monitor.scoring.components import Detector, Reconstruction
@@ -63,11 +63,8 @@ def learn_statistics(
     ]
     parts = in_folds(measured, clips, order, n_ticks=recipe.segment_ticks)
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]
-    everything = np.concatenate(rows)
     try:
-        states = find_normal_states(scorer.detector, everything, max_states=recipe.max_states)
-        found = cross_fit(scorer.detector, rows, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
-        normals = fit_normals(scorer.detector, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+        found, fitted = fit_in_folds(recipe, scorer.detector, rows)
     except ConfigError as error:
         raise SourceError(f"more or longer recordings are needed: {error}") from error
     fold_detectors = [(fit.detector(scorer.detector), part) for fit, part in zip(found.without_fold, parts, strict=True)]
@@ -75,11 +72,20 @@ def learn_statistics(
         fold_detectors,
         segment_ticks=recipe.segment_ticks,
         n_recordings=len(measured),
-        n_learned=len(everything),
+        n_learned=sum(map(len, rows)),
         drift=found.drift,
     )
     stretches = _stretches(fold_detectors, n_ticks=recipe.segment_ticks, sample_rate_hz=recipe.front_end.sample_rate_hz)
-    return Learned(Fitted(normals, found.typical, found.powers), held_out, stretches)
+    return Learned(fitted, held_out, stretches)
+
+
+def fit_in_folds(recipe: Recipe, blank: Detector, folds: Sequence[F64]) -> tuple[CrossFit, Fitted]:
+    """The statistics of all folds but one, for each fold of sums (n_i, k) in chronological order, and those of all folds."""
+    everything = np.concatenate(folds)
+    states = find_normal_states(blank, everything, max_states=recipe.max_states)
+    found = cross_fit(blank, folds, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    normals = fit_normals(blank, everything, gain_db=recipe.gain_db, noise_db=recipe.noise_db, states=states)
+    return found, Fitted(normals, found.typical, found.powers)
 
 
 def _stretches(

@@ -13,7 +13,6 @@ from monitor.errors import SourceError
 from monitor.learning.report_text import count
 from monitor.learning.thresholds import Calibration, HeldOut, prior_of
 from monitor.scoring.fast_path import Fast, fit_fast
-from monitor.scoring.scorer import ScorerSpec
 from train.calibration.cross_fitted import read_cross_fitted
 from train.calibration.known_split import known_split, trained_pieces
 from train.calibration.normal_scores import expected_of, score_pieces
@@ -125,13 +124,8 @@ def calibrate_scores(normal: HeldOut, manifest: Manifest, *, method: Method, fas
         normal,
         rule=manifest.rule,
         segment_ticks=manifest.segment_ticks,
-        tick_s=tick_s(manifest.scorer_spec),
+        tick_s=manifest.scorer_spec.tick_s,
         method=method,
         prior=prior_of(manifest.detector.components),
         fast=fast,
     )
-
-
-def tick_s(spec: ScorerSpec) -> float:
-    """How long a tick is, in seconds."""
-    return spec.tick_frames * spec.front_end.hop_length / spec.front_end.sample_rate_hz
