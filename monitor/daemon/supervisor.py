@@ -134,8 +134,16 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """The status of each machine and each microphone."""
-        failed = {name: self._failed_status(name) for name in self._failures if name not in self.machines}
-        broken = {name: self._broken_status(name) for name, (state, _) in self._stopped.items() if state == "unknown"}
+        failed = {
+            name: self._unknown_status(name, FAILED, bundle=self._bundles[name].id, trouble=one.error)
+            for name, one in self._failures.items()
+            if name not in self.machines
+        }
+        broken = {
+            name: self._unknown_status(name, reason, bundle=None, trouble="its bundle was refused at the start, see the log")
+            for name, (state, reason) in self._stopped.items()
+            if state == "unknown"
+        }
         return {
             "machines": {name: machine.status() for name, machine in self.machines.items()} | failed | broken,
             "microphones": [_microphone_status(one) for one in self._microphones.values()],
@@ -202,9 +210,11 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 (logged there)
             self._fail(name, error)
 
-    def _stop(self, name: str, reason: Literal["reloaded", "disabled", "shutdown"]) -> None:
+    def _stop(
+        self, name: str, reason: Literal["reloaded", "disabled", "shutdown", "restarted"], *, state_reason: str | None = None
+    ) -> None:
         machine = self.machines.pop(name)
-        self._guard.run(f"{name}: stop", lambda: machine.stop(reason))
+        self._guard.run(f"{name}: stop", lambda: machine.stop(reason, state_reason=state_reason))
         self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _fail(self, name: str, error: Exception) -> None:
@@ -218,12 +228,10 @@ class Supervisor:
         message = "%s: unexpected error: %s; restarting in %.0f s"
         log.error(message, name, text, wait_s, exc_info=error if is_new else None)
         self._failures[name] = _Failure(text, wait_s, now)
-        machine = self.machines.pop(name, None)
-        if machine is None:
+        if name in self.machines:
+            self._stop(name, "restarted", state_reason=FAILED)
+        else:
             self._publish_state(name, "unknown", FAILED)
-            return
-        self._guard.run(f"{name}: stop", lambda: machine.stop("restarted", state_reason=FAILED))
-        self._guard.run(f"{name}: slow path", lambda: self._save_slow_path(name, machine))
 
     def _save_slow_path(self, name: str, machine: Machine) -> None:
         self._slow_paths[name] = SavedSlowPath.of(machine.bundle.id, machine.slow_path.state())
@@ -258,24 +266,15 @@ class Supervisor:
         publisher.publish_state(state, reason, now)
         publisher.publish_available(False)
 
-    def _failed_status(self, name: str) -> dict[str, Any]:
+    def _unknown_status(self, name: str, reason: str, *, bundle: str | None, trouble: str) -> dict[str, Any]:
+        """The status of a machine that should run and does not."""
         return {
             **dict.fromkeys(("severity", "ratio", "rms_dbfs", "slow_path", "slow_path_missing_h")),
             "state": "unknown",
-            "reason": FAILED,
-            "bundle": self._bundles[name].id,
-            "microphone": self._specs[name].settings.microphone,
-            "trouble": self._failures[name].error,
-            "gap_s": 0.0,
-        }
-
-    def _broken_status(self, name: str) -> dict[str, Any]:
-        return {
-            **dict.fromkeys(("severity", "ratio", "rms_dbfs", "slow_path", "slow_path_missing_h", "bundle")),
-            "state": "unknown",
-            "reason": BROKEN,
+            "reason": reason,
+            "bundle": bundle,
             "microphone": self._config.machines[name].microphone,
-            "trouble": "its bundle was refused at the start, see the log",
+            "trouble": trouble,
             "gap_s": 0.0,
         }
 

@@ -42,6 +42,7 @@ from monitor.events.pipeline import Result
 from monitor.mqtt.messages import Command, Disable, Enable
 from monitor.scoring.scorer import TickScore
 from monitor.threads import Watchdog, WatchedThread
+from tests.mqtt.anomalies import anomaly
 from tests.waiting import wait_until
 
 NO_MICROPHONE = "usb-port:99-9"  # no process is started to find that out
@@ -376,29 +377,10 @@ def test_a_state_that_cannot_be_published_does_not_cost_the_event() -> None:
     publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline)
     outlet.fails_on = "fan/state"
     tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
-    event = Event(
-        event_type="start",
-        id="x1",
-        seq=0,
-        ts=timeline.utc,
-        onset_ts=timeline.utc,
-        clock_synced=True,
-        node="pi",
-        machine="fan",
-        severity="alarm",
-        score=2.0,
-        ratio=2.0,
-        threshold=1.0,
-        peak_ratio=2.0,
-        duration_s=1.0,
-        rms_dbfs=-20.0,
-        bands=(),
-        summary="louder",
-        bundle="b",
-    )
+    event = anomaly(0)[0]
     with pytest.raises(RuntimeError, match="a bug"):
         publisher.push(Result(tick, 2.0, "anomaly", None, 0, event, "alarm"))
-    assert outlet.last == {"event": "x1"}
+    assert outlet.last == {"event": event.id}
 
 
 def fail(*_: object) -> None:
