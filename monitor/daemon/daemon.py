@@ -96,7 +96,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
-        self._watchdog.watch(self._reload_probe(), self._control_probe(), self._sink_probe(), self._connection_probe())
+        self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
         self._control = ControlServer(
@@ -200,26 +200,6 @@ class Daemon:
             is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
             advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
             n_failures=lambda: self._n_failed_reloads,
-            patience_s=DISK_PATIENCE_S,
-        )
-
-    def _sink_probe(self) -> Probe:
-        """The watchdog's view of the MQTT sink's thread, which also waits for the disk."""
-        return Probe(
-            name="mqtt",
-            is_alive=lambda: self._sink.worker_is_alive,
-            advanced=self._sink.advanced,
-            n_failures=lambda: self._sink.counts.worker_errors,
-            patience_s=DISK_PATIENCE_S,
-        )
-
-    def _connection_probe(self) -> Probe:
-        """The watchdog's view of the thread of the MQTT connection, which may wait for a resolver and for TLS."""
-        return Probe(
-            name="mqtt connection",
-            is_alive=lambda: True,  # there is one thread per connection, and none between two
-            advanced=self._sink.connection_advanced,
-            n_failures=lambda: 0,
             patience_s=DISK_PATIENCE_S,
         )
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.outbox import Limits, Outbox
 from monitor.mqtt.send_queue import OutgoingMessage, SendQueue
 from monitor.mqtt.store import Change
+from monitor.threads import Probe
 
 log = logging.getLogger(__name__)
 COMMAND = re.compile(r"([a-z0-9_-]{1,64})/set/([a-z0-9_-]{1,64})")
@@ -179,6 +180,20 @@ class MqttSink:
         """
         client = self._client
         return time.monotonic_ns() if client is None else client.advanced()
+
+    def probes(self, *, patience_s: float) -> tuple[Probe, Probe]:
+        """The views of both threads, for the watchdog. There is one connection thread at a time, and none between attempts."""
+        worker = Probe(
+            name="mqtt",
+            is_alive=lambda: self.worker_is_alive,
+            advanced=self.advanced,
+            n_failures=lambda: self._n_errors,
+            patience_s=patience_s,
+        )
+        connection = replace(
+            worker, name="mqtt connection", is_alive=lambda: True, advanced=self.connection_advanced, n_failures=lambda: 0
+        )
+        return worker, connection
 
     @property
     def n_uncommitted(self) -> int:

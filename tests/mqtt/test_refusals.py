@@ -12,6 +12,7 @@ from monitor.config import MqttConfig
 from monitor.mqtt.client import BrokerClient
 from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.sink import MqttSink
+from monitor.threads import Watchdog
 from tests.broker import running_broker, say
 from tests.mqtt.anomalies import anomaly, keys
 from tests.mqtt.fake_broker import NOT_AUTHORIZED, FakeBroker
@@ -186,8 +187,12 @@ def test_a_watchdog_detects_a_connection_that_hangs(tmp_path: Path, monkeypatch:
         monkeypatch.setattr("paho.mqtt.client.Client.loop_misc", lambda *_: released.wait(30.0))
         time.sleep(1.5)
         seen = sink.connection_advanced()
+        watchdog = Watchdog()
+        watchdog.watch(*sink.probes(patience_s=1.0))
+        assert watchdog.stalled(0.0) == []
         time.sleep(1.5)
         assert sink.connection_advanced() == seen
+        assert watchdog.stalled(1.5) == ["mqtt connection for 2 s"]
         released.set()
         wait_until(lambda: sink.connection_advanced() != seen, 2.0)
         sink.stop(2.0)
