@@ -66,6 +66,12 @@ def test_the_unit_of_scores_does_not_matter(medians: list[float], unit: float) -
     assert other.limit / other.normal == pytest.approx(reference.limit / reference.normal)
 
 
+def test_the_limit_of_a_steady_level_is_a_fifth_above_it() -> None:
+    steady = fit_normal_level([1.0] * N_BLOCKS)
+    assert MIN_RATIO == 1.2
+    assert steady.limit == pytest.approx(np.exp(WIDTH * 0.05 * np.sqrt(10 / 14) * np.sqrt(1.2)))  # 1.211, by the prior alone
+
+
 def test_changes_from_hour_to_hour_widen_the_limit_more_than_those_from_minute_to_minute() -> None:
     levels = np.exp(0.4 * np.array([-1.0, 1.0] * (N_BLOCKS // 2)))
     assert fit_normal_level(sorted(levels.tolist())).spread > 1.15 * fit_normal_level(levels.tolist()).spread
@@ -92,7 +98,7 @@ def test_a_rise_that_is_nowhere_is_no_warning() -> None:
     slow = watching()
     hear(slow, [1.0] * MINUTES)
     assert not any(hear(slow, [3.0] * 30, LEVEL_DB + 3.0, is_normal=False))  # only louder
-    assert slow.ratio is not None and slow.ratio > 1.0
+    assert slow.reference is not None and slow.ratio == pytest.approx(3.0 / slow.reference.limit)
 
 
 @settings(deadline=None, max_examples=50)
@@ -184,6 +190,8 @@ def test_bands_stand_out_from_the_rest_clearly_and_by_their_spread() -> None:
     found = standing_out(excess, np.full(N_BANDS, 0.1), LIMITS_HZ)
     assert [(band.low_hz, band.high_hz, band.excess_db) for band in found] == [(6000.0, 7000.0, -2.0), (4000.0, 6000.0, 3.0)]
     assert standing_out(excess, np.full(N_BANDS, 0.8), LIMITS_HZ) == ()
+    assert standing_out(1.49 * np.eye(N_BANDS)[3], np.full(N_BANDS, 0.1), LIMITS_HZ) == ()
+    assert len(standing_out(1.51 * np.eye(N_BANDS)[3], np.full(N_BANDS, 0.1), LIMITS_HZ)) == 1
 
 
 def test_what_is_louder_in_most_bands_by_more_than_a_gain_is_not_called_softer_in_the_rest() -> None:
