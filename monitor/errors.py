@@ -30,7 +30,7 @@ class SourceError(StethosError):
 
 
 class SinkError(StethosError):
-    """An event could not be delivered."""
+    """An event could not be delivered, or a file not written."""
 
 
 class ScoreError(StethosError):

@@ -17,5 +17,5 @@ class JsonLines:
 
 
 def to_json(message: dict[str, Any]) -> str:
-    """Compact JSON. A non-finite number is a bug and raises ValueError."""
+    """JSON on one line. A non-finite number is a bug and raises ValueError."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False)

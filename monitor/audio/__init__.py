@@ -1,1 +1,1 @@
-"""Audio sources: microphones and recordings, read as blocks. Only this package uses PortAudio and libsndfile."""
+"""Audio sources: microphones and recordings, read as blocks. Only `capture` uses PortAudio."""

@@ -1,4 +1,4 @@
-"""The parent's handle on a capture process: start, poll, kill. No call blocks."""
+"""The parent's handle on a capture process: start, poll, kill. Only `wait` blocks, for at most its timeout."""
 
 import contextlib
 import json

@@ -43,7 +43,7 @@ class MicrophoneCounts:
 
 
 class Microphone:
-    """One device, opened once for any number of readers. All calls must come from one thread; none blocks.
+    """One device, opened once for any number of readers. All calls must come from one thread; only `close` waits.
 
     `selector` has the syntax described in configs/monitor.yaml. The device is opened at `rate_hz` if given, else at
     `wanted_rate_hz` if the device supports it. Readers resample to their own rates. The `sample_format` int32 stores 16-bit
@@ -86,7 +86,10 @@ class Microphone:
         self.opened: Device | None = None
         self.ring: Ring | None = None  # replaced each time the device is opened
         if selector.startswith("index:"):
-            log.warning("microphone %s: indexes change with every plug and boot; `monitor devices` shows a stable name", selector)
+            log.warning(
+                "microphone %s: an index can change with plugging and booting; `monitor devices` shows a stable name",
+                selector,
+            )
 
     @property
     def device(self) -> str | None:
@@ -181,7 +184,7 @@ class Microphone:
         """Raise Unavailable if the killed process is overdue. No other process is started until it has ended."""
         if now_s - self._killed_s < REAP_S:
             return
-        detail = f"capture process {killed.pid} was killed but does not end: its audio driver hangs; replug the device or reboot"
+        detail = f"capture process {killed.pid} does not exit after SIGKILL: its audio driver hangs; replug the device or reboot"
         if not self._reports_killed:
             self._reports_killed = True
             log.error("microphone %s: %s", self.selector, detail)
@@ -230,7 +233,7 @@ class Microphone:
             if self.trouble is not None:
                 if self._logs_trouble:
                     lost_s = (self._last_sample_at - self.trouble.since).total_seconds()
-                    log.info("microphone %s: samples flow again after %.1f s: %s", self.selector, lost_s, self.device)
+                    log.info("microphone %s: recovered after %.1f s without samples: %s", self.selector, lost_s, self.device)
                 self.trouble = None
 
     def _fail(self, error: Unavailable, now_s: float) -> None:

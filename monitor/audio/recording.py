@@ -137,7 +137,7 @@ class Recording:
         return np.array(chunk[:, (self.channel or 1) - 1])
 
     def _truncated(self, done: int, reason: str) -> SourceError:
-        return SourceError(f"{self.path}: is cut off after {done / self.rate_hz:.3f} s ({done} samples): {reason}")
+        return SourceError(f"{self.path}: is truncated after {done / self.rate_hz:.3f} s ({done} samples): {reason}")
 
 
 def file_sha256(path: Path) -> str:

@@ -86,7 +86,9 @@ class BrokerTest:
                 f"connection refused at port {self._config.port} (is the broker running, and is mqtt.port right?)"
             ) from error
         except TimeoutError as error:
-            raise SinkError(f"no answer within {TIMEOUT_S:.0f} s (a firewall, or a computer that is off?)") from error
+            raise SinkError(
+                f"no response within {TIMEOUT_S:.0f} s (is there a firewall, or is the broker's computer off?)"
+            ) from error
         except OSError as error:
             raise SinkError(f"{error} (is this computer on the network?)") from error
         return f"connected after {1_000 * (time.monotonic() - began):.0f} ms"

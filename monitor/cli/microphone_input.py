@@ -58,7 +58,7 @@ class _SharedInput:
             self._progress_s = time.monotonic()
             self.trouble = None
         elif time.monotonic() - self._progress_s > SILENT_S:
-            self.trouble = "the service gets no samples"
+            self.trouble = "the service receives no samples"
         if self._stream.ended:
             self.close()
         return sounds

@@ -66,7 +66,7 @@ class ClipService:
         """
         store, stem = self._store, clip_stem(machine, event_id)
         if store is None:
-            return "no sound may leave this computer (private)" if self._private else "no clips are kept (clips.enabled)"
+            return "sending sound is disabled (private: true)" if self._private else "clips are disabled (clips.enabled: false)"
         if snapshot is None and stem not in store.stems:
             return f"there is no clip of {event_id}"
         wait_s = 0.0 if self._fetched_at is None else self._fetched_at + FETCH_EVERY_S - now

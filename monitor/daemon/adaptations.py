@@ -50,7 +50,7 @@ class Adaptation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     configured: str
-    """Name and hash of the configured bundle. With another one the adaptations are ignored."""
+    """Name and hash of the configured bundle. If another bundle is configured, the adaptations are ignored."""
 
     learn: str | None = None
     """Folder of the learned bundle."""

@@ -49,7 +49,7 @@ def service_problems(config: Config) -> list[str]:
     """Missing settings that the service requires, although a replay does not."""
     problems = []
     if not config.machines:
-        problems.append("machines must name at least one, got none")
+        problems.append("no machine is configured")
     if "node" not in config.model_fields_set:
         problems.append("node must be set: this computer's name in topics and events")
     return problems

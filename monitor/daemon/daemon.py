@@ -69,7 +69,7 @@ class Daemon:
             self._config.state_dir / "kept.json", ServiceState(), what="acknowledgements, snoozes, floods and disabled machines"
         )
         self._slow_paths = StateFile(
-            self._config.state_dir / "slow_paths.json", SavedSlowPaths(), what="the normal levels learned on the spot"
+            self._config.state_dir / "slow_paths.json", SavedSlowPaths(), what="the learned normal levels"
         )
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._health_at = 0.0  # at once
@@ -232,7 +232,7 @@ class Daemon:
         changed = [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]
         self._apply_config(config.model_copy(update={key: getattr(self._config, key) for key in FIXED}), bundles)
         if changed:
-            log.warning("%s: takes effect with a restart (systemctl restart stethos)", ", ".join(changed))
+            log.warning("%s: takes effect only after a restart (systemctl restart stethos)", ", ".join(changed))
 
     def _apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
         """Run the configured machines. If this fails, the old configuration stays in effect as a whole."""
@@ -344,7 +344,7 @@ class Daemon:
         for name, step in steps.items():
             self._guard.run(f"stop: {name}", step)
         n_left = self._sink.counts.queued
-        log.info("stopped%s", f"; {n_left} messages are kept until the next start" if n_left else "")
+        log.info("stopped%s", f"; {n_left} messages will be sent after the next start" if n_left else "")
 
 
 def _lock_state_dir(state_dir: Path) -> int | None:

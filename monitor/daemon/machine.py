@@ -240,7 +240,7 @@ class Machine:
             log.info("%s: slow path: ready, normal score %.3g, warning from a 15-minute median of %.3g", self.name, normal, limit)
         else:
             log.warning(
-                "%s: slow path: off, the normal score here is %.3g, over twice the %.3g of training; run monitor learn",
+                "%s: slow path: off, the normal score here is %.3g, more than twice that of training (%.3g); run monitor learn",
                 self.name,
                 slow.reference.normal,
                 self.bundle.manifest.calibration.score_mean,

@@ -235,7 +235,7 @@ class BrokerClient:
             return f"stopped answering (for {self._config.keepalive_s} s or longer)"
         if reason == "Protocol error":
             return (
-                "sent a packet that breaks the protocol (mosquitto 2.0 answers so to a message above its message_size_limit, "
+                "sent a packet that breaks the protocol (mosquitto 2.0 does this when a message exceeds its message_size_limit, "
                 "see mqtt.max_payload_kb)"
             )
         if by_broker:

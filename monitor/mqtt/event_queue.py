@@ -160,7 +160,7 @@ class EventQueue:
             try:
                 store.change([change])
             except Exception:  # noqa: PERF203
-                log.exception("outbox: a change is lost")
+                log.exception("outbox: dropped a change that could not be applied")
                 self._n_lost += since is not None
         self._count(requests)
 

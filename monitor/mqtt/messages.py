@@ -18,7 +18,7 @@ Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_ext
 EventId = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
-    Field(json_schema_extra={"patternErrorMessage": "must be that of an event"}),
+    Field(json_schema_extra={"patternErrorMessage": "must be the id of an event"}),
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -64,7 +64,7 @@ def test_at_most_one_unreaped_process(starts: Path, tmp_path: Path, caplog: pyte
         def is_stuck() -> bool:
             polled()
             assert len(lines(starts)) <= 1
-            return microphone.trouble is not None and "does not end" in microphone.trouble.detail
+            return microphone.trouble is not None and "does not exit" in microphone.trouble.detail
 
         wait_until(lambda: polled() or lines(starts))
         need(lines(starts) == ["traced"], "permission to trace a process")
@@ -74,7 +74,7 @@ def test_at_most_one_unreaped_process(starts: Path, tmp_path: Path, caplog: pyte
         ends_s = time.monotonic() + 1.5 * RETRY_MAX_S
         wait_until(lambda: is_stuck() and time.monotonic() > ends_s)
         assert len(lines(starts)) == 1
-        assert len([line for line in caplog.messages if "does not end" in line]) == 1
+        assert len([line for line in caplog.messages if "does not exit" in line]) == 1
         (tmp_path / "release").touch()  # now it can be reaped, and so can the next ones
         wait_until(lambda: polled() or len(lines(starts)) > 1)
 

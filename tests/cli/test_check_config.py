@@ -87,7 +87,7 @@ machines:
 
 def test_no_machine_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(write(tmp_path, "node: hall\nmachines:\n")) == 78
-    assert errors(capsys.readouterr().err) == ["machines must name at least one, got none"]
+    assert errors(capsys.readouterr().err) == ["no machine is configured"]
 
 
 def test_the_password_itself_is_never_printed(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

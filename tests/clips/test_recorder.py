@@ -313,8 +313,8 @@ def test_a_clip_that_is_not_there_or_may_not_leave_is_refused(tmp_path: Path) ->
     event_id = anomaly(1)[0].id
     for service, why in (
         (at_once(tmp_path), f"there is no clip of {event_id}"),
-        (at_once(None), "no clips are kept (clips.enabled)"),
-        (at_once(tmp_path, private=True), "no sound may leave this computer (private)"),
+        (at_once(None), "clips are disabled (clips.enabled: false)"),
+        (at_once(tmp_path, private=True), "sending sound is disabled (private: true)"),
     ):
         assert service.fetch("fan", event_id, snapshot=None, now=0.0, send=got.append) == why
     assert got == []

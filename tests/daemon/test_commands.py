@@ -64,7 +64,7 @@ class Node:
         ("enable", "{}", "pump", "the machine is disabled in the configuration"),
         ("reboot", "{}", "fan", "the command must be one of ack, snooze, enable, disable, clip, calibrate, got reboot"),
         ("clip", "{}", "fan", "id must be set"),
-        ("clip", '{"id": "../.."}', "fan", "id must be that of an event, got '../..'"),
+        ("clip", '{"id": "../.."}', "fan", "id must be the id of an event, got '../..'"),
         ("calibrate", '{"minutes": 121}', "fan", "minutes must be in 1..120, got 121"),
         ("disable", "", "fan", "the payload must be a JSON object, at least {}"),
         ("disable", "[]", "fan", "the payload must be a JSON object, at least {}"),

@@ -66,7 +66,7 @@ def test_another_bundle_starts_anew_and_a_broken_file_is_no_obstacle(service: Se
     service.daemon.told.clear()
     service.daemon.start().ready()
     service.until_state(slow_path="learning", slow_path_missing_h=HOURS)
-    assert "the normal levels learned on the spot are lost" in service.daemon.log
+    assert "the learned normal levels are lost" in service.daemon.log
 
 
 def test_a_level_far_above_that_of_training_asks_to_learn_again(service: Service) -> None:

@@ -81,10 +81,10 @@ def spoil(kind: str, folder: Path) -> Path:
         ("zero_frames", "zero_frames.wav: holds no samples"),
         ("nan", "nan.wav: sample 40000 (2.500 s) must be finite and at most 10000, got nan"),
         ("infinite", "infinite.wav: sample 40000 (2.500 s) must be finite and at most 10000, got inf"),
-        ("cut_wav", "cut_wav.wav: is cut off after 2.499 s (39978 samples)"),
-        ("cut_float_wav", "cut_float_wav.wav: is cut off after 1.249 s"),
-        ("cut_flac", "cut_flac.flac: is cut off after "),
-        ("cut_aiff", "cut_aiff.aiff: is cut off after "),
+        ("cut_wav", "cut_wav.wav: is truncated after 2.499 s (39978 samples)"),
+        ("cut_float_wav", "cut_float_wav.wav: is truncated after 1.249 s"),
+        ("cut_flac", "cut_flac.flac: is truncated after "),
+        ("cut_aiff", "cut_aiff.aiff: is truncated after "),
         ("loud", "loud.wav: sample 40000 (2.500 s) must be finite and at most 10000, got 1e+30"),
         ("fifo", "fifo.wav: must be a regular file, got a pipe or device"),
         ("raw", "raw.raw: is not a supported audio file"),
@@ -167,7 +167,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 78, "machines must name at least one, got none"),
+        ([], 78, "no machine is configured"),
         (["--replay"], 2, "expected at least one argument"),
         (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
         (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed: invalid choice: '2'"),

@@ -123,6 +123,6 @@ def test_in_private_there_are_pictures_and_no_sound(service: Service) -> None:
     with service.fetched(f"{FAN}/snapshot") as pictures:
         pass
     Image.open(io.BytesIO(pictures[0])).load()
-    assert service.order(json.dumps({"id": event["id"]}))["reason"] == "no sound may leave this computer (private)"
+    assert service.order(json.dumps({"id": event["id"]}))["reason"] == "sending sound is disabled (private: true)"
     service.daemon.stop()
     assert service.kept == []

@@ -149,7 +149,7 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
         assert rig.since("fan/anomaly", began)[-1:] == ["None"]
     else:
         time.sleep(6.0)
-    heard_before = rig.daemon.log.count("samples flow again")
+    heard_before = rig.daemon.log.count("recovered after")
     if how in ("broker", "both"):
         rig.broker.start()
         wait_until(lambda: rig.daemon.log.count("mqtt: connected") > connections, within_s=20.0, what="a new connection")
@@ -160,7 +160,7 @@ def _one_round(rig: Rig, how: str, sound: Path) -> None:
     if how == "frozen":
         rig.microphone.thaw()
     if how != "broker":
-        wait_until(lambda: rig.daemon.log.count("samples flow again") > heard_before, within_s=20.0, what="sound")
+        wait_until(lambda: rig.daemon.log.count("recovered after") > heard_before, within_s=20.0, what="sound")
         rig.wait_for("fan/availability", "online", since=back, within_s=20.0)
         wait_until(lambda: rig.daemon.log.count("fan: normal") > normals, within_s=40.0, what="normal")
         wait_until(

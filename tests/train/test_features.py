@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing_broken(workers: int, sounds: 
     path = sounds[1].recording.path
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SourceError, match=r"1\.flac: is cut off after"):
+    with pytest.raises(SourceError, match=r"1\.flac: is truncated after"):
         frames(sounds, tmp_path / "cache", workers=workers)
     left = [name for name in files(tmp_path / "cache") if name.endswith(".part")]
     assert left == []

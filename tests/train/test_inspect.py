@@ -194,7 +194,7 @@ def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest
     assert error.value.exit_status == 1
     lines = fact(capsys.readouterr().out, "unreadable").splitlines()
     assert len(lines) == 2
-    assert "0.wav: is cut off after 0.6" in lines[0]
+    assert "0.wav: is truncated after 0.6" in lines[0]
     assert "text.wav: is not a supported audio file" in lines[1]
 
 
