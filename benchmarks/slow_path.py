@@ -298,8 +298,8 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
         was_over, was_raised = over, slow.raised
         if slow.median is not None and minute % MINUTES == 0:
             later.append(slow.median)
-    assert slow.reference is not None
-    logs = np.log(np.array(later) / slow.reference.normal)
+    assert slow.normal_level is not None
+    logs = np.log(np.array(later) / slow.normal_level.normal)
     return Days(
         weeks=days / 7,
         warnings=len(raised_at),
@@ -307,10 +307,10 @@ def hear_days(subject: Subject, takes: Takes, rng: Generator, *, gain_db: float,
         limits_passed=passed,
         segment_events=events,
         status=slow.status,
-        normal=slow.reference.normal / subject.typical,
-        limit=slow.reference.limit / slow.reference.normal,
+        normal=slow.normal_level.normal / subject.typical,
+        limit=slow.normal_level.limit / slow.normal_level.normal,
         spread=float(np.sqrt(np.mean(logs**2))),
-        largest=float(np.exp(logs.max()) * slow.reference.normal / slow.reference.limit),
+        largest=float(np.exp(logs.max()) * slow.normal_level.normal / slow.normal_level.limit),
     )
 
 
@@ -403,7 +403,7 @@ def one_draw(listener: Listener, mixed: dict[tuple[str, float], list[Clip]], run
     learned = subject.slow_path()
     for ticks, (score, level_db) in enumerate(stream(subject, [healthy[i] for i in others], HOURS + (MINUTES + 1) / 60, rng)):
         learned.push(score, start=ticks, is_normal=score < subject.warning, level_db=partial(np.copy, level_db))
-    assert learned.reference is not None, f"{learned.missing_h:g} h are missing"
+    assert learned.normal_level is not None, f"{learned.missing_h:g} h are missing"
     return {key: watch(subject, learned.state(), [clips[i] for i in others], rng) for key, clips in mixed.items()}
 
 
@@ -417,8 +417,8 @@ def watch(subject: Subject, state: SlowState, clips: Sequence[Clip], rng: Genera
         minute = int(np.ceil(ticks * subject.tick_s / 60))
         segments_minute = minute if segments_minute is None and counts.raised else segments_minute
         slow_minute = minute if slow_minute is None and slow.raised else slow_minute
-    assert slow.reference is not None
-    return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.reference.normal / subject.typical)
+    assert slow.normal_level is not None
+    return Found(slow_minute, segments_minute, slow.ratio or 0.0, slow.normal_level.normal / subject.typical)
 
 
 def mix(sound: F32, added: F32, below_db: float) -> F32:

@@ -233,15 +233,15 @@ class Machine:
 
     def _log_slow_path(self) -> None:
         slow = self.slow_path
-        if slow.reference is None:
+        if slow.normal_level is None:
             log.info("%s: slow path: learning the normal level for %.1f h", self.name, slow.missing_h)
         elif slow.status == "ready":
-            normal, limit = slow.reference.normal, slow.reference.limit
+            normal, limit = slow.normal_level.normal, slow.normal_level.limit
             log.info("%s: slow path: ready, normal score %.3g, warning from a 15-minute median of %.3g", self.name, normal, limit)
         else:
             log.warning(
                 "%s: slow path: off, the normal score here is %.3g, more than twice that of training (%.3g); run monitor learn",
                 self.name,
-                slow.reference.normal,
+                slow.normal_level.normal,
                 self.bundle.manifest.calibration.score_mean,
             )

@@ -231,12 +231,12 @@ class Pipeline:
         slow.push(tick.score, start=tick.start, is_normal=ratio < 1.0, level_db=self._level_db)
         if self._counts.raised or not (was_raised or slow.raised):
             return None
-        assert slow.reference is not None and slow.median is not None
-        slow_ratio = slow.median / slow.reference.limit
+        assert slow.normal_level is not None and slow.median is not None
+        slow_ratio = slow.median / slow.normal_level.limit
         if self._anomaly is not None and slow.raised:
             self._anomaly.last_stop = tick.stop
             self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
-        return _Decided(tick, slow.median, slow.reference.limit, slow_ratio, "slow")
+        return _Decided(tick, slow.median, slow.normal_level.limit, slow_ratio, "slow")
 
     def _level_db(self) -> F64:
         return level(self._scorer.sounds(), self._scorer.spec.front_end)

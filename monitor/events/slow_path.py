@@ -139,32 +139,32 @@ class SlowPath:
         self._levels_db: list[F64] = []  # segments of the current minute that share no sound
         self._start = 0  # sample index of the current minute
         self._released_at = 0  # sample index
-        self.reference = fit_normal_level(self._medians) if len(self._medians) == N_BLOCKS else None
+        self.normal_level = fit_normal_level(self._medians) if len(self._medians) == N_BLOCKS else None
 
     def state(self) -> SlowState:
         """The state to resume from, exact to a minute once the level is learned, and to 15 minutes before that."""
-        minutes = () if self.reference is None else tuple(minute.score for minute in self._minutes)
+        minutes = () if self.normal_level is None else tuple(minute.score for minute in self._minutes)
         return SlowState(tuple(self._medians), tuple(self._level_sum.tolist()), tuple(self._shape_squares.tolist()), minutes)
 
     @property
     def status(self) -> Status:
         """Whether the level is learned, and whether it is plausible for the bundle."""
-        if self.reference is None:
+        if self.normal_level is None:
             return "learning"
-        is_far = self._typical is not None and self.reference.normal > MAX_LEVEL_RATIO * self._typical
+        is_far = self._typical is not None and self.normal_level.normal > MAX_LEVEL_RATIO * self._typical
         return "learn_again" if is_far else "ready"
 
     @property
     def missing_h(self) -> float:
         """Hours of scored sound still missing to learn the level."""
-        if self.reference is not None:
+        if self.normal_level is not None:
             return 0.0
         return HOURS - (len(self._medians) * MINUTES + len(self._minutes)) / 60.0
 
     @property
     def median(self) -> float | None:
         """The median score of the last 15 minutes; None while learning and before 15 minutes of sound."""
-        if self.reference is None or len(self._minutes) < MINUTES:
+        if self.normal_level is None or len(self._minutes) < MINUTES:
             return None
         return float(np.median([minute.score for minute in self._minutes]))
 
@@ -172,15 +172,15 @@ class SlowPath:
     def ratio(self) -> float | None:
         """The median divided by the limit."""
         median = self.median
-        return None if median is None or self.reference is None else median / self.reference.limit
+        return None if median is None or self.normal_level is None else median / self.normal_level.limit
 
     @property
     def onset(self) -> int:
         """The sample index at which the current run of minutes over the limit began, not before a restart or the last event."""
-        assert self.reference is not None and self._minutes
+        assert self.normal_level is not None and self._minutes
         start = self._minutes[-1].start
         for minute in reversed(self._minutes):
-            if minute.level_db is None or minute.score < self.reference.limit:
+            if minute.level_db is None or minute.score < self.normal_level.limit:
                 break
             start = minute.start
         return max(start, self._released_at)
@@ -191,7 +191,7 @@ class SlowPath:
         Only scores with `is_normal`, below the warning threshold, are learned. `start` is the sample index of the tick.
         `level_db()` returns the segment's level (n_bands,), dB. It is called once per `segment_ticks`.
         """
-        if self.reference is None and not is_normal:
+        if self.normal_level is None and not is_normal:
             return
         if not self._scores:
             self._start = start
@@ -203,7 +203,7 @@ class SlowPath:
         minute = _Minute(float(np.median(self._scores)), self._start, np.mean(self._levels_db, axis=0))
         self._scores, self._levels_db = [], []
         self._minutes = [*self._minutes, minute][-MINUTES:]
-        if self.reference is not None:
+        if self.normal_level is not None:
             self._decide()
         elif len(self._minutes) == MINUTES:
             self._learn()
@@ -220,21 +220,21 @@ class SlowPath:
         self._medians.append(float(np.median([minute.score for minute in self._minutes])))
         self._minutes = []
         if len(self._medians) == N_BLOCKS:
-            self.reference = fit_normal_level(self._medians)
+            self.normal_level = fit_normal_level(self._medians)
 
     def _decide(self) -> None:
         ratio = self.ratio
         if ratio is None or self.status != "ready":
             return
         found = self._bands() if ratio >= 1.0 else ()
-        assert self.reference is not None
-        self.raised = bool(found) or (self.raised and ratio >= self.reference.clear_ratio)
+        assert self.normal_level is not None
+        self.raised = bool(found) or (self.raised and ratio >= self.normal_level.clear_ratio)
         self.bands = found or (self.bands if self.raised else ())
 
     def _bands(self) -> tuple[Band, ...]:
         """The bands in which the minutes over the limit differ from the learned level."""
-        assert self.reference is not None
-        over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.reference.limit]
+        assert self.normal_level is not None
+        over = [one.level_db for one in self._minutes if one.level_db is not None and one.score >= self.normal_level.limit]
         if not over:
             return ()
         mean = self._level_sum / N_BLOCKS

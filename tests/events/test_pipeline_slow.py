@@ -67,7 +67,9 @@ def test_a_weak_lasting_fault_is_a_warning_that_ends_when_the_median_is_back() -
     onset_s = (first.onset_ts - START).total_seconds()
     assert onset_s == pytest.approx(5 * MINUTE_S, abs=2 * MINUTE_S)
     assert (first.ts - first.onset_ts).total_seconds() < 10 * MINUTE_S
-    assert first.ratio >= 1.0 and first.threshold == pytest.approx(slow.reference.limit if slow.reference else 0.0, rel=1e-4)
+    assert first.ratio >= 1.0 and first.threshold == pytest.approx(
+        slow.normal_level.limit if slow.normal_level else 0.0, rel=1e-4
+    )
     assert {update.severity for update in updates} == {"warning"}
     assert (last.event_type, last.end_reason) == ("end", "cleared") and last.ratio < 1.0
     assert {event.id for event in events} == {first.id}

@@ -98,7 +98,7 @@ def test_a_rise_that_is_nowhere_is_no_warning() -> None:
     slow = watching()
     hear(slow, [1.0] * MINUTES)
     assert not any(hear(slow, [3.0] * 30, LEVEL_DB + 3.0, is_normal=False))  # only louder
-    assert slow.reference is not None and slow.ratio == pytest.approx(3.0 / slow.reference.limit)
+    assert slow.normal_level is not None and slow.ratio == pytest.approx(3.0 / slow.normal_level.limit)
 
 
 @settings(deadline=None, max_examples=50)
@@ -112,8 +112,8 @@ def test_bangs_in_less_than_half_of_the_minutes_do_not_raise(bangs: list[float])
 def test_it_clears_only_half_way_back_to_normal() -> None:
     slow = watching()
     hear(slow, [3.0] * MINUTES, FAULT_DB, is_normal=False)
-    assert slow.reference is not None
-    half_way = np.sqrt(slow.reference.normal * slow.reference.limit)
+    assert slow.normal_level is not None
+    half_way = np.sqrt(slow.normal_level.normal * slow.normal_level.limit)
     assert all(hear(slow, [1.01 * half_way] * 30))
     assert hear(slow, [0.99 * half_way] * 30)[-1] is False
     assert slow.bands == ()
@@ -127,9 +127,9 @@ def test_only_normal_scores_are_learned_and_nothing_is_learned_afterwards() -> N
     assert slow.missing_h == pytest.approx(1 / 60)
     hear(slow, [1.0])
     assert (slow.status, slow.missing_h) == ("ready", 0.0)
-    reference, learned = slow.reference, slow.state().medians
+    reference, learned = slow.normal_level, slow.state().medians
     hear(slow, [1.7] * 5000)
-    assert (slow.reference, slow.state().medians) == (reference, learned)
+    assert (slow.normal_level, slow.state().medians) == (reference, learned)
 
 
 def test_a_level_twice_that_of_training_asks_to_learn_again_and_never_raises() -> None:
@@ -150,9 +150,9 @@ def test_a_restart_changes_no_later_decision(scores: list[float], split: int) ->
     hear(first, before)
     second = slow_path(first.state())
     assert hear(first, after, FAULT_DB) == hear(second, after, FAULT_DB)
-    assert (first.state(), first.reference, first.ratio, first.bands) == (
+    assert (first.state(), first.normal_level, first.ratio, first.bands) == (
         second.state(),
-        second.reference,
+        second.normal_level,
         second.ratio,
         second.bands,
     )
