@@ -18,8 +18,8 @@ from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.write import write_bundle
 from monitor.cli.arguments import channel_number, configured_machine, within
-from monitor.cli.microphone_input import POLL_S, open_microphone
 from monitor.cli.progress import logs_above_progress
+from monitor.cli.recording.microphone_input import POLL_S, open_microphone
 from monitor.config import Config, MachineConfig, load_config
 from monitor.daemon.control import NAME, request
 from monitor.errors import SourceError, UsageError

@@ -8,7 +8,7 @@ import threading
 
 from monitor.bundle.write import check_place
 from monitor.cli import adaptation_input
-from monitor.daemon import adaptations as adapted
+from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import UsageError
 from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.recalibrate import recalibrate

@@ -9,8 +9,8 @@ import yaml
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, MachineConfig, check_settings
-from monitor.daemon.adaptations import in_use
-from monitor.daemon.bundles import idle_problem, service_problems
+from monitor.daemon.bundles.adaptations import in_use
+from monitor.daemon.bundles.load import idle_problem, service_problems
 from monitor.errors import ConfigError, StethosError
 from monitor.learning.report_text import duration
 

@@ -19,8 +19,8 @@ from monitor.arrays import F32
 from monitor.audio.devices import Device, list_devices
 from monitor.audio.pcm import to_float
 from monitor.cli.arguments import selector, within
-from monitor.cli.level import FLOOR_DBFS, Level, levels
-from monitor.cli.microphone_input import POLL_S, open_microphone
+from monitor.cli.recording.level import FLOOR_DBFS, Level, levels
+from monitor.cli.recording.microphone_input import POLL_S, open_microphone
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME, ControlError
 from monitor.daemon.shared_microphone import SharedMicrophone, shared_microphones

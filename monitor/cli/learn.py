@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from monitor.bundle.write import bundle_name, check_place
 from monitor.cli import adaptation_input
-from monitor.daemon import adaptations as adapted
+from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import SinkError, UsageError
 from monitor.learning.learn import learn
 from monitor.learning.on_device import AdaptedBundle

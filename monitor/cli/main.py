@@ -90,7 +90,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     machine, folder = _machine(arguments, config)
     bundle = load_bundle(folder)
     if machine is not None and arguments.model is None:
-        from monitor.daemon.adaptations import in_use
+        from monitor.daemon.bundles.adaptations import in_use
 
         bundle = in_use(config.state_dir, machine, bundle)
     failures: list[StethosError] = []

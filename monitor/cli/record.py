@@ -21,10 +21,10 @@ from tqdm import tqdm
 from monitor.arrays import F32
 from monitor.audio.pcm import to_float
 from monitor.cli.arguments import channel_number, configured_machine, selector, within
-from monitor.cli.level import levels
-from monitor.cli.microphone_input import POLL_S, MicrophoneInput, open_microphone
 from monitor.cli.progress import logs_above_progress
-from monitor.cli.recording_session import RecordingSession, Take
+from monitor.cli.recording.level import levels
+from monitor.cli.recording.microphone_input import POLL_S, MicrophoneInput, open_microphone
+from monitor.cli.recording.session import RecordingSession, Take
 from monitor.config import Config, load_config
 from monitor.daemon.control import NAME
 from monitor.errors import UsageError

@@ -23,7 +23,7 @@ from monitor.audio.devices import list_devices
 from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.redact import Redactor, who_and_where
 from monitor.config import Config, load_config
-from monitor.daemon.adaptations import FOLDER, read_adaptation
+from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError

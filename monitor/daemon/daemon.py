@@ -18,8 +18,8 @@ from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.bundles import load_bundles, machine_info, service_problems
-from monitor.daemon.calibration_job import CalibrationJob
+from monitor.daemon.bundles.calibration_job import CalibrationJob
+from monitor.daemon.bundles.load import load_bundles, machine_info, service_problems
 from monitor.daemon.commands import Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard

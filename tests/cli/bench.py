@@ -14,7 +14,7 @@ from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
 from monitor.cli.main import main
-from monitor.daemon.adaptations import in_use
+from monitor.daemon.bundles.adaptations import in_use
 from monitor.events.event import Anchor, Event, Identity
 from monitor.events.pipeline import Pipeline
 from monitor.scoring.scorer import score_stream

@@ -20,7 +20,7 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.cli.adaptation_input import TickCollector
 from monitor.cli.main import main
 from monitor.config import load_config
-from monitor.daemon.adaptations import FOLDER, in_use
+from monitor.daemon.bundles.adaptations import FOLDER, in_use
 from monitor.learning.false_alarms import count_events
 from monitor.learning.learn import default_detector
 from monitor.learning.rescore import ProfiledTick, profiles

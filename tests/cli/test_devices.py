@@ -11,7 +11,7 @@ import soundfile
 
 from monitor.audio.devices import Device, Usb
 from monitor.cli.devices import merge
-from monitor.cli.level import levels
+from monitor.cli.recording.level import levels
 from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import SharedMicrophone, find_shared
 from monitor.errors import SourceError

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from monitor.cli.recording_session import RecordingSession, Take
+from monitor.cli.recording.session import RecordingSession, Take
 from monitor.daemon.control import NAME
 from monitor.errors import SinkError, SourceError, UsageError
 from tests.cli.tool import run, start

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monitor.config import Config
-from monitor.daemon.bundles import load_bundles
+from monitor.daemon.bundles.load import load_bundles
 from monitor.errors import ConfigError
 
 

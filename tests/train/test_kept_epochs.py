@@ -12,7 +12,7 @@ import yaml
 
 from tests.waiting import wait_until
 from train.cli.main import main as train
-from train.datasets.order import UNKNOWN_SESSIONS
+from train.datasets.sessions.order import UNKNOWN_SESSIONS
 from train.networks.backup import Backup
 from train.recipes.recipe import RECIPES
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.arrays import F32
-from monitor.cli.recording_session import RecordingSession, Take
+from monitor.cli.recording.session import RecordingSession, Take
 from monitor.errors import SourceError
 from tests.signals import hum
 from train.cli.main import main as train
 from train.datasets import RecordingOrder, clip_folds, folds, one_session_note, read_dataset, recording_order
-from train.datasets.session_distances import session_distances
+from train.datasets.sessions.session_distances import session_distances
 from train.datasets.survey import survey
 
 DAY_S = 86_400

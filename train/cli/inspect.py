@@ -111,7 +111,7 @@ def _order(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequence["Surv
 
 def _session_text(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequence["Surveyed"]) -> str:
     """The distances between sessions relative to those within, as text."""
-    from train.datasets.session_distances import session_distances
+    from train.datasets.sessions.session_distances import session_distances
 
     session_of = {name: number for number, session in enumerate(order.sessions) for name in session}
     drawn = [one for one in surveyed if one.levels_db and _may_be_drawn(one.clip) and one.clip.recording in session_of]

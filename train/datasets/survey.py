@@ -15,7 +15,7 @@ from monitor.scoring.quality import measure_quality
 from train.datasets.clip import Clip
 from train.datasets.parallel import in_parallel, n_cores
 from train.datasets.pieces import of_channel, open_clip
-from train.datasets.session_distances import band_levels_db
+from train.datasets.sessions.session_distances import band_levels_db
 
 _BLOCK_S = 1.0  # checked at a time, about a tick
 _SAMPLED_S = 0.25  # of each block: enough for band levels, which are averaged, and four times as fast
@@ -36,7 +36,9 @@ class Surveyed:
     refused_s: Mapping[str, float] = field(default_factory=dict)  # approximate seconds that the device would not score, by reason
     refused_spans_s: tuple[tuple[float, float], ...] = ()  # the same by time: from, to
     sha256: str = ""  # of rate and samples
-    levels_db: tuple[float, ...] = ()  # in third-octave bands (`train.datasets.session_distances`), mean over the scorable blocks
+    levels_db: tuple[
+        float, ...
+    ] = ()  # in third-octave bands (`train.datasets.sessions.session_distances`), mean over the scorable blocks
 
     def usable_s(self, start_s: float, stop_s: float) -> float:
         """Approximate seconds that the device would score between two times."""

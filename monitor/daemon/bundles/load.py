@@ -4,7 +4,7 @@ from pathlib import Path
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, IdleConfig, MachineConfig
-from monitor.daemon.adaptations import in_use
+from monitor.daemon.bundles.adaptations import in_use
 from monitor.errors import ConfigError, StethosError
 from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo

@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 
 from monitor.errors import SourceError
 from train.datasets.clip import Clip, Dataset
-from train.datasets.file_times import file_times
-from train.datasets.recorded import read_recorded
-from train.datasets.times import natural, numbered, times_in_names
+from train.datasets.sessions.file_times import file_times
+from train.datasets.sessions.recorded import read_recorded
+from train.datasets.sessions.times import natural, numbered, times_in_names
 
 Source = Literal["recorded.csv", "times in names", "folders", "numbers in names", "file times", "names"]
 Unit = TypeVar("Unit")
