@@ -13,12 +13,14 @@ verdicts   Of files: false verdicts on normal recordings (mean over draws) and f
 streams    Of segments: normal recordings that were not learned are drawn at random and joined to one stream of several days.
            The warnings and alarms that the rule raises are compared with the target rates.
 spread     The standard deviation of the log scores of unseen normal recordings, and the prior (limit + per / n) fitted to it.
+tails      The share of unseen normal recordings over the levels for several probabilities, by set, from 28 recordings on.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from monitor.learning.false_alarms import count_events
 from monitor.learning.fit import Fitted, fit_normals
 from monitor.learning.measured import RecordingSums, scores
 from monitor.learning.methods import mean_sigma_threshold
+from monitor.learning.predictive import fit_score_model
 from monitor.learning.thresholds import ALARMS_PER_WEEK, FUSED_PRIOR, WARNINGS_PER_WEEK, HeldOut, Thresholds
 from monitor.scoring.components import Detector
 from train.calibration.thresholds import conformal_or_largest
@@ -40,6 +43,8 @@ LEFT_OVER = 5  # minimum number of normal recordings to score
 IDEAL = 0.05
 POOLED_FROM = 28  # recordings, for the sum over all sets
 STREAM_DAYS = 1.0
+TABLES = ("verdicts", "streams", "spread", "tails")
+CHANCES = (0.1, 0.035, 0.005, 0.001)
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--part", default="verdicts,streams,spread")
+    parser.add_argument("--part", default=",".join(TABLES))
     arguments = parser.parse_args()
     names, parts = arguments.sets.split(","), arguments.part.split(",")
-    if unknown := (set(names) - set(SETS)) | (set(parts) - {"verdicts", "streams", "spread"}):
-        parser.error(f"must be of {', '.join(SETS)} and verdicts, streams, spread, got {', '.join(sorted(unknown))}")
+    if unknown := (set(names) - set(SETS)) | (set(parts) - set(TABLES)):
+        parser.error(f"must be of {', '.join(SETS)} and {', '.join(TABLES)}, got {', '.join(sorted(unknown))}")
     if set(names) - {"made"} and not DATA.is_dir():
         sys.exit("../shared/data is not there: all but --sets made needs the real recordings beside the project")
     recipe = load_recipe("default")
@@ -82,6 +87,8 @@ def main() -> None:
         print_streams(cells, recipe)
     if "spread" in parts:
         print_spread(cells)
+    if "tails" in parts:
+        print_tails(cells)
 
 
 def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
@@ -229,6 +236,24 @@ def print_spread(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
     sizes, spreads = np.array(found).T
     limit, per = np.linalg.lstsq(np.stack((np.ones(len(sizes)), 1.0 / sizes), axis=1), spreads, rcond=None)[0]
     print(f"\nleast squares: {limit:.2f} + {per:.2f} / n; in use: {FUSED_PRIOR.limit:g} + {FUSED_PRIOR.per_recording:g} / n")
+
+
+def print_tails(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+    """The share of unseen normal recordings over the level for each probability, which is the promise."""
+    print("\n" + _row("set", "recordings", *(f"{chance:.1%}" for chance in CHANCES)) + "\n|" + "---|" * (2 + len(CHANCES)))
+    over: dict[str, list[F64]] = {}
+    for one, n, mode, judged in cells:
+        if mode == "random" and n >= POOLED_FROM:
+            for draw in judged:
+                held_out = draw.held_out
+                model = fit_score_model(
+                    held_out.file_scores, n_learned=held_out.n_learned, prior=FUSED_PRIOR, drift=held_out.drift
+                )
+                levels = np.array([model.threshold(chance) for chance in CHANCES])
+                over.setdefault(one.name, []).append(np.asarray(draw.normal[:, None] >= levels, np.float64))
+    for name, found in {**over, "all": list(chain.from_iterable(over.values()))}.items():
+        shares = np.concatenate(found)
+        print(_row(name, len(shares), *(f"{share:.2%}" for share in shares.mean(axis=0))))
 
 
 def _blank(recipe: Recipe) -> Detector:

@@ -12,10 +12,10 @@ from monitor.scoring.components.detector import Detector
 from monitor.scoring.components.normal import NOISE_DB, Distance, Normal, fit_normal
 from monitor.scoring.components.spectrum import Spectrum
 
-ERROR_SPREAD = 0.2  # in log units; the scores of a reconstruction error that varies less are raised to a power
-MAX_POWER = 4.0
+MAX_ERROR_SPREAD = 0.2  # in log units, of the reconstruction error after raising it to a power
+MIN_POWER, MAX_POWER = 0.25, 4.0
 DRIFT_REACH = 8.0  # future sound differs by this multiple of the difference between a block of time and its neighbours
-MIN_SPREAD = 0.01
+MIN_SPREAD = 0.005
 Labels = NDArray[np.intp]
 
 
@@ -109,7 +109,7 @@ def cross_fit(
     typical = tuple(float(np.float32(value)) for value in np.median(scores, axis=0))
     if min(typical) <= 0.0:
         raise ConfigError("the normal sound does not vary, so its spread cannot be learned")
-    powers = tuple(_power(component.name, raw) for component, raw in zip(blank.components, scores.T, strict=True))
+    powers = _powers(blank, scores)
     interleaved = [np.arange(len(everything))[number :: len(folds)] for number in range(len(folds))]
     _, with_neighbours = score(interleaved)
     detector = Detector(blank.components, typical=typical, powers=powers)
@@ -145,14 +145,21 @@ def _cross_fitted_scores(
     return fits, scores
 
 
-def _power(name: str, scores: F64) -> float:
-    """The power by which the reconstruction error's log scores (n,) get the spread of a distance. It is 1 for distances."""
-    if name != "reconstruction":
-        return 1.0
-    spread = float(np.log(scores).std())
-    return float(np.float32(min(MAX_POWER, max(1.0, ERROR_SPREAD / max(spread, MIN_SPREAD)))))
+def _powers(blank: Detector, scores: F64) -> tuple[float, ...]:
+    """The power of each component, for raw cross-fitted scores (n, n_components). It is 1 for distances.
+
+    The reconstruction error varies by a few percent where distances vary by tens of percent, or the other way round. Its
+    power gives its log scores the spread of the distances (their geometric mean), at most MAX_ERROR_SPREAD.
+    """
+    spreads = np.maximum(MIN_SPREAD, np.log(scores).std(axis=0))
+    is_distance = np.array([isinstance(component, Distance) for component in blank.components])
+    if is_distance.all() or not is_distance.any():
+        return (1.0,) * len(spreads)
+    wanted = min(MAX_ERROR_SPREAD, float(np.exp(np.log(spreads[is_distance]).mean())))
+    powers = np.where(is_distance, 1.0, np.clip(wanted / spreads, MIN_POWER, MAX_POWER))
+    return tuple(float(np.float32(power)) for power in powers)
 
 
 def _certain(rises: F64) -> float:
-    """The expected future rise from rises (n,): a multiple of the mean minus two standard errors, or 0 if that is negative."""
-    return DRIFT_REACH * max(0.0, float(rises.mean() - 2.0 * rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0
+    """The expected future rise from rises (n,): a multiple of the mean minus its standard error, or 0 if that is negative."""
+    return DRIFT_REACH * max(0.0, float(rises.mean() - rises.std(ddof=1) / np.sqrt(len(rises)))) if len(rises) > 1 else 0.0

@@ -10,6 +10,8 @@ from monitor.arrays import F64
 from monitor.errors import ConfigError
 
 MIN_CHANCE, MAX_CHANCE = 1e-6, 0.5
+MIN_SPREAD = 0.005  # in log units; scores of two runtimes differ by up to 0.001
+MAX_DEGREES = 10  # the tails of real log scores are at least as heavy (benchmarks.decide --part tails)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Prior:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
-    """Log scores of normal recordings, relative to their typical score: a normal distribution with uncertain parameters.
+    """Log scores of normal recordings, relative to their typical score: Student's t with uncertain parameters.
 
     `typical` is the median score. `mean` and `spread` are those of ln(score / typical). `n` is the number of scores behind the
     mean, and `degrees` is the degrees of freedom of the spread.
@@ -54,7 +56,8 @@ class ScoreModel:
 def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float = 0.0) -> ScoreModel:
     """Fit scores (n,), above 0, of normal recordings that the statistics were not fitted to; n at least 2.
 
-    The spread is shrunk towards that of the prior for `n_learned` recordings. `drift`, in log units, is the expected rise of
+    The logarithm of the spread is shrunk towards that of the prior for `n_learned` recordings, so that a very steady machine
+    gets a small spread as soon as a very unsteady one gets a large one. `drift`, in log units, is the expected rise of
     the scores of future recordings. The distribution is shifted by it.
     """
     if len(scores) < 2:
@@ -64,9 +67,11 @@ def fit_score_model(scores: F64, *, n_learned: int, prior: Prior, drift: float =
     typical = float(np.median(scores))
     logs = np.log(scores / typical)
     n = len(scores)
-    degrees = prior.weight + n - 1
-    variance = (prior.weight * prior.spread(n_learned) ** 2 + (n - 1) * float(logs.var(ddof=1))) / degrees
-    return ScoreModel(typical=typical, mean=float(logs.mean()) + drift, spread=math.sqrt(variance), n=n, degrees=degrees)
+    weight = prior.weight / (prior.weight + n - 1)
+    found = max(MIN_SPREAD, float(logs.std(ddof=1)))
+    spread = prior.spread(n_learned) ** weight * found ** (1.0 - weight)
+    degrees = min(MAX_DEGREES, prior.weight + n - 1)
+    return ScoreModel(typical=typical, mean=float(logs.mean()) + drift, spread=spread, n=n, degrees=degrees)
 
 
 def student_t_quantile(chance: float, degrees: int) -> float:

@@ -20,7 +20,7 @@ WARNING_CHANCE = 0.005  # probability that a normal segment exceeds the warning 
 ALARM_CHANCE = 1e-4  # probability that a normal segment exceeds the alarm level: about one alarm a month
 FILE_CHANCE = 0.035  # probability that a normal recording exceeds the file threshold
 WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # upper limits on the rates after the rule, given these probabilities
-FUSED_PRIOR = Prior(limit=0.20, per_recording=1.3, weight=20)  # for a mean of components (benchmarks.decide --part spread)
+FUSED_PRIOR = Prior(limit=0.17, per_recording=1.1, weight=15)  # for a mean of components (benchmarks.decide --part spread)
 ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # for a plain reconstruction error, which varies less
 ENOUGH_RECORDINGS = 12
 MIN_FILES = 10  # with fewer recordings, segments are used instead

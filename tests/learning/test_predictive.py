@@ -40,11 +40,11 @@ def test_the_median_is_the_middle() -> None:
 @pytest.mark.parametrize("n", [2, 6, 28, 120])
 def test_the_threshold_is_the_predictive_quantile_of_the_shrunk_spread(prior: Prior, n: int) -> None:
     scores = log_normal(n, typical=7.0)
-    logs, degrees = np.log(scores), prior.weight + n - 1
-    prior_spread = prior.limit + prior.per_recording / n
-    spread = math.sqrt((prior.weight * prior_spread**2 + (n - 1) * logs.var(ddof=1)) / degrees)
+    logs, degrees = np.log(scores), min(10, prior.weight + n - 1)
+    prior_log = math.log(prior.limit + prior.per_recording / n)
+    log_spread = (prior.weight * prior_log + (n - 1) * math.log(logs.std(ddof=1))) / (prior.weight + n - 1)
     for chance in (0.03, 0.005):
-        expected = math.exp(stats.t.isf(chance, degrees, loc=logs.mean(), scale=spread * math.sqrt(1 + 1 / n)))
+        expected = math.exp(stats.t.isf(chance, degrees, loc=logs.mean(), scale=math.exp(log_spread) * math.sqrt(1 + 1 / n)))
         assert fitted(scores, prior=prior).threshold(chance) == pytest.approx(expected, rel=0.01 if degrees < 10 else 1e-3)
 
 
@@ -61,28 +61,34 @@ def test_more_recordings_of_the_same_spread_lower_the_threshold() -> None:
         logs = stats.norm.ppf((np.arange(n) + 0.5) / n)
         found.append(fitted(np.exp(FUSED_PRIOR.limit * (logs - logs.mean()) / logs.std(ddof=1))).threshold(0.005))
     assert all(few > many for few, many in pairwise(found))
-    assert found[-1] == pytest.approx(math.exp(FUSED_PRIOR.limit * stats.norm.isf(0.005)), rel=0.02)  # known, in the limit
+    assert found[-1] == pytest.approx(math.exp(FUSED_PRIOR.limit * stats.t.isf(0.005, 10)), rel=0.02)  # known, in the limit
 
 
 def test_the_spread_goes_from_the_priors_to_the_scores_own() -> None:
     """A steady machine is trusted the more, the more recordings there are."""
     spreads = [fitted(log_normal(n, spread=0.05)).spread for n in (3, 30, 300, 3000)]
-    assert spreads[0] == pytest.approx(FUSED_PRIOR.spread(3), rel=0.1)
-    assert spreads[-1] == pytest.approx(0.05, rel=0.2)
+    assert spreads[0] == pytest.approx(FUSED_PRIOR.spread(3), rel=0.4)
+    assert spreads[-1] == pytest.approx(0.05, rel=0.1)
     assert spreads == sorted(spreads, reverse=True)
 
 
 @pytest.mark.parametrize("n", [3, 6, 12, 28])
 @pytest.mark.parametrize("chance", [0.03, 0.005])
-def test_normal_recordings_exceed_it_as_often_as_was_asked_for(n: int, chance: float) -> None:
-    """Machines whose spread scatters around the prior's as the prior says, with a weight of 20 recordings."""
+def test_normal_recordings_exceed_it_at_most_as_often_as_was_asked_for(n: int, chance: float) -> None:
+    """Machines whose spread scatters around the prior's as that of 15 scores does, with the tails of Student's t."""
     rng = np.random.default_rng(n)
     realised = []
     for _ in range(4000):
-        spread = FUSED_PRIOR.spread(n) * math.sqrt(FUSED_PRIOR.weight / rng.chisquare(FUSED_PRIOR.weight))
-        threshold = fitted(np.exp(rng.normal(1.0, spread, n))).threshold(chance)
-        realised.append(stats.norm.sf((math.log(threshold) - 1.0) / spread))
-    assert np.mean(realised) == pytest.approx(chance, rel=0.15)
+        spread = FUSED_PRIOR.spread(n) * math.sqrt(rng.chisquare(FUSED_PRIOR.weight) / FUSED_PRIOR.weight)
+        threshold = fitted(np.exp(stats.t.rvs(10, loc=1.0, scale=spread, size=n, random_state=rng))).threshold(chance)
+        realised.append(stats.t.sf((math.log(threshold) - 1.0) / spread, 10))
+    assert chance / 2 < np.mean(realised) < 1.3 * chance
+
+
+def test_a_very_steady_machine_is_recognised_from_28_recordings() -> None:
+    """A fifth of the prior's spread: averaging variances would give more than half of the prior's."""
+    scores = log_normal(28, spread=0.2 * FUSED_PRIOR.spread(28))
+    assert fitted(scores).spread < 0.4 * FUSED_PRIOR.spread(28)
 
 
 def test_a_prior_that_is_too_wide_costs_detections_and_never_false_alarms() -> None:

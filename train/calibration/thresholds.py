@@ -74,9 +74,12 @@ def _without_isolated(held_out: HeldOut, normal: NormalScores) -> tuple[HeldOut,
     if not any(bangs):
         return held_out, ()
     kept = [np.delete(one, np.r_[tuple(runs)]) if runs else one for one, runs in zip(normal.sequences, bangs, strict=True)]
+    units = np.concatenate([one[:: normal.segment_ticks] for one in kept])
+    if len(units) < 2:  # too little would be left to estimate a spread from
+        return held_out, ()
     n = sum(map(len, bangs))
     note = f"{count(n, 'isolated outlier')}, too short to raise an event, {'was' if n == 1 else 'were'} left out"
-    return replace(held_out, unit_scores=np.concatenate([one[:: normal.segment_ticks] for one in kept])), (note,)
+    return replace(held_out, unit_scores=units), (note,)
 
 
 def _threshold(normal: NormalScores, method: Method) -> Found:
