@@ -379,6 +379,9 @@ class MqttSink:
         self._guarded(partial(self._dispatch, message))
 
     def _dispatch(self, message: Received) -> None:
+        if message.n_discarded:
+            limit = f"of {len(message.payload) + message.n_discarded} bytes was not read completely"
+            log.warning("mqtt: a message on %s %s", message.topic, limit)
         if message.topic in self._subscriptions:
             self._subscriptions[message.topic](message)
             return
