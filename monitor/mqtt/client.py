@@ -28,6 +28,7 @@ CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's rep
 MAX_IN_FLIGHT = 20  # mosquitto's default
 MAX_PACKETS = 1_000  # per second, so that a flood does not take the processor from the detection
 MAX_UNANSWERED = 1_000  # packets that are read while the broker does not read the replies
+KEEPALIVE_TIMEOUT = "Keep alive timeout"  # reason code of MQTT 5, which paho uses for all versions
 SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
 
 
@@ -52,6 +53,7 @@ class Disconnected:
     """The connection, or the attempt to connect, has ended. This is always the last signal."""
 
     reason: str
+    by_broker: bool = False  # the broker closed it after it had accepted it; also a broken network may look like this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class BrokerClient:
         self._on_signal, self._on_message = on_signal, on_message
         self._error_text: str | None = None  # from paho's log
         self._end: str | None = None
-        self._accepted = self._closing = False
+        self._accepted = self._closing = self._by_broker = False
         self._login_by = float("inf")
         self._n_loops = 0
         self._n_read = self._n_unanswered = 0  # packets in this second, and since the replies were sent
@@ -177,7 +179,7 @@ class BrokerClient:
             with suppress(Exception):  # nothing may prevent the last signal
                 if (sock := self._paho.socket()) is not None:
                     sock.close()
-            self._on_signal(Disconnected(reason=reason))
+            self._on_signal(Disconnected(reason=reason, by_broker=self._by_broker))
             self._wake_receiver.close()
             self._wake_sender.close()
 
@@ -262,6 +264,7 @@ class BrokerClient:
         self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _: Properties | None
     ) -> None:
         if self._end is None:
+            self._by_broker = self._accepted and not self._closing and str(reason) != KEEPALIVE_TIMEOUT
             self._end = self._disconnect_reason(str(reason), by_broker=flags.is_disconnect_packet_from_server)
 
     def _disconnect_reason(self, reason: str, *, by_broker: bool) -> str:
@@ -269,7 +272,7 @@ class BrokerClient:
             return "closed"
         if (meaning := alert(self._error_text or "")) is not None:
             return f"refused TLS: {meaning}"
-        if reason == "Keep alive timeout":
+        if reason == KEEPALIVE_TIMEOUT:
             return f"stopped answering (for {self._config.keepalive_s} s or longer)"
         if reason == "Protocol error":
             return (
@@ -280,7 +283,8 @@ class BrokerClient:
             return f"closed the connection: {reason}"
         if not self._accepted:
             return f"closed the connection before it answered: {self._login_hint()}"
-        error = "" if self._error_text is None else f": {self._error_text}"
+        says_more = self._error_text is not None and not any(word in self._error_text for word in _CLOSED)
+        error = f": {self._error_text}" if says_more else ""
         return (
             f"closed the connection{error} (is it stopping, is another client called {self._client_id}, "
             "or was a message too large for it, see mqtt.max_payload_kb?)"
@@ -321,6 +325,7 @@ class BrokerClient:
             self._error_text = text
 
 
+_CLOSED = ("reset by peer", "Broken pipe")  # errors that say no more than that the connection was closed
 # Capabilities that a broker of MQTT 5 may lack, by the property that states it.
 _LACKS = {
     "MaximumQoS": "QoS 1, with which events are sent (mosquitto: max_qos)",

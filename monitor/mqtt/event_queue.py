@@ -117,10 +117,14 @@ class EventQueue:
         self._rows.popleft()
 
     def restart(self) -> None:
-        """After a reconnect, queue everything that is not acknowledged again, including parked rows."""
+        """After a reconnect, queue everything that is not acknowledged again, except parked rows."""
         self._outbox = None
-        if self._store is not None:  # in the next commit, after acknowledged rows and what they overtook are deleted
-            self.uncommitted.append((None, Outbox.unpark))
+
+    def unpark(self) -> None:
+        """Queue parked rows again, too."""
+        self.restart()
+        if self._store is not None:
+            self._store.outbox.unpark()
 
     def acknowledged(self, row: int) -> None:
         """Mark a row as acknowledged by the broker."""

@@ -58,7 +58,7 @@ class Totals:
     n: int = 0
     n_bytes: int = 0
     n_dropped: int = 0
-    parked: frozenset[int] = frozenset()  # rows that the broker rejected
+    parked: frozenset[int] = frozenset()  # rows that the broker does not accept
     evicted: frozenset[str] = frozenset()  # anomalies that were dropped before their end
 
 
@@ -168,25 +168,25 @@ class Outbox:
         return rows
 
     def delete(self, rows: list[int]) -> None:
-        """Delete acknowledged rows, and rejected rows of the same anomaly before them.
+        """Delete acknowledged rows.
 
-        If the rejected rows were sent again, they would arrive out of order.
+        Parked rows of the same anomaly before them have been overtaken. When room is needed, they are dropped like updates.
         """
         for row in rows:
-            overtaken = f"id = (SELECT id FROM message WHERE row = {row}) AND row < {row}"
             if any(parked < row for parked in self.totals.parked):
-                self._drop(f"{overtaken} AND row IN (SELECT value FROM json_each(?))", self._parked())
+                query = "UPDATE message SET kind = 'update' WHERE row < ? AND id = (SELECT id FROM message WHERE row = ?)"
+                self._db.execute(query, (row, row))
             self._remove("row = ?", row)
 
     def park(self, row: int) -> None:
-        """Park a row that the broker rejected. It is the first to be dropped when room is needed.
+        """Skip a row that the broker does not accept, until `unpark`. It is the first to be dropped when room is needed.
 
         This changes nothing on disk.
         """
         self.totals = replace(self.totals, parked=self.totals.parked | {row})
 
     def unpark(self) -> None:
-        """Retry rejected rows after a reconnect."""
+        """Retry all parked rows."""
         self.totals = replace(self.totals, parked=frozenset())
 
     def copy_to(self, other: "Outbox") -> None:

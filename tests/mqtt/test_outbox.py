@@ -153,7 +153,7 @@ def test_an_end_after_a_crash_is_as_sure_of_its_times_as_both_runs(before: bool,
     assert not held(outbox)[-1]["clock_synced"]
 
 
-def test_a_refused_row_stays_until_a_later_one_of_its_anomaly_is_delivered() -> None:
+def test_a_refused_row_stays_when_a_later_one_of_its_anomaly_is_delivered() -> None:
     outbox = Outbox(":memory:", AMPLE)
     put(outbox, *anomaly(1), *anomaly(2))
     rows = outbox.after(0, 10)
@@ -161,8 +161,22 @@ def test_a_refused_row_stays_until_a_later_one_of_its_anomaly_is_delivered() -> 
     outbox.park(rows[3].row)
     with outbox.transaction():
         outbox.delete([rows[1].row, rows[5].row])
-    assert keys(held(outbox)) == keys([anomaly(1)[2], anomaly(2)[1]])
-    assert (outbox.totals.n, outbox.totals.n_dropped, outbox.totals.parked) == (2, 2, frozenset())
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(2)[:2]])
+    assert (outbox.totals.n, outbox.totals.n_dropped, outbox.totals.parked) == (4, 0, frozenset({rows[0].row, rows[3].row}))
+
+
+def test_a_refused_start_that_was_overtaken_is_dropped_without_the_end_that_subscribers_wait_for() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=5))
+    start, update, end = anomaly(1)
+    put(outbox, start, update)
+    rows = outbox.after(0, 10)
+    outbox.park(rows[0].row)
+    with outbox.transaction():
+        outbox.delete([rows[1].row])
+    put(outbox, *anomaly(2, n_updates=0), *anomaly(3, n_updates=0), end)
+    assert keys(held(outbox))[0] == keys(anomaly(2))[0]
+    assert keys(held(outbox))[-1] == keys([end])[0]
+    assert outbox.totals.n_dropped == 1
 
 
 def test_refused_rows_are_the_first_to_go_when_the_outbox_is_full() -> None:
