@@ -493,7 +493,7 @@ class MqttSink:
             self._events.park(message.row)
             self._retry_at = min(self._retry_at, time.monotonic() + self._retry_s)
             self._last_parked = f"{what}: {reason}"
-        elif message.kind == "ordered":
+        elif message.kind == "ordered" and not (message.retain and self._violated_limit(message)):  # a picture, usually
             self.n_refused += 1
             self.refusal = self.refusal or reason
         if message.topic in self._suspects.held:
