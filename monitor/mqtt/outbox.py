@@ -22,7 +22,7 @@ from monitor.json_lines import to_json
 log = logging.getLogger(__name__)
 SCHEMA = 1
 WINDOW = 16  # rows in flight at a time
-LOCKED_S = 0.2  # how long SQLite waits for a lock of another process
+LOCKED_S = 0.2  # how long SQLite waits for another process when it opens the file
 TIMES = "ts onset_ts"
 TABLES = """
 CREATE TABLE message (row INTEGER PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, machine TEXT NOT NULL,
@@ -80,6 +80,9 @@ class Outbox:
             raise
 
     def _prepare(self) -> None:
+        # While it is open, no other program can lock it. Nor is there a -shm file, which would be mapped: if it was truncated, a
+        # signal would end the process.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -196,10 +199,10 @@ class Outbox:
 
     def absorb(self, other: "Outbox") -> None:
         """Append the content of the other outbox, whose row numbers must be larger than all of these."""
-        self._db.executemany(
-            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", other._db.execute("SELECT * FROM message").fetchall()
-        )
-        self._db.executemany("INSERT INTO open VALUES (?, ?)", other._db.execute("SELECT * FROM open").fetchall())
+        rows = other._db.execute("SELECT * FROM message").fetchall()
+        self._db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._db.execute("DELETE FROM open WHERE id IN (SELECT id FROM message WHERE kind = 'end')")
+        self._db.executemany("INSERT OR REPLACE INTO open VALUES (?, ?)", other._db.execute("SELECT * FROM open").fetchall())
         self._handed_out, self._last = max(self._handed_out, other._handed_out), max(self._last, other._last)
         n_dropped = self.totals.n_dropped + other.totals.n_dropped
         self.totals = replace(other.totals, n_dropped=n_dropped)
