@@ -498,10 +498,8 @@ class MqttSink:
             self.refusal = self.refusal or reason
         if message.topic in self._suspects.held:
             what = f"everything on {message.topic}"
-        self._log_once(
-            what,
-            f"rejected by {self.address}: {reason}" + ("; parked, to be sent again later" if message.kind == "event" else ""),
-        )
+        later = "; parked, to be sent again later" if message.kind == "event" else ""
+        self._log_once(what, f"rejected by {self.address}: {reason}{later}")
 
     def _log_once(self, what: str, problem: str) -> None:
         if what not in self._logged:
