@@ -7,8 +7,8 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from monitor.config import MqttConfig, load_config
@@ -18,6 +18,7 @@ from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import tls_context
 
 TIMEOUT_S = 5.0
+EVENT_BYTES = 2_000  # events are shorter
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,6 +67,7 @@ class BrokerTest:
         self._received: list[Received] = []
         self._acknowledged: list[Acknowledged] = []  # received by the first client
         self._connected: set[BrokerClient] = set()
+        self._max_packet: int | None = None
         self._subscription: int | None = None
 
     def resolve(self) -> str:
@@ -110,6 +112,11 @@ class BrokerTest:
     def log_in(self) -> str:
         """Log in."""
         self._open(will=None)
+        if self._max_packet is not None and self._max_packet < EVENT_BYTES:
+            raise SinkError(
+                f"the broker accepts packets of at most {self._max_packet} bytes, but events can have {EVENT_BYTES} "
+                "(mosquitto: max_packet_size)"
+            )
         return f"accepted as {self._who}, MQTT {self._config.protocol}"
 
     def publish(self) -> str:
@@ -117,7 +124,9 @@ class BrokerTest:
         client = self._clients[0]
         self._subscription = client.subscribe(self._topic)
         mid = client.publish(self._topic, self._text, qos=1, retain=False)
-        self._wait_for_acknowledgement(mid)
+        hint = f"may {self._who} write {self._topic}, and does the broker support QoS 1 (mosquitto: max_qos)?"
+        with _hint(hint):
+            self._wait_for_acknowledgement(mid)
         if (refusal := self._refusal(mid)) is not None:
             raise SinkError(f"refused: {refusal} (check in the broker's ACL that {self._who} may write {self._topic})")
         return f"{self._topic} was acknowledged"
@@ -132,7 +141,8 @@ class BrokerTest:
 
     def last_will(self) -> str:
         """Break a connection and wait for its last will."""
-        self._open(will=(self._topic, f"will-{self._text}")).abort("closed")
+        with _hint("does the broker support retained messages (mosquitto: retain_available)?"):
+            self._open(will=(self._topic, f"will-{self._text}")).abort("closed")
         self._until(lambda: self._has_received(f"will-{self._text}"), "the broker did not publish the will of a lost connection")
         self._wait_for_acknowledgement(self._clients[0].publish(self._topic, "", qos=1, retain=True))
         return "the broker published the will of a lost connection"
@@ -175,6 +185,7 @@ class BrokerTest:
     def _process(self, client: BrokerClient, signal: Signal) -> None:
         if isinstance(signal, Connected):
             self._connected.add(client)
+            self._max_packet = signal.max_packet
         elif isinstance(signal, Acknowledged) and client is self._clients[0]:
             self._acknowledged.append(signal)
         elif isinstance(signal, Disconnected) and (client is self._clients[0] or client not in self._connected):
@@ -203,3 +214,12 @@ class BrokerTest:
                 "the broker closed the connection after the handshake "
                 "(does it require a client certificate, mqtt.tls.certificate and key?)"
             )
+
+
+@contextmanager
+def _hint(text: str) -> Iterator[None]:
+    """Replace the likely cause of a failure, because earlier steps have excluded others."""
+    try:
+        yield
+    except SinkError as error:
+        raise SinkError(f"{str(error).partition(' (')[0].partition(': it may')[0]} ({text})") from error

@@ -319,6 +319,7 @@ class Daemon:
             dropped=counts.dropped,
             parked=counts.parked,
             last_parked=counts.last_parked,
+            outbox_error=counts.outbox_error,
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
             failures=sum(one.n_failures for one in (self._supervisor, self._watchdog, self._commands, self._guard)),

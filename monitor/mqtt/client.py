@@ -21,11 +21,14 @@ from monitor.config import MqttConfig
 from monitor.errors import SinkError
 from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import password, tls_context
+from monitor.mqtt.packets import MAX_BYTES, BadPacket, PacketReader
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's reply
 MAX_IN_FLIGHT = 20  # mosquitto's default
-MAX_INCOMING = 65_536  # bytes of a packet; commands are much shorter
+MAX_PACKETS = 1_000  # per second, so that a flood does not take the processor from the detection
+MAX_UNANSWERED = 1_000  # packets that are read while the broker does not read the replies
+KEEPALIVE_TIMEOUT = "Keep alive timeout"  # reason code of MQTT 5, which paho uses for all versions
 SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
 
 
@@ -50,6 +53,7 @@ class Disconnected:
     """The connection, or the attempt to connect, has ended. This is always the last signal."""
 
     reason: str
+    by_broker: bool = False  # the broker closed it after it had accepted it; also a broken network may look like this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ class Received:
     topic: str
     payload: bytes
     retained: bool
+    n_discarded: int = 0  # bytes that the payload lacks, because it was too large
 
 
 Signal = Connected | Acknowledged | Disconnected
@@ -86,9 +91,12 @@ class BrokerClient:
         self._on_signal, self._on_message = on_signal, on_message
         self._error_text: str | None = None  # from paho's log
         self._end: str | None = None
-        self._accepted = self._closing = False
+        self._accepted = self._closing = self._by_broker = False
         self._login_by = float("inf")
         self._n_loops = 0
+        self._n_read = self._n_unanswered = 0  # packets in this second, and since the replies were sent
+        self._second = 0
+        self._n_subscribing = 0  # subscriptions that the broker has not answered
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -125,6 +133,7 @@ class BrokerClient:
 
         `retain_as_published` (MQTT 5 only): preserve the retain flag of messages that are published while connected, too.
         """
+        self._n_subscribing += 1
         if retain_as_published and self._config.protocol == "5":
             mid = self._paho.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))[1]
         else:
@@ -170,7 +179,7 @@ class BrokerClient:
             with suppress(Exception):  # nothing may prevent the last signal
                 if (sock := self._paho.socket()) is not None:
                     sock.close()
-            self._on_signal(Disconnected(reason=reason))
+            self._on_signal(Disconnected(reason=reason, by_broker=self._by_broker))
             self._wake_receiver.close()
             self._wake_sender.close()
 
@@ -193,13 +202,16 @@ class BrokerClient:
         if sock is None:
             self._end = self._end or "closed the connection"
             return
-        decrypted = hasattr(sock, "pending") and sock.pending() > 0
+        is_flooded = self._is_flooded()
+        decrypted = hasattr(sock, "pending") and sock.pending() > 0 and not is_flooded
+        readers = [self._wake_receiver] if is_flooded else [sock, self._wake_receiver]
         writers = [sock] if self._paho.want_write() else []
-        readable, writable, _ = select.select([sock, self._wake_receiver], writers, [], 0.0 if decrypted else 1.0)
+        timeout_s = 0.0 if decrypted else 0.1 if is_flooded else 1.0
+        readable, writable, _ = select.select(readers, writers, [], timeout_s)
         if self._wake_receiver in readable:
             self._wake_receiver.recv(4096)
         if decrypted or sock in readable:
-            self._paho.loop_read()
+            self._read()
         if sock in writable:
             self._paho.loop_write()
         now = time.monotonic()
@@ -208,30 +220,59 @@ class BrokerClient:
         if not self._accepted and self._end is None and now > self._login_by:
             self._end = f"did not answer as a broker within {CONNECT_TIMEOUT_S:.0f} s"
 
+    def _is_flooded(self) -> bool:
+        """Whether to read nothing now, because too many packets arrived or the broker does not read the replies to them."""
+        if self._second != (second := int(time.monotonic())):
+            self._second, self._n_read = second, 0
+        if not self._paho.want_write():
+            self._n_unanswered = 0
+        return self._n_read >= MAX_PACKETS or self._n_unanswered >= MAX_UNANSWERED
+
+    def _read(self) -> None:
+        """Let paho process what has arrived, usually one packet."""
+        packets = self._paho.packets
+        n_packets, n_bytes = packets.n_packets, packets.n_bytes
+        try:
+            self._paho.loop_read()
+        except BadPacket as error:
+            self._end = str(error)
+        except Exception as error:  # whatever paho raises on a packet that it cannot decode
+            self._end = f"sent a packet that cannot be read ({error!r})"
+            log.debug("mqtt: malformed packet", exc_info=True)
+        self._n_read += packets.n_packets - n_packets
+        self._n_unanswered += packets.n_packets - n_packets
+        if packets.n_bytes > n_bytes and packets.n_packets == n_packets:  # a large packet, behind which replies wait
+            self.busy_until = max(self.busy_until, time.monotonic() + 1.0)
+
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
             self._end = f"refused the connection: {reason}"
             return
+        if self._accepted:
+            raise BadPacket("sent a second CONNACK packet")
         self._accepted = True
-        max_in_flight = min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT))
+        for name, lack in _LACKS.items():
+            if getattr(properties, name, 1) == 0:
+                self._end = f"does not support {lack}"
+                return
+        max_in_flight = max(1, min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)))
         self._on_signal(Connected(max_in_flight=max_in_flight, max_packet=getattr(properties, "MaximumPacketSize", None)))
 
     def _on_disconnect(
         self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _: Properties | None
     ) -> None:
         if self._end is None:
+            self._by_broker = self._accepted and not self._closing and str(reason) != KEEPALIVE_TIMEOUT
             self._end = self._disconnect_reason(str(reason), by_broker=flags.is_disconnect_packet_from_server)
 
     def _disconnect_reason(self, reason: str, *, by_broker: bool) -> str:
         if self._closing:
             return "closed"
-        if self._paho.is_oversize:
-            return f"sent a message of more than {MAX_INCOMING} bytes"
         if (meaning := alert(self._error_text or "")) is not None:
             return f"refused TLS: {meaning}"
-        if reason == "Keep alive timeout":
+        if reason == KEEPALIVE_TIMEOUT:
             return f"stopped answering (for {self._config.keepalive_s} s or longer)"
         if reason == "Protocol error":
             return (
@@ -242,7 +283,8 @@ class BrokerClient:
             return f"closed the connection: {reason}"
         if not self._accepted:
             return f"closed the connection before it answered: {self._login_hint()}"
-        error = "" if self._error_text is None else f": {self._error_text}"
+        says_more = self._error_text is not None and not any(word in self._error_text for word in _CLOSED)
+        error = f": {self._error_text}" if says_more else ""
         return (
             f"closed the connection{error} (is it stopping, is another client called {self._client_id}, "
             "or was a message too large for it, see mqtt.max_payload_kb?)"
@@ -262,32 +304,52 @@ class BrokerClient:
     def _on_subscribe(
         self, _client: Client, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        for reason in reasons:
-            if reason.is_failure:
-                self._on_signal(Acknowledged(mid=mid, refusal=str(reason)))
+        if self._n_subscribing > 0:
+            self._n_subscribing -= 1
+            if (refusal := next((str(reason) for reason in reasons if reason.is_failure), None)) is not None:
+                self._on_signal(Acknowledged(mid=mid, refusal=refusal))
 
     def _on_paho_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._on_message(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
+        with suppress(UnicodeDecodeError):  # from the topic, which then is none of ours
+            self._on_message(
+                Received(
+                    topic=message.topic,
+                    payload=bytes(message.payload),
+                    retained=message.retain,
+                    n_discarded=self._paho.packets.n_discarded,
+                )
+            )
 
     def _on_log(self, _client: Client, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
             self._error_text = text
 
 
+_CLOSED = ("reset by peer", "Broken pipe")  # errors that say no more than that the connection was closed
+# Capabilities that a broker of MQTT 5 may lack, by the property that states it.
+_LACKS = {
+    "MaximumQoS": "QoS 1, with which events are sent (mosquitto: max_qos)",
+    "RetainAvailable": "retained messages, which state, status and others are (mosquitto: retain_available)",
+}
+
+
 class _BoundedClient(Client):
-    """A client of paho that ends the connection when a packet that is too large begins, instead of reading it into memory."""
+    """A client of paho that receives only packets which PacketReader has read completely."""
 
-    is_oversize = False
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.packets = PacketReader(super()._sock_recv)
+        self._packet = b""
 
-    def _sock_recv(self, bufsize: int) -> bytes:  # private in paho, which requests all that remains of a packet
-        if bufsize > MAX_INCOMING:
-            self.is_oversize = True
-            raise ConnectionAbortedError("packet is too large")
-        return super()._sock_recv(bufsize)
+    def _sock_recv(self, bufsize: int) -> bytes:  # private in paho, which requests the header, then all that remains of a packet
+        if not self._packet:
+            self._packet = self.packets.read()
+        data, self._packet = self._packet[:bufsize], self._packet[bufsize:]
+        return data
 
 
 def _limits() -> Properties:
     """The limits that an MQTT 5 broker must respect."""
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    limits.MaximumPacketSize = MAX_INCOMING
+    limits.MaximumPacketSize = MAX_BYTES
     return limits

@@ -94,14 +94,14 @@ class EventQueue:
         if self._store is None:
             self._store = Store(self._path, self._limits, clock_synced=self._clock_synced)
             self.uncommitted.insert(0, (None, self._store.end_open))
+        self._store.check_disk()
         if self.uncommitted or time.monotonic() >= self._delete_at or len(self._acknowledged) >= WINDOW:
             self._commit(self._store)
-        self._store.retry_disk()
 
     def next(self, in_flight: set[int]) -> OutboxRow | None:
         """The next row to send. It remains the next one until `pop`."""
         store = self._store
-        if store is None or self.uncommitted:  # another process holds a lock on the file
+        if store is None:
             return None
         if store.outbox is not self._outbox:
             self._outbox, self._cursor = store.outbox, 0
@@ -117,10 +117,14 @@ class EventQueue:
         self._rows.popleft()
 
     def restart(self) -> None:
-        """After a reconnect, queue everything that is not acknowledged again, including parked rows."""
+        """After a reconnect, queue everything that is not acknowledged again, except parked rows."""
         self._outbox = None
-        if self._store is not None:  # in the next commit, after acknowledged rows and what they overtook are deleted
-            self.uncommitted.append((None, Outbox.unpark))
+
+    def unpark(self) -> None:
+        """Queue parked rows again, too."""
+        self.restart()
+        if self._store is not None:
+            self._store.outbox.unpark()
 
     def acknowledged(self, row: int) -> None:
         """Mark a row as acknowledged by the broker."""
@@ -142,17 +146,14 @@ class EventQueue:
     def _commit(self, store: Store) -> None:
         requests, self.uncommitted = self.uncommitted, []
         rows, self._acknowledged = self._acknowledged, []
-        delete_at, self._delete_at = self._delete_at, float("inf")
+        self._delete_at = float("inf")
         delete = partial(Outbox.delete, rows=rows)
         try:
-            committed = store.change([delete, *(change for _, change in requests)])
+            store.change([delete, *(change for _, change in requests)])
         except Exception:
             self._commit_one_by_one(store, [(None, delete), *requests])
             raise
-        if committed:
-            self._count(requests)
-        else:  # another process holds a lock on the file
-            self.uncommitted, self._acknowledged, self._delete_at = requests, rows, delete_at
+        self._count(requests)
 
     def _commit_one_by_one(self, store: Store, requests: list[tuple[float | None, Change]]) -> None:
         """Commit changes separately, so that one that cannot be applied does not affect the others."""

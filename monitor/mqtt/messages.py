@@ -156,10 +156,13 @@ class HealthMessage(Sent):
     """Events lost since the start: there was no room for them, or they could not be read back."""
 
     parked: Count
-    """Events that the broker refused or that are too large; they are stored and tried again over the next connection."""
+    """Events that the broker does not accept, or that are too large; they are stored and tried again later."""
 
     last_parked: str | None
     """The last of them and the reason; null where none is parked."""
+
+    outbox_error: str | None
+    """The reason why events are in memory only, and lost if the service ends; null while they are on disk."""
 
     clips_lost: Count
     """Clips and pictures that could not be written, since the start."""

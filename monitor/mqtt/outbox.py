@@ -22,7 +22,7 @@ from monitor.json_lines import to_json
 log = logging.getLogger(__name__)
 SCHEMA = 1
 WINDOW = 16  # rows in flight at a time
-LOCKED_S = 0.2  # how long SQLite waits for a lock of another process
+LOCKED_S = 0.2  # how long SQLite waits for another process when it opens the file
 TIMES = "ts onset_ts"
 TABLES = """
 CREATE TABLE message (row INTEGER PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, machine TEXT NOT NULL,
@@ -58,7 +58,7 @@ class Totals:
     n: int = 0
     n_bytes: int = 0
     n_dropped: int = 0
-    parked: frozenset[int] = frozenset()  # rows that the broker rejected
+    parked: frozenset[int] = frozenset()  # rows that the broker does not accept
     evicted: frozenset[str] = frozenset()  # anomalies that were dropped before their end
 
 
@@ -80,6 +80,9 @@ class Outbox:
             raise
 
     def _prepare(self) -> None:
+        # While it is open, no other program can lock it. Nor is there a -shm file, which would be mapped: if it was truncated, a
+        # signal would end the process.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -168,25 +171,25 @@ class Outbox:
         return rows
 
     def delete(self, rows: list[int]) -> None:
-        """Delete acknowledged rows, and rejected rows of the same anomaly before them.
+        """Delete acknowledged rows.
 
-        If the rejected rows were sent again, they would arrive out of order.
+        Parked rows of the same anomaly before them have been overtaken. When room is needed, they are dropped like updates.
         """
         for row in rows:
-            overtaken = f"id = (SELECT id FROM message WHERE row = {row}) AND row < {row}"
             if any(parked < row for parked in self.totals.parked):
-                self._drop(f"{overtaken} AND row IN (SELECT value FROM json_each(?))", self._parked())
+                query = "UPDATE message SET kind = 'update' WHERE row < ? AND id = (SELECT id FROM message WHERE row = ?)"
+                self._db.execute(query, (row, row))
             self._remove("row = ?", row)
 
     def park(self, row: int) -> None:
-        """Park a row that the broker rejected. It is the first to be dropped when room is needed.
+        """Skip a row that the broker does not accept, until `unpark`. It is the first to be dropped when room is needed.
 
         This changes nothing on disk.
         """
         self.totals = replace(self.totals, parked=self.totals.parked | {row})
 
     def unpark(self) -> None:
-        """Retry rejected rows after a reconnect."""
+        """Retry all parked rows."""
         self.totals = replace(self.totals, parked=frozenset())
 
     def copy_to(self, other: "Outbox") -> None:
@@ -196,10 +199,10 @@ class Outbox:
 
     def absorb(self, other: "Outbox") -> None:
         """Append the content of the other outbox, whose row numbers must be larger than all of these."""
-        self._db.executemany(
-            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", other._db.execute("SELECT * FROM message").fetchall()
-        )
-        self._db.executemany("INSERT INTO open VALUES (?, ?)", other._db.execute("SELECT * FROM open").fetchall())
+        rows = other._db.execute("SELECT * FROM message").fetchall()
+        self._db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._db.execute("DELETE FROM open WHERE id IN (SELECT id FROM message WHERE kind = 'end')")
+        self._db.executemany("INSERT OR REPLACE INTO open VALUES (?, ?)", other._db.execute("SELECT * FROM open").fetchall())
         self._handed_out, self._last = max(self._handed_out, other._handed_out), max(self._last, other._last)
         n_dropped = self.totals.n_dropped + other.totals.n_dropped
         self.totals = replace(other.totals, n_dropped=n_dropped)

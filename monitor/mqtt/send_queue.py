@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,14 +54,15 @@ class SendQueue:
         with self._lock:
             (self._ordered if message.kind == "ordered" else self._transient).append(message)
 
-    def take(self, event: OutgoingMessage | None) -> OutgoingMessage | None:
+    def take(self, event: OutgoingMessage | None, held: Set[str]) -> OutgoingMessage | None:
         """The next message: retained topics first, then ordered messages, then `event`, then transient ones.
 
-        A retained topic waits until its previous value is acknowledged. The caller must call `sent` next.
+        A retained topic waits until its previous value is acknowledged, and while it is in `held`.
+        The caller must call `sent` next.
         """
-        in_flight = {message.topic for message in self.in_flight.values()}
+        waiting = {message.topic for message in self.in_flight.values()} | held
         with self._lock:
-            if (topic := next((topic for topic in self._unpublished if topic not in in_flight), None)) is not None:
+            if (topic := next((topic for topic in self._unpublished if topic not in waiting), None)) is not None:
                 del self._unpublished[topic]
                 self._taken = OutgoingMessage(topic=topic, payload=self._retained[topic], kind="retained", retain=True)
             elif self._ordered:

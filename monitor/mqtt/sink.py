@@ -23,6 +23,7 @@ from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.outbox import Limits, Outbox
 from monitor.mqtt.send_queue import OutgoingMessage, SendQueue
 from monitor.mqtt.store import Change
+from monitor.mqtt.suspects import Suspects
 from monitor.threads import Probe
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ COMMAND = re.compile(r"([a-z0-9_-]{1,64})/set/([a-z0-9_-]{1,64})")
 TURN_S = 1.0
 MAX_LOGGED = 10_000
 STEADY_S = 10.0  # the backoff is reset after a connection that lasted longer
+RETRY_S = 600.0  # after which the broker is offered again what it did not accept
+MAX_RETRY_S = 6 * 3_600.0  # the interval doubles while the broker closes the connection each time
+CLOSES = "the connection was closed each time it was sent"
 OnCommand = Callable[[str, str, bytes, bool], None]
 
 
@@ -39,7 +43,7 @@ class SinkCounts:
 
     connected: bool
     queued: int  # events that the broker has not acknowledged, including parked ones
-    parked: int  # events that are too large or were rejected by the broker, to be retried on the next connection
+    parked: int  # events that are too large or that the broker does not accept, to be retried later
     last_parked: str | None  # the event and the reason
     delivered: int  # events that the broker has acknowledged
     dropped: int  # events that were unreadable, or lost for lack of room
@@ -73,7 +77,8 @@ class MqttSink:
         `subscriptions`: further absolute topics, with callbacks on that thread. Without a `state_dir` there is no outbox.
         """
         self.address = f"{mqtt.host}:{mqtt.port}"
-        self.refusal: str | None = None  # of the first ordered message that the broker rejected
+        self.n_refused = 0  # ordered messages that the broker rejected
+        self.refusal: str | None = None  # reason of the first of them
         self._config = mqtt
         self._base = f"{mqtt.prefix}/{node}"
         self._client_id = mqtt.client_id or f"stethos-{node}"
@@ -92,6 +97,10 @@ class MqttSink:
         limits = Limits(messages=mqtt.outbox_messages, n_bytes=int(mqtt.outbox_mb * 1e6))
         path = None if state_dir is None else state_dir / "outbox.sqlite"
         self._events = EventQueue(path, limits, clock_synced=clock_synced)
+        self._suspects = Suspects()
+        self._is_suspicious = False  # whether the broker closed the last connection while messages were in flight
+        self._retry_at = float("inf")
+        self._retry_s = RETRY_S
         self._last_parked: str | None = None
         self._logged: set[str] = set()  # topics and events whose rejection has been logged
 
@@ -296,6 +305,8 @@ class MqttSink:
             self._connect()
         if self._connected and self._client is not None:
             with _aborted_on_error(self._client):
+                if now >= self._retry_at:
+                    self._retry()
                 self._send(self._client)
             since = max(self._progress_at, self._client.busy_until)
             if self._messages.in_flight and now - since > self._config.keepalive_s:
@@ -352,15 +363,19 @@ class MqttSink:
             self._subscribed[client.subscribe(commands, retain_as_published=True)] = commands
         self._messages.connected()
         self._events.restart()
+        if not self._is_suspicious:
+            self._retry_s = RETRY_S
+            self._retry()
         self._n_connections += 1
         self._connected, self._problem = True, None
         log.info("mqtt: connected to %s", self.address)
 
     def _publish_status(self, client: BrokerClient, text: str) -> None:
-        self._messages.in_flight[client.publish(f"{self._base}/status", text, qos=1, retain=True)] = OutgoingMessage(
-            topic=f"{self._base}/status", payload=text.encode(), kind="transient", retain=True
-        )
-        self._progress_at = time.monotonic()
+        topic = f"{self._base}/status"
+        message = OutgoingMessage(topic=topic, payload=text.encode(), kind="transient", retain=True)
+        if topic not in self._suspects.held and self._violated_limit(message) is None:
+            self._messages.in_flight[client.publish(topic, text, qos=1, retain=True)] = message
+            self._progress_at = time.monotonic()
 
     def _on_disconnected(self, signal: Disconnected) -> None:
         """Everything that was in flight will be sent again."""
@@ -368,17 +383,40 @@ class MqttSink:
         if signal.reason != self._problem and (self._n_connections or self._log_failures):
             log.warning("mqtt: %s %s; retrying", self.address, signal.reason)
         self._client, self._connected, self._problem = None, False, signal.reason
-        self._messages.disconnected()
-        if now - self._started_at > STEADY_S:
+        self._is_suspicious = signal.by_broker and bool(self._messages.in_flight)
+        if (self._is_suspicious and self._set_aside()) or now - self._started_at > STEADY_S:
             self._backoff_s = self._config.reconnect_min_s
+        self._messages.disconnected()
         self._connect_at = now + self._backoff_s * random.uniform(0.5, 1.0)
         self._backoff_s = min(2 * self._backoff_s, self._config.reconnect_max_s)
+
+    def _set_aside(self) -> bool:
+        """Whether the connection was closed because of a message, which is then set aside."""
+        in_flight = self._messages.in_flight
+        if not self._suspects.connection_closed(in_flight.values()):
+            return False
+        ((mid, message),) = in_flight.items()
+        if message.kind == "ordered":
+            self._messages.acknowledged(mid)  # it would be sent again
+        self._refused(message, CLOSES)
+        self._retry_at = time.monotonic() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, MAX_RETRY_S)
+        return True
+
+    def _retry(self) -> None:
+        """Offer the broker again what it did not accept, because its ACL or its limits may have changed."""
+        self._retry_at = float("inf")
+        self._suspects.retry()
+        self._events.unpark()
 
     def _on_message(self, message: Received) -> None:
         """Runs on the connection's thread."""
         self._guarded(partial(self._dispatch, message))
 
     def _dispatch(self, message: Received) -> None:
+        if message.n_discarded:
+            n_bytes = len(message.payload) + message.n_discarded
+            self._log_once(f"a message on {message.topic}", f"was not read completely, because it has {n_bytes} bytes")
         if message.topic in self._subscriptions:
             self._subscriptions[message.topic](message)
             return
@@ -396,19 +434,24 @@ class MqttSink:
                 self._publish_status(client, "offline")
             return
         messages = self._messages
-        while len(messages.in_flight) < self._limits.max_in_flight:
-            if (message := messages.take(self._next_event())) is None:
+        while len(messages.in_flight) < (1 if self._suspects else self._limits.max_in_flight):
+            if (message := messages.take(self._next_event(), self._suspects.held)) is None:
+                if not messages.in_flight:
+                    self._suspects.nothing_waits()
                 return
             if message.kind == "event":
                 self._events.pop()
             payload: bytes | None = message.payload
-            if (limit := self._violated_limit(message)) is not None:
-                self._refused(message, limit)
-                payload = b"" if message.kind == "retained" else None  # so that no outdated value remains
+            if (problem := CLOSES if message.topic in self._suspects.held else self._violated_limit(message)) is not None:
+                self._refused(message, problem)
+                payload = b"" if self._can_be_cleared(message) else None  # so that no outdated value remains
             if not messages.in_flight:
                 self._progress_at = time.monotonic()
             mid = None if payload is None else client.publish(message.topic, payload, qos=message.qos, retain=message.retain)
             messages.sent(mid if message.qos else None)
+
+    def _can_be_cleared(self, message: OutgoingMessage) -> bool:
+        return message.kind == "retained" and self._violated_limit(replace(message, payload=b"")) is None
 
     def _next_event(self) -> OutgoingMessage | None:
         row = self._events.next({message.row for message in self._messages.in_flight.values()})
@@ -431,29 +474,36 @@ class MqttSink:
         client.carried(sum(len(other.payload) for other in self._messages.in_flight.values()))
         if message is None:
             if signal.refusal is not None and signal.mid in self._subscribed:
-                self._log_once(f"subscription to {self._subscribed[signal.mid]}", signal.refusal)
+                what = f"subscription to {self._subscribed[signal.mid]}"
+                self._log_once(what, f"rejected by {self.address}: {signal.refusal}")
             return
         self._progress_at = time.monotonic()
+        self._suspects.acknowledged(message)
         if signal.refusal is not None:
             self._refused(message, signal.refusal)
         elif message.kind == "event":
             self._events.acknowledged(message.row)
 
     def _refused(self, message: OutgoingMessage, reason: str) -> None:
-        """Log a rejected message, but only once. Park it if it is an event."""
+        """Log a message that the broker does not accept, but only once. Park it if it is an event."""
         what = message.topic
         if message.kind == "event":
             event = json.loads(message.payload)
             what = f"{event['event_type']} {event['id']} of {event['machine']}, seq {event['seq']}"
             self._events.park(message.row)
+            self._retry_at = min(self._retry_at, time.monotonic() + self._retry_s)
             self._last_parked = f"{what}: {reason}"
-        elif message.kind == "ordered":
+        elif message.kind == "ordered" and not (message.retain and self._violated_limit(message)):  # a picture, usually
+            self.n_refused += 1
             self.refusal = self.refusal or reason
-        self._log_once(what, reason, suffix="; parked until the next connection" if message.kind == "event" else "")
+        if message.topic in self._suspects.held:
+            what = f"everything on {message.topic}"
+        later = "; parked, to be sent again later" if message.kind == "event" else ""
+        self._log_once(what, f"rejected by {self.address}: {reason}{later}")
 
-    def _log_once(self, what: str, reason: str, *, suffix: str = "") -> None:
+    def _log_once(self, what: str, problem: str) -> None:
         if what not in self._logged:
-            log.warning("mqtt: %s rejected by %s: %s%s", what, self.address, reason, suffix)
+            log.warning("mqtt: %s %s", what, problem)
             if len(self._logged) >= MAX_LOGGED:
                 self._logged.clear()
             self._logged.add(what)

@@ -84,6 +84,38 @@ def test_a_refused_subscription_is_named(protocol: str, tmp_path: Path, capsys: 
     assert "(check in the broker's ACL that an anonymous user may read stethos/hall-2/mqtt-test)" in steps["read back"]
 
 
+LACKS = [
+    ("retain_available false", "3.1.1", "last will", "does the broker support retained messages (mosquitto: retain_available)?"),
+    ("retain_available false", "5", "login", "the broker does not support retained messages"),
+    ("max_qos 0", "3.1.1", "publish", "does the broker support QoS 1 (mosquitto: max_qos)?"),
+    ("max_qos 0", "5", "login", "the broker does not support QoS 1, with which events are sent (mosquitto: max_qos)"),
+    ("max_packet_size 100", "5", "login", "the broker accepts packets of at most 100 bytes"),
+]
+
+
+@pytest.mark.parametrize(("setting", "protocol", "step", "cause"), LACKS)
+def test_a_broker_that_lacks_something_is_explained(
+    setting: str, protocol: str, step: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_broker(tmp_path, f"allow_anonymous true\n{setting}\n") as broker:
+        status, steps = tried(capsys, port=broker.port, protocol=protocol)
+    assert (status, list(steps)[-1]) == (1, step)
+    assert cause in steps[step]
+
+
+def test_a_password_file_of_the_unit_is_found_outside_of_the_service(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `sudo monitor mqtt-test` does, to which systemd passes nothing."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path),))
+    with shipped_broker(tmp_path, authority) as broker:
+        assert as_user("hall-2", broker, authority)
+        (tmp_path / "secret").rename(tmp_path / "mqtt-password")
+        settings = {"port": broker.port, "tls": {"ca": authority.ca}, "password_credential": "mqtt-password"}
+        assert tried(capsys, user="hall-2", **settings)[0] == 0
+
+
 def test_an_unknown_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     status, steps = tried(capsys, host="nowhere.invalid", plain_text="allowed")
     assert (status, list(steps)) == (1, ["DNS"])

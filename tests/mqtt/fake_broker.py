@@ -12,14 +12,15 @@ Reply = Callable[[str, int], int | None]
 class FakeBroker:
     """Acknowledges PUBLISH packets with the reason code that `reply(topic, number)` returns; None ends the connection.
 
-    `number` counts the packets of QoS 1 of that topic over all connections, from 0.
+    `number` counts the packets of QoS 1 of that topic over all connections, from 0. A test may change `reply` and `connack`.
     """
 
     def __init__(self, reply: Reply, *, connack: bytes = bytes([0x20, 3, 0, 0, 0])) -> None:
         self.n_connections = 0
+        self._connection: socket.socket | None = None
         self.received: list[tuple[str, bytes]] = []
-        self._reply = reply
-        self._connack = connack
+        self.reply = reply
+        self.connack = connack
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -30,10 +31,17 @@ class FakeBroker:
     def __exit__(self, *_: object) -> None:
         self._listener.close()
 
+    def hang_up(self) -> None:
+        """End the present connection."""
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                self._connection = connection
                 self.n_connections += 1
                 with connection, suppress(OSError, EOFError):
                     self._serve(connection)
@@ -43,7 +51,7 @@ class FakeBroker:
         while True:
             kind, body = _packet(stream.read)
             if kind >> 4 == 1:
-                connection.sendall(self._connack)
+                connection.sendall(self.connack)
             elif kind >> 4 == 8:
                 connection.sendall(bytes([0x90, 4, *body[:2], 0, 1]))
             elif kind >> 4 == 12:
@@ -55,7 +63,7 @@ class FakeBroker:
                     continue
                 number = sum(topic == other for other, _ in self.received)
                 self.received.append((topic, body[topic_end + 3 :]))
-                code = self._reply(topic, number)
+                code = self.reply(topic, number)
                 if code is None:
                     return
                 connection.sendall(bytes([0x40, 4, *body[topic_end : topic_end + 2], code, 0]))

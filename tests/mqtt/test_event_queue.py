@@ -34,7 +34,7 @@ def sent(queue: EventQueue) -> list[tuple[str, int, str]]:
     return keys(payloads)
 
 
-def test_a_rejected_start_is_not_sent_after_its_update_was_acknowledged(queue: EventQueue) -> None:
+def test_a_parked_start_is_kept_after_its_update_was_acknowledged_and_sent_when_it_is_retried(queue: EventQueue) -> None:
     start, update, end = anomaly(1)
     put(queue, start, update)
     queue.advance()
@@ -45,18 +45,10 @@ def test_a_rejected_start_is_not_sent_after_its_update_was_acknowledged(queue: E
     put(queue, end)
     queue.advance()
     assert sent(queue) == keys([end])
-    assert (queue.n_queued, queue.n_parked, queue.n_dropped) == (1, 0, 1)
-
-
-def test_a_rejected_event_is_sent_again_after_a_reconnect(queue: EventQueue) -> None:
-    start, update, _ = anomaly(1)
-    put(queue, start, update)
-    queue.advance()
-    assert len(sent(queue)) == 2
-    queue.park(1)
-    queue.restart()
-    queue.advance()
-    assert sent(queue) == keys([start, update])
+    assert (queue.n_queued, queue.n_parked, queue.n_dropped) == (2, 1, 0)
+    queue.unpark()
+    assert sent(queue) == keys([start, end])
+    assert (queue.n_queued, queue.n_parked) == (2, 0)
 
 
 def test_acknowledged_rows_are_deleted_even_if_another_change_cannot_be_applied(queue: EventQueue) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +27,13 @@ def put(outbox: Outbox, *events: Event) -> None:
             outbox.add(event)
 
 
+def store(path: Path, *events: Event) -> None:
+    """Left behind by an earlier run."""
+    outbox = Outbox(path, AMPLE)
+    put(outbox, *events)
+    outbox.close()
+
+
 def held(outbox: Outbox) -> list[dict[str, Any]]:
     rows = outbox._db.execute("SELECT payload FROM message ORDER BY row").fetchall()
     return [json.loads(payload) for (payload,) in rows]
@@ -38,7 +46,7 @@ def end_open(outbox: Outbox, *, clock_synced: bool = True) -> None:
 
 def test_events_survive_in_order_and_go_when_they_are_done(tmp_path: Path) -> None:
     events = [*anomaly(1), *anomaly(2, machine="pump")]
-    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *events)
+    store(tmp_path / "outbox.sqlite", *events)
     outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
     rows = outbox.after(0, 4)
     assert [json.loads(row.payload) for row in rows] == [event_as_sent(event) for event in events[:4]]
@@ -135,7 +143,7 @@ def test_nobody_ever_hears_a_lone_start_or_an_end_out_of_the_blue(steps: list[tu
 
 def test_what_a_crash_leaves_open_is_ended_with_what_was_known(tmp_path: Path) -> None:
     events = anomaly(1, n_updates=2)[:-1]
-    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(0), *events)
+    store(tmp_path / "outbox.sqlite", *anomaly(0), *events)
     outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
     end_open(outbox)
     end = held(outbox)[-1]
@@ -147,13 +155,13 @@ def test_what_a_crash_leaves_open_is_ended_with_what_was_known(tmp_path: Path) -
 
 @pytest.mark.parametrize(("before", "now"), [(False, True), (True, False), (False, False)])
 def test_an_end_after_a_crash_is_as_sure_of_its_times_as_both_runs(before: bool, now: bool, tmp_path: Path) -> None:
-    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), anomaly(1, clock_synced=before)[0])
+    store(tmp_path / "outbox.sqlite", anomaly(1, clock_synced=before)[0])
     outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
     end_open(outbox, clock_synced=now)
     assert not held(outbox)[-1]["clock_synced"]
 
 
-def test_a_refused_row_stays_until_a_later_one_of_its_anomaly_is_delivered() -> None:
+def test_a_refused_row_stays_when_a_later_one_of_its_anomaly_is_delivered() -> None:
     outbox = Outbox(":memory:", AMPLE)
     put(outbox, *anomaly(1), *anomaly(2))
     rows = outbox.after(0, 10)
@@ -161,8 +169,22 @@ def test_a_refused_row_stays_until_a_later_one_of_its_anomaly_is_delivered() -> 
     outbox.park(rows[3].row)
     with outbox.transaction():
         outbox.delete([rows[1].row, rows[5].row])
-    assert keys(held(outbox)) == keys([anomaly(1)[2], anomaly(2)[1]])
-    assert (outbox.totals.n, outbox.totals.n_dropped, outbox.totals.parked) == (2, 2, frozenset())
+    assert keys(held(outbox)) == keys([anomaly(1)[0], anomaly(1)[2], *anomaly(2)[:2]])
+    assert (outbox.totals.n, outbox.totals.n_dropped, outbox.totals.parked) == (4, 0, frozenset({rows[0].row, rows[3].row}))
+
+
+def test_a_refused_start_that_was_overtaken_is_dropped_without_the_end_that_subscribers_wait_for() -> None:
+    outbox = Outbox(":memory:", replace(AMPLE, messages=5))
+    start, update, end = anomaly(1)
+    put(outbox, start, update)
+    rows = outbox.after(0, 10)
+    outbox.park(rows[0].row)
+    with outbox.transaction():
+        outbox.delete([rows[1].row])
+    put(outbox, *anomaly(2, n_updates=0), *anomaly(3, n_updates=0), end)
+    assert keys(held(outbox))[0] == keys(anomaly(2))[0]
+    assert keys(held(outbox))[-1] == keys([end])[0]
+    assert outbox.totals.n_dropped == 1
 
 
 def test_refused_rows_are_the_first_to_go_when_the_outbox_is_full() -> None:
@@ -180,8 +202,8 @@ def test_refused_rows_are_the_first_to_go_when_the_outbox_is_full() -> None:
 
 @pytest.mark.parametrize("payload", ["{", "[]", "{}", "null", '{"id": 3}', "\x00"])
 def test_malformed_rows_are_dropped_at_the_start_and_counted(payload: str, tmp_path: Path) -> None:
-    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(1)[:2], *anomaly(2)[:1])
-    with sqlite3.connect(tmp_path / "outbox.sqlite") as damaged:
+    store(tmp_path / "outbox.sqlite", *anomaly(1)[:2], *anomaly(2)[:1])
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as damaged, damaged:
         damaged.execute("UPDATE message SET payload = ? WHERE row = 2", (payload,))
         damaged.execute("UPDATE open SET payload = ? WHERE id = ?", (payload, anomaly(1)[0].id))
     outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
@@ -198,8 +220,8 @@ COLUMNS = [("message", "payload"), ("message", "id"), ("message", "machine"), ("
 def test_a_row_that_is_not_valid_utf_8_is_dropped_alone(table: str, column: str, tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     starts = [anomaly(number)[0] for number in (1, 2, 3)]
-    put(Outbox(path, AMPLE), *starts)
-    with sqlite3.connect(path) as damaged:
+    store(path, *starts)
+    with closing(sqlite3.connect(path)) as damaged, damaged:
         damaged.execute(f"UPDATE {table} SET {column} = CAST(X'7B22FF22' AS TEXT) WHERE id = ?", (starts[1].id,))
     queue = EventQueue(path, AMPLE, clock_synced=True)
     queue.advance()
@@ -216,8 +238,8 @@ def test_a_row_that_is_not_valid_utf_8_is_dropped_alone(table: str, column: str,
 
 def test_damaged_text_within_an_event_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
-    put(Outbox(path, AMPLE), replace(anomaly(1)[0], summary="two words"))
-    with sqlite3.connect(path) as damaged:
+    store(path, replace(anomaly(1)[0], summary="two words"))
+    with closing(sqlite3.connect(path)) as damaged, damaged:
         damaged.execute("UPDATE message SET payload = CAST(replace(CAST(payload AS BLOB), ' words', X'FF') AS TEXT)")
     outbox = Outbox(path, AMPLE)
     end_open(outbox)
@@ -250,7 +272,7 @@ def test_what_may_have_been_heard_is_not_altered() -> None:
 
 
 def test_times_of_an_earlier_run_stay_unsure(tmp_path: Path) -> None:
-    put(Outbox(tmp_path / "outbox.sqlite", AMPLE), *anomaly(1, clock_synced=False)[:2])
+    store(tmp_path / "outbox.sqlite", *anomaly(1, clock_synced=False)[:2])
     outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE)
     end_open(outbox, clock_synced=False)
     with outbox.transaction():
@@ -260,8 +282,7 @@ def test_times_of_an_earlier_run_stay_unsure(tmp_path: Path) -> None:
 
 def test_an_end_made_before_the_clock_was_set_keeps_the_onset_of_a_run_that_knew_it(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
-    old = Outbox(path, AMPLE)
-    put(old, *(event for n in range(WINDOW) for event in anomaly(n)), anomaly(99)[0])
+    store(path, *(event for n in range(WINDOW) for event in anomaly(n)), anomaly(99)[0])
     outbox = Outbox(path, AMPLE)
     end_open(outbox, clock_synced=False)
     with outbox.transaction():

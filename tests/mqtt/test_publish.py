@@ -228,8 +228,39 @@ def test_a_broker_that_refuses_every_message_is_said(tmp_path: Path, demo_normal
         environment = {"STETHOS_MQTT__PORT": str(broker.port), "STETHOS_MQTT__PROTOCOL": "5"}
         ran = monitor("--replay", demo_normal, "--model", demo_bundle, "--publish", environment=environment)
     assert ran.status == 1
-    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{broker.port} rejected a message: Not authorized"]
+    n = len(ran.errors) and int(ran.errors[0].split(" rejected ")[1].split()[0])
+    assert n > 0
+    assert ran.errors == [f"monitor: error: mqtt: 127.0.0.1:{broker.port} rejected {n} of {n} messages: Not authorized"]
     assert ran.files[0]["verdict"] == "normal"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "limit", "status"),
+    [("5", "max_packet_size 20000", 0), ("5", "message_size_limit 20000", 1), ("3.1.1", "max_packet_size 20000", 1)],
+)
+def test_a_picture_that_is_too_large_for_the_broker_keeps_no_event_back(
+    protocol: str, limit: str, status: int, tmp_path: Path, demo_fault: Path, demo_bundle: Path
+) -> None:
+    """A broker that does not state its limit closes the connection, so that the reason is not known."""
+    with running_broker(tmp_path, f"allow_anonymous true\n{limit}\n") as broker, Subscriber(broker) as subscriber:
+        environment = {"STETHOS_MQTT__PORT": str(broker.port), "STETHOS_MQTT__PROTOCOL": protocol}
+        ran = monitor("--replay", demo_fault, "--model", demo_bundle, "--publish", environment=environment)
+        assert [event["event_type"] for event in subscriber.events()] == ["start", "update", "end"]
+        assert subscriber.on("stethos/replay/demo-fan/anomaly")[-1] == "None"
+    assert ran.status == status
+    assert len(ran.errors) == status
+    assert "stethos/replay/demo-fan/snapshot rejected by" in ran.stderr
+
+
+def test_an_event_that_is_too_large_for_the_broker_keeps_nothing_else_back(
+    tmp_path: Path, demo_fault: Path, demo_bundle: Path
+) -> None:
+    with running_broker(tmp_path, "allow_anonymous true\nmax_packet_size 600\n") as broker, Subscriber(broker) as subscriber:
+        environment = {"STETHOS_MQTT__PORT": str(broker.port), "STETHOS_MQTT__PROTOCOL": "5"}
+        ran = monitor("--replay", demo_fault, "--model", demo_bundle, "--publish", environment=environment)
+    assert subscriber.on("stethos/replay/demo-fan/anomaly") == ["None", "OFF", "ON", "OFF", "None"]
+    assert ran.status == 1
+    assert "rejected 3 of 25 messages: 776 bytes are more than the broker accepts (600)" in ran.errors[0]
 
 
 def test_a_server_that_is_no_broker_is_one_line(demo_normal: Path, demo_bundle: Path) -> None:

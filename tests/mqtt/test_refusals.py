@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_a_malformed_row_is_dropped(tmp_path: Path) -> None:
     for event in anomaly(1)[:2]:
         sink.publish(event)
     assert sink.stop(2.0) == 2
-    with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as db, db:
         db.execute("UPDATE open SET payload = '{\"id\": 3'")
     with running_broker(tmp_path) as broker, Subscriber(broker) as watcher:
         sink = sink_to(broker.port, tmp_path)

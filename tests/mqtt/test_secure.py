@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import MqttConfig
+from monitor.config import MqttConfig, TlsConfig
 from monitor.errors import SinkError
-from monitor.mqtt.credentials import password
+from monitor.mqtt.credentials import SOURCES, password, tls_context
 from monitor.mqtt.publisher import MqttPublisher
 from monitor.mqtt.sink import MqttSink
 from tests.broker import Broker, running_broker
@@ -128,12 +128,33 @@ def test_a_password_comes_from_a_file(guarded: Broker, tmp_path: Path) -> None:
 def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     settings = {"user": "hall-2", "password_credential": "mqtt-password"}
+    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path / "a"), str(tmp_path / "b")))
     told = refusal(guarded, **settings)
-    assert told.endswith("must be given by systemd (LoadCredential=mqtt-password:FILE), got none")
+    sources = f"be a file in {tmp_path / 'a'} or {tmp_path / 'b'}, got neither"
+    assert told.endswith(f"must be given by systemd (LoadCredential=mqtt-password:FILE) or {sources}")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mqtt-password").write_text("s3cret sauce\n")
+    assert_accepted(guarded, **settings)  # as `sudo monitor mqtt-test`, outside of the service
     (tmp_path / "mqtt-password").write_text("s3cret sauce")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert password(MqttConfig.model_validate(settings)) == "s3cret sauce"
     assert_accepted(guarded, **settings)
+
+
+def test_the_key_of_the_unit_is_found_outside_of_the_service(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path),))
+    mine = authority.sign("hall-3")
+    mine.key.rename(tmp_path / "mqtt-key")
+    key = Path("/run/credentials/no-such-unit.service/mqtt-key")
+    assert tls_context(TlsConfig(ca=authority.ca, certificate=mine.certificate, key=key)) is not None
+
+
+def test_the_unit_loads_credentials_from_where_commands_look_for_them() -> None:
+    unit = (ROOT / "systemd" / "stethos.service").read_text()
+    for name in ("mqtt-password", "mqtt-key"):
+        assert f"LoadCredential={name}:{SOURCES[0]}/{name}\n" in unit
 
 
 def test_a_password_in_the_configuration_is_refused_with_the_way_to_do_it() -> None:
@@ -290,7 +311,7 @@ def test_an_event_that_the_broker_refuses_is_parked_and_delivered_when_it_may_be
         assert (sink.counts.queued, sink.counts.connections, sink.counts.last_error) == (3, 1, None)
         assert sink.counts.last_parked == f"end {anomaly(1)[0].id} of fan, seq 2: Not authorized"
         assert caplog.text.count("stethos/hall-2/fan/state rejected by") == 1
-        start = f"start {anomaly(1)[0].id} of fan, seq 0 rejected by 127.0.0.1:{broker.port}: Not authorized; parked until"
+        start = f"start {anomaly(1)[0].id} of fan, seq 0 rejected by 127.0.0.1:{broker.port}: Not authorized; parked, to be"
         assert caplog.text.count(start) == 1
         broker.kill()
         acl.write_text("topic readwrite #\n")
