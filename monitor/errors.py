@@ -2,7 +2,7 @@
 
 
 def printable(text: str) -> str:
-    r"""The text with every character that is not printable as Python writes it: `\n`, or `\udcfc` for a byte that is not UTF-8."""
+    r"""The text, with characters that are not printable as Python writes them: `\n`, or `\udcfc` for a byte that is not UTF-8."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 

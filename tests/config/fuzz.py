@@ -214,7 +214,7 @@ def _load(path: Path, outcomes: Outcomes) -> str | None:
             yaml.safe_dump(config.model_dump(mode="json", by_alias=True))
     except ConfigError as error:
         config, lines = None, [str(error)]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any other one is a traceback)
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
     finally:
