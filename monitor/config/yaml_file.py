@@ -28,7 +28,7 @@ class _Strict(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}  # values in each finished node
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if (tag := getattr(event, "tag", None)) is not None:
             raise _error(event, f"tags are not supported, got {tag.replace(CORE_TAG, '!!')}")
         if not is_text(getattr(event, "value", "")):
@@ -105,7 +105,8 @@ def _read(path: Path, loader: type[_Strict]) -> dict[str, Any]:
     return content
 
 
-def _error(at: yaml.Event | yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+def _error(at: Any, problem: str) -> yaml.MarkedYAMLError:
+    """The error at an event or a node."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 

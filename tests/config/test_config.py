@@ -122,7 +122,10 @@ def test_a_switch_may_be_written_in_any_of_yamls_ways(written: str, enabled: boo
         ("node: a\nnode: b\n", "is not YAML: line 2, column 1: duplicate key node"),
         ("machines:\n  fan: {bundle: a}\n  fan: {bundle: b}\n", "is not YAML: line 3, column 3: duplicate key fan"),
         ("mqtt: {port: 1883\n", "is not YAML: line 2, column 1: "),
-        ("node: !!python/object/apply:os.getcwd []\n", "is not YAML: line 1, column 7: tags are not supported, got !!python/object"),
+        (
+            "node: !!python/object/apply:os.getcwd []\n",
+            "is not YAML: line 1, column 7: tags are not supported, got !!python/object",
+        ),
         ("- node\n", "must be a mapping of keys, got a list"),
     ],
 )
