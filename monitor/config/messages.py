@@ -75,11 +75,11 @@ def _at(location: Sequence[int | str], schema: dict[str, Any]) -> dict[str, Any]
 
 
 def _instead(location: Sequence[str], schema: dict[str, Any]) -> str:
-    """The setting that was probably meant: one of the same section, else one with this name in another section."""
+    """The setting that was probably meant: one with this name in another section, or one with a similar name."""
     known = list(_at(location[:-1], schema).get("properties", {}))
     everywhere = list(_keys(schema))
-    close = get_close_matches(location[-1], known, n=1)
-    close += [key for key in everywhere if key.rpartition(".")[2] == location[-1]]
+    close = [key for key in everywhere if key.rpartition(".")[2] == location[-1]]
+    close += get_close_matches(location[-1], known, n=1, cutoff=0.7)
     close += get_close_matches(".".join(location), everywhere, n=1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else f"must be one of {', '.join(known)}"
 
