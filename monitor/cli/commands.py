@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from monitor.bundle import Bundle
     from monitor.clips.recorder import ClipRecorder
     from monitor.clips.worker import Job
-    from monitor.config import Config, MqttConfig
+    from monitor.config import Config
     from monitor.daemon.state_publisher import StatePublisher
     from monitor.events.event import EventClock
     from monitor.mqtt.publisher import MqttPublisher
@@ -50,49 +50,41 @@ def _replay(arguments: argparse.Namespace) -> int:
     from monitor.monitor import EPOCH
 
     config = load_config(arguments.config, os.environ)
-    machine, folder = _machine(arguments, config)
-    bundle = load_bundle(folder)
-    if machine is not None and arguments.model is None:
+    named: str | None = arguments.machine
+    if arguments.model is not None:
+        bundle = load_bundle(arguments.model)
+    else:
         from monitor.daemon.bundles.adaptations import in_use
 
-        bundle = in_use(config.state_dir, machine, bundle)
+        named = configured_machine(named, config, instead=", or --model DIR given")
+        bundle = in_use(config.state_dir, named, load_bundle(config.machines[named].bundle))
+    machine = named or bundle.manifest.name
     failures: list[StethosError] = []
     with ExitStack() as stack:
-        publisher = _open_publisher(config.node, config.mqtt, stack) if arguments.publish else None
-        name = machine or bundle.manifest.name
+        publisher = None
+        if arguments.publish:
+            from monitor.mqtt.publisher import MqttPublisher
+
+            publisher = stack.enter_context(MqttPublisher(config.mqtt, node=config.node))
         job = Replay(
             bundle=bundle,
             node=config.node,
-            machine=name,
+            machine=machine,
             started_at=arguments.started_at or EPOCH,
             clock_synced=arguments.started_at is not None,
             channel=arguments.channel,
             real_time=arguments.speed == "1",
             show_scores=arguments.scores,
             lines=JsonLines(sys.stdout),
-            idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
+            idle=config.machines[named].idle if named in config.machines else IdleConfig(),
             make_recorder=_recorders(arguments.clips, config, bundle, publisher, failures),
-            make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, name, bundle),
+            make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, machine, bundle),
         )
         stack.enter_context(logs_above_progress())
         outcome = replay(arguments.replay, job)
     if outcome.n_failed or failures:
         return 1
     return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
-
-
-def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | None, Path]:
-    """The machine's name, if known, and its bundle's folder."""
-    if arguments.model is not None:
-        return arguments.machine, arguments.model
-    name = configured_machine(arguments.machine, config, instead=", or --model DIR given")
-    return name, config.machines[name].bundle
-
-
-def _open_publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "MqttPublisher":
-    from monitor.mqtt.publisher import MqttPublisher
-
-    return stack.enter_context(MqttPublisher(mqtt, node=node))
 
 
 def _state_publisher(
