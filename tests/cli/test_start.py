@@ -1,7 +1,6 @@
 """The start and the end of the commands: odd arguments, streams, interrupts and installations."""
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from monitor.child import module_command
 from monitor.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -131,12 +129,3 @@ def test_an_old_python_can_read_what_reports_it(name: str) -> None:
     text = (ROOT / name).read_text()
     ast.parse(text, feature_version=(3, 8))
     assert " | " not in text or "from __future__ import annotations" in text
-
-
-def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "monitor.py").write_text("raise SystemExit('the wrong monitor')")
-    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(ROOT), *filter(None, sys.path)])
-    done = subprocess.run(module_command("monitor.audio.capture", "--list"), capture_output=True, text=True, check=False)
-    assert list(json.loads(done.stdout)) in (["devices"], ["trouble", "detail"])
