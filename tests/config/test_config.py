@@ -175,7 +175,7 @@ def test_aliases_that_multiply_are_refused_at_once(many: str, tmp_path: Path) ->
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo", "."])
 def test_a_file_that_is_none_is_refused_at_once(path: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ConfigError, match="cannot be read: [Nn]ot a regular file"):
+    with pytest.raises(ConfigError, match=r"cannot be read: [Nn]ot a regular file"):
         load_config(tmp_path / path, {})
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_too_large_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(ConfigError, match="cannot be read: [Ll]arger than"):
+    with pytest.raises(ConfigError, match=r"cannot be read: [Ll]arger than"):
         load_config(path, {})
 
 
