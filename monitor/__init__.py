@@ -1,8 +1,10 @@
 """Stethos learns the normal sound of a machine and reports over MQTT when that sound changes."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+from importlib import import_module
+
+TYPE_CHECKING = False  # as in `typing`, which is not imported, so that an early interrupt finds the command started
 if TYPE_CHECKING:
     from monitor.audio.microphone import Microphone
     from monitor.audio.recording import Recording

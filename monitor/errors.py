@@ -1,10 +1,18 @@
-"""Error types, named after the part at fault. Each message is one line: name, got, allowed."""
+"""Error types, named after the part at fault. Each message is one printable line: name, got, allowed."""
+
+
+def printable(text: str) -> str:
+    r"""The text, with characters that are not printable as Python writes them: `\n`, or `\udcfc` for a byte that is not UTF-8."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class StethosError(Exception):
     """An error that a person can act on. `exit_status` is the resulting exit status of the command."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(StethosError):

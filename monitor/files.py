@@ -1,15 +1,28 @@
-"""Atomic writes of files and folders, and locks that are released when their process ends."""
+"""Bounded reads, atomic writes of files and folders, and locks that are released when their process ends."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a regular file; OSError if it is larger, or a device, pipe or folder, which could block or never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes / 1000:g} kB", str(path))
+    return content
 
 
 def atomic_write(path: Path, content: bytes) -> None:

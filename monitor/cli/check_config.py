@@ -1,20 +1,30 @@
-"""`monitor check-config`: print the effective settings and every problem with them."""
+"""`monitor check-config`: print the effective settings, every problem with them, and warnings about absent microphones."""
 
 import argparse
+import logging
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from monitor.audio.devices import Device, find_device, list_devices
 from monitor.bundle import Bundle, load_bundle
-from monitor.config import Config, MachineConfig, check_settings
+from monitor.cli.devices import merge
+from monitor.config import Config, MachineConfig, MqttConfig, check_settings
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.daemon.bundles.load import idle_problem, service_problems
-from monitor.errors import ConfigError, StethosError
+from monitor.daemon.control import NAME
+from monitor.daemon.shared_microphone import shared_microphones
+from monitor.errors import ConfigError, SourceError, StethosError
+from monitor.files import read_regular
 from monitor.learning.report_text import duration
+from monitor.scoring.bandwidth import empty_bands
 
+log = logging.getLogger(__name__)
 EXIT_REFUSED = 78
+SECRETS = Path("/etc/stethos")  # from which the unit passes credentials to the service
+MAX_FILE_BYTES = 1_000_000
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(config_path: Path | None) -> int:
-    """Print the effective settings as YAML and one line per bundle; print problems to stderr. Return exit status 0 or 78.
+    """Print the effective settings as YAML and one line per bundle; log problems and warnings. Return exit status 0 or 78.
 
     The settings contain no secrets, because the configuration only names files and credentials, and rejects passwords.
     """
@@ -31,43 +41,48 @@ def check(config_path: Path | None) -> int:
         config, problems = check_settings(config_path, os.environ)
     except ConfigError as error:
         config, problems = None, [str(error)]
+    warnings: list[str] = []
     if config is not None:
-        print(
-            yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True), end="", flush=True
-        )
-        problems = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
+        settings = config.model_dump(mode="json", by_alias=True)
+        print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="", flush=True)
+        problems = [*service_problems(config), *_file_problems(config.mqtt)]
+        for name, machine in config.machines.items():
+            problems += _bundle_problems(name, machine, config.state_dir)
+        warnings = list(_microphone_warnings(config))
     for line in problems:
-        print(f"monitor: error: {line}", file=sys.stderr)
+        log.error("monitor: error: %s", line)
+    for line in warnings:
+        log.warning("monitor: warning: %s", line)
     return EXIT_REFUSED if problems else 0
 
 
-def _check_machines(config: Config) -> list[str]:
-    """Print each machine's bundle; return the problems."""
-    problems = (_check_bundle(name, machine, config.state_dir) for name, machine in config.machines.items())
-    return [problem for problem in problems if problem is not None]
-
-
-def _check_bundle(name: str, machine: MachineConfig, state_dir: Path) -> str | None:
+def _bundle_problems(name: str, machine: MachineConfig, state_dir: Path) -> Iterator[str]:
+    """Print the machine's bundle; yield the reasons why the machine cannot be monitored with it."""
     try:
         bundle = in_use(state_dir, name, load_bundle(machine.bundle))
     except StethosError as error:
-        return f"machines.{name}.bundle: {error}"
+        yield f"machines.{name}.bundle: {error}"
+        return
     print(f"# {name}: {_in_words(bundle)}{_remark(machine)}")
-    return idle_problem(name, machine.idle, bundle)
+    if (problem := idle_problem(name, machine.idle, bundle)) is not None:
+        yield problem
+    front_end, rate_hz = bundle.manifest.front_end, machine.microphone_rate_hz
+    expected_db = None if bundle.expected is None else bundle.expected.mean_db
+    if rate_hz is not None and (n_empty := empty_bands(rate_hz, front_end, expected_db)):
+        yield (
+            f"machines.{name}.microphone_rate_hz must be at least {front_end.sample_rate_hz} for this bundle, got {rate_hz}: "
+            f"{n_empty} of its {front_end.n_bands} bands lie above {rate_hz / 2:g} Hz"
+        )
 
 
 def _in_words(bundle: Bundle) -> str:
     manifest = bundle.manifest
-    calibration = manifest.calibration
+    calibration, adapted = manifest.calibration, manifest.provenance.adapted
     return (
         f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
-        f"set on {duration(calibration.hours)} of normal sound{_adapted_by(bundle)}"
+        f"set on {duration(calibration.hours)} of normal sound"
+        f"{'' if adapted is None else f'; made by monitor {adapted.by} from {adapted.of}'}"
     )
-
-
-def _adapted_by(bundle: Bundle) -> str:
-    adapted = bundle.manifest.provenance.adapted
-    return "" if adapted is None else f"; made by monitor {adapted.by} from {adapted.of}"
 
 
 def _remark(machine: MachineConfig) -> str:
@@ -76,9 +91,48 @@ def _remark(machine: MachineConfig) -> str:
     return "" if machine.enabled else "; disabled"
 
 
-def _missing_files(config: Config) -> list[str]:
-    """The files configured under `mqtt` that are missing or unreadable."""
-    named = {"password_file": config.mqtt.password_file}
-    if config.mqtt.tls is not None:
-        named |= {f"tls.{key}": path for key, path in config.mqtt.tls}
-    return [f"mqtt.{key}: {path} cannot be read" for key, path in named.items() if path and not os.access(path, os.R_OK)]
+def _file_problems(mqtt: MqttConfig) -> Iterator[str]:
+    """The files and credentials configured under `mqtt` that are missing, unreadable or empty."""
+    named = {"password_file": mqtt.password_file}
+    if mqtt.password_credential is not None:
+        given = os.environ.get("CREDENTIALS_DIRECTORY")
+        named["password_credential"] = Path(given or SECRETS) / mqtt.password_credential
+    if mqtt.tls is not None:
+        named |= {f"tls.{key}": path for key, path in mqtt.tls}
+    for key, path in named.items():
+        if path is not None and path.is_relative_to("/run/credentials") and not path.parent.exists():
+            path = SECRETS / path.name  # the folder exists while the service runs
+        try:
+            if path is not None and not read_regular(path, max_bytes=MAX_FILE_BYTES).strip():
+                yield f"mqtt.{key}: {path} is empty"
+        except OSError as error:
+            yield f"mqtt.{key}: {path} cannot be read: {error.strerror}"
+
+
+def _microphone_warnings(config: Config) -> Iterator[str]:
+    """The microphones that are absent or do not fit. The service starts anyway and waits for them."""
+    machines = {name: machine for name, machine in config.machines.items() if machine.enabled}
+    if not machines:
+        return
+    try:
+        devices = merge(list_devices(), shared_microphones(config.runtime_dir / NAME))
+    except StethosError as error:
+        yield str(error)
+        return
+    for name, machine in machines.items():
+        try:
+            device = find_device(devices, machine.microphone)
+        except SourceError as error:
+            yield f"machines.{name}.microphone: {error}"
+            continue
+        yield from (f"machines.{name}.{problem}" for problem in misfits(machine, device))
+
+
+def misfits(machine: MachineConfig, device: Device) -> Iterator[str]:
+    """The settings of a machine that its microphone does not support."""
+    if machine.channel is not None and machine.channel > device.n_channels:
+        yield f"channel must be in 1..{device.n_channels} for {device.name}, got {machine.channel}"
+    rates_hz = () if device.is_virtual else device.rates_hz
+    if rates_hz and machine.microphone_rate_hz not in (None, *rates_hz):
+        rates = ", ".join(map(str, rates_hz))
+        yield f"microphone_rate_hz must be one of {rates} for {device.name}, got {machine.microphone_rate_hz}"

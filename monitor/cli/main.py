@@ -1,256 +1,68 @@
-"""The `monitor` command."""
+"""The `monitor` command: every way to end is an exit status and, unless it is a success, one line."""
 
-import argparse
-import io
-import logging
-import os
-import re
+from __future__ import annotations
+
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from datetime import datetime, timezone
-from functools import partial
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from contextlib import suppress
 
-from monitor import __version__
-from monitor.cli.arguments import channel_number, configured_machine
-from monitor.cli.journal import JournalFormatter, is_journal
-from monitor.errors import StethosError, UsageError
-
+TYPE_CHECKING = False  # as in `typing`, whose import takes as long as the rest of the start
 if TYPE_CHECKING:
-    from monitor.bundle import Bundle
-    from monitor.clips.recorder import ClipRecorder
-    from monitor.clips.worker import Job
-    from monitor.config import Config, MqttConfig
-    from monitor.daemon.state_publisher import StatePublisher
-    from monitor.events.event import EventClock
-    from monitor.mqtt.publisher import MqttPublisher
+    from collections.abc import Sequence
 
-log = logging.getLogger(__name__)
-COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has arguments, `add_arguments`
-    "devices": "list the microphones, their capabilities and their names; --level shows how loud each is",
-    "record": "record normal sound for training, as FLAC clips",
-    "learn": "learn a machine on this computer, from half an hour of its normal sound",
-    "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
-    "check-config": "print the effective settings and their errors",
-    "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
-    "support": "collect the facts for a bug report, without secrets and without sound",
-}
-_MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
-EXIT_ANOMALY = 3
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, 1 failed, 2 usage, 3 anomaly found, 78 refused, 130 interrupted)."""
-    argv = sys.argv[1:] if argv is None else argv
-    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None if closed
-    arguments = _parser(argv).parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            print("monitor: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        from monitor.command_line import flush_standard_streams
+
+        flush_standard_streams()
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Everything is imported here, so that an interrupted start, an old Python and a missing library are one line, too."""
+    from monitor.command_line import missing_module, open_standard_streams, python_problem
+
+    open_standard_streams()
+    if (problem := python_problem()) is not None:
+        print(f"monitor: error: {problem}", file=sys.stderr)
+        return 1
+    import logging
+
+    from monitor.cli.journal import JournalFormatter, is_journal
+    from monitor.errors import StethosError, printable
+
+    log = logging.getLogger(__name__)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     if is_journal(sys.stderr):
         logging.getLogger().handlers[0].setFormatter(JournalFormatter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = None
     try:
-        run: Callable[[argparse.Namespace], int] = arguments.run
-        return run(arguments)
+        from monitor.cli.commands import parse
+
+        arguments = parse(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except StethosError as error:
         log.error("monitor: error: %s", error)
         return error.exit_status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if arguments.publish or arguments.fail_on_anomaly else 0  # a closed pipe is not an error in itself
+    except ModuleNotFoundError as error:
+        log.error("monitor: error: %s", missing_module(error, "stethos"))
+    except BrokenPipeError:  # a reader that stops early is no failure, unless the command does more than to print
+        return 1 if arguments is not None and (arguments.publish or arguments.fail_on_anomaly) else 0
     except OSError as error:
-        log.error("monitor: error: %s: %s", error.filename or "output", error.strerror)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("monitor: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
-
-
-def _replay(arguments: argparse.Namespace) -> int:
-    from monitor.bundle import load_bundle
-    from monitor.cli.progress import logs_above_progress
-    from monitor.cli.replay import Replay, replay
-    from monitor.config import IdleConfig, load_config
-    from monitor.json_lines import JsonLines
-    from monitor.monitor import EPOCH
-
-    config = load_config(arguments.config, os.environ)
-    machine, folder = _machine(arguments, config)
-    bundle = load_bundle(folder)
-    if machine is not None and arguments.model is None:
-        from monitor.daemon.bundles.adaptations import in_use
-
-        bundle = in_use(config.state_dir, machine, bundle)
-    failures: list[StethosError] = []
-    with ExitStack() as stack:
-        publisher = _open_publisher(config.node, config.mqtt, stack) if arguments.publish else None
-        name = machine or bundle.manifest.name
-        job = Replay(
-            bundle=bundle,
-            node=config.node,
-            machine=name,
-            started_at=arguments.started_at or EPOCH,
-            clock_synced=arguments.started_at is not None,
-            channel=arguments.channel,
-            real_time=arguments.speed == "1",
-            show_scores=arguments.scores,
-            lines=JsonLines(sys.stdout),
-            idle=config.machines[machine].idle if machine in config.machines else IdleConfig(),
-            make_recorder=_recorders(arguments.clips, config, bundle, publisher, failures),
-            make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, name, bundle),
-        )
-        stack.enter_context(logs_above_progress())
-        outcome = replay(arguments.replay, job)
-    if outcome.n_failed or failures:
-        return 1
-    return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
-
-
-def _machine(arguments: argparse.Namespace, config: "Config") -> tuple[str | None, Path]:
-    """The machine's name, if known, and its bundle's folder."""
-    if arguments.model is not None:
-        return arguments.machine, arguments.model
-    name = configured_machine(arguments.machine, config, instead=", or --model DIR given")
-    return name, config.machines[name].bundle
-
-
-def _open_publisher(node: str, mqtt: "MqttConfig", stack: ExitStack) -> "MqttPublisher":
-    from monitor.mqtt.publisher import MqttPublisher
-
-    return stack.enter_context(MqttPublisher(mqtt, node=node))
-
-
-def _state_publisher(
-    publisher: "MqttPublisher", config: "Config", machine: str, bundle: "Bundle", timeline: "EventClock"
-) -> "StatePublisher":
-    from monitor.daemon.alarm import Alarm
-    from monitor.daemon.assembly import make_drift
-    from monitor.daemon.state_publisher import StatePublisher
-
-    return StatePublisher(
-        publisher,
-        machine=machine,
-        threshold=bundle.manifest.calibration.threshold,
-        timeline=timeline,
-        alarm=Alarm(from_severity=config.alarm.from_),
-        drift=make_drift(bundle),
-    )
-
-
-def _recorders(
-    folder: Path | None,
-    config: "Config",
-    bundle: "Bundle",
-    publisher: "MqttPublisher | None",
-    failures: list[StethosError],
-) -> "Callable[[], ClipRecorder] | None":
-    """A factory that makes a clip recorder for each file; None if neither clips nor pictures are wanted.
-
-    Errors in writing clips are added to `failures` and do not stop the events.
-    """
-    if folder is None and publisher is None:
-        return None
-    if folder is not None and config.private:
-        raise UsageError("--clips cannot be used with private: true in the configuration")
-    from monitor.clips.service import ClipService
-    from monitor.clips.store import ClipStore
-    from monitor.daemon.assembly import make_clip_recorder
-
-    store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
-    if store is not None:
-        store.check()
-
-    def run(job: "Job") -> None:
-        try:
-            job()
-        except StethosError as error:
-            failures.append(error)
-            log.error("monitor: error: %s", error)
-
-    present = None if publisher is None else publisher.publish_retained
-    service = ClipService(store, run=run, present=present, private=config.private)
-    return lambda: make_clip_recorder(bundle, service, config.clips)
-
-
-def _daemon(arguments: argparse.Namespace) -> int:
-    """Run the daemon or, with `--replay`, a replay."""
-    if arguments.replay is not None:
-        return _replay(arguments)
-    for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
-    from monitor.daemon.daemon import run_daemon
-
-    return run_daemon(arguments.config, os.environ)
-
-
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="monitor",
-        description="Monitor the sound of machines and report over MQTT when it changes. Without a command: run the daemon.",
-        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
-        "78 configuration or bundle refused, 130 interrupted.",
-    )
-    parser.add_argument("--version", action="version", version=f"stethos {__version__}")
-    _add_config(parser, None)
-    parser.set_defaults(run=_daemon)
-    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line per event and per file")
-    group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
-    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, instead of a configured machine")
-    group.add_argument("--machine", type=_slug, metavar="ID", help="a configured machine, or the name to use")
-    group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
-    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or in real time")
-    group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
-    group.add_argument("--scores", action="store_true", help="write one more JSON line per segment")
-    group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
-    group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
-    group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
-        _add_config(command, argparse.SUPPRESS)
-        if name in argv:  # other commands are not imported
-            module = import_module(f"monitor.cli.{_MODULES.get(name, name.replace('-', '_'))}")
-            if hasattr(module, "add_arguments"):
-                module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    return parser
-
-
-def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add `--config FILE`, which may precede or follow a command."""
-    text = "configuration (configs/monitor.yaml explains every key)"
-    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
-
-
-def _utc(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
-    if not first <= moment < last:
-        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
-    return moment
-
-
-def _slug(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_-]+", text):
-        raise argparse.ArgumentTypeError(f"must consist of a-z, 0-9, _ and -, got {text!r}")
-    return text
+        log.error("monitor: error: %s: %s", printable(str(error.filename or "output")), error.strerror)
+    return 1
 
 
 if __name__ == "__main__":

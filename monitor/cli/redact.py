@@ -58,8 +58,15 @@ def who_and_where(*, passwords: Iterable[str | None], users: Iterable[str | None
     name = socket.gethostname()
     here = {name, name.partition(".")[0], *_words(hosts)} - _NO_HOSTS
     people = {_user(), os.environ.get("SUDO_USER", ""), *_words(users)} - _SYSTEM_USERS
-    home = {str(Path.home()): "~"}
+    home = {_home(): "~"}
     return home | dict.fromkeys(here, "<host>") | dict.fromkeys(people, "<user>") | dict.fromkeys(_words(passwords), HIDDEN)
+
+
+def _home() -> str:
+    try:
+        return str(Path.home())
+    except RuntimeError:  # a user id without a home
+        return ""
 
 
 def _user() -> str:

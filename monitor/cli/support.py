@@ -172,6 +172,7 @@ def _command(*words: str) -> str:
 def _write(out: Path, files: dict[str, str]) -> None:
     """Write the files as one folder to a new archive that only its owner can read. The entries contain no user names."""
     folder = out.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
+    folder = folder.encode(errors="replace").decode()  # a name may contain bytes that are not UTF-8
     try:
         fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:

@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
 
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"),
     Field(json_schema_extra={"patternErrorMessage": "must consist of a-z, 0-9, _ and -, at most 64"}),
+]
+
+OneLine = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"),
+    Field(json_schema_extra={"patternErrorMessage": "must be one line of text, at most 200 characters"}),
 ]
 
 
@@ -31,7 +37,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-
-def left_out(value: object) -> object:
-    """A section in which every key is commented out counts as an empty section."""
-    return {} if value is None else value
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, settings: object) -> object:
+        """A section in which every key is commented out counts as an empty section."""
+        if not isinstance(settings, dict):
+            return settings
+        sections = {key for key, field in cls.model_fields.items() if isinstance(field.default, Section | dict)}
+        return {key: {} if value is None and key in sections else value for key, value in settings.items()}

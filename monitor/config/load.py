@@ -54,7 +54,10 @@ def _state_dir(environment: Mapping[str, str]) -> Path:
     service = Path("/var/lib/stethos")
     if os.access(service, os.W_OK):
         return service
-    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
+    try:
+        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
+    except RuntimeError:  # the user has no home
+        return service
 
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path:

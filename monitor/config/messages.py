@@ -1,7 +1,7 @@
 """Readable messages for pydantic's errors: the key, the allowed values, the actual value."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,29 +17,30 @@ KINDS = {
     "dict": "a section of keys",
     "model": "a section of keys",
 }
+MAX_SHOWN = 80  # characters of a key or value
 Location = tuple[int | str, ...]
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Location, str]]:
-    """Location and message of each problem. Values of keys that may be passwords are never shown."""
+    """Location and message of each problem, a printable line. Values of keys that may be passwords are never shown."""
     schema = model.model_json_schema()
     return [(found["loc"], _line(found, schema)) for found in error.errors(include_url=False)]
 
 
 def _line(found: ErrorDetails, schema: dict[str, Any]) -> str:
-    location = [part for part in found["loc"] if part != "[key]"]
-    key = ".".join(map(str, location))
-    kind, message = found["type"], found["msg"]
+    location, kind, message = found["loc"], found["type"], found["msg"]
+    is_key = kind != "extra_forbidden" and location[-1:] == ("[key]",)
+    location = location[:-1] if is_key else location
+    key = ".".join(_named(part) for part in location)
     if kind == "missing":
         return f"{key} must be set"
     if kind == "extra_forbidden":
-        return f"{key} is not a setting, {_instead(str(location[-1]), _at(location[:-1], schema))}"
+        return f"{key} is not a setting, {_instead([str(part) for part in location], schema)}"
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{key} {message}" if message.startswith("must ") else f"{key}: {message}" if key else message
-    is_key = len(location) < len(found["loc"])
     rules = _at(location[:-1], schema).get("propertyNames", {}) if is_key else _at(location, schema)
-    got = "" if "password" in key else f", got {_shown(found['input'])}"
+    got = "" if "password" in key else f", got {shown(found['input'])}"
     return f"{key} {_allowed(kind, message, rules)}{got}"
 
 
@@ -51,6 +52,8 @@ def _allowed(kind: str, message: str, rules: dict[str, Any]) -> str:
     expected, _, how = kind.rpartition("_")
     if how in ("type", "parsing", "size") and expected in KINDS:
         return f"must be {KINDS[expected]}"
+    if kind in ("string_unicode", "invalid_key"):
+        return "must be text"
     for subject in ("Input", "String", "Value"):
         message = message.removeprefix(f"{subject} should ")
     return f"must {message}"
@@ -71,16 +74,33 @@ def _at(location: Sequence[int | str], schema: dict[str, Any]) -> dict[str, Any]
     return here
 
 
-def _instead(name: str, section: dict[str, Any]) -> str:
-    known = list(section.get("properties", {}))
-    close = get_close_matches(name, known, n=1)
+def _instead(location: Sequence[str], schema: dict[str, Any]) -> str:
+    """The setting that was probably meant: one with this name in another section, or one with a similar name."""
+    known = list(_at(location[:-1], schema).get("properties", {}))
+    everywhere = list(_keys(schema))
+    close = [key for key in everywhere if key.rpartition(".")[2] == location[-1]]
+    close += get_close_matches(location[-1], known, n=1, cutoff=0.7)
+    close += get_close_matches(".".join(location), everywhere, n=1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else f"must be one of {', '.join(known)}"
 
 
-def _shown(value: object) -> str:
+def _keys(schema: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
+    """All settings, such as mqtt.host and machines.ID.bundle."""
+    section = _at(above, schema)
+    for name in ("ID",) if "patternProperties" in section else section.get("properties", ()):
+        yield ".".join((*above, name))
+        yield from _keys(schema, (*above, name))
+
+
+def _named(part: int | str) -> str:
+    return str(part) if str(part).isprintable() and len(str(part)) <= MAX_SHOWN else shown(part)
+
+
+def shown(value: object) -> str:
+    """A value in a message: printable and short."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
         return "a section of keys" if isinstance(value, dict) else "a list"
     text = value if isinstance(value, str) and re.fullmatch(r"[\w.+-]+", value) else repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

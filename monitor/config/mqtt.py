@@ -3,9 +3,9 @@
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from monitor.config.fields import ConfigPath, Section
+from monitor.config.fields import ConfigPath, OneLine, Section
 
 Host = Annotated[
     str,
@@ -31,18 +31,6 @@ Credential = Annotated[
 ]
 
 
-def _no_truth(value: object) -> object:
-    """Reject YAML's `true` and `false` where a number is expected."""
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, got {str(value).lower()}")
-    return value
-
-
-def _in_digits(value: object) -> object:
-    """Accept a version of a single digit, which YAML reads as a number."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -54,8 +42,13 @@ class TlsConfig(Section):
     """Trusted authorities and the certificate of this node. `tls: {}` trusts the system's authorities."""
 
     ca: ConfigPath | None = None
+    """PEM file of the authorities to trust; null: those of the system."""
+
     certificate: ConfigPath | None = None
+    """PEM file of this node's certificate, if the broker requires one."""
+
     key: ConfigPath | None = None
+    """PEM file of the certificate's key, without a passphrase."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "TlsConfig":
@@ -69,21 +62,52 @@ class MqttConfig(Section):
     """The broker, the connection to it, the prefix of all topics, and the limits of what is stored while it is unreachable."""
 
     host: Host = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_no_truth)] = 1883  # 8883 with TLS
+    """Name or address of the broker."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    """TCP port; with tls, the default is 8883."""
+
     prefix: Prefix = "stethos"
-    protocol: Annotated[Literal["3.1.1", "5"], BeforeValidator(_in_digits)] = "3.1.1"
-    client_id: ClientId | None = None  # default: stethos-<node>
+    """First part of every topic; may contain /, but no +, # or space."""
+
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    """Version of MQTT."""
+
+    client_id: ClientId | None = None
+    """MQTT client id of this node; null: stethos-NODE."""
+
     tls: TlsConfig | None = None
+    """Encryption; null: plain text."""
+
     plain_text: Literal["loopback", "allowed"] = "loopback"
-    user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    """Hosts that may be reached without tls: loopback (this computer only) or allowed (any)."""
+
+    user: OneLine | None = None
+    """User name; null: anonymous. The password is never stored here, but in one of the next two."""
+
     password_file: ConfigPath | None = None
+    """File that contains only the password."""
+
     password_credential: Credential | None = None
-    keepalive_s: Annotated[int, Field(ge=2, le=3_600), BeforeValidator(_no_truth)] = 30
-    reconnect_min_s: Annotated[float, Field(ge=0.1, le=60), BeforeValidator(_no_truth)] = 1.0
-    reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600), BeforeValidator(_no_truth)] = 60.0
-    max_payload_kb: Annotated[int, Field(ge=1, le=250_000), BeforeValidator(_no_truth)] = 1_024
-    outbox_messages: Annotated[int, Field(ge=10, le=1_000_000), BeforeValidator(_no_truth)] = 10_000
-    outbox_mb: Annotated[float, Field(ge=0.01, le=1_000), BeforeValidator(_no_truth)] = 16.0
+    """Name of a systemd credential that contains the password, such as mqtt-password."""
+
+    keepalive_s: Annotated[int, Field(ge=2, le=3_600)] = 30
+    """MQTT keep-alive in seconds; a dead connection is detected within 1.5 times this."""
+
+    reconnect_min_s: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """First pause before reconnecting, in seconds; it doubles after each failure."""
+
+    reconnect_max_s: Annotated[float, Field(ge=0.1, le=3_600)] = 60.0
+    """Longest pause before reconnecting, in seconds."""
+
+    max_payload_kb: Annotated[int, Field(ge=1, le=250_000)] = 1_024
+    """Largest payload in kB. Larger messages are left out; larger events are parked."""
+
+    outbox_messages: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000
+    """Maximum number of events stored on disk while the broker is unreachable."""
+
+    outbox_mb: Annotated[float, Field(ge=0.01, le=1_000)] = 16.0
+    """Maximum size of these events in MB."""
 
     @model_validator(mode="before")
     @classmethod

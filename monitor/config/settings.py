@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.clips import ClipsConfig
-from monitor.config.fields import ConfigPath, Section, Slug, left_out
+from monitor.config.fields import ConfigPath, OneLine, Section, Slug
+from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
 from monitor.events.event import Severity
 
-SELECTOR = r"^(default|name:.+|usb:[0-9a-f]{4}:[0-9a-f]{4}(:.+)?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
+_TEXT = r"[^\x00-\x1f\x7f]+"
+SELECTOR = rf"^(default|name:{_TEXT}|usb:[0-9a-f]{{4}}:[0-9a-f]{{4}}(:{_TEXT})?|usb-port:[0-9]+-[0-9]+(\.[0-9]+)*|index:[0-9]+)$"
 SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:BUS-PORT[.PORT…] or index:N"
 Selector = Annotated[
     str,
@@ -19,22 +21,16 @@ Selector = Annotated[
     Field(json_schema_extra={"patternErrorMessage": f"must be {SELECTORS}"}),
 ]
 
-OneLine = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"),
-    Field(json_schema_extra={"patternErrorMessage": "must be one line of text"}),
-]
-
 
 def _idle_level(value: object) -> object:
     if value is None or value == "learned":
         return value
     try:
-        level = float(str(value))
+        level = float(value) if isinstance(value, str | int | float) else math.nan
     except ValueError:
         level = math.nan
     if not -200 <= level <= 0:
-        raise ValueError(f"must be learned, null or a level in -200..0 dBFS, got {value}")
+        raise ValueError(f"must be learned, null or a level in -200..0 dBFS, got {shown(value)}")
     return level
 
 
@@ -69,7 +65,7 @@ class MachineConfig(Section):
     enabled: bool = True
     """Whether the machine is monitored."""
 
-    idle: Annotated[IdleConfig, BeforeValidator(left_out)] = IdleConfig()
+    idle: IdleConfig = IdleConfig()
 
 
 class AlarmConfig(Section):
@@ -104,17 +100,15 @@ class Config(Section):
     runtime_dir: ConfigPath = Path("/run/stethos")
     """Folder of the control socket; systemd sets it for the service."""
 
-    mqtt: Annotated[MqttConfig, BeforeValidator(left_out)] = MqttConfig()
-    home_assistant: Annotated[HomeAssistantConfig, BeforeValidator(left_out)] = HomeAssistantConfig()
-    alarm: Annotated[AlarmConfig, BeforeValidator(left_out)] = AlarmConfig()
-    clips: Annotated[ClipsConfig, BeforeValidator(left_out)] = ClipsConfig()
+    mqtt: MqttConfig = MqttConfig()
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
+    alarm: AlarmConfig = AlarmConfig()
+    clips: ClipsConfig = ClipsConfig()
 
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
 
-    machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
-        default_factory=dict, json_schema_extra={"additionalProperties": False}
-    )
+    machines: dict[Slug, MachineConfig] = Field(default={}, json_schema_extra={"additionalProperties": False})
     """The monitored machines, by their id in topics and events."""
 
     @model_validator(mode="after")

@@ -1,11 +1,14 @@
 """Settings from YAML and environment; whatever is wrong is one line with the path to its key."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from monitor.config import Config, check_settings, load_config
 from monitor.errors import ConfigError
+from tests.config import fuzz
 
 
 def write(folder: Path, text: str) -> Path:
@@ -43,6 +46,10 @@ def load(folder: Path, text: str) -> Config:
         ("mqtt: {tls: {ca: ''}}", "mqtt.tls.ca must be a path, got ''"),
         ("mqtt: {password_credential: a/b}", "mqtt.password_credential must be made of letters, digits, _, . and -"),
         ("mqtt: {keepalive_s: 1}", "mqtt.keepalive_s must be in 2..3600, got 1"),
+        ("host: broker", "host is not a setting, did you mean mqtt.host?"),
+        ("clips: {keepalive_s: 9}", "clips.keepalive_s is not a setting, did you mean mqtt.keepalive_s?"),
+        ("bundle: b", "bundle is not a setting, did you mean machines.ID.bundle?"),
+        ('mqtt: {user: "a\\nb"}', "mqtt.user must be one line of text, at most 200 characters, got 'a\\nb'"),
         ("mqtt: {keepalive: 30}", "mqtt.keepalive is not a setting, did you mean keepalive_s?"),
         ("mqtt: {reconnect_max_s: 0}", "mqtt.reconnect_max_s must be in 0.1..3600, got 0"),
         ("mqtt: {outbox_messages: 9}", "mqtt.outbox_messages must be in 10..1000000, got 9"),
@@ -122,8 +129,24 @@ def test_a_switch_may_be_written_in_any_of_yamls_ways(written: str, enabled: boo
         ("node: a\nnode: b\n", "is not YAML: line 2, column 1: duplicate key node"),
         ("machines:\n  fan: {bundle: a}\n  fan: {bundle: b}\n", "is not YAML: line 3, column 3: duplicate key fan"),
         ("mqtt: {port: 1883\n", "is not YAML: line 2, column 1: "),
-        ("node: !!python/object/apply:os.getcwd []\n", "is not YAML: line 1, column 7: could not determine a constructor"),
+        (
+            "node: !!python/object/apply:os.getcwd []\n",
+            "is not YAML: line 1, column 7: tags are not supported, got !!python/object",
+        ),
+        ("private: !!bool zzz\n", "is not YAML: line 1, column 10: tags are not supported, got !!bool"),
+        ("node: !!int ''\n", "is not YAML: line 1, column 7: tags are not supported, got !!int"),
+        ("node: ! a\n", "is not YAML: line 1, column 7: tags are not supported, got !"),
         ("- node\n", "must be a mapping of keys, got a list"),
+        ('node: "a\\0b"\n', "is not YAML: line 1, column 7: text must be valid Unicode without NUL"),
+        ('state_dir: "\\ud800"\n', "is not YAML: line 1, column 12: text must be valid Unicode without NUL"),
+        ('node: "\\UFFFFFFFF"\n', "is not YAML: "),
+        ("node: [" + "[" * 100 + "\n", "is not YAML: line 1, column 56: values are nested more than 50 deep"),
+        ("machines: &all {fan: *all}\n", "is not YAML: line 1, column 22: alias all refers to a value that contains it"),
+        ("? {a: b}\n: c\n", "is not YAML: line 1, column 3: found unhashable key"),
+        ("~: a\n", "every key must be text, got None"),
+        ('"a\\nb\\e[2J": 1\n', "'a\\nb\\x1b[2J' is not a setting, must be one of node,"),
+        (f"{'x' * 500}: 1\n", f"{'x' * 79}… is not a setting, must be one of node,"),
+        ('"[key]": 1\n', "[key] is not a setting, must be one of node,"),
     ],
 )
 def test_what_is_no_proper_yaml_is_one_line_with_its_place(yaml: str, message: str, tmp_path: Path) -> None:
@@ -131,6 +154,48 @@ def test_what_is_no_proper_yaml_is_one_line_with_its_place(yaml: str, message: s
         load(tmp_path, yaml)
     assert str(refused.value).startswith(f"{tmp_path}/monitor.yaml: {message}")
     assert "\n" not in str(refused.value)
+
+
+def test_keys_merged_from_earlier_ones_are_no_duplicates(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, "machines:\n  a: &a {bundle: b, channel: 1}\n  c: {<<: *a, channel: 2}\n  d: {<<: [*a], channel: 3}\n"
+    )
+    assert [machine.channel for machine in config.machines.values()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("many", ["[{}]", "{{<<: [{}]}}", "{{a: [{}]}}"], ids=["list", "merge", "mapping"])
+def test_aliases_that_multiply_are_refused_at_once(many: str, tmp_path: Path) -> None:
+    lines = ["a0: &a0 {k: v}", *(f"a{i}: &a{i} {many.format(', '.join([f'*a{i - 1}'] * 10))}" for i in range(1, 30))]
+    began_s = time.process_time()
+    with pytest.raises(ConfigError, match="the file has more than 50000 values, aliases included"):
+        load(tmp_path, "\n".join([*lines, "machines: {fan: {bundle: b, idle: {below_dbfs: *a29}}}"]))
+    assert time.process_time() - began_s < 5.0
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo", "."])
+def test_a_file_that_is_none_is_refused_at_once(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match=r"cannot be read: [Nn]ot a regular file"):
+        load_config(tmp_path / path, {})
+
+
+def test_a_link_to_the_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.yaml").symlink_to(write(tmp_path, "node: hall"))
+    assert load_config(tmp_path / "link.yaml", {}).node == "hall"
+
+
+def test_a_file_that_is_too_large_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match=r"cannot be read: [Ll]arger than"):
+        load_config(path, {})
+
+
+def test_mutants_of_the_shipped_file_are_accepted_or_refused_in_one_line_each() -> None:
+    outcomes = fuzz.run(300, seed=1)
+    assert (outcomes.tried, outcomes.failures) == (300, []), outcomes
+    assert outcomes.accepted > 0
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -216,6 +281,9 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     [
         ("STETHOS_MQTT__PORT", "many", "STETHOS_MQTT__PORT: mqtt.port must be a whole number, got many"),
         ("STETHOS_MQTT__PASSWORD", "geheim", "STETHOS_MQTT__PASSWORD: mqtt: password must not be in the configuration"),
+        ("STETHOS_MQTT_HOST", "h", "STETHOS_MQTT_HOST: mqtt_host is not a setting, did you mean mqtt.host?"),
+        ("STETHOS_MQTT__USER", "\udc80", "STETHOS_MQTT__USER: mqtt.user must be text, got '\\udc80'"),
+        ("STETHOS_", "a", "STETHOS_:  is not a setting, must be one of node,"),
         ("STETHOS_MACHINE", "fan", "STETHOS_MACHINE: machine is not a setting, did you mean machines?"),
         ("STETHOS_MACHINES__FAN__CHANNEL", "0", "STETHOS_MACHINES__FAN__CHANNEL: machines.fan.channel must be in 1..256, got 0"),
     ],

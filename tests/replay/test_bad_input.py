@@ -170,7 +170,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
         ([], 78, "no machine is configured"),
         (["--replay"], 2, "expected at least one argument"),
         (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
-        (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed: invalid choice: '2'"),
+        (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed must be one of 'max', '1', got '2'"),
         (
             ["--replay", "x.wav", "--model", "m", "--started-at", "noon"],
             2,
@@ -218,7 +218,10 @@ def test_bad_usage_is_one_line_and_the_right_status(arguments: list[str], status
         ("machines: {fan: {}}", "monitor.yaml: machines.fan.bundle must be set"),
         ("- a", "must be a mapping of keys, got a list"),
         ("~: a", "monitor.yaml: every key must be text, got None"),
-        ('machines: {fan: {bundle: b, name: "a\\nb"}}', "monitor.yaml: machines.fan.name must be one line of text, got 'a\\nb'"),
+        (
+            'machines: {fan: {bundle: b, name: "a\\nb"}}',
+            "monitor.yaml: machines.fan.name must be one line of text, at most 200 characters, got 'a\\nb'",
+        ),
         ("state_dir: ~nobody-here/x", "monitor.yaml: state_dir must begin with the home of an existing user"),
         ("a: [", "is not YAML"),
     ],

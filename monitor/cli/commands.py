@@ -1,0 +1,209 @@
+"""The commands of `monitor`: their arguments, the daemon, and replays."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitor import __version__
+from monitor.cli.arguments import channel_number, configured_machine
+from monitor.command_line import Parser
+from monitor.errors import StethosError, UsageError
+
+if TYPE_CHECKING:
+    from monitor.bundle import Bundle
+    from monitor.clips.recorder import ClipRecorder
+    from monitor.clips.worker import Job
+    from monitor.config import Config
+    from monitor.daemon.state_publisher import StatePublisher
+    from monitor.events.event import EventClock
+    from monitor.mqtt.publisher import MqttPublisher
+
+log = logging.getLogger(__name__)
+COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has arguments, `add_arguments`
+    "devices": "list the microphones, their capabilities and their names; --level shows how loud each is",
+    "record": "record normal sound for training, as FLAC clips",
+    "learn": "learn a machine on this computer, from half an hour of its normal sound",
+    "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
+    "check-config": "print the effective settings and their errors",
+    "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "support": "collect the facts for a bug report, without secrets and without sound",
+}
+_MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
+EXIT_ANOMALY = 3
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from monitor.bundle import load_bundle
+    from monitor.cli.progress import logs_above_progress
+    from monitor.cli.replay import Replay, replay
+    from monitor.config import IdleConfig, load_config
+    from monitor.json_lines import JsonLines
+    from monitor.monitor import EPOCH
+
+    config = load_config(arguments.config, os.environ)
+    named: str | None = arguments.machine
+    if arguments.model is not None:
+        bundle = load_bundle(arguments.model)
+    else:
+        from monitor.daemon.bundles.adaptations import in_use
+
+        named = configured_machine(named, config, instead=", or --model DIR given")
+        bundle = in_use(config.state_dir, named, load_bundle(config.machines[named].bundle))
+    machine = named or bundle.manifest.name
+    failures: list[StethosError] = []
+    with ExitStack() as stack:
+        publisher = None
+        if arguments.publish:
+            from monitor.mqtt.publisher import MqttPublisher
+
+            publisher = stack.enter_context(MqttPublisher(config.mqtt, node=config.node))
+        job = Replay(
+            bundle=bundle,
+            node=config.node,
+            machine=machine,
+            started_at=arguments.started_at or EPOCH,
+            clock_synced=arguments.started_at is not None,
+            channel=arguments.channel,
+            real_time=arguments.speed == "1",
+            show_scores=arguments.scores,
+            lines=JsonLines(sys.stdout),
+            idle=config.machines[named].idle if named in config.machines else IdleConfig(),
+            make_recorder=_recorders(arguments.clips, config, bundle, publisher, failures),
+            make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, machine, bundle),
+        )
+        stack.enter_context(logs_above_progress())
+        outcome = replay(arguments.replay, job)
+    if outcome.n_failed or failures:
+        return 1
+    return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
+
+
+def _state_publisher(
+    publisher: "MqttPublisher", config: "Config", machine: str, bundle: "Bundle", timeline: "EventClock"
+) -> "StatePublisher":
+    from monitor.daemon.alarm import Alarm
+    from monitor.daemon.assembly import make_drift
+    from monitor.daemon.state_publisher import StatePublisher
+
+    return StatePublisher(
+        publisher,
+        machine=machine,
+        threshold=bundle.manifest.calibration.threshold,
+        timeline=timeline,
+        alarm=Alarm(from_severity=config.alarm.from_),
+        drift=make_drift(bundle),
+    )
+
+
+def _recorders(
+    folder: Path | None,
+    config: "Config",
+    bundle: "Bundle",
+    publisher: "MqttPublisher | None",
+    failures: list[StethosError],
+) -> "Callable[[], ClipRecorder] | None":
+    """A factory that makes a clip recorder for each file; None if neither clips nor pictures are wanted.
+
+    Errors in writing clips are added to `failures` and do not stop the events.
+    """
+    if folder is None and publisher is None:
+        return None
+    if folder is not None and config.private:
+        raise UsageError("--clips cannot be used with private: true in the configuration")
+    from monitor.clips.service import ClipService
+    from monitor.clips.store import ClipStore
+    from monitor.daemon.assembly import make_clip_recorder
+
+    store = None if folder is None else ClipStore(folder, max_bytes=round(config.clips.max_mb * 1e6))
+    if store is not None:
+        store.check()
+
+    def run(job: "Job") -> None:
+        try:
+            job()
+        except StethosError as error:
+            failures.append(error)
+            log.error("monitor: error: %s", error)
+
+    present = None if publisher is None else publisher.publish_retained
+    service = ClipService(store, run=run, present=present, private=config.private)
+    return lambda: make_clip_recorder(bundle, service, config.clips)
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    """Run the daemon or, with `--replay`, a replay."""
+    if arguments.replay is not None:
+        return _replay(arguments)
+    for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
+    from monitor.daemon.daemon import run_daemon
+
+    return run_daemon(arguments.config, os.environ)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; `run` is the function that runs the command. SystemExit after --help or an error."""
+    parser = Parser(
+        prog="monitor",
+        description="Monitor the sound of machines and report over MQTT when it changes. Without a command: run the daemon.",
+        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
+        "78 configuration or bundle refused, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"stethos {__version__}")
+    _add_config(parser, None)
+    parser.set_defaults(run=_daemon)
+    group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line per event and per file")
+    group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
+    group.add_argument("--model", type=Path, metavar="DIR", help="the bundle, instead of a configured machine")
+    group.add_argument("--machine", type=_slug, metavar="ID", help="a configured machine, or the name to use")
+    group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
+    group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or in real time")
+    group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
+    group.add_argument("--scores", action="store_true", help="write one more JSON line per segment")
+    group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
+    group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
+    group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        _add_config(command, argparse.SUPPRESS)
+        if name in argv:  # other commands are not imported
+            module = import_module(f"monitor.cli.{_MODULES.get(name, name.replace('-', '_'))}")
+            if hasattr(module, "add_arguments"):
+                module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser.parse_args(argv)
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add `--config FILE`, which may precede or follow a command."""
+    text = "configuration (configs/monitor.yaml explains every key)"
+    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
+
+
+def _utc(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
+    if not first <= moment < last:
+        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
+    return moment
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError(f"must consist of a-z, 0-9, _ and -, got {text!r}")
+    return text
