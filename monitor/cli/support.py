@@ -27,6 +27,7 @@ from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError
+from monitor.files import as_owner
 from monitor.mqtt.credentials import password
 
 UNIT = "stethos.service"
@@ -157,7 +158,8 @@ def _adapted(config: Config, machine: str) -> Any:
     if found is None:
         return {"learn": None, "calibrate": None}
     name = found.calibrate or found.learn
-    manifest = None if name is None else _manifest(config.state_dir / FOLDER / machine / name)
+    with as_owner(config.state_dir) as state:
+        manifest = None if name is None else _manifest(state / FOLDER / machine / name)
     return {**found.model_dump(), "manifest": manifest}
 
 

@@ -30,7 +30,7 @@ from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
-from monitor.files import lock
+from monitor.files import foreign_owner, lock
 from monitor.mqtt.client import Received
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.mqtt.sink import MqttSink
@@ -348,9 +348,16 @@ class Daemon:
 
 
 def _lock_state_dir(state_dir: Path) -> int | None:
-    """Lock the state directory for this process; None if the directory is not writable."""
+    """Lock the state directory for this process; None if the directory is not writable.
+
+    ConfigError if this process is root and another user owns the directory, who could lead root's writes elsewhere by links.
+    """
+    if (owner := foreign_owner(state_dir)) is not None:
+        raise ConfigError(
+            f"state_dir {state_dir} belongs to user {owner}: run as that user (systemctl start stethos), not as root"
+        )
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return lock(state_dir / "lock")
     except BlockingIOError:
         raise ControlError(f"{state_dir}: another service uses this directory; stop it first (systemctl stop stethos)") from None

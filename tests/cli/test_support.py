@@ -8,7 +8,9 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -56,20 +58,27 @@ def place(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-@pytest.fixture
-def service(place: Path) -> Iterator[None]:
-    """A service whose answers contain secrets."""
-    reply = Reply({"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"})
+@contextmanager
+def serving(path: Path, body: dict[str, Any]) -> Iterator[None]:
+    """A control socket that answers `status` with this body."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = ControlServer(place / "run" / NAME, {"status": lambda _: reply})
+    server = ControlServer(path, {"status": lambda _: Reply(body)})
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
     yield
     asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def service(place: Path) -> Iterator[None]:
+    """A service whose answers contain secrets."""
+    body = {"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"}
+    with serving(place / "run" / NAME, body):
+        yield
 
 
 def contents(path: Path) -> dict[str, str]:
