@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pydantic import ValidationError
 
 from monitor.config.messages import problems
+from monitor.daemon.control import printable
 from monitor.errors import StethosError
 from monitor.events.event import rfc3339
 from monitor.mqtt.contract import COMMANDS
@@ -112,5 +113,5 @@ def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS
 
 
 def _printable(text: str) -> str:
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text)
+    clean = printable(text)
     return clean if len(clean) <= MAX_REASON else f"{clean[: MAX_REASON - 1]}…"
