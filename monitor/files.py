@@ -68,9 +68,10 @@ def lock(path: Path) -> int:
 def read_regular(path: Path, *, max_bytes: int) -> bytes:
     """The content of a regular file. OSError if it is a link, a device or a pipe, or larger than `max_bytes`."""
     fd = _open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", str(path))
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"Larger than {max_bytes:,} bytes", str(path))

@@ -254,7 +254,7 @@ class Daemon:
         if isinstance(command, Calibrate):
             self._calibrate(machine, command)
             return
-        self._alarms.act(machine, command, time.time())
+        self._alarms.act(machine, command)
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:

@@ -199,6 +199,7 @@ class Supervisor:
             self._outlet,
             node=self._node,
             alarm=self._alarms[name],
+            clock=self._alarms.clock,
             recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
         )

@@ -226,7 +226,12 @@ def test_a_refusal_is_one_line(server: Running) -> None:
     "line",
     [
         *(b"\n", b"null\n", b"[]\n", b'{"do": 1}\n', b'{"do": ["echo"]}\n', b"\xff\xfe\n", b"[" * 9_000 + b"\n"),
-        *(b'{"do": "\\ud800"}\n', b'{"do": "echo", "x": NaN}\n', b'{"do": "echo", "x": 1e999}\n', b'{"do": "\\u0000\\u001b[2J"}\n'),
+        *(
+            b'{"do": "\\ud800"}\n',
+            b'{"do": "echo", "x": NaN}\n',
+            b'{"do": "echo", "x": 1e999}\n',
+            b'{"do": "\\u0000\\u001b[2J"}\n',
+        ),
     ],
 )
 def test_garbage_is_refused(server: Running, line: bytes, caplog: pytest.LogCaptureFixture) -> None:
