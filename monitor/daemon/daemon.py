@@ -31,6 +31,7 @@ from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
 from monitor.files import foreign_owner, lock
+from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
 from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
 from monitor.mqtt.sink import MqttSink
@@ -217,7 +218,7 @@ class Daemon:
         """Apply the new configuration and bundles as a whole, or keep the old ones and log why."""
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            config, bundles = await asyncio.to_thread(self._load)
+            config, bundles = await asyncio.to_thread(self._load_again)
             self._change_config(config, bundles)
             log.info("reloaded: %s", self._supervisor.in_words())
         except StethosError as error:
@@ -299,12 +300,24 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, broken: dict[str, str] | None = None) -> tuple[Config, dict[str, Bundle]]:
-        """The configuration and its bundles. At the start, `broken` collects those that cannot be used; a reload is refused."""
+    def _load(self, broken: dict[str, str]) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles. `broken` collects those that cannot be used."""
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
         return config, load_bundles(config, broken=broken)
+
+    def _load_again(self) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles for a reload. A damaged bundle is an error only where the reload would change it."""
+        broken: dict[str, str] = {}
+        config, bundles = self._load(broken)
+        for name, reason in broken.items():
+            new, old = config.machines[name], self._config.machines.get(name)
+            if old is None or (old.bundle, old.enabled) != (new.bundle, new.enabled):
+                raise ConfigError(reason)
+            log.error("%s; not reloaded", reason)
+            bundles |= {name: self._bundles[name]} if name in self._bundles else {}
+        return config, bundles
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
@@ -369,5 +382,7 @@ def _lock_state_dir(state_dir: Path) -> int | None:
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
     """Run until stopped by a signal; return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(LogLimit())
     asyncio.run(Daemon(config_path, environment).run())
     return 0

@@ -10,10 +10,10 @@ from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo
 
 
-def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dict[str, Bundle]:
-    """The bundle of every enabled machine, or the one adapted from it; ConfigError names the first that cannot be used.
+def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]:
+    """The bundle of every enabled machine, or the one adapted from it. `broken` collects the reasons of those that cannot be used.
 
-    With `broken`, the reasons are collected there instead, by machine, unless no bundle can be used.
+    ConfigError if no bundle can be used.
     """
     bundles: dict[str, Bundle] = {}
     checked: dict[Path, Bundle] = {}  # machines may share a bundle, and checking one takes a tenth of a second
@@ -22,8 +22,6 @@ def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dic
             try:
                 checked[settings.bundle] = checked.get(settings.bundle) or load_bundle(settings.bundle)
             except StethosError as error:
-                if broken is None:
-                    raise ConfigError(f"machines.{name}.bundle: {error}") from error
                 broken[name] = f"machines.{name}.bundle: {error}"
                 continue
             bundles[name] = in_use(config.state_dir, name, checked[settings.bundle])
