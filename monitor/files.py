@@ -78,6 +78,25 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     return content
 
 
+def append(path: Path, content: bytes) -> int:
+    """Append to a file that only its owner can read, and return its new size. OSError if it is a link."""
+    fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK)
+    with os.fdopen(fd, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+        return file.tell()
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether users other than the owner and the group can read a file, given the modes of the file and of its folders."""
+    try:
+        path = path.resolve()
+        return bool(path.stat().st_mode & 0o004) and all(folder.stat().st_mode & 0o001 for folder in path.parents)
+    except OSError:
+        return False
+
+
 def below(folder: Path, *names: str) -> Path:
     """The path of a folder below `folder`; SinkError if one of its parts is a link."""
     for name in names:

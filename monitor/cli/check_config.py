@@ -10,7 +10,7 @@ import yaml
 from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, MachineConfig, check_settings
 from monitor.daemon.bundles.adaptations import in_use
-from monitor.daemon.bundles.load import idle_problem, service_problems
+from monitor.daemon.bundles.load import exposed_files, idle_problem, service_problems
 from monitor.errors import ConfigError, StethosError
 from monitor.learning.report_text import duration
 
@@ -36,6 +36,8 @@ def check(config_path: Path | None) -> int:
             yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True), end="", flush=True
         )
         problems = [*service_problems(config), *_missing_files(config), *_check_machines(config)]
+        for line in exposed_files(config):
+            print(f"monitor: warning: {line}", file=sys.stderr)
     for line in problems:
         print(f"monitor: error: {line}", file=sys.stderr)
     return EXIT_REFUSED if problems else 0

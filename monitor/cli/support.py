@@ -1,4 +1,4 @@
-"""`monitor support`: collect facts for a bug report in one archive, without sound, passwords, user names or host names."""
+"""`monitor support`: collect facts for a bug report in one archive, without sound, secrets, names or serial numbers."""
 
 import argparse
 import io
@@ -37,8 +37,8 @@ MAX_BYTES = 2_000_000  # per file; only the end of a longer file is included
 _PROPERTIES = "ActiveState,SubState,Result,NRestarts,ExecMainStatus,ActiveEnterTimestamp,StatusText,MemoryCurrent,CPUUsageNSec"
 _README = """Facts about an installation of Stethos, for a bug report.
 
-It contains no sound. Recognised passwords, user names, host names and network addresses were replaced by <hidden>, <user>,
-<host> and <address>. Please review it before you send it.
+It contains no sound. Recognised passwords, user names, host names, serial numbers and network addresses were replaced by
+<hidden>, <user>, <host>, <serial> and <address>. Please review it before you send it.
 """
 
 

@@ -112,6 +112,9 @@ class Config(Section):
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
 
+    remote_changes: bool = True
+    """Whether commands over MQTT may change detection: `set/enable`, `set/disable`, `set/calibrate`. Others always may."""
+
     machines: Annotated[dict[Slug, MachineConfig], BeforeValidator(left_out)] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )

@@ -18,8 +18,9 @@ from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
+from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.calibration_job import CalibrationJob
-from monitor.daemon.bundles.load import load_bundles, machine_info, service_problems
+from monitor.daemon.bundles.load import exposed_files, load_bundles, machine_info, service_problems
 from monitor.daemon.commands import Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
@@ -33,7 +34,7 @@ from monitor.errors import ConfigError, StethosError
 from monitor.files import foreign_owner, lock
 from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
+from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, HealthMessage, InfoMessage, Snooze
 from monitor.mqtt.sink import MqttSink
 from monitor.threads import Probe, Watchdog
 
@@ -76,7 +77,8 @@ class Daemon:
         self._health_at = 0.0  # at once
         self._guard = Guard()
         self._alarms = Alarms(self._state_file.loaded.alarms)
-        self._commands = Commands(self._act, self._answer)
+        self._audit_log = AuditLog(self._config.state_dir / "commands.log")
+        self._commands = Commands(self._act, self._answer, self._audit_log.record)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
         self._sink = MqttSink(
@@ -96,7 +98,8 @@ class Daemon:
         self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
-        self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
+        files = (self._state_file, self._slow_paths, self._audit_log)
+        self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
@@ -158,6 +161,7 @@ class Daemon:
         self._clock.poll(self._sink.clock_corrected)
         self._discovery.poll(time.monotonic())
         self._save()
+        self._audit_log.flush()
         now = time.monotonic()
         if now >= self._slow_paths_at:
             self._save_slow_paths()
@@ -249,6 +253,8 @@ class Daemon:
         return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
+        if not self._config.remote_changes and not isinstance(command, Acknowledge | Snooze | FetchClip):
+            raise Refused("commands that change detection are forbidden by the configuration (remote_changes: false)")
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
             return
@@ -305,6 +311,8 @@ class Daemon:
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
+        for line in exposed_files(config):
+            log.warning("%s", line)
         return config, load_bundles(config, broken=broken)
 
     def _load_again(self) -> tuple[Config, dict[str, Bundle]]:
@@ -353,6 +361,7 @@ class Daemon:
             "mqtt": partial(self._sink.stop, FLUSH_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),
+            "audit log": partial(self._audit_log.close, SAVE_S),
         }
         for name, step in steps.items():
             self._guard.run(f"stop: {name}", step)

@@ -42,7 +42,8 @@ class Node:
         self.alarms.clock = StoppedClock()
         machines = {"fan": {"bundle": "x"}, "pump": {"bundle": "y", "enabled": False}}
         self.alarms.apply_config(Config.model_validate({"machines": machines}))
-        self.commands = Commands(self._act, self._answer)
+        self.recorded: list[dict[str, Any]] = []
+        self.commands = Commands(self._act, self._answer, self.recorded.append)
 
     def _act(self, machine: str, command: Command) -> None:
         self.alarms.act(machine, command)
@@ -213,6 +214,7 @@ def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
             node.commands.arrive("fan", name, chance.randbytes(chance.randrange(5_000)), chance.random() < 0.1)
             node.commands.process_pending()
             node.answers.clear()
+            node.recorded.clear()
         gc.collect()
 
     tracemalloc.start()

@@ -305,7 +305,7 @@ def test_without_descriptors_clients_wait_and_one_line_a_second_is_logged(
     """asyncio's own server logged 10,000 tracebacks in 10 s."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = [socket.socket(socket.AF_UNIX) for _ in range(8)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(name) for name in os.listdir("/proc/self/fd")), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(path.name) for path in Path("/proc/self/fd").iterdir()), hard))
     try:
         filler = [os.open("/", os.O_RDONLY) for _ in range(soft) if has_descriptors()]
         for connection in connections:
