@@ -94,8 +94,9 @@ def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle)
     """Read sound into memory as ticks with frames and profiles: recordings, or the microphone for the given duration."""
     spec = bundle.manifest.scorer_spec
     channel = arguments.channel or (None if target.settings is None else target.settings.channel)
-    with suppress(OSError):  # lower priority than detection
+    with suppress(OSError):  # detection has priority, also when memory runs out
         os.nice(10)
+        Path("/proc/self/oom_score_adj").write_text("500")
     if arguments.files:
         bar = tqdm(arguments.files, desc="reading", unit="file", disable=None, leave=False)
         return [_read_recording(path, spec, channel=channel) for path in bar]
