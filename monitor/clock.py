@@ -38,6 +38,26 @@ class Clock:
         self._ahead_s = ahead_s
 
 
+class SteadyClock:
+    """Seconds since 1970 that go on evenly when the system clock is set. Durations are measured with it."""
+
+    def __init__(self) -> None:
+        self._ahead_s = _ahead_s()
+        self._step_s = 0.0
+
+    def now(self) -> float:
+        """The time since 1970 by the system clock of the start, in s."""
+        return time.monotonic() + self._ahead_s
+
+    @property
+    def step_s(self) -> float:
+        """How far the system clock was set since the start, in s. To be added to times that people see or a restart needs."""
+        step_s = _ahead_s() - self._ahead_s
+        if abs(step_s - self._step_s) > STEP_S:
+            self._step_s = step_s
+        return self._step_s
+
+
 def _ahead_s() -> float:
     """Wall-clock time minus monotonic time."""
     return time.time() - time.monotonic()

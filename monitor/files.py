@@ -1,4 +1,4 @@
-"""Bounded reads, atomic writes of files and folders, and locks that are released when their process ends."""
+"""Atomic writes of files and folders, bounded reads, locks, and access with the rights of a folder's owner."""
 
 import ctypes
 import errno
@@ -11,25 +11,39 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monitor.errors import SinkError, StethosError
+
+IS_LINK = "is a link, which is not followed; remove it"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
-def read_regular(path: Path, *, max_bytes: int) -> bytes:
-    """The content of a regular file; OSError if it is larger, or a device, pipe or folder, which could block or never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
+def read_regular(path: Path, *, max_bytes: int, within: Path | None = None) -> bytes:
+    """The content of a regular file. OSError if it is a pipe, device or folder, too large, or a link that leads out of `within`.
+
+    Never waits, although opening a pipe would.
+    """
+    try:
+        real = os.path.realpath(path)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "its name contains a null character") from error
+    if within is not None and not Path(real).is_relative_to(os.path.realpath(within)):
+        raise OSError(errno.EXDEV, "it is a link out of its folder", str(path))
+    if not stat.S_ISREG(Path(real).stat().st_mode):  # opening a device may have effects
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with path.open("rb") as file:
+    with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"larger than {max_bytes / 1000:g} kB", str(path))
+        limit = f"{max_bytes / 1e6:g} MB" if max_bytes >= 1e6 else f"{max_bytes / 1e3:g} kB"
+        raise OSError(errno.EFBIG, f"larger than {limit}", str(path))
     return content
 
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write or replace a file. After a power cut, either the old or the new file exists. On OSError the old one stays."""
     part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)  # of a killed process, or a link
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -49,7 +63,7 @@ def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator
     or removed; all others are copied to the new folder. A failure or interruption leaves the old folder in place. If `out`
     is a link, its target is replaced.
     """
-    out = out.resolve()
+    out = out.resolve() if out.is_symlink() else out
     out.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -62,8 +76,8 @@ def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator
 
 
 def lock(path: Path) -> int:
-    """Acquire the lock and return its file descriptor; BlockingIOError if another process holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Acquire the lock and return its file descriptor; BlockingIOError if another process holds it, OSError for a link."""
+    fd = _open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -72,13 +86,79 @@ def lock(path: Path) -> int:
     return fd
 
 
-def give_to_owner(state_dir: Path, *paths: Path) -> None:
-    """If a tool runs as root, give the paths it wrote to the owner of the state directory, which is the service's user."""
-    owner = state_dir.stat()
-    if os.geteuid() == 0:
-        for path in paths:
-            with suppress(OSError):
-                os.chown(path, owner.st_uid, owner.st_gid)
+def append(path: Path, content: bytes) -> int:
+    """Append to a file that only its owner can read, and return its new size. OSError if it is a link."""
+    fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK)
+    with os.fdopen(fd, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+        return file.tell()
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether users other than the owner and the group can read a file, given the modes of the file and of its folders."""
+    try:
+        path = path.resolve()
+        return bool(path.stat().st_mode & 0o004) and all(folder.stat().st_mode & 0o001 for folder in path.parents)
+    except OSError:
+        return False
+
+
+def below(folder: Path, *names: str) -> Path:
+    """The path of a folder below `folder`; SinkError if one of its parts is a link."""
+    for name in names:
+        folder /= name
+        if folder.is_symlink():
+            raise SinkError(f"{folder} {IS_LINK}")
+    return folder
+
+
+def foreign_owner(folder: Path) -> int | None:
+    """If this process is root, the id of the other user who owns the folder; else None."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return None
+    return owner if os.geteuid() == 0 and owner != 0 else None
+
+
+@contextmanager
+def as_owner(folder: Path) -> Iterator[Path]:
+    """Inside this context, a process of root has only the rights of the user who owns the folder; yield the path to use there.
+
+    That user may have put links anywhere below the folder. Root must not follow them with its own rights. The path leads to
+    the folder even if the user may not enter its parents, such as systemd's /var/lib/private.
+    """
+    if foreign_owner(folder) is None:
+        yield folder
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    inside, owner = f"/proc/self/fd/{fd}", os.fstat(fd)
+    groups, gid = os.getgroups(), os.getegid()
+    try:
+        os.setgroups([])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        yield Path(inside)
+    except StethosError as error:
+        error.args = tuple(str(text).replace(inside, str(folder)) for text in error.args)
+        raise
+    except OSError as error:
+        error.filename = str(error.filename or folder).replace(inside, str(folder))
+        raise
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+        os.close(fd)
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise (OSError(errno.ELOOP, IS_LINK, str(path)) if error.errno == errno.ELOOP else error) from None
 
 
 def _copy_others(old: Path, new: Path, is_ours: Callable[[str], bool]) -> None:

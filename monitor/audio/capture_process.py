@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
 from monitor.audio.capture import Request
 from monitor.audio.devices import Device, Unavailable, device_from_json
 from monitor.audio.ring import Ring, new_ring_fd
+from monitor.child_process import child_command
 from monitor.errors import SourceError
 
 
@@ -26,7 +26,7 @@ class CaptureProcess:
         request = request._replace(ring_fd=ring_fd)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "monitor.audio.capture", json.dumps(request._asdict())],
+                child_command("monitor.audio.capture", json.dumps(request._asdict())),
                 stdin=subprocess.PIPE,  # never written to; it closes when we exit, which ends the child
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -5,12 +5,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from monitor.child_process import child_command
 from monitor.errors import SourceError
 
 Reason = Literal["absent", "busy", "denied", "frozen", "lost", "failed"]
@@ -73,7 +73,7 @@ class Unavailable(SourceError):
 
 def list_devices() -> list[Device]:
     """The devices that PortAudio finds now, listed in a new process."""
-    command = [sys.executable, "-m", "monitor.audio.capture", "--list"]
+    command = child_command("monitor.audio.capture", "--list")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         output, _ = process.communicate(timeout=LIST_S)

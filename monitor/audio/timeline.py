@@ -1,7 +1,8 @@
 """Map a microphone's sample index to the monotonic clock and to UTC.
 
 The index follows the device's crystal, which drifts. The mapping is therefore piecewise linear: it bends when needed, by at most
-MAX_PPM. Times before a bend do not change. Only a step of the wall clock shifts the line at once.
+MAX_PPM. Times before a bend do not change. Only a step of the wall clock shifts the line at once, and earlier times with it, so
+that the time between two samples is that of the sound.
 """
 
 from bisect import bisect_right
@@ -25,6 +26,7 @@ class _Bend(NamedTuple):
     utc_s: float
     slower: float  # real seconds per nominal second of samples, minus 1
     utc_faster: float  # seconds of UTC per monotonic second, minus 1
+    stepped_s: float = 0.0  # total of the wall clock's steps so far
 
 
 class Timeline:
@@ -41,9 +43,10 @@ class Timeline:
         self._utc_from_s = monotonic_s
 
     def at(self, sample: int) -> datetime:
-        """The UTC time of a sample."""
+        """The UTC time of a sample, by the wall clock as it is set now."""
         index = bisect_right(self._bends, sample, key=lambda bend: bend.sample) - 1
-        return datetime.fromtimestamp(self._utc_s(self._bends[max(0, index)], sample), timezone.utc)
+        bend = self._bends[max(0, index)]
+        return datetime.fromtimestamp(self._utc_s(bend, sample) + self._bends[-1].stepped_s - bend.stepped_s, timezone.utc)
 
     def sample_at(self, monotonic_s: float) -> int:
         """The sample that was due at this time on the monotonic clock."""
@@ -76,7 +79,7 @@ class Timeline:
         bend = self._bends[-1]
         error_s = utc_s - self._utc_s(bend, now)
         if abs(error_s) > STEP_S:
-            self._bend(now, slower=bend.slower, utc_faster=0.0, utc_s=utc_s)
+            self._bend(now, slower=bend.slower, utc_faster=0.0, step_s=error_s)
             return error_s
         if monotonic_s - self._utc_from_s >= WINDOW_S:
             self._utc_from_s = monotonic_s
@@ -85,12 +88,11 @@ class Timeline:
                 self._bend(now, slower=bend.slower, utc_faster=faster)
         return None
 
-    def _bend(self, sample: int, *, slower: float, utc_faster: float, utc_s: float | None = None) -> None:
+    def _bend(self, sample: int, *, slower: float, utc_faster: float, step_s: float = 0.0) -> None:
         bend = self._bends[-1]
         sample = max(sample, bend.sample)
-        monotonic_s = self._monotonic_s(bend, sample)
-        utc_s = self._utc_s(bend, sample) if utc_s is None else utc_s
-        self._bends.append(_Bend(sample, monotonic_s, utc_s, slower, utc_faster))
+        monotonic_s, utc_s = self._monotonic_s(bend, sample), self._utc_s(bend, sample) + step_s
+        self._bends.append(_Bend(sample, monotonic_s, utc_s, slower, utc_faster, bend.stepped_s + step_s))
         del self._bends[:-MAX_BENDS]
 
     def _monotonic_s(self, bend: _Bend, sample: int) -> float:

@@ -58,12 +58,17 @@ class Bundle:
         return make_detector(spec, error=spec.error, n_bands=self.manifest.front_end.n_bands, statistics=self.statistics)
 
 
-def load_bundle(folder: Path | str) -> Bundle:
-    """Load and check the bundle in a folder. BundleError names the failed check and the deviation."""
+def load_bundle(folder: Path | str, *, network: bytes | None = None) -> Bundle:
+    """Load and check the bundle in a folder. BundleError names the failed check and the deviation.
+
+    If `network` is given, the model file must have this content. Any other is refused before it is run.
+    """
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
         model = _read(folder, manifest.model)
+        if network is not None and model != network:
+            raise BundleError(f"{manifest.model.file} must be the network of the configured bundle")
         statistics = _statistics(folder, manifest)
         bundle = Bundle(manifest, statistics, sha256((folder / MANIFEST).read_bytes()), model)
         _check_golden(manifest, golden_score(bundle.scorer()))

@@ -34,7 +34,7 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        load_bundle(aside)
+        load_bundle(aside, network=files.get(MODEL))
 
 
 def check_place(out: Path) -> None:

@@ -20,7 +20,7 @@ from monitor.bundle.write import write_bundle
 from monitor.cli.arguments import channel_number, configured_machine, within
 from monitor.cli.progress import logs_above_progress
 from monitor.cli.recording.microphone_input import POLL_S, open_microphone
-from monitor.config import Config, MachineConfig, load_config
+from monitor.config import MachineConfig, load_config
 from monitor.daemon.control import NAME, request
 from monitor.errors import SourceError, UsageError
 from monitor.explain.profile import Profiler, SegmentProfile
@@ -85,15 +85,18 @@ def find_target(arguments: argparse.Namespace) -> Target:
         return Target(None, None, load_bundle(arguments.model), config.state_dir, control, config.private)
     name = configured_machine(arguments.machine, config)
     settings = config.machines[name]
-    return Target(name, settings, load_bundle(settings.bundle), _state_dir(config, control), control, config.private)
+    if arguments.out is None:
+        _check_same_state_dir(config.state_dir, control)
+    return Target(name, settings, load_bundle(settings.bundle), config.state_dir, control, config.private)
 
 
 def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle) -> list[TickRun]:
     """Read sound into memory as ticks with frames and profiles: recordings, or the microphone for the given duration."""
     spec = bundle.manifest.scorer_spec
     channel = arguments.channel or (None if target.settings is None else target.settings.channel)
-    with suppress(OSError):  # lower priority than detection
+    with suppress(OSError):  # detection has priority, also when memory runs out
         os.nice(10)
+        Path("/proc/self/oom_score_adj").write_text("500")
     if arguments.files:
         bar = tqdm(arguments.files, desc="reading", unit="file", disable=None, leave=False)
         return [_read_recording(path, spec, channel=channel) for path in bar]
@@ -129,10 +132,15 @@ def report(made: AdaptedBundle, last: str) -> None:
     print(*made.messages[:-1], last, sep="\n")
 
 
-def _state_dir(config: Config, control: Path) -> Path:
-    """The state directory of the running service, else the configured one."""
+def _check_same_state_dir(state_dir: Path, control: Path) -> None:
+    """UsageError if the running service uses another state directory, where it would not find the bundle.
+
+    The service's answer is only compared. It may have been made up to have root write to another directory.
+    """
     reply = request(control, {"do": "status"})
-    return config.state_dir if reply is None else Path(reply.body.get("state_dir", config.state_dir))
+    used = state_dir if reply is None else Path(str(reply.body.get("state_dir", state_dir)))
+    if used.resolve() != state_dir.resolve():
+        raise UsageError(f"state_dir must be that of the running service, {used}, got {state_dir}; set it in the configuration")
 
 
 def _read_recording(path: Path, spec: ScorerSpec, *, channel: int | None) -> list[TickFrames]:

@@ -13,7 +13,7 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.cli.devices import merge
 from monitor.config import Config, MachineConfig, MqttConfig, check_settings
 from monitor.daemon.bundles.adaptations import in_use
-from monitor.daemon.bundles.load import idle_problem, service_problems
+from monitor.daemon.bundles.load import exposed_files, idle_problem, service_problems
 from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import shared_microphones
 from monitor.errors import ConfigError, SourceError, StethosError
@@ -48,7 +48,7 @@ def check(config_path: Path | None) -> int:
         problems = [*service_problems(config), *_file_problems(config.mqtt)]
         for name, machine in config.machines.items():
             problems += _bundle_problems(name, machine, config.state_dir)
-        warnings = list(_microphone_warnings(config))
+        warnings = [*exposed_files(config), *_microphone_warnings(config)]
     for line in problems:
         log.error("monitor: error: %s", line)
     for line in warnings:

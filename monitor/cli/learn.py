@@ -10,6 +10,7 @@ from monitor.bundle.write import bundle_name, check_place
 from monitor.cli import adaptation_input
 from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import SinkError, UsageError
+from monitor.files import as_owner
 from monitor.learning.learn import learn
 from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.report_text import count
@@ -70,21 +71,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, machine: str) -> AdaptedBundle:
     """Learn a bundle for the service, with --extend also from earlier sessions, and store this session."""
     configured, spec = target.configured, target.configured.manifest.scorer_spec
-    earlier = read_sessions(target.state_dir, machine, spec) if arguments.extend else []
+    with as_owner(target.state_dir) as state:
+        earlier = read_sessions(state, machine, spec) if arguments.extend else []
     earlier_streams = [stream for session in earlier for stream in session.streams]
     streams = adaptation_input.collect_ticks(arguments, target, configured)
     name = machine if machine[0].isalnum() else configured.manifest.name
     made = learn(configured, [*earlier_streams, *streams], name=name, force=arguments.force)
     if arguments.extend:
         made = replace(made, messages=(_extended(earlier, spec.tick_s), *made.messages))
-    folder = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
-    if not arguments.extend:
-        remove_other_sessions(target.state_dir, machine, folder.name)
-    if not target.private:
-        try:
-            write_session(target.state_dir, machine, folder.name, streams, spec)
-        except SinkError as error:  # the bundle is used anyway
-            log.warning("the session was not stored, so --extend cannot use it: %s", error)
+    bundle = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
+    try:
+        with as_owner(target.state_dir) as state:
+            if not arguments.extend:
+                remove_other_sessions(state, machine, bundle)
+            if not target.private:
+                write_session(state, machine, bundle, streams, spec)
+    except SinkError as error:  # the bundle is used anyway
+        log.warning("the session was not stored, so --extend cannot use it: %s", error)
     return made
 
 

@@ -1,4 +1,4 @@
-"""`monitor support`: collect facts for a bug report in one archive, without sound, passwords, user names or host names."""
+"""`monitor support`: collect facts for a bug report in one archive, without sound, secrets, names or serial numbers."""
 
 import argparse
 import io
@@ -27,6 +27,7 @@ from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError
+from monitor.files import as_owner
 from monitor.mqtt.credentials import password
 
 UNIT = "stethos.service"
@@ -36,8 +37,8 @@ MAX_BYTES = 2_000_000  # per file; only the end of a longer file is included
 _PROPERTIES = "ActiveState,SubState,Result,NRestarts,ExecMainStatus,ActiveEnterTimestamp,StatusText,MemoryCurrent,CPUUsageNSec"
 _README = """Facts about an installation of Stethos, for a bug report.
 
-It contains no sound. Recognised passwords, user names, host names and network addresses were replaced by <hidden>, <user>,
-<host> and <address>. Please review it before you send it.
+It contains no sound. Recognised passwords, user names, host names, serial numbers and network addresses were replaced by
+<hidden>, <user>, <host>, <serial> and <address>. Please review it before you send it.
 """
 
 
@@ -157,7 +158,8 @@ def _adapted(config: Config, machine: str) -> Any:
     if found is None:
         return {"learn": None, "calibrate": None}
     name = found.calibrate or found.learn
-    manifest = None if name is None else _manifest(config.state_dir / FOLDER / machine / name)
+    with as_owner(config.state_dir) as state:
+        manifest = None if name is None else _manifest(state / FOLDER / machine / name)
     return {**found.model_dump(), "manifest": manifest}
 
 

@@ -26,7 +26,7 @@ class Marks:
 
 
 class Alarm:
-    """Tracks one machine's state. Times are in s since 1970, all from one clock. If the clock steps back, a snooze ends.
+    """Tracks one machine's state. Times are in s since 1970, all from one clock that is never set (`SteadyClock`).
 
     Only anomalies of at least `from_severity` count. The alarm rings when such an anomaly begins, when a snooze ends, and
     every `repeat_s` until it is acknowledged. An acknowledgement lasts until the machine is normal again, even across a

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.commands import Refused
@@ -13,6 +14,7 @@ class Alarms:
     """Holds all alarms. They survive a reload of their machine and, through `saved`, a restart of the service."""
 
     def __init__(self, saved: Mapping[str, AlarmState]) -> None:
+        self.clock = SteadyClock()  # a snooze lasts as long as ordered, although the system clock is set meanwhile
         self.disabled = {name for name, one in saved.items() if one.disabled}
         self._alarms = {name: Alarm(**one.model_dump(exclude={"disabled"})) for name, one in saved.items()}
         self._is_enabled: dict[str, bool] = {}  # in the configuration, for every configured machine
@@ -28,8 +30,8 @@ class Alarms:
     def __getitem__(self, machine: str) -> Alarm:
         return self._alarms[machine]
 
-    def act(self, machine: str, command: Command, now: float) -> None:
-        """Execute a command; Refused if that is not possible. `now` is in s since 1970."""
+    def act(self, machine: str, command: Command) -> None:
+        """Execute a command; Refused if that is not possible."""
         if machine not in self._alarms:
             raise Refused(f"the machine must be one of {', '.join(self._alarms)}, got {machine}")
         if not self._is_enabled[machine]:
@@ -47,9 +49,12 @@ class Alarms:
                 if (reason := alarm.acknowledge(event)) is not None:
                     raise Refused(reason)
             case Snooze(duration_s=duration_s):
-                alarm.snooze(duration_s, now)
+                alarm.snooze(duration_s, self.clock.now())
 
     def state(self) -> dict[str, AlarmState]:
         """The alarms that differ from the default, for the state file."""
-        state = {name: AlarmState.of(alarm, disabled=name in self.disabled) for name, alarm in self._alarms.items()}
+        step_s = self.clock.step_s
+        state = {
+            name: AlarmState.of(alarm, disabled=name in self.disabled, step_s=step_s) for name, alarm in self._alarms.items()
+        }
         return {name: one for name, one in state.items() if one != AlarmState()}

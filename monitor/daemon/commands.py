@@ -5,10 +5,12 @@ import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from pydantic import ValidationError
 
 from monitor.config.messages import problems
+from monitor.daemon.control import printable
 from monitor.errors import StethosError
 from monitor.events.event import rfc3339
 from monitor.mqtt.contract import COMMANDS
@@ -42,12 +44,13 @@ Answer = Callable[[str, str], None]
 class Commands:
     """Accepts commands on any thread and executes them on the daemon's thread."""
 
-    def __init__(self, act: Act, answer: Answer) -> None:
-        """`answer` receives a topic relative to the node's, and a payload."""
+    def __init__(self, act: Act, answer: Answer, record: Callable[[dict[str, Any]], None]) -> None:
+        """`answer` receives a topic relative to the node's, and a payload; `record` the line for the audit log."""
         self.n_dropped = 0
         self.n_failures = 0  # unexpected errors
         self._act = act
         self._answer = answer
+        self._record = record
         self._waiting: queue.Queue[Arrived] = queue.Queue(MAX_WAITING)
 
     def arrive(self, machine: str, name: str, payload: bytes, retained: bool) -> None:
@@ -78,10 +81,20 @@ class Commands:
             log.exception("%s: %s failed", _printable(arrived.machine), _printable(arrived.name))
             reason = _printable(f"unexpected error: {type(error).__name__}")
         request = None if command is None else command.request
-        self.answer(arrived.machine, arrived.name, reason=reason, request=request)
+        payload = _printable(arrived.payload.decode("utf-8", "replace"))
+        self.answer(arrived.machine, arrived.name, reason=reason, request=request, payload=payload)
 
-    def answer(self, machine: str, name: str, *, reason: str | None, request: str | None, result: str | None = None) -> None:
-        """Publish the response to a command. A long-running command gets a second response, with its result."""
+    def answer(
+        self,
+        machine: str,
+        name: str,
+        *,
+        reason: str | None,
+        request: str | None,
+        result: str | None = None,
+        payload: str | None = None,
+    ) -> None:
+        """Publish and record the response to a command. A long-running command gets a second response, with its result."""
         outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
         log.info("%s: %s %s", machine, name, outcome if reason is None else f"refused: {reason}")
         response = ResponseMessage(
@@ -93,6 +106,7 @@ class Commands:
             result=result,
         )
         self._answer(f"{machine}/response", response.text)
+        self._record({"machine": machine, "payload": payload, **response.model_dump(exclude={"schema_"})})
 
 
 def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS) -> Command:
@@ -112,5 +126,5 @@ def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS
 
 
 def _printable(text: str) -> str:
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text)
+    clean = printable(text)
     return clean if len(clean) <= MAX_REASON else f"{clean[: MAX_REASON - 1]}…"

@@ -8,10 +8,12 @@ closes the connection. The socket's mode and directory determine who may connect
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 import stat
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ MAX_CLIENTS = 16
 MAX_STREAMS = 4  # how many of the clients may stream
 TIMEOUT_S = 5.0
 STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconnected
+NEXT_CLIENT_S = 0.005  # a flood of clients must not keep the machines waiting
+ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
+MAX_REPLY = 16_000_000  # bytes that a tool accepts
 
 
 class ControlError(StethosError):
@@ -56,8 +61,8 @@ class ControlServer:
         self.n_failed = 0  # requests and streams that ended with an unexpected exception
         self._handlers = handlers
         self._lock: int | None = None
-        self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._clients: set[asyncio.Task[None]] = set()
         self._n_requests = self._n_streams = 0
 
     async def start(self) -> None:
@@ -70,17 +75,17 @@ class ControlServer:
             raise ControlError(f"{self.path}: another service uses it; stop it first (systemctl stop stethos)") from error
         except OSError as error:
             raise ControlError(f"{self.path}: cannot be created: {error.strerror or error}") from error
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
+        self._listener = asyncio.create_task(self._listen(listener))
 
     async def stop(self) -> None:
         """Disconnect all clients and remove the socket."""
-        if self._server is not None:
-            self._server.close()
-            for client in self._clients:
-                client.transport.abort()
-            await asyncio.gather(*self._clients.values(), return_exceptions=True)
+        if self._listener is not None:
+            tasks = (self._listener, *self._clients)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.path.unlink(missing_ok=True)
-            self._server = None
+            self._listener = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -88,37 +93,53 @@ class ControlServer:
     @property
     def is_alive(self) -> bool:
         """Whether the socket accepts clients."""
-        return self._server is not None and self._server.is_serving()
+        return self._listener is not None and not self._listener.done()
 
     def advanced(self) -> int:
         """The number of requests so far, answered or refused."""
         return self._n_requests
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= MAX_CLIENTS:
-            writer.write(_line(_refusal(f"at most {MAX_CLIENTS} clients can connect at once")))
-            writer.close()
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients[writer] = task
-        try:
-            stream = await asyncio.wait_for(self._reply(reader, writer), TIMEOUT_S)
-            if stream is not None:
-                await self._send(stream, reader, writer)
-        except (asyncio.TimeoutError, ConnectionError):
-            writer.transport.abort()  # the client hangs or is gone
-        except Exception:
-            self.n_failed += 1
-            log.exception("control socket: unexpected error")
-        finally:
-            del self._clients[writer]
-            writer.close()
+    async def _listen(self, listener: socket.socket) -> None:
+        """Accept clients one by one. asyncio's server accepts a hundred at a time and logs a traceback for each that fails."""
+        with listener:
+            while True:
+                try:
+                    connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+                except OSError as error:
+                    log.warning("control socket: cannot accept clients: %s", error.strerror)
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                if len(self._clients) < MAX_CLIENTS:
+                    client = asyncio.create_task(self._serve(connection))
+                    self._clients.add(client)
+                    client.add_done_callback(self._clients.discard)
+                else:
+                    with connection, suppress(OSError):
+                        connection.send(_line(_refusal(f"at most {MAX_CLIENTS} clients can connect at once")))
+                await asyncio.sleep(NEXT_CLIENT_S)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
+                try:
+                    stream = await asyncio.wait_for(self._reply(reader, writer), TIMEOUT_S)
+                    if stream is not None:
+                        await self._send(stream, reader, writer)
+                    writer.close()
+                    await asyncio.wait_for(writer.wait_closed(), TIMEOUT_S)  # sends what the client has not read yet
+                finally:
+                    writer.transport.abort()
+            except (asyncio.TimeoutError, ConnectionError):
+                pass  # the client hangs or is gone
+            except Exception:
+                self.n_failed += 1
+                log.exception("control socket: unexpected error")
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[bytes, None] | None:
         try:
             reply = self._answer(await reader.readline())
-        except ValueError:  # raised by StreamReader for a line above its limit
+        except ValueError:  # a line above the limit
             reply = _refusal(f"a request must have at most {MAX_LINE} bytes, got more")
         self._n_requests += 1
         if reply.stream is not None and self._n_streams >= MAX_STREAMS:
@@ -162,13 +183,13 @@ class ControlServer:
 
     def _answer(self, line: bytes) -> Reply:
         try:
-            request = json.loads(line)
+            request = json.loads(line, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
             return _refusal("a request must be one line of JSON")
         do = request.get("do") if isinstance(request, dict) else None
         handler = self._handlers.get(do) if isinstance(do, str) else None
         if handler is None:
-            return _refusal(f"do must be one of {', '.join(self._handlers)}, got {str(do)[:40]}")
+            return _refusal(f"do must be one of {', '.join(self._handlers)}, got {printable(str(do))[:40]}")
         try:
             return handler(request)
         except StethosError as error:
@@ -209,10 +230,12 @@ def open_stream(
             connection.sendall(json.dumps(request).encode() + b"\n")
             line, rest = _receive_line(connection)
             body = json.loads(line)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ControlError(f"{path}: no answer from the service: {error}") from error
+        if not isinstance(body, dict):
+            raise ControlError(f"{path}: the answer of the service must be a JSON object")
         if "error" in body:
-            raise ControlError(f"refused by the service: {body['error']}")
+            raise ControlError(f"refused by the service: {printable(str(body['error']))}")
     except BaseException:
         connection.close()
         raise
@@ -226,6 +249,8 @@ def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
         data = connection.recv(MAX_LINE)
         if not data:
             raise ValueError("connection closed")
+        if len(received) > MAX_REPLY:
+            raise ValueError(f"it must have at most {MAX_REPLY} bytes")
         received += data
     line, _, rest = bytes(received).partition(b"\n")
     return line, rest
@@ -239,6 +264,8 @@ def _bind(path: Path) -> socket.socket:
     try:
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)
         path.chmod(MODE)
     except OSError:
         listener.close()
@@ -247,7 +274,18 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _line(reply: Reply) -> bytes:
-    return to_json(reply.body).encode() + b"\n"
+    return to_json(reply.body).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def printable(text: str) -> str:
+    """The text with a question mark in place of each character that cannot be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a number in JSON")
+    return value
 
 
 def _refusal(text: str) -> Reply:

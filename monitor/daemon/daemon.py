@@ -18,8 +18,9 @@ from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
+from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.calibration_job import CalibrationJob
-from monitor.daemon.bundles.load import load_bundles, machine_info, service_problems
+from monitor.daemon.bundles.load import exposed_files, load_bundles, machine_info, service_problems
 from monitor.daemon.commands import Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
@@ -30,9 +31,10 @@ from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.errors import ConfigError, StethosError
-from monitor.files import lock
+from monitor.files import foreign_owner, lock
+from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import Calibrate, Command, FetchClip, HealthMessage, InfoMessage
+from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, HealthMessage, InfoMessage, Snooze
 from monitor.mqtt.sink import MqttSink
 from monitor.threads import Probe, Watchdog
 
@@ -75,7 +77,8 @@ class Daemon:
         self._health_at = 0.0  # at once
         self._guard = Guard()
         self._alarms = Alarms(self._state_file.loaded.alarms)
-        self._commands = Commands(self._act, self._answer)
+        self._audit_log = AuditLog(self._config.state_dir / "commands.log")
+        self._commands = Commands(self._act, self._answer, self._audit_log.record)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
         birth = birth_topic(self._config)
         self._sink = MqttSink(
@@ -95,7 +98,8 @@ class Daemon:
         self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
-        self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in (self._state_file, self._slow_paths)))
+        files = (self._state_file, self._slow_paths, self._audit_log)
+        self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
@@ -157,6 +161,7 @@ class Daemon:
         self._clock.poll(self._sink.clock_corrected)
         self._discovery.poll(time.monotonic())
         self._save()
+        self._audit_log.flush()
         now = time.monotonic()
         if now >= self._slow_paths_at:
             self._save_slow_paths()
@@ -217,7 +222,7 @@ class Daemon:
         """Apply the new configuration and bundles as a whole, or keep the old ones and log why."""
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            config, bundles = await asyncio.to_thread(self._load)
+            config, bundles = await asyncio.to_thread(self._load_again)
             self._change_config(config, bundles)
             log.info("reloaded: %s", self._supervisor.in_words())
         except StethosError as error:
@@ -248,13 +253,15 @@ class Daemon:
         return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
 
     def _act(self, machine: str, command: Command) -> None:
+        if not self._config.remote_changes and not isinstance(command, Acknowledge | Snooze | FetchClip):
+            raise Refused("commands that change detection are forbidden by the configuration (remote_changes: false)")
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
             return
         if isinstance(command, Calibrate):
             self._calibrate(machine, command)
             return
-        self._alarms.act(machine, command, time.time())
+        self._alarms.act(machine, command)
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
@@ -299,12 +306,26 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, broken: dict[str, str] | None = None) -> tuple[Config, dict[str, Bundle]]:
-        """The configuration and its bundles. At the start, `broken` collects those that cannot be used; a reload is refused."""
+    def _load(self, broken: dict[str, str]) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles. `broken` collects those that cannot be used."""
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
+        for line in exposed_files(config):
+            log.warning("%s", line)
         return config, load_bundles(config, broken=broken)
+
+    def _load_again(self) -> tuple[Config, dict[str, Bundle]]:
+        """The configuration and its bundles for a reload. A damaged bundle is an error only where the reload would change it."""
+        broken: dict[str, str] = {}
+        config, bundles = self._load(broken)
+        for name, reason in broken.items():
+            new, old = config.machines[name], self._config.machines.get(name)
+            if old is None or (old.bundle, old.enabled) != (new.bundle, new.enabled):
+                raise ConfigError(reason)
+            log.error("%s; not reloaded", reason)
+            bundles |= {name: self._bundles[name]} if name in self._bundles else {}
+        return config, bundles
 
     def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
         machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
@@ -341,6 +362,7 @@ class Daemon:
             "mqtt": partial(self._sink.stop, FLUSH_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),
+            "audit log": partial(self._audit_log.close, SAVE_S),
         }
         for name, step in steps.items():
             self._guard.run(f"stop: {name}", step)
@@ -349,9 +371,16 @@ class Daemon:
 
 
 def _lock_state_dir(state_dir: Path) -> int | None:
-    """Lock the state directory for this process; None if the directory is not writable."""
+    """Lock the state directory for this process; None if the directory is not writable.
+
+    ConfigError if this process is root and another user owns the directory, who could lead root's writes elsewhere by links.
+    """
+    if (owner := foreign_owner(state_dir)) is not None:
+        raise ConfigError(
+            f"state_dir {state_dir} belongs to user {owner}: run as that user (systemctl start stethos), not as root"
+        )
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return lock(state_dir / "lock")
     except BlockingIOError:
         raise ControlError(f"{state_dir}: another service uses this directory; stop it first (systemctl stop stethos)") from None
@@ -363,5 +392,7 @@ def _lock_state_dir(state_dir: Path) -> int | None:
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
     """Run until stopped by a signal; return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(LogLimit())
     asyncio.run(Daemon(config_path, environment).run())
     return 0

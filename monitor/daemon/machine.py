@@ -13,6 +13,7 @@ from monitor.block import Block
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
 from monitor.clips.recorder import ClipRecorder
+from monitor.clock import SteadyClock
 from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.assembly import make_drift, make_slow_path
@@ -56,6 +57,7 @@ class Machine:
         *,
         node: str,
         alarm: Alarm,
+        clock: SteadyClock,
         recorder: ClipRecorder,
         slow_state: SlowState | None = None,
     ) -> None:
@@ -76,7 +78,7 @@ class Machine:
                 alarm=alarm,
                 drift=make_drift(bundle),
                 slow_path=self.slow_path,
-                now=time.time,
+                clock=clock,
             )
             self._monitor = Monitor(
                 bundle,

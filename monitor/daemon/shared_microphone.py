@@ -48,7 +48,7 @@ def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, p
     If the configuration is `private`, tools that store sound are rejected.
     """
     selector = request.get("microphone")
-    if private and request.get("for", "record") == "record":
+    if private and request.get("for") != "measure":
         raise SourceError("storing sound is forbidden (private: true)")
     matching = [microphone for microphone in microphones if microphone.selector == selector]
     if not matching:

@@ -8,18 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from monitor.bundle.manifest import one_line
 from monitor.clips.worker import BackgroundWorker
 from monitor.daemon.alarm import Alarm
 from monitor.errors import SinkError
 from monitor.events.slow_path import MINUTES, N_BLOCKS, SlowState
-from monitor.files import atomic_write
+from monitor.files import atomic_write, read_regular
 from monitor.threads import Probe
 
 log = logging.getLogger(__name__)
 Content = TypeVar("Content", bound=BaseModel)
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, le=1e11)]  # s since 1970; a larger one has no date
+Score = Annotated[float, Field(ge=0, le=1e30)]  # its power of a few is finite
+Level = Annotated[float, Field(ge=-1e30, le=1e30)]
+Topic = Annotated[str, StringConstraints(pattern=r"^[^+#\x00]{1,1000}$")]
+MAX_BYTES = 16_000_000
 ANY_CONDITION = "any"
 RETRY_S = 60.0  # after a failed write
 
@@ -30,25 +35,25 @@ class AlarmState(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     acknowledged: bool = False
-    snoozed_until: float | None = None  # s since 1970
+    snoozed_until: Time | None = None
     flooding: bool = False
-    starts: tuple[float, ...] = ()  # of the latest anomalies, s since 1970
+    starts: Annotated[tuple[Time, ...], Field(max_length=100)] = ()  # of the latest anomalies
     disabled: bool = False
 
     @classmethod
-    def of(cls, alarm: Alarm, *, disabled: bool) -> "AlarmState":
-        """Convert an alarm to the format of the file."""
+    def of(cls, alarm: Alarm, *, disabled: bool, step_s: float = 0.0) -> "AlarmState":
+        """Convert an alarm to the format of the file. `step_s` is how far the system clock was set since the start."""
         marks = alarm.marks
         return cls(
             acknowledged=marks.acknowledged,
-            snoozed_until=marks.snoozed_until,
+            snoozed_until=None if marks.snoozed_until is None else max(0.0, marks.snoozed_until + step_s),
             flooding=marks.flooding,
-            starts=alarm.latest,
+            starts=tuple(max(0.0, start + step_s) for start in alarm.latest),
             disabled=disabled,
         )
 
 
-Scores = Annotated[tuple[Finite, ...], Field(max_length=1024)]
+Levels = Annotated[tuple[Level, ...], Field(max_length=1024)]
 
 
 class SlowPathLevels(BaseModel):
@@ -56,10 +61,10 @@ class SlowPathLevels(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    medians: Annotated[tuple[Finite, ...], Field(max_length=N_BLOCKS)] = ()
-    level_sum: Scores = ()
-    shape_squares: Scores = ()
-    minutes: Annotated[tuple[Finite, ...], Field(max_length=MINUTES)] = ()
+    medians: Annotated[tuple[Score, ...], Field(max_length=N_BLOCKS)] = ()
+    level_sum: Levels = ()
+    shape_squares: Levels = ()
+    minutes: Annotated[tuple[Score, ...], Field(max_length=MINUTES)] = ()
 
 
 class SavedSlowPath(BaseModel):
@@ -95,7 +100,7 @@ class ServiceState(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     alarms: dict[str, AlarmState] = {}
-    topics: frozenset[str] = frozenset()  # retained topics
+    topics: Annotated[frozenset[Topic], Field(max_length=10_000)] = frozenset()  # retained topics
 
 
 class StateFile(Generic[Content]):
@@ -144,11 +149,12 @@ class StateFile(Generic[Content]):
 
     def _read(self) -> Content:
         try:
-            return type(self._empty).model_validate_json(self._path.read_bytes())
+            return type(self._empty).model_validate_json(read_regular(self._path, max_bytes=MAX_BYTES, within=self._path.parent))
         except FileNotFoundError:
             return self._empty
         except (OSError, ValidationError) as error:
-            log.error("%s cannot be read, %s are lost: %s", self._path, self._what, error)
+            reason = error.strerror if isinstance(error, OSError) else one_line(error)
+            log.error("%s cannot be read, %s are lost: %s", self._path, self._what, reason)
             return self._empty
 
     def _write(self) -> None:

@@ -1,9 +1,9 @@
 """The state publisher: publishes the events, state and anomaly flag of one machine, as often as specified in docs/mqtt.md."""
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+from monitor.clock import SteadyClock
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
 from monitor.events.event import Event, EventClock, Severity, rfc3339
@@ -30,8 +30,7 @@ class Outlet(Protocol):
 class StatePublisher:
     """Publishes `state` on change and every 10 s of sound, `anomaly` on change and when the alarm rings, and events.
 
-    `now` returns the time for the alarm, in s since 1970, from the same clock as for commands. Without it, the alarm uses
-    the `timeline` of the sound.
+    `clock` is the alarm's, as for commands. Without it, the alarm uses the `timeline` of the sound.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class StatePublisher:
         alarm: Alarm | None = None,
         drift: Drift | None = None,
         slow_path: SlowPath | None = None,
-        now: Callable[[], float] | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
         self._outlet = outlet
         self._machine = machine
@@ -53,7 +52,7 @@ class StatePublisher:
         self._alarm = alarm or Alarm()
         self._drift = drift
         self._slow_path = slow_path
-        self._now = now
+        self._clock = clock
         self._state: tuple[State, str | None, Severity | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
@@ -87,7 +86,7 @@ class StatePublisher:
     def _publish_result(self, result: Result) -> None:
         at = self._timeline.at(result.tick.stop)
         event = result.event.id if result.event is not None and result.event.event_type != "end" else None
-        now = at.timestamp() if self._now is None else self._now()
+        now = at.timestamp() if self._clock is None else self._clock.now()
         self._alarm.update(result.state, result.severity, event=event, now=now)
         score, ratio = result.tick.score, result.ratio
         if self._drift is not None and result.state == "normal" and score is not None and (ratio or 0.0) < 1.0:
@@ -111,6 +110,8 @@ class StatePublisher:
     ) -> None:
         marks = self._alarm.marks
         until = marks.snoozed_until
+        if until is not None and self._clock is not None:
+            until += self._clock.step_s
         message = StateMessage(
             state=state,
             reason=reason,

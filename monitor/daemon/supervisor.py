@@ -62,7 +62,7 @@ class Supervisor:
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
         self._microphones: dict[Key, Microphone] = {}
-        self._unreaped: dict[str, CaptureProcess] = {}  # killed, by the selector of their closed microphone
+        self._unreaped: list[tuple[str, CaptureProcess]] = []  # killed, with the selector of their closed microphone
         self._config = Config()
         self._bundles: Mapping[str, Bundle] = {}
         self._specs: dict[str, MachineSpec] = {}  # of the machines that should run
@@ -101,7 +101,7 @@ class Supervisor:
             self._guard.run(f"microphone {key[0]}", microphone.poll)
         for name, machine in [*self.machines.items()]:
             self._attempt(name, machine.poll)
-        self._unreaped = {selector: process for selector, process in self._unreaped.items() if not process.is_gone()}
+        self._unreaped = [(selector, process) for selector, process in self._unreaped if not process.is_gone()]
         now = time.monotonic()
         for name, failure in [*self._failures.items()]:
             if name not in self.machines and now >= failure.retry_at:
@@ -119,7 +119,7 @@ class Supervisor:
         for key in [*self._microphones]:
             self._close_microphone(key)
         ends = time.monotonic() + REAP_S
-        for process in self._unreaped.values():
+        for _, process in self._unreaped:
             process.wait(max(0.0, ends - time.monotonic()))
 
     @property
@@ -189,7 +189,10 @@ class Supervisor:
         bundle, key = self._bundles[name], self._keys[name]
         if key not in self._microphones:
             selector, rate_hz, wanted_hz = key
-            unreaped = self._unreaped.pop(selector, None)
+            left = next((one for one in self._unreaped if one[0] == selector), None)
+            if left is not None:
+                self._unreaped.remove(left)
+            unreaped = None if left is None else left[1]
             self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped)
         return Machine(
             name,
@@ -199,6 +202,7 @@ class Supervisor:
             self._outlet,
             node=self._node,
             alarm=self._alarms[name],
+            clock=self._alarms.clock,
             recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
         )
@@ -241,7 +245,7 @@ class Supervisor:
 
         def close() -> None:
             if (process := microphone.close(timeout_s=0.0)) is not None:
-                self._unreaped[key[0]] = process
+                self._unreaped.append((key[0], process))
 
         self._guard.run(f"microphone {key[0]}: close", close)
 

@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from monitor.events.event import RaisedBy, Severity
 from monitor.explain.describe import Description
@@ -82,7 +81,6 @@ class Anomaly:
     peak_ratio: float
     severity: Severity
     raised_by: RaisedBy = "segments"
-    onset_ts: datetime | None = None  # fixed by the first event, even if the clock is set later
     seq: int = 0
     sent_at: int = 0  # sample index of the last published event
     description: Description = field(default_factory=Description)

@@ -292,14 +292,13 @@ class Pipeline:
         if kind != "end" and decided.ratio >= 1.0:
             anomaly.description = self._describe(decided)
         described = anomaly.description
-        anomaly.onset_ts = anomaly.onset_ts or self._anchor.at(anomaly.start)
         event_id = self._identity.event_id(anomaly.start)
         event = Event(
             event_type=kind,
             id=event_id,
             seq=anomaly.seq,
             ts=self._anchor.at(stop),
-            onset_ts=anomaly.onset_ts,
+            onset_ts=self._anchor.at(anomaly.start),
             clock_synced=self._anchor.synced,
             node=self._identity.node,
             machine=self._identity.machine,

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from monitor.errors import SinkError, SourceError
-from monitor.files import atomic_write, give_to_owner
+from monitor.files import atomic_write, below
 from monitor.learning.report_text import duration
 from monitor.learning.rescore import TickRun
 from monitor.learning.session_file import MAX_BYTES, decode, encode, halved
@@ -52,7 +52,6 @@ def write_session(state_dir: Path, machine: str, name: str, streams: Sequence[Ti
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(state_dir, machine, spec, n_bytes=len(content))
         atomic_write(path, content)
-        give_to_owner(state_dir, path.parent.parent, path.parent, path)
     except OSError as error:
         raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -97,7 +96,6 @@ def _make_room(state_dir: Path, machine: str, spec: ScorerSpec, *, n_bytes: int)
             min(sizes).unlink()
         else:
             atomic_write(longest, encode(fewer, spec))
-            give_to_owner(state_dir, longest)
 
 
 def _files(state_dir: Path, machine: str) -> list[Path]:
@@ -122,4 +120,4 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def _folder(state_dir: Path, machine: str) -> Path:
-    return state_dir / FOLDER / machine
+    return below(state_dir, FOLDER, machine)

@@ -1,6 +1,6 @@
-"""The timeline: crystals drift, clocks are set, and what has been told stays as it was."""
+"""The timeline: crystals drift, clocks are set, and the time between two samples stays as it was."""
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -58,8 +58,12 @@ def test_what_has_been_told_stays_as_it_was() -> None:
     for from_s in range(1, 2000, 50):
         listen(timeline, from_s=from_s, to_s=from_s + 50, slower=150e-6)
         told[from_s * RATE_HZ - 999] = timeline.at(from_s * RATE_HZ - 999)
-    timeline.set_utc(UTC0 + 5000.0, monotonic_s=T0 + 2001, synced=True)
     assert {sample: timeline.at(sample) for sample in told} == told
+    step_s = timeline.set_utc(UTC0 + 5000.0, monotonic_s=T0 + 2001, synced=True)
+    assert step_s is not None
+    moved = {sample: timeline.at(sample).timestamp() - at.timestamp() for sample, at in told.items()}
+    assert max(moved.values()) - min(moved.values()) < 1e-3
+    assert moved[15_001] == pytest.approx(step_s, abs=1e-3)
 
 
 def test_a_clock_that_was_set_is_followed_at_once_and_said_once() -> None:
@@ -69,7 +73,7 @@ def test_a_clock_that_was_set_is_followed_at_once_and_said_once() -> None:
     assert timeline.set_utc(UTC0 + 100 + 3600, monotonic_s=T0 + 100, synced=False) == pytest.approx(3600, abs=0.01)
     assert timeline.set_utc(UTC0 + 101 + 3600, monotonic_s=T0 + 101, synced=False) is None
     assert utc_s(timeline, 102 * RATE_HZ) == pytest.approx(UTC0 + 102 + 3600, abs=0.01)
-    assert timeline.at(99 * RATE_HZ) == before
+    assert timeline.at(99 * RATE_HZ) - before == timedelta(hours=1)  # the sound between them lasted as long as before
     assert not timeline.synced
     assert timeline.sample_at(T0 + 100) == 100 * RATE_HZ  # the index does not care
 

@@ -116,6 +116,38 @@ def test_at_most_one_unreaped_process_while_its_machine_is_disabled_and_enabled(
         wait_until(lambda: polled() or len(lines(starts)) > 1)
 
 
+def test_microphones_of_one_selector_with_different_rates_wait_for_a_process_each(
+    starts: Path, tmp_path: Path, demo_bundle: Path
+) -> None:
+    bundle = load_bundle(demo_bundle)
+    on = Config.model_validate({"node": "pi", "machines": {"a": {"bundle": str(demo_bundle), "microphone": "name:x"}}})
+    other = on.machines["a"].model_copy(update={"microphone_rate_hz": 48_000})
+    on = on.model_copy(update={"machines": {**on.machines, "b": other}})
+    off = on.model_copy(update={"machines": {}})
+    clips = ClipService(None, run=lambda job: job(), present=None)
+    supervisor = Supervisor(Mock(), Alarms({}), clips, node="pi", slow_paths={})
+
+    def polled() -> bool:
+        supervisor.poll()
+        return len(lines(starts)) >= 2
+
+    with ExitStack() as stack:
+        stack.callback(supervisor.stop)
+        supervisor.apply_config(on, {"a": bundle, "b": bundle})
+        wait_until(polled)
+        need(lines(starts) == ["traced"] * 2, "permission to trace a process")
+        for _ in range(2):
+            supervisor.apply_config(off, {})
+            supervisor.apply_config(on, {"a": bundle, "b": bundle})
+            ends_s = time.monotonic() + 1.0
+            while time.monotonic() < ends_s:
+                supervisor.poll()
+                time.sleep(0.05)
+            assert len(lines(starts)) == 2
+        (tmp_path / "release").touch()
+        wait_until(lambda: polled() and len(lines(starts)) > 3)
+
+
 def test_a_stop_kills_every_process_and_then_waits_a_second_in_total(starts: Path, demo_bundle: Path) -> None:
     bundle = load_bundle(demo_bundle)
     machines = {name: {"bundle": str(demo_bundle), "microphone": f"name:{name}"} for name in ("a", "b", "c")}

@@ -8,11 +8,14 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from monitor.audio.devices import Device, Usb
 from monitor.cli.redact import Redactor
 from monitor.daemon.control import NAME, ControlServer, Reply
 from monitor.errors import UsageError
@@ -56,20 +59,27 @@ def place(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-@pytest.fixture
-def service(place: Path) -> Iterator[None]:
-    """A service whose answers contain secrets."""
-    reply = Reply({"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"})
+@contextmanager
+def serving(path: Path, body: dict[str, Any]) -> Iterator[None]:
+    """A control socket that answers `status` with this body."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = ControlServer(place / "run" / NAME, {"status": lambda _: reply})
+    server = ControlServer(path, {"status": lambda _: Reply(body)})
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
     yield
     asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def service(place: Path) -> Iterator[None]:
+    """A service whose answers contain secrets."""
+    body = {"machines": {"fan": {"state": "normal"}}, "last_error": f"{BROKER} refuses {USER}", "token": "s3cr3t"}
+    with serving(place / "run" / NAME, body):
+        yield
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -155,9 +165,41 @@ def test_no_file_is_overwritten(place: Path) -> None:
         ("Karl's pi at karl, karlsruhe", "<user>'s pi at <user>, karlsruhe"),
         ("10.0.0.1:1883 and 127.0.0.1 and 1.2.3", "<address>:1883 and 127.0.0.1 and 1.2.3"),
         ("dc:a6:32:01:02:03 at 12:34:56", "<address> at 12:34:56"),
-        ("usb:2752:0007:7001", "usb:2752:0007:7001"),
+        ("usb:2752:0007:7001", "usb:2752:0007:<serial>"),
+        ("microphone usb:2752:0007: lost", "microphone usb:2752:0007: lost"),
+        ("usb-port:1-1.2", "usb-port:1-1.2"),
+        ("Serial Number: 00000000a1b2c3d4", "Serial Number: <serial>"),
+        ("stethos_karl_fan, karl-pi", "stethos_<user>_fan, <user>-pi"),
         ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "<hidden>"),
     ],
 )
 def test_text_is_redacted_and_facts_stay(text: str, redacted: str) -> None:
     assert Redactor({"karl": "<user>"}).text(text) == redacted
+
+
+def test_the_host_and_the_serial_numbers_are_hidden_in_every_spelling(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usb = Usb("0d8c", "0014", "A1B2C3D4", "1-1.2")
+    name = "alsa_input.usb-Blue_Yeti_REV8_A1B2C3D4-00.analog"
+    device = Device(0, name, "ALSA", 2, 48_000, (), False, usb, "usb:0d8c:0014:A1B2C3D4")
+    monkeypatch.setattr("monitor.cli.support.list_devices", lambda: [device])
+    monkeypatch.setattr("monitor.cli.redact._SERIALS", (str(place / "sys" / "*" / "serial"),))
+    (place / "sys" / "1-1").mkdir(parents=True)
+    (place / "sys" / "1-1" / "serial").write_text("A1B2C3D4\n")
+    monkeypatch.setattr(socket, "gethostname", lambda: "Halle-3.factory.example")
+    text = (place / "monitor.yaml").read_text().replace("node: workshop", "node: halle_3")
+    (place / "monitor.yaml").write_text(text.replace("  fan:\n", "  fan:\n    microphone: usb:0d8c:0014:A1B2C3D4\n"))
+    said = "homeassistant/device/stethos_halle_3_fan halle-3 HALLE-3.factory.example halle_3/fan id A1B2C3D4"
+    (place / "bin" / "journalctl").write_text(f"#!/bin/sh\necho {said}\n")
+    assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
+    files = contents(place / "report.zip")
+    everything = "\n".join(files.values()).casefold()
+    assert "halle" not in everything
+    assert "a1b2c3d4" not in everything
+    (listed,) = json.loads(files["devices.json"])
+    assert (listed["usb"]["serial"], listed["usb"]["vendor"], listed["selector"]) == (
+        "<serial>",
+        "0d8c",
+        "usb:0d8c:0014:<serial>",
+    )
+    assert json.loads(files["config.json"])["machines"]["fan"]["microphone"] == "usb:0d8c:0014:<serial>"
+    assert files["journal.txt"] == "homeassistant/device/stethos_<host>_fan <host> <host> <host>/fan id <serial>\n"

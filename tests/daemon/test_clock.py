@@ -1,11 +1,20 @@
 """A clock that is set while the service runs."""
 
+import json
 import time
+from datetime import datetime, timezone
 
 import pytest
 
 from monitor import clock as clock_module
 from monitor.clock import Clock
+from monitor.config import Config
+from monitor.daemon.alarms import Alarms
+from monitor.daemon.state_publisher import StatePublisher
+from monitor.events.event import Anchor, Event
+from monitor.events.pipeline import Result
+from monitor.mqtt.messages import Snooze
+from monitor.scoring.scorer import TickScore
 
 
 class Computer:
@@ -48,3 +57,41 @@ def test_a_clock_that_is_set_and_believed_at_once_is_told_once(monkeypatch: pyte
     ((offset_s, synced),) = told
     assert offset_s == pytest.approx(1e6, abs=0.1)
     assert synced
+
+
+@pytest.mark.parametrize("step_s", [86_400.0 * 365, 3_600.0, -3_600.0, -86_400.0 * 365])
+def test_a_snooze_lasts_as_long_as_ordered_when_the_clock_is_set(step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, steady = [1.8e9], [1_000.0]
+    monkeypatch.setattr(clock_module, "_ahead_s", lambda: wall[0] - steady[0])
+    monkeypatch.setattr(clock_module.time, "monotonic", lambda: steady[0])
+    alarms, published = Alarms({}), {}
+    alarms.apply_config(Config.model_validate({"machines": {"fan": {"bundle": "x"}}}))
+
+    class Outlet:
+        def publish_retained(self, topic: str, payload: str) -> None:
+            published[topic] = payload
+
+        def publish(self, event: Event) -> None: ...
+
+    timeline = Anchor(utc=datetime.fromtimestamp(wall[0], timezone.utc), sample_rate_hz=1, synced=True)
+    publisher = StatePublisher(Outlet(), machine="fan", threshold=1.0, timeline=timeline, alarm=alarms["fan"], clock=alarms.clock)
+
+    def anomaly_after(seconds: float) -> str:
+        wall[0] += seconds
+        steady[0] += seconds
+        stop = round(steady[0])
+        publisher.push(Result(TickScore(stop, stop, None, None, 2.0, 2.0, 10), 2.0, "anomaly", None, 0, None, "alarm"))
+        return published["fan/anomaly"]
+
+    assert anomaly_after(1.0) == "ON"
+    alarms.act("fan", Snooze(duration_s=600))
+    assert anomaly_after(300.0) == "OFF"
+    wall[0] += step_s
+    assert anomaly_after(290.0) == "OFF"
+    until = datetime.fromisoformat(json.loads(published["fan/state"])["snoozed_until"].replace("Z", "+00:00")).timestamp()
+    assert until - wall[0] == pytest.approx(10.0, abs=0.1)  # as people see it
+    saved = alarms.state()["fan"].snoozed_until
+    assert saved is not None
+    assert saved - wall[0] == pytest.approx(10.0, abs=0.1)  # as a restart needs it
+    assert alarms.state() == alarms.state()  # no write a second
+    assert anomaly_after(11.0) == "ON"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon.alarm import MAX_SNOOZE_S
 from monitor.daemon.alarms import Alarms
@@ -25,18 +26,27 @@ N_HOSTILE = 10_000 if os.environ.get("LONG_TESTS") else 500
 NOW = 1_800_000_000.0
 
 
+class StoppedClock(SteadyClock):
+    """It is NOW."""
+
+    def now(self) -> float:
+        return NOW
+
+
 class Node:
     """Two machines, one of them disabled in the configuration, and who obeys commands for them."""
 
     def __init__(self, kept: Mapping[str, AlarmState] | None = None) -> None:
         self.answers: list[tuple[str, dict[str, Any]]] = []
         self.alarms = Alarms(kept or {})
+        self.alarms.clock = StoppedClock()
         machines = {"fan": {"bundle": "x"}, "pump": {"bundle": "y", "enabled": False}}
         self.alarms.apply_config(Config.model_validate({"machines": machines}))
-        self.commands = Commands(self._act, self._answer)
+        self.recorded: list[dict[str, Any]] = []
+        self.commands = Commands(self._act, self._answer, self.recorded.append)
 
     def _act(self, machine: str, command: Command) -> None:
-        self.alarms.act(machine, command, NOW)
+        self.alarms.act(machine, command)
 
     def _answer(self, topic: str, text: str) -> None:
         self.answers.append((topic, ResponseMessage.model_validate(json.loads(text)).model_dump(by_alias=True)))
@@ -204,6 +214,7 @@ def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
             node.commands.arrive("fan", name, chance.randbytes(chance.randrange(5_000)), chance.random() < 0.1)
             node.commands.process_pending()
             node.answers.clear()
+            node.recorded.clear()
         gc.collect()
 
     tracemalloc.start()

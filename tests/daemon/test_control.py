@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import os
+import resource
 import select
 import socket
 import stat
@@ -221,11 +223,28 @@ def test_a_refusal_is_one_line(server: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"null\n", b"[]\n", b'{"do": 1}\n', b'{"do": ["echo"]}\n', b"\xff\xfe\n", b"[" * 9_000 + b"\n"]
+    "line",
+    [
+        *(b"\n", b"null\n", b"[]\n", b'{"do": 1}\n', b'{"do": ["echo"]}\n', b"\xff\xfe\n", b"[" * 9_000 + b"\n"),
+        *(
+            b'{"do": "\\ud800"}\n',
+            b'{"do": "echo", "x": NaN}\n',
+            b'{"do": "echo", "x": 1e999}\n',
+            b'{"do": "\\u0000\\u001b[2J"}\n',
+        ),
+    ],
 )
-def test_garbage_is_refused(server: Running, line: bytes) -> None:
-    assert raw(server.path, line).startswith(b'{"error": "')
+def test_garbage_is_refused(server: Running, line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    answer = raw(server.path, line)
+    assert answer.startswith(b'{"error": "')
+    assert json.loads(answer)["error"].isprintable()
     assert request(server.path, {"do": "echo"}) is not None
+    assert (caplog.messages, server.server.n_failed) == ([], 0)
+
+
+def test_text_that_is_no_unicode_is_returned_as_json(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    assert json.loads(raw(server.path, b'{"do": "echo", "x": "\\ud800"}\n'))["request"]["x"] == "\ud800"
+    assert (caplog.messages, server.server.n_failed) == ([], 0)
 
 
 def test_a_huge_line_is_refused(server: Running) -> None:
@@ -263,6 +282,55 @@ def test_too_many_clients_are_refused(server: Running) -> None:
         request(server.path, {"do": "echo"})
     for connection in waiting:
         connection.close()
+
+
+def test_a_flood_of_clients_is_refused_without_a_line_each(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(control.MAX_CLIENTS)]
+    for connection in waiting:
+        connection.connect(str(server.path))
+    ends = time.monotonic() + 3.0
+    n_refused = 0
+    while time.monotonic() < ends:
+        n_refused += b"at most 16" in raw(server.path, b"")
+    assert n_refused > 10
+    assert caplog.messages == []
+    for connection in waiting:
+        connection.close()
+    wait_until(lambda: b"request" in raw(server.path, b'{"do": "echo"}\n'))
+
+
+def test_without_descriptors_clients_wait_and_one_line_a_second_is_logged(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio's own server logged 10,000 tracebacks in 10 s."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = [socket.socket(socket.AF_UNIX) for _ in range(8)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(path.name) for path in Path("/proc/self/fd").iterdir()), hard))
+    try:
+        filler = [os.open("/", os.O_RDONLY) for _ in range(soft) if has_descriptors()]
+        for connection in connections:
+            connection.connect(str(server.path))
+        time.sleep(2.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for fd in filler:
+        os.close(fd)
+    assert 1 <= len(caplog.messages) <= 4
+    assert set(caplog.messages) == {"control socket: cannot accept clients: Too many open files"}
+    assert all(record.exc_info is None for record in caplog.records)
+    for connection in connections:
+        connection.sendall(b'{"do": "echo"}\n')
+        connection.settimeout(10)
+        assert b"request" in connection.recv(1000)
+        connection.close()
+
+
+def has_descriptors() -> bool:
+    try:
+        os.close(os.open("/", os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def test_clients_that_leave_without_reading_are_harmless(server: Running) -> None:

@@ -23,6 +23,7 @@ from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
 from monitor.clips.worker import BackgroundWorker
+from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon import daemon as daemon_module
 from monitor.daemon import machine as machine_module
@@ -151,11 +152,11 @@ def test_a_machine_without_its_bundle_is_unknown_until_there_is_one(demo_bundle:
         assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (bundle)"
         assert supervisor.stalled() == []
         assert supervisor.status()["machines"]["fan"]["reason"] == "bundle"
-        alarms.act("fan", Disable(), time.time())
+        alarms.act("fan", Disable())
         supervisor.apply_config(config, {"pump": bundle})
         assert '"state": "disabled", "reason": "command"' in outlet.last["fan/state"]
         assert list(supervisor.status()["machines"]) == ["pump"]
-        alarms.act("fan", Enable(), time.time())
+        alarms.act("fan", Enable())
         supervisor.apply_config(config, {"pump": bundle, "fan": bundle})
         supervisor.poll()
         assert supervisor.in_words() == "pump unknown (microphone_absent); fan unknown (microphone_absent)"
@@ -180,11 +181,11 @@ def test_a_refused_configuration_changes_nothing(demo_bundle: Path, bundle: Bund
 
 def test_a_snooze_of_the_longest_duration_outlasts_the_next_tick() -> None:
     """A tick's sound ended before the command came."""
-    outlet, alarm = Outlet(), Alarm()
+    outlet, alarm, clock = Outlet(), Alarm(), SteadyClock()
     began = datetime.fromtimestamp(time.time() - 10.0, timezone.utc)
     timeline = Anchor(utc=began, sample_rate_hz=16_000, synced=True)
-    publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline, alarm=alarm, now=time.time)
-    alarm.snooze(MAX_SNOOZE_S, time.time())
+    publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline, alarm=alarm, clock=clock)
+    alarm.snooze(MAX_SNOOZE_S, clock.now())
     tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
     publisher.push(Result(tick, 2.0, "anomaly", None, 0, None, "alarm"))
     assert outlet.last["fan/anomaly"] == "OFF"

@@ -1,11 +1,10 @@
 """The pipeline with live sound: a machine that is off, a lost microphone, a clock that is set."""
 
-from datetime import datetime, timedelta
-
 import numpy as np
 import pytest
 
 from monitor.arrays import F32
+from monitor.audio.timeline import Timeline
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor
@@ -107,25 +106,26 @@ def test_counters_freeze_without_input() -> None:
     assert passed + sum((step.ratio or 0.0) >= 1.0 for step in again[: until + 1]) == 12
 
 
-class SettableClock:
-    """A timeline whose clock is set while it is in use."""
-
-    sample_rate_hz = 16000
-    synced = False
-    offset = timedelta()
-
-    def at(self, sample: int) -> datetime:
-        return START + self.offset + timedelta(seconds=sample / self.sample_rate_hz)
-
-
-def test_an_open_events_onset_does_not_move_when_the_clock_is_set() -> None:
-    clock = SettableClock()
-    pipeline = make_pipeline(anchor=clock)
+@pytest.mark.parametrize("step_s", [365 * 86_400.0, 5.0, -5.0, -365 * 86_400.0])
+def test_times_of_an_open_event_move_together_when_the_clock_is_set(step_s: float) -> None:
+    """Otherwise it would last for a year, or end before it began."""
+    timeline = Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=False)
+    pipeline = make_pipeline(anchor=timeline)
     loud = quiet_and_loud([(20, False), (40, True)])
     (start,) = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
-    clock.offset, clock.synced = timedelta(days=365), True
+    assert timeline.set_utc(START.timestamp() + 60.0 + step_s, monotonic_s=60.0, synced=True) == pytest.approx(step_s)
     end = pipeline.close("shutdown")
     assert end is not None
-    assert end.onset_ts == start.onset_ts
-    assert end.ts - start.ts > timedelta(days=364)
+    assert (end.onset_ts - start.onset_ts).total_seconds() == pytest.approx(step_s)
+    assert end.duration_s <= (end.ts - end.onset_ts).total_seconds() < end.duration_s + 15.0
     assert (start.clock_synced, end.clock_synced) == (False, True)
+
+
+def test_a_clock_that_is_set_between_onset_and_start_moves_both() -> None:
+    timeline = Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=True)
+    pipeline = make_pipeline(anchor=timeline)
+    loud = quiet_and_loud([(20, False), (40, True)])
+    pipeline.push(Block(0, loud[: 25 * 16000]))
+    timeline.set_utc(START.timestamp() + 25.0 - 3_600.0, monotonic_s=25.0, synced=True)
+    (start,) = [step.event for step in pipeline.push(Block(25 * 16000, loud[25 * 16000 :])) if step.event]
+    assert 10.0 < (start.ts - start.onset_ts).total_seconds() < 20.0

@@ -229,6 +229,13 @@ def test_what_is_calibrated_within_the_sandbox_is_undone_from_outside(unit: Unit
     unit.container.wait_for(lambda: json.loads(unit.retained("info"))["machines"]["fan"]["adapted"] is None)
 
 
+def test_its_memory_is_limited_to_several_times_of_what_it_uses(unit: Unit) -> None:
+    unit.start()
+    unit.wait_until_retained("status", "online")
+    assert (unit.show("MemoryMax"), unit.show("OOMPolicy")) == (str(768 * 2**20), "continue")
+    assert int(unit.show("MemoryCurrent")) < 200e6
+
+
 def test_it_stops_cleanly_in_under_five_seconds(unit: Unit) -> None:
     unit.start()
     unit.wait_until_retained("status", "online")

@@ -2,7 +2,7 @@
 
 `state_dir/adapted/MACHINE/in-use.json` names the bundles in use, which are folders next to it. The file is replaced atomically.
 At most two bundles are based on the configured one: a learned bundle, and a bundle calibrated from it. Learned bundles that were
-extended are kept for undo.
+extended are kept for undo. The state directory belongs to the service's user, so root accesses it with that user's rights.
 """
 
 import logging
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.manifest import one_line
 from monitor.bundle.write import write_bundle
 from monitor.errors import SinkError, StethosError, UsageError
 from monitor.events.event import rfc3339
-from monitor.files import atomic_write, give_to_owner, lock
+from monitor.files import as_owner, atomic_write, below, lock, read_regular
 from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.sessions import STAMP, remove_session
 
@@ -30,8 +30,10 @@ FOLDER = "adapted"
 MAX_LOG = 50
 MAX_EXTENDED = 10
 IN_USE = "in-use.json"
+MAX_BYTES = 1_000_000  # of that file
 Kind = Literal["learn", "calibrate"]
 Did = Literal["learn", "calibrate", "undo"]
+FolderName = Annotated[str, StringConstraints(pattern=r"^(learn|calibrate)-[0-9]{8}T[0-9]{12}$")]
 
 
 class Entry(BaseModel):
@@ -52,13 +54,13 @@ class Adaptation(BaseModel):
     configured: str
     """Name and hash of the configured bundle. If another bundle is configured, the adaptations are ignored."""
 
-    learn: str | None = None
+    learn: FolderName | None = None
     """Folder of the learned bundle."""
 
-    extended: tuple[str, ...] = ()
+    extended: tuple[FolderName, ...] = ()
     """Folders of the learned bundles that it extends, oldest first, the last 10."""
 
-    calibrate: str | None = None
+    calibrate: FolderName | None = None
     """Folder of the calibrated bundle, which is then the one in use."""
 
     log: tuple[Entry, ...] = ()
@@ -75,27 +77,28 @@ def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
     return _top(state_dir, machine, configured, ("learn",))
 
 
-def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle, *, kind: Kind, extends: bool = False) -> Path:
-    """Write the bundle and use it from the next start or reload. A SinkError means that nothing has changed.
+def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle, *, kind: Kind, extends: bool = False) -> str:
+    """Write the bundle, use it from the next start or reload, and return its folder's name. SinkError: nothing has changed.
 
     If it `extends` a learned bundle, undo restores that bundle.
     """
-    folder, before = _folder(state_dir, machine), read_adaptation(state_dir, machine)
-    if before is None or before.configured != configured.id:
-        before = Adaptation(configured=configured.id, log=() if before is None else before.log)
-    new = folder / f"{kind}-{datetime.now(timezone.utc):{STAMP}}"
-    try:
-        write_bundle(new, made.files, made.manifest)
-        give_to_owner(state_dir, new, *new.iterdir())
-        changes: dict[str, object] = {"calibrate": new.name}
-        if kind == "learn":
-            learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
-            changes = {"learn": new.name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
-        _write(state_dir, machine, before.model_copy(update=changes), did=kind, said=made.messages[-1])
-    except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise SinkError(f"{new}: cannot be written: {error.strerror}; the old bundle stays in use") from error
-    return new
+    name = f"{kind}-{datetime.now(timezone.utc):{STAMP}}"
+    with as_owner(state_dir) as here:
+        folder, before = _folder(here, machine), _read(here, machine)
+        if before is None or before.configured != configured.id:
+            before = Adaptation(configured=configured.id, log=() if before is None else before.log)
+        try:
+            write_bundle(folder / name, made.files, made.manifest)
+            changes: dict[str, object] = {"calibrate": name}
+            if kind == "learn":
+                learned = (*before.extended, before.learn) if extends and before.learn is not None else ()
+                changes = {"learn": name, "extended": learned[-MAX_EXTENDED:], "calibrate": None}
+            _write(folder, before.model_copy(update=changes), did=kind, said=made.messages[-1])
+        except OSError as error:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            reason = f"{folder / name}: cannot be written: {error.strerror}; the old bundle stays in use"
+            raise SinkError(reason) from error
+    return name
 
 
 def undo(state_dir: Path, machine: str) -> str:
@@ -103,66 +106,69 @@ def undo(state_dir: Path, machine: str) -> str:
 
     Undoing a learned bundle also deletes its session.
     """
-    before = read_adaptation(state_dir, machine)
-    if before is None or before.learn is before.calibrate is None:
-        raise UsageError(f"nothing was learned or calibrated here for {machine}")
-    what: Kind = "learn" if before.calibrate is None else "calibrate"
-    said = f"{'learning' if what == 'learn' else 'calibration'} undone"
-    changes: dict[str, object] = {"calibrate": None}
-    if what == "learn":
-        changes = {"learn": before.extended[-1] if before.extended else None, "extended": before.extended[:-1]}
-    try:
-        _write(state_dir, machine, before.model_copy(update=changes), did="undo", said=said)
-    except OSError as error:
-        raise SinkError(f"{_folder(state_dir, machine)}: cannot be written: {error.strerror}") from error
-    if what == "learn" and before.learn is not None:
-        remove_session(state_dir, machine, before.learn)
+    with as_owner(state_dir) as here:
+        folder, before = _folder(here, machine), _read(here, machine)
+        if before is None or before.learn is before.calibrate is None:
+            raise UsageError(f"nothing was learned or calibrated here for {machine}")
+        what: Kind = "learn" if before.calibrate is None else "calibrate"
+        said = f"{'learning' if what == 'learn' else 'calibration'} undone"
+        changes: dict[str, object] = {"calibrate": None}
+        if what == "learn":
+            changes = {"learn": before.extended[-1] if before.extended else None, "extended": before.extended[:-1]}
+        try:
+            _write(folder, before.model_copy(update=changes), did="undo", said=said)
+        except OSError as error:
+            raise SinkError(f"{folder}: cannot be written: {error.strerror}") from error
+        if what == "learn" and before.learn is not None:
+            remove_session(here, machine, before.learn)
     return said
 
 
 @contextmanager
 def only_one(state_dir: Path, machine: str) -> Iterator[None]:
     """Lock the machine against another learn or calibrate; UsageError if one is already running."""
-    path = _folder(state_dir, machine) / "lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = lock(path)
-        give_to_owner(state_dir, path.parent.parent, path.parent, path)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with as_owner(state_dir) as here:
+            folder = _folder(here, machine)
+            folder.mkdir(parents=True, exist_ok=True)
+            held = lock(folder / "lock")
     except BlockingIOError:
         raise UsageError(f"another learn or calibrate is already running for {machine}") from None
     except OSError as error:
-        raise SinkError(f"{path.parent}: cannot be written: {error.strerror}; use sudo, or --out") from error
+        raise SinkError(f"{error.filename}: cannot be written: {error.strerror}; use sudo, or --out") from error
     try:
         yield
     finally:
         os.close(held)
 
 
-def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, ...]) -> Bundle:
-    try:
-        found = read_adaptation(state_dir, machine)
-        names = [] if found is None else [name for kind in kinds if (name := getattr(found, kind)) is not None]
-        if found is None or not names:
-            return configured
-        if found.configured != configured.id:
-            log.warning(
-                "%s: ignoring the adapted bundle: it was made from %s, but %s is configured",
-                machine,
-                found.configured,
-                configured.id,
-            )
-            return configured
-        return load_bundle(_folder(state_dir, machine) / names[0])
-    except StethosError as error:
-        log.error("%s: the adapted bundle cannot be used, using the configured one: %s", machine, error)
-        return configured
-
-
 def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
     """The adaptations of a machine's bundle; None if there are none."""
+    with as_owner(state_dir) as here:
+        return _read(here, machine)
+
+
+def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, ...]) -> Bundle:
+    try:
+        with as_owner(state_dir) as here:
+            found = _read(here, machine)
+            names = [] if found is None else [name for kind in kinds if (name := getattr(found, kind)) is not None]
+            if found is None or not names:
+                return configured
+            if found.configured == configured.id:
+                return load_bundle(_folder(here, machine) / names[0], network=configured.model)
+        reason = f"it was made from {found.configured}, but {configured.id} is configured"
+        log.warning("%s: ignoring the adapted bundle: %s", machine, reason)
+    except StethosError as error:
+        log.error("%s: the adapted bundle cannot be used, using the configured one: %s", machine, error)
+    return configured
+
+
+def _read(state_dir: Path, machine: str) -> Adaptation | None:
     path = _folder(state_dir, machine) / IN_USE
     try:
-        return Adaptation.model_validate_json(path.read_bytes())
+        return Adaptation.model_validate_json(read_regular(path, max_bytes=MAX_BYTES, within=path.parent))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -171,17 +177,17 @@ def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
         raise SinkError(f"{path}: {one_line(error)}") from error
 
 
-def _write(state_dir: Path, machine: str, adaptation: Adaptation, *, did: Did, said: str) -> None:
+def _write(folder: Path, adaptation: Adaptation, *, did: Did, said: str) -> None:
     """Replace the file, then remove the bundles that are no longer needed."""
-    folder = _folder(state_dir, machine)
     entry = Entry(ts=rfc3339(datetime.now(timezone.utc)), did=did, said=said)
     adaptation = adaptation.model_copy(update={"log": (*adaptation.log, entry)[-MAX_LOG:]})
     atomic_write(folder / IN_USE, adaptation.model_dump_json(indent=2).encode() + b"\n")
-    give_to_owner(state_dir, folder / IN_USE)
-    for old in folder.iterdir():
-        if old.is_dir() and old.name not in (adaptation.learn, adaptation.calibrate, *adaptation.extended):
-            shutil.rmtree(old, ignore_errors=True)
+    for old in [*os.scandir(folder)]:
+        needed = old.name in (adaptation.learn, adaptation.calibrate, *adaptation.extended)
+        if not needed and old.is_dir(follow_symlinks=False):
+            shutil.rmtree(old.path, ignore_errors=True)
 
 
 def _folder(state_dir: Path, machine: str) -> Path:
-    return state_dir / FOLDER / machine
+    """The machine's folder. SinkError if it is a link, because folders in it are removed."""
+    return below(state_dir, FOLDER, machine)

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monitor.child_process import child_command
 from monitor.daemon.commands import MAX_REASON, Refused
 from monitor.mqtt.messages import Calibrate
 
@@ -47,8 +47,7 @@ class CalibrationJob:
         try:
             with _lifeline() as stdin:
                 child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "monitor.cli.main", *config, "calibrate", "--machine", machine, *words),
-                    "--end-with-stdin",
+                    *child_command("monitor.cli.main", *config, "calibrate", "--machine", machine, *words, "--end-with-stdin"),
                     stdin=stdin,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,

@@ -6,14 +6,15 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.config import Config, IdleConfig, MachineConfig
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.errors import ConfigError, StethosError
+from monitor.files import readable_by_others
 from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo
 
 
-def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dict[str, Bundle]:
-    """The bundle of every enabled machine, or the one adapted from it; ConfigError names the first that cannot be used.
+def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]:
+    """The bundle of every enabled machine, or the one adapted from it. `broken` collects why the others cannot be used.
 
-    With `broken`, the reasons are collected there instead, by machine, unless no bundle can be used.
+    ConfigError if no bundle can be used.
     """
     bundles: dict[str, Bundle] = {}
     checked: dict[Path, Bundle] = {}  # machines may share a bundle, and checking one takes a tenth of a second
@@ -22,8 +23,6 @@ def load_bundles(config: Config, *, broken: dict[str, str] | None = None) -> dic
             try:
                 checked[settings.bundle] = checked.get(settings.bundle) or load_bundle(settings.bundle)
             except StethosError as error:
-                if broken is None:
-                    raise ConfigError(f"machines.{name}.bundle: {error}") from error
                 broken[name] = f"machines.{name}.bundle: {error}"
                 continue
             bundles[name] = in_use(config.state_dir, name, checked[settings.bundle])
@@ -53,6 +52,16 @@ def service_problems(config: Config) -> list[str]:
     if "node" not in config.model_fields_set:
         problems.append("node must be set: this computer's name in topics and events")
     return problems
+
+
+def exposed_files(config: Config) -> list[str]:
+    """A warning for each secret and for the state directory if other users can read it."""
+    tls = config.mqtt.tls
+    secrets = {"mqtt.password_file": config.mqtt.password_file, "mqtt.tls.key": None if tls is None else tls.key}
+    named = {key: path for key, path in secrets.items() if path is not None} | {"state_dir": config.state_dir}
+    return [
+        f"{key}: other users can read {path}; run: chmod o-rwx {path}" for key, path in named.items() if readable_by_others(path)
+    ]
 
 
 def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
