@@ -14,11 +14,20 @@ from pathlib import Path
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
-def read_regular(path: Path, *, max_bytes: int) -> bytes:
-    """The content of a regular file; OSError if it is larger, or a device, pipe or folder, which could block or never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
+def read_regular(path: Path, *, max_bytes: int, within: Path | None = None) -> bytes:
+    """The content of a regular file. OSError if it is a pipe, device or folder, too large, or a link that leads out of `within`.
+
+    Never waits, although opening a pipe would.
+    """
+    try:
+        real = os.path.realpath(path)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "its name contains a null character") from error
+    if within is not None and not Path(real).is_relative_to(os.path.realpath(within)):
+        raise OSError(errno.EXDEV, "it is a link out of its folder", str(path))
+    if not stat.S_ISREG(Path(real).stat().st_mode):  # opening a device may have effects
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with path.open("rb") as file:
+    with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes / 1000:g} kB", str(path))
