@@ -34,10 +34,11 @@ class Cost:
     n_bytes: float
     tick_s: float
     load_s: float
+    statistics_bytes: int  # of the file at most
 
 
-def check_budget(manifest: Manifest, network: Network | None, budget: Budget) -> None:
-    """BundleError if the bundle exceeds the budget. Without its network, only the rest counts."""
+def check_budget(manifest: Manifest, network: Network | None, budget: Budget) -> Cost:
+    """The cost of a bundle, without its network if there is none yet. BundleError if it exceeds the budget."""
     cost, length_s = estimate(manifest, network), manifest.scorer_spec.tick_s
     limit_s = min(budget.tick_s, length_s) if budget is DEVICE else budget.tick_s  # a device must keep up with the sound
     if cost.n_bytes > budget.n_bytes:
@@ -53,6 +54,7 @@ def check_budget(manifest: Manifest, network: Network | None, budget: Budget) ->
         raise BundleError(
             f"bundle is too slow: loading it would take {cost.load_s:,.0f} s on a Raspberry Pi (at most {budget.load_s:,.0f} s)"
         )
+    return cost
 
 
 def estimate(manifest: Manifest, network: Network | None) -> Cost:
@@ -77,10 +79,10 @@ def estimate(manifest: Manifest, network: Network | None) -> Cost:
     squares = sum(size for key, size in sizes.items() if key.endswith("_whitening"))
     n_sums = 2 * sum(size for key, size in sizes.items() if key.endswith("_scale")) + 2
 
-    n_bytes = 16.0 * tick + 16.0 * segment  # samples in the buffer and in the segment, and copies for the description of an event
+    n_bytes = 16.0 * tick + 4.0 * segment  # samples
+    n_bytes += max(12.0 * segment, 40.0 * n_bands * n_bins if is_mel else 0.0)  # to describe an event, or to compute the filters
     n_bytes += 4.0 * manifest.segment_ticks * n_frames * n_bands + 8.0 * manifest.segment_ticks * n_sums
     n_bytes += 40.0 * min(FFT_ROWS, n_frames) * n_fft + 8.0 * n_frames * n_bins
-    n_bytes += 40.0 * n_bands * n_bins if is_mel else 0.0  # while the filters are computed
     n_bytes += 4.0 * (manifest.window.n_frames + 4 * n_frames) * n_bands + (16.0 * n_rows + 40.0) * row
     n_bytes += 16.0 * sum(sizes.values())
     tick_s = 3e-3 + 1e-6 * manifest.segment_ticks + 2e-8 * tick + 8e-9 * manifest.segment_ticks * n_sums
@@ -90,4 +92,5 @@ def estimate(manifest: Manifest, network: Network | None) -> Cost:
     if network is not None:
         n_bytes += 2.0 * network.weight_bytes + 1.0 * n_rows * network.row_bytes
         tick_s += 1e-9 * n_rows * network.row_macs + 1e-9 * n_rows * network.row_bytes
-    return Cost(n_bytes, tick_s, manifest.segment_ticks * tick_s + 5e-6 * segment)
+    load_s = manifest.segment_ticks * tick_s + 5e-6 * segment
+    return Cost(n_bytes, tick_s, load_s, statistics_bytes=1_000_000 + 8 * sum(sizes.values()))

@@ -70,10 +70,10 @@ def load_bundle(folder: Path | str, *, budget: Budget = DEVICE) -> Bundle:
     content = read_content(folder)
     manifest = parse_manifest(folder, content)
     try:
-        check_budget(manifest, None, budget)
-        model = _read(folder, manifest.model, budget)
+        cost = check_budget(manifest, None, budget)
+        model = _read(folder, manifest.model, max_bytes=budget.n_bytes)
         ref = manifest.detector.statistics
-        statistics = None if ref is None else statistics_of(manifest, _read(folder, ref, budget))
+        statistics = None if ref is None else statistics_of(manifest, _read(folder, ref, max_bytes=cost.statistics_bytes))
         check_budget(manifest, check_network(model), budget)
         bundle = Bundle(manifest, statistics, sha256(content), model)
         _check_golden(manifest, golden_score(bundle.scorer()))
@@ -115,9 +115,9 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(folder: Path, ref: FileRef, budget: Budget) -> bytes:
+def _read(folder: Path, ref: FileRef, *, max_bytes: int) -> bytes:
     try:
-        content = read_regular(folder / ref.file, max_bytes=budget.n_bytes, within=folder)
+        content = read_regular(folder / ref.file, max_bytes=max_bytes, within=folder)
     except OSError as error:
         raise BundleError(f"{ref.file} cannot be read: {error.strerror}") from error
     got = sha256(content)

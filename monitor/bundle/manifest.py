@@ -1,7 +1,6 @@
 """`manifest.json`: everything about a bundle that is not in the model (docs/bundle.md)."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -234,13 +233,15 @@ def parse_manifest(folder: Path, content: bytes) -> Manifest:
     """Validate the content of the manifest of a bundle. BundleError names the wrong key in one line."""
     path = folder / MANIFEST
     try:
-        problem = _out_of_range(json.loads(content.decode(), parse_int=lambda text: int(text) if len(text) < 20 else math.inf))
+        problem = _out_of_range(json.loads(content.decode(), parse_int=lambda text: int(text) if len(text) < 20 else float(text)))
         if problem is not None:
             raise BundleError(f"{path}: {problem}")
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         raise BundleError(f"{path}: {one_line(error)}") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise BundleError(f"{path}: is nested too deeply") from error
+    except ValueError as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{path}: is not JSON: {_cut(str(error))}") from error

@@ -107,7 +107,7 @@ def _read_array(archive: ZipFile, key: str, shape: Shape) -> F32:
     n_max = math.prod(MAX_STATES if side == -1 else side for side in shape)
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.file_size > 8 * n_max + MAX_HEADER:
         raise BundleError(
-            f"statistics.{key} must be {shape} numbers, got {member.file_size} bytes, compression {member.compress_type}"
+            f"statistics.{key} must be {shape} finite numbers, got {member.file_size} bytes, compression {member.compress_type}"
         )
     content = archive.read(member)
     header = _HEADER.match(content[:MAX_HEADER])

@@ -14,13 +14,14 @@ from monitor.errors import BundleError
 MAX_TABLES = 8192
 MAX_VALUES = 1 << 22  # of all vectors, except the content of buffers
 _BYTES, _TEXT = "bytes", "text"
-# A struct format, text, bytes, a table (name: number, kind, default), or in a list the elements of a vector.
-Kind: TypeAlias = "str | dict[str, tuple[int, Any, Any]] | list[Any]"
+# The fields of a table by name: number, kind and default. A kind is a format of `struct`, text, bytes, another table, or a
+# list with the kind of a vector's elements.
+Fields: TypeAlias = dict[str, tuple[int, Any, Any]]
 
 _ACTIVATION = ("fused_activation_function", "b", 0)
 
 
-def _options(*fields: tuple[str, str, Any], first: int = 0) -> dict[str, tuple[int, Any, Any]]:
+def _options(*fields: tuple[str, str, Any], first: int = 0) -> Fields:
     return {name: (number, kind, default) for number, (name, kind, default) in enumerate(fields, first)}
 
 
@@ -28,7 +29,7 @@ _CONV_STRIDES = (("padding", "b", 0), ("stride_w", "i", 0), ("stride_h", "i", 0)
 _DILATION = (("dilation_w", "i", 1), ("dilation_h", "i", 1))
 _BIAS_TYPE = ("quantized_bias_type", "b", 0)
 _CORNERS = (("align_corners", "?", False), ("half_pixel_centers", "?", False))
-OPTIONS: dict[int, dict[str, tuple[int, Any, Any]]] = {
+OPTIONS: dict[int, Fields] = {
     1: _options(*_CONV_STRIDES, _ACTIVATION, *_DILATION, _BIAS_TYPE),  # Conv2DOptions
     2: _options(*_CONV_STRIDES, ("depth_multiplier", "i", 0), _ACTIVATION, *_DILATION),  # DepthwiseConv2DOptions
     5: _options(*_CONV_STRIDES, ("filter_w", "i", 0), ("filter_h", "i", 0), _ACTIVATION),  # Pool2DOptions
@@ -55,14 +56,14 @@ OPTIONS: dict[int, dict[str, tuple[int, Any, Any]]] = {
     75: _options(("alpha", "f", 0.0)),  # LeakyReluOptions
     89: {},  # QuantizeOptions
 }
-_QUANTISATION: Kind = {
+_QUANTISATION: Fields = {
     "min": (0, ["f"], ()),
     "max": (1, ["f"], ()),
     "scale": (2, ["f"], ()),
     "zero_point": (3, ["q"], ()),
     "quantized_dimension": (6, "i", 0),
 }
-_TENSOR: Kind = {
+_TENSOR: Fields = {
     "shape": (0, ["i"], ()),
     "type": (1, "b", 0),
     "buffer": (2, "I", 0),
@@ -71,7 +72,7 @@ _TENSOR: Kind = {
     "shape_signature": (7, ["i"], ()),
     "has_rank": (8, "?", False),
 }
-_OPERATOR: Kind = {
+_OPERATOR: Fields = {
     "opcode_index": (0, "I", 0),
     "inputs": (1, ["i"], ()),
     "outputs": (2, ["i"], ()),
@@ -79,8 +80,8 @@ _OPERATOR: Kind = {
     "options": (4, "options", None),
     "debug_metadata_index": (13, "i", -1),
 }
-_TENSOR_MAP: Kind = {"name": (0, _TEXT, None), "tensor_index": (1, "I", 0)}
-_MODEL: Kind = {
+_TENSOR_MAP: Fields = {"name": (0, _TEXT, None), "tensor_index": (1, "I", 0)}
+_MODEL: Fields = {
     "version": (0, "I", 0),
     "operator_codes": (
         1,
@@ -145,7 +146,7 @@ class _Reader:
         self._content = memoryview(content)
         self._n_tables = self._n_values = 0
 
-    def table(self, fields: dict[str, tuple[int, Any, Any]], reference: int) -> dict[str, Any]:
+    def table(self, fields: Fields, reference: int) -> dict[str, Any]:
         """The table that the offset at `reference` leads to."""
         self._n_tables += 1
         if self._n_tables > MAX_TABLES:

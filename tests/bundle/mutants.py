@@ -85,10 +85,27 @@ def structure(model: bytes) -> list[int]:
 
 def with_changed_table(model: bytes, rng: random.Random) -> bytes:
     """A model with one to three values of its tables changed: indices, shapes, types, options, scales, lengths."""
-    tables = schema.ModelT.InitFromPackedBuf(model, 0)
+    tables = unpack(model)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         _change(tables, rng)
     return pack(tables)
+
+
+def unpack(model: bytes) -> Any:
+    """The tables of a .tflite file, to be changed and packed again."""
+    tables = schema.ModelT.InitFromPackedBuf(model, 0)
+    _thaw(tables)
+    return tables
+
+
+def _thaw(table: Any) -> None:
+    """Turn short vectors, which are read-only arrays, into lists."""
+    for key, value in list(vars(table).items()):
+        if isinstance(value, np.ndarray) and len(value) <= 64:
+            setattr(table, key, value.tolist())
+        for part in value if isinstance(value, list) else [value]:
+            if hasattr(part, "__dict__"):
+                _thaw(part)
 
 
 def pack(tables: Any) -> bytes:
