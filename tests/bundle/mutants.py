@@ -8,6 +8,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -123,9 +124,9 @@ def _with(files: Files, name: str, content: bytes, part: Callable[[dict[str, Any
 
 def _change(tables: Any, rng: random.Random) -> None:
     for _ in range(50):  # a change may not fit its field
-        graph = tables.subgraphs[0]
-        part = rng.choice((tables, tables.operatorCodes, graph.operators, graph.operators, graph.tensors, graph.tensors, graph))
-        places = list(_places(part, rng))
+        graph = tables.subgraphs[0] if tables.subgraphs else tables
+        parts = [getattr(graph, name, None) for name in ("operators", "operators", "tensors", "tensors")]
+        places = list(_places(rng.choice([tables, tables.operatorCodes, graph, *parts]), rng))
         if not places:
             continue
         owner, key, value = rng.choice(places)
@@ -240,7 +241,8 @@ def _statistics_archive(files: Files, rng: random.Random) -> Files:
         members.pop(name)
     buffer = io.BytesIO()
     method = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2))
-    with zipfile.ZipFile(buffer, "w", method) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of names that are there twice
         for key, content in members.items():
             archive.writestr(key, content)
             if rng.random() < 0.02:

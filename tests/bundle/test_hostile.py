@@ -114,6 +114,11 @@ def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, content: bytes,
     assert f"{bundle / 'manifest.json'}: {message}" in refusal(bundle)
 
 
+def make_sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "model.tflite", "statistics.npz"])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -122,7 +127,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, content: bytes,
         (lambda path: path.symlink_to("/dev/zero"), "it is a link out of its folder"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: path.mkdir(), "not a regular file"),
-        (lambda path: path.write_bytes(b"") or os.truncate(path, 1 << 40), "larger than "),
+        (make_sparse, "larger than "),
     ],
 )
 def test_what_is_no_regular_file_of_the_folder_is_refused(bundle: Path, name: str, change: Change, message: str) -> None:
@@ -167,7 +172,7 @@ HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (64,), }"
     [
         (pickled(), f"statistics.{FIRST} must be an array of float32, in the order of C, got b\"{{'descr': '|O'"),
         (b"", "must be an array of float32"),
-        (bytes(10 << 20), f"statistics.{FIRST} must be (64,) finite numbers, got 10485760 bytes, compression 0"),
+        (bytes(500_000), f"statistics.{FIRST} must be (64,) finite numbers, got 500000 bytes, compression 0"),
         (b"\x93NUMPY\x01\x00" + len(HEADER).to_bytes(2, "little") + HEADER, "must be an array of float32"),
         (
             b"\x93NUMPY\x01\x00\xff\xff" + HEADER + b"\n" + bytes(256),
