@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.arrays import F32
+from monitor.bundle.budget import DEVICE, Budget, check_budget
 from monitor.bundle.detector import make_detector, make_features
 from monitor.bundle.interpreter import TFLiteModel
-from monitor.bundle.manifest import MANIFEST, FileRef, Manifest, read_manifest
+from monitor.bundle.manifest import FileRef, Manifest, parse_manifest, read_content
+from monitor.bundle.network import check_network
 from monitor.bundle.statistics import Statistics, read_statistics
 from monitor.errors import BundleError, StethosError
 from monitor.explain.reference import Reference
+from monitor.files import read_regular
 from monitor.scoring.components import Detector
 from monitor.scoring.golden import golden_score
 from monitor.scoring.scorer import Scorer, ScorerSpec
@@ -58,21 +61,26 @@ class Bundle:
         return make_detector(spec, error=spec.error, n_bands=self.manifest.front_end.n_bands, statistics=self.statistics)
 
 
-def load_bundle(folder: Path | str, *, network: bytes | None = None) -> Bundle:
+def load_bundle(folder: Path | str, *, budget: Budget = DEVICE, network: bytes | None = None) -> Bundle:
     """Load and check the bundle in a folder. BundleError names the failed check and the deviation.
 
-    If `network` is given, the model file must have this content. Any other is refused before it is run.
+    Sizes, operators and arrays are checked before anything is computed from them, so a bundle may come from anywhere. If
+    `network` is given, the model file must have this content.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    content = read_content(folder)
+    manifest = parse_manifest(folder, content)
     try:
-        model = _read(folder, manifest.model)
+        cost = check_budget(manifest, None, budget)
+        model = _read(folder, manifest.model, max_bytes=budget.n_bytes)
         if network is not None and model != network:
             raise BundleError(f"{manifest.model.file} must be the network of the configured bundle")
-        statistics = _statistics(folder, manifest)
-        bundle = Bundle(manifest, statistics, sha256((folder / MANIFEST).read_bytes()), model)
+        ref = manifest.detector.statistics
+        statistics = None if ref is None else statistics_of(manifest, _read(folder, ref, max_bytes=cost.statistics_bytes))
+        check_budget(manifest, check_network(model), budget)
+        bundle = Bundle(manifest, statistics, sha256(content), model)
         _check_golden(manifest, golden_score(bundle.scorer()))
-    except StethosError as error:
+    except (StethosError, ArithmeticError) as error:
         raise BundleError(f"{folder}: {error}") from error
     return bundle
 
@@ -105,19 +113,14 @@ def statistics_of(manifest: Manifest, content: bytes) -> Statistics:
     )
 
 
-def _statistics(folder: Path, manifest: Manifest) -> Statistics | None:
-    ref = manifest.detector.statistics
-    return None if ref is None else statistics_of(manifest, _read(folder, ref))
-
-
 def sha256(content: bytes) -> str:
     """Lower-case hexadecimal SHA-256."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(folder: Path, ref: FileRef) -> bytes:
+def _read(folder: Path, ref: FileRef, *, max_bytes: int) -> bytes:
     try:
-        content = (folder / ref.file).read_bytes()
+        content = read_regular(folder / ref.file, max_bytes=max_bytes, within=folder)
     except OSError as error:
         raise BundleError(f"{ref.file} cannot be read: {error.strerror}") from error
     got = sha256(content)

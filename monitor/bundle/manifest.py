@@ -1,19 +1,23 @@
 """`manifest.json`: everything about a bundle that is not in the model (docs/bundle.md)."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
 
 from monitor.errors import BundleError
 from monitor.events.decision import Rule
 from monitor.events.event import Severity
+from monitor.files import read_regular
 from monitor.scoring.front_end import FrontEndSpec
 from monitor.scoring.scorer import ScorerSpec
 from monitor.scoring.windows import WindowSpec
 
 MANIFEST = "manifest.json"
+MAX_BYTES = 1_000_000  # of the manifest
+NUMBERS = (1e-30, 1e30)  # magnitude of numbers other than 0
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]  # without a folder
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -102,7 +106,7 @@ class CalibrationPart(_Part):
     n_units: NotNegative = 0  # segments that share no sound
     n_blocks: NotNegative = 0  # of time, nearly independent
     n_recordings: NotNegative
-    hours: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    hours: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
     events: NotNegative = 0  # in the replay of the sound from which the threshold was computed
     promised_per_week: Positive | None = None  # target rate of false events
     promised_alarms_per_week: Positive | None = None  # target rate of those that are alarms
@@ -214,13 +218,47 @@ class Manifest(_Part):
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and validate the manifest of a bundle. BundleError names the wrong key in one line."""
+    return parse_manifest(folder, read_content(folder))
+
+
+def read_content(folder: Path) -> bytes:
+    """The content of a bundle's manifest file. BundleError if it cannot be read."""
+    try:
+        return read_regular(folder / MANIFEST, max_bytes=MAX_BYTES, within=folder)
+    except OSError as error:
+        raise BundleError(f"{folder / MANIFEST}: cannot be read: {error.strerror}") from error
+
+
+def parse_manifest(folder: Path, content: bytes) -> Manifest:
+    """Validate the content of the manifest of a bundle. BundleError names the wrong key in one line."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        problem = _out_of_range(json.loads(content.decode(), parse_int=lambda text: int(text) if len(text) < 20 else float(text)))
+        if problem is not None:
+            raise BundleError(f"{path}: {problem}")
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         raise BundleError(f"{path}: {one_line(error)}") from error
+    except RecursionError as error:
+        raise BundleError(f"{path}: is nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{path}: is not JSON: {_cut(str(error))}") from error
+
+
+def _out_of_range(value: Any, *key: str) -> str | None:
+    """The first number or text of a JSON document that no bundle needs: numbers whose arithmetic fails, control characters."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((problem for name, part in items if (problem := _out_of_range(part, *key, str(name)))), None)
+    where = _cut(".".join(key))
+    if isinstance(value, str) and not value.isprintable():
+        return f"{where}: must be printable text, got {_cut(repr(value))}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value != 0
+    if is_number and not NUMBERS[0] <= abs(value) <= NUMBERS[1]:
+        return f"{where}: must be 0 or of a magnitude from {NUMBERS[0]:g} to {NUMBERS[1]:g}, got {value}"
+    return None
 
 
 def one_line(error: ValidationError) -> str:
@@ -228,9 +266,15 @@ def one_line(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     # Problems of this type are a consequence of others.
     first, *rest = [one for one in problems if one["type"] != "default_factory_not_called"] or problems
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    key = _cut(".".join(str(part) for part in first["loc"]))
+    message = _cut(first["msg"].removeprefix("Value error, "), 300)
     shown = repr(first["input"])
     got = f", got {shown}" if first["type"] not in ("value_error", "missing", "json_invalid") and len(shown) < 80 else ""
     more = f" (and {len(rest)} more)" if rest else ""
     return f"{key}: {message}{got}{more}" if key else f"{message}{got}{more}"
+
+
+def _cut(text: str, n: int = 100) -> str:
+    """Text for an error message: printable, in one line, of limited length."""
+    printable = text if text.isprintable() else ascii(text)[1:-1]
+    return printable if len(printable) <= n else f"{printable[:n]}…"

@@ -1,6 +1,7 @@
 """Write a bundle atomically."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -8,11 +9,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from monitor.bundle.budget import DEVICE, WORKSTATION, check_budget
 from monitor.bundle.load import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
+from monitor.bundle.network import check_network
 from monitor.errors import BundleError, UsageError
 from monitor.files import atomic_replace_dir
 
+log = logging.getLogger(__name__)
 MODEL = "model.tflite"
 STATISTICS = "statistics.npz"
 _OURS = re.compile(
@@ -22,6 +26,8 @@ _OURS = re.compile(
 
 def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
     """Write files and manifest, check that the result loads, and replace an existing bundle if there is one.
+
+    A bundle that is too large for a device is written, with a warning.
 
     A failure or an interruption leaves the existing bundle unchanged. Other files in its folder are kept.
     """
@@ -34,7 +40,11 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Manifest) -> N
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        load_bundle(aside, network=files.get(MODEL))
+        bundle = load_bundle(aside, budget=WORKSTATION, network=files.get(MODEL))
+    try:
+        check_budget(manifest, check_network(bundle.model), DEVICE)
+    except BundleError as problem:
+        log.warning("%s: only for study, because the monitor will refuse it: %s", out, problem)
 
 
 def check_place(out: Path) -> None:

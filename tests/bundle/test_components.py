@@ -135,7 +135,7 @@ def test_the_nearest_of_several_states_counts(bundle: Path) -> None:
         (lambda a: a["spectrum_scale"].fill(-1.0), "statistics.spectrum_scale must be above 0, got -1"),
         (
             lambda a: a.update(spectrum_mean=np.array([["a"] * 64])),
-            "statistics cannot be read: could not convert string to float",
+            "statistics.spectrum_mean must be an array of float32, in the order of C, got ",
         ),
     ],
 )

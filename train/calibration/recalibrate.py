@@ -6,6 +6,7 @@ from pathlib import Path
 
 from monitor.audio.recording import file_sha256
 from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.budget import WORKSTATION
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
@@ -44,7 +45,7 @@ def recalibrate(
     `split`, or the bundle's own if it was trained on exactly this data set, define the held-out clips. If none were held
     out, the bundle's cross-fitted scores are used.
     """
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, budget=WORKSTATION)
     manifest = bundle.manifest
     name = manifest.name if out.resolve() == folder.resolve() else bundle_name(out)
     check_place(out)

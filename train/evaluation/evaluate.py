@@ -13,6 +13,7 @@ from tqdm import tqdm
 from monitor.arrays import F64, Bool
 from monitor.audio.recording import Recording, file_sha256
 from monitor.bundle import Bundle, load_bundle
+from monitor.bundle.budget import WORKSTATION
 from monitor.errors import SourceError
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer, TickScore
@@ -115,7 +116,7 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     scores are taken from the bundle where it has them. A clip that cannot be scored is listed with its problem. SourceError
     where no clip can be scored.
     """
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, budget=WORKSTATION)
     data_sha256 = dataset.sha256()
     known = known_split(folder, bundle.manifest, dataset, data_sha256=data_sha256, given=split)
     roles = _roles(dataset, known)

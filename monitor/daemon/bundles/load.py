@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from monitor.bundle import Bundle, load_bundle
+from monitor.bundle import Bundle
+from monitor.bundle.trial import load_after_trial
 from monitor.config import Config, IdleConfig, MachineConfig
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.errors import ConfigError, StethosError
 from monitor.files import readable_by_others
 from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo
+
+TRIED = "tried-models"
 
 
 def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]:
@@ -18,10 +21,11 @@ def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]
     """
     bundles: dict[str, Bundle] = {}
     checked: dict[Path, Bundle] = {}  # machines may share a bundle, and checking one takes a tenth of a second
+    tried = config.state_dir / TRIED
     for name, settings in config.machines.items():
         if settings.enabled:
             try:
-                checked[settings.bundle] = checked.get(settings.bundle) or load_bundle(settings.bundle)
+                checked[settings.bundle] = checked.get(settings.bundle) or load_after_trial(settings.bundle, tried)
             except StethosError as error:
                 broken[name] = f"machines.{name}.bundle: {error}"
                 continue
