@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from monitor.arrays import F32
+from monitor.audio.timeline import Timeline
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor
+from monitor.events.onset import Anomaly
 from monitor.events.pipeline import Pipeline
 from tests.events.test_pipeline import IDENTITY, NORMAL, START, make_pipeline, quiet_and_loud, run, seconds, states
 from tests.scoring.linear import TICK, linear_scorer
@@ -107,25 +109,56 @@ def test_counters_freeze_without_input() -> None:
     assert passed + sum((step.ratio or 0.0) >= 1.0 for step in again[: until + 1]) == 12
 
 
-class SettableClock:
-    """A timeline whose clock is set while it is in use."""
-
-    sample_rate_hz = 16000
-    synced = False
-    offset = timedelta()
-
-    def at(self, sample: int) -> datetime:
-        return START + self.offset + timedelta(seconds=sample / self.sample_rate_hz)
+def real_clock() -> Timeline:
+    return Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=False)
 
 
-def test_an_open_events_onset_does_not_move_when_the_clock_is_set() -> None:
-    clock = SettableClock()
+def set_clock(clock: Timeline, at_s: float, step: timedelta) -> None:
+    assert clock.set_utc((clock.at(round(at_s * 16000)) + step).timestamp(), monotonic_s=at_s, synced=True) is not None
+
+
+@pytest.mark.parametrize("step", [timedelta(days=365), timedelta(seconds=-2)])
+def test_the_onset_of_an_open_event_moves_with_the_clock_when_it_is_set(step: timedelta) -> None:
+    clock = real_clock()
     pipeline = make_pipeline(anchor=clock)
     loud = quiet_and_loud([(20, False), (40, True)])
-    (start,) = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
-    clock.offset, clock.synced = timedelta(days=365), True
+    (start,) = [result.event for result in pipeline.push(Block(0, loud)) if result.event]
+    set_clock(clock, 60.0, step)
+    later = pipeline.push(Block(len(loud), quiet_and_loud([(80, True)])))
+    events = [result.event for result in later if result.event]
     end = pipeline.close("shutdown")
     assert end is not None
-    assert end.onset_ts == start.onset_ts
-    assert end.ts - start.ts > timedelta(days=364)
+    assert len(events) >= 1
+    for event in [*events, end]:
+        assert event.onset_ts - start.onset_ts == step
+        assert timedelta(seconds=40) < event.ts - event.onset_ts < timedelta(seconds=122)
     assert (start.clock_synced, end.clock_synced) == (False, True)
+
+
+def test_the_clock_may_be_set_between_the_onset_and_the_first_event() -> None:
+    clock = real_clock()
+    pipeline = make_pipeline(anchor=clock)
+    begun = quiet_and_loud([(20, False), (6, True)])
+    assert not any(result.event for result in pipeline.push(Block(0, begun)))
+    set_clock(clock, 26.0, timedelta(days=365))
+    more = pipeline.push(Block(len(begun), quiet_and_loud([(30, True)])))
+    (start,) = [result.event for result in more if result.event]
+    assert start.onset_ts - START - timedelta(days=365, seconds=20) < timedelta(seconds=1.1)
+    assert timedelta(seconds=10) < start.ts - start.onset_ts < timedelta(seconds=30)
+
+
+class FastCrystal:
+    """Samples that arrive 200 ppm too fast for UTC."""
+
+    sample_rate_hz = 16000
+    synced = True
+
+    def at(self, sample: int) -> datetime:
+        return START + timedelta(seconds=sample / 16000 * (1 - 2e-4))
+
+
+def test_the_onset_does_not_move_however_far_samples_and_time_drift_apart() -> None:
+    anomaly = Anomaly(start=0, last_stop=0, peak_ratio=1.0, severity="warning")
+    times = [anomaly.set_times(second * 16000, FastCrystal()) for second in range(13, 7200, 60)]
+    assert {onset for _, onset in times} == {START}
+    assert times[-1][0] < START + timedelta(seconds=7200 - 1)
