@@ -40,7 +40,7 @@ def empty_bands(rate_hz: int, spec: FrontEndSpec, expected_db: F32 | None = None
 
 
 def edge_hz(samples: F32, *, sample_rate_hz: int) -> float | None:
-    """The frequency above which sound (n,), full scale 1, holds nothing, because it was resampled or coded; None if there is none.
+    """The frequency above which sound (n,), full scale 1, holds nothing, because it was resampled or coded; None without one.
 
     At such an edge the spectrum falls by at least 25 dB within a sixth of an octave, to no more than the rounding noise of 16
     bits, and stays flat. Machines and microphones fall off over more than that, and to a higher level. About a second is enough.

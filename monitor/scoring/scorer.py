@@ -175,9 +175,8 @@ class Scorer:
     def _out_of_band(self, tick: TickFrames, frames: F32) -> str | None:
         """The reason `bandwidth` if the sound lacks its upper bands, else None."""
         if self.source_rate_hz != self._checked_rate_hz:
-            self._checked_rate_hz = self.source_rate_hz
-            n_empty = 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
-            self._is_cut_by_rate = n_empty > 0
+            self._checked_rate_hz = rate_hz = self.source_rate_hz
+            self._is_cut_by_rate = bool(rate_hz and empty_bands(rate_hz, self.spec.front_end, self.expected_db))
         return "bandwidth" if self._is_cut_by_rate or self._is_cut_off(tick, frames.mean(axis=0)) else None
 
     def _is_cut_off(self, tick: TickFrames, mean_db: F32) -> bool:

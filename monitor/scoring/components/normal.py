@@ -11,7 +11,7 @@ from monitor.scoring.components.component import Feature, Observation
 
 NOISE_DB = 0.5  # minimum spread of a value in use: noise, temperature and ageing of the microphone (docs/decisions/0024)
 HIGH_NOISE_DB, HIGH_HZ = 1.0, 8000.0  # for bands above, in which most microphones deliver little but their own noise
-EDGE_NOISE_DB, EDGE = 6.0, 0.45  # for bands that extend above this fraction of the rate, where resamplers and converters differ
+EDGE_NOISE_DB, EDGE = 6.0, 0.48  # for bands that extend above this fraction of the rate, where resamplers and converters differ
 MIN_SCALE_DB = 0.1  # for standardising values that do not change
 
 
