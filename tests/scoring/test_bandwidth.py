@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.arrays import F32
+from monitor.block import Block
 from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off
 from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.scorer import score_stream
+from tests.scoring.linear import frames_of, linear_scorer
 
 WIDE = LogMelSpec(sample_rate_hz=48000, n_fft=4500, hop_length=1536, n_mels=128, fmax_hz=20000.0)
 NARROW = LogMelSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
@@ -120,3 +123,27 @@ def test_too_little_sound_has_no_edge() -> None:
     assert edge_hz(sound[:2047], sample_rate_hz=16000) is None
     assert edge_hz(sound[:2048], sample_rate_hz=16000) is not None
     assert edge_hz(sound, sample_rate_hz=2000) is None
+
+
+def hum_with_noise(low_hz: int) -> F32:
+    """A machine at 16 kHz, resampled from `low_hz`."""
+    t = np.arange(20 * low_hz) / low_hz
+    tones = sum(0.05 / k * np.sin(2 * np.pi * 97.0 * k * t + k) for k in range(1, 6))
+    low = as_16_bit(np.asarray(tones + falling_noise(low_hz, db_per_octave=6.0, noise_db=-100.0, seconds=20.0), np.float32))
+    return np.asarray(soxr.resample(low, low_hz, 16000), np.float32)
+
+
+@pytest.mark.parametrize("low_hz", [8000, 11025, 12000, 15000])
+def test_resampled_sound_is_unknown_unless_the_bundle_learned_from_it(low_hz: int) -> None:
+    sound = hum_with_noise(low_hz)
+    scorer = linear_scorer()
+    for learned, reason in ((hum_with_noise(16000), "bandwidth"), (sound, None)):
+        scorer.expected_db = frames_of([Block(0, learned)]).mean(axis=0)
+        assert {tick.reason for tick in score_stream(scorer, [Block(0, sound)])[:-1]} == {reason}
+
+
+@pytest.mark.parametrize("low_hz", [8000, 11025, 12000, 15000])
+def test_a_source_of_a_low_rate_is_unknown_unless_the_bundle_learned_from_it(low_hz: int) -> None:
+    assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(16000))]).mean(axis=0)) > 0
+    assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(low_hz))]).mean(axis=0)) == 0
+    assert empty_bands(16000, WIDE, machine()) > 0
