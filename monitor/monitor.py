@@ -14,6 +14,7 @@ from monitor.events.pipeline import Pipeline, Result
 from monitor.events.slow_path import SlowPath
 from monitor.explain.describe import Description, describe
 from monitor.explain.excerpt import Excerpt
+from monitor.scoring.bandwidth import empty_bands
 from monitor.scoring.features import TickFrames
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # the default start of a recording
@@ -110,11 +111,7 @@ class Monitor:
     @property
     def rate_problem(self) -> str | None:
         """Why sound at the source's rate is not scored; None if it is scored."""
-        rate_hz, n_empty = self._scorer.source_rate_hz, self._scorer.empty_bands
-        if rate_hz is None or not n_empty:
-            return None
-        n_bands = self.bundle.manifest.front_end.n_bands
-        return f"{rate_hz} Hz carry nothing above {rate_hz / 2000:g} kHz, where {n_empty} of the bundle's {n_bands} bands lie"
+        return None if self.source_rate_hz is None else rate_problem(self.bundle, self.source_rate_hz)
 
     def push(self, block: Block) -> list[Result]:
         """Append a block; return a result for each tick that it completes."""
@@ -165,6 +162,18 @@ class Monitor:
         with ExitStack() as stack:
             for sink in reversed(self._sinks):
                 stack.callback(call, sink)
+
+
+def rate_problem(bundle: Bundle, rate_hz: int) -> str | None:
+    """Why sound recorded at this rate cannot be scored with a bundle; None if it can."""
+    front_end = bundle.manifest.front_end
+    n_empty = empty_bands(rate_hz, front_end, None if bundle.expected is None else bundle.expected.mean_db)
+    if not n_empty:
+        return None
+    return (
+        f"recorded at {rate_hz} Hz, but {bundle.id} needs {front_end.sample_rate_hz} Hz: without sound above "
+        f"{rate_hz / 2000:g} kHz, {n_empty} of its {front_end.n_bands} bands would be empty"
+    )
 
 
 def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:

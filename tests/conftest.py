@@ -56,7 +56,7 @@ def bundle_without_level(demo_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundle_of_two_levels(demo_bundle: Path, tmp_path: Path) -> Path:
-    """The demo's, with alarm thresholds: its fault is a warning at first, at 3.4 x, and an alarm at 6 x the threshold."""
+    """The demo's, with alarm thresholds: its fault is a warning at first, at 3.2 x, and an alarm at 6 x the threshold."""
     folder = tmp_path / "two-levels"
     shutil.copytree(demo_bundle, folder)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -128,13 +128,15 @@ class _File:
         """Replay the file; return the error if it fails."""
         try:
             self._replay()
-        except (SourceError, ScoreError) as problem:
-            error = str(problem) if isinstance(problem, SourceError) else f"{self._path}: {problem}"
-            log.error("monitor: error: %s", error)
-            return error
+            problem = None if self._monitor is None else self._monitor.rate_problem
+            error = None if problem is None else f"{self._path}: {problem}"
+        except (SourceError, ScoreError) as failed:
+            error = str(failed) if isinstance(failed, SourceError) else f"{self._path}: {failed}"
         finally:
             self._close()
-        return None
+        if error is not None:
+            log.error("monitor: error: %s", error)
+        return error
 
     def summary(self, error: str | None) -> dict[str, Any]:
         """The summary of the file as a JSON object. It is also logged as text, unless there was an error."""
@@ -145,7 +147,7 @@ class _File:
         verdict = "unknown" if score is None or error else "normal" if severity is None else "anomaly"
         found = None if severity is None or self._monitor is None else self._monitor.describe_file()
         reasons = self._lines.reasons
-        reason = reasons.most_common(1)[0][0] if reasons and score is None and error is None else None
+        reason = reasons.most_common(1)[0][0] if reasons and score is None else None
         message = {
             "type": "file",
             "file": str(self._path),
@@ -184,8 +186,6 @@ class _File:
             excerpt=Excerpt(),
         )
         self._monitor.source_rate_hz = recording.rate_hz
-        if (problem := self._monitor.rate_problem) is not None:
-            log.warning("%s: %s", self._path, problem)
         blocks = _blocks(recording, block_s=0.1 if job.real_time else 2.0)
         with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if job.real_time else blocks:

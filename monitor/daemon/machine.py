@@ -99,6 +99,7 @@ class Machine:
             self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
             self._has_input = self._has_no_input = False  # both false at the start
             self._score_error: str | None = None
+            self._rate_problem: str | None = None
             self.last: Result | None = None
             self._severity: Severity | None = None  # of the last event
             self.gap_s = 0.0
@@ -118,7 +119,7 @@ class Machine:
         reason, now = self._no_input_reason(), time.monotonic()
         if reason is None:
             if self._has_input:
-                self._publisher.publish_available(True)
+                self._publisher.publish_available(self._rate_problem is None)
             if self._has_only_gaps(now):
                 self._progress_at = self._no_input_at = now  # a restart would change nothing
                 self._log(self._monitor.no_input(self._next_sample, "gap"))
@@ -169,7 +170,7 @@ class Machine:
     def status(self) -> dict[str, Any]:
         """Its state, for users and tools."""
         result, trouble = self.last, self.microphone.trouble
-        detail = self._reader.trouble if trouble is None else trouble.detail
+        detail = trouble.detail if trouble is not None else self._reader.trouble or self._rate_problem
         return {
             "state": "starting" if result is None else result.state,
             "reason": None if result is None else result.reason,
@@ -190,8 +191,9 @@ class Machine:
         if ring is None or ring.format.rate_hz == self._monitor.source_rate_hz:
             return
         self._monitor.source_rate_hz = ring.format.rate_hz
-        if (problem := self._monitor.rate_problem) is not None:
-            log.warning("%s: microphone %s: %s", self.name, self.spec.settings.microphone, problem)
+        self._rate_problem = self._monitor.rate_problem
+        if self._rate_problem is not None:
+            log.warning("%s: microphone %s: %s", self.name, self.spec.settings.microphone, self._rate_problem)
 
     def _no_input_reason(self) -> str | None:
         """Why no sound can arrive; None if it can."""

@@ -2,8 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from monitor.events.event import RaisedBy, Severity
+from monitor.clock import STEP_S
+from monitor.events.event import EventClock, RaisedBy, Severity
 from monitor.explain.describe import Description
 
 
@@ -83,7 +85,24 @@ class Anomaly:
     raised_by: RaisedBy = "segments"
     seq: int = 0
     sent_at: int = 0  # sample index of the last published event
+    ts: datetime | None = None  # of that event
+    onset_ts: datetime | None = None
     description: Description = field(default_factory=Description)
+
+    def set_times(self, stop: int, clock: EventClock) -> tuple[datetime, datetime]:
+        """The times of an event published at sample `stop`, and of the onset.
+
+        The onset is fixed by the first event. Only if the clock was set since the last event, it moves by as much, so that
+        both times are of the same clock.
+        """
+        ts = clock.at(stop)
+        if self.ts is None or self.onset_ts is None:
+            self.sent_at, self.ts, self.onset_ts = self.start, clock.at(self.start), clock.at(self.start)
+        step = ts - self.ts - timedelta(seconds=(stop - self.sent_at) / clock.sample_rate_hz)
+        if abs(step) > timedelta(seconds=STEP_S):
+            self.onset_ts += step
+        self.sent_at, self.ts = stop, ts
+        return ts, self.onset_ts
 
     def update(self, tick: ScoredTick) -> None:
         """Include one more scored tick."""

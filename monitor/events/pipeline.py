@@ -292,13 +292,14 @@ class Pipeline:
         if kind != "end" and decided.ratio >= 1.0:
             anomaly.description = self._describe(decided)
         described = anomaly.description
+        ts, onset_ts = anomaly.set_times(stop, self._anchor)
         event_id = self._identity.event_id(anomaly.start)
         event = Event(
             event_type=kind,
             id=event_id,
             seq=anomaly.seq,
-            ts=self._anchor.at(stop),
-            onset_ts=self._anchor.at(anomaly.start),
+            ts=ts,
+            onset_ts=onset_ts,
             clock_synced=self._anchor.synced,
             node=self._identity.node,
             machine=self._identity.machine,
@@ -318,7 +319,6 @@ class Pipeline:
             raised_by=anomaly.raised_by,
         )
         anomaly.seq += 1
-        anomaly.sent_at = stop
         return event
 
     def _describe(self, decided: _Decided) -> Description:

@@ -17,11 +17,12 @@ from monitor.explain.envelope import Run, stretches
 # Minimum number of FFT bins in the narrowest band. The window's main lobe reaches two bins to either side.
 _BINS = 16.0
 _SAMPLES = (256, 1 << 15)
-_POWER_FLOOR = 1e-30
+# dB per hertz, relative to full scale: the noise of rounding to 16 bits at 16 kHz. A band below carries nothing.
+FLOOR_DB = -140.0
 
 
 def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -> F64:
-    """Mean power per hertz (n_bands,), dB, between limits (n_bands + 1,), of runs in chronological order.
+    """Mean power per hertz (n_bands,), dB, at least `FLOOR_DB`, between limits (n_bands + 1,), of runs in chronological order.
 
     No window spans a gap. Where the longest stretch without a gap is shorter than the window, the window is shortened and
     the bands become less sharp.
@@ -37,7 +38,7 @@ def band_power_db(runs: Sequence[Run], limits_hz: F64, *, sample_rate_hz: int) -
     below = np.concatenate(([0.0], np.cumsum(power)))
     edges_hz = (np.arange(len(below)) - 0.5) * sample_rate_hz / n
     density = np.diff(np.interp(limits_hz, edges_hz, below)) / np.diff(limits_hz) * 2.0 / (weight * n)
-    return np.asarray(10.0 * np.log10(np.maximum(density, _POWER_FLOOR)))
+    return np.asarray(10.0 * np.log10(np.maximum(density, 10.0 ** (FLOOR_DB / 10.0))))
 
 
 def n_window(limits_hz: F64, sample_rate_hz: int) -> int:

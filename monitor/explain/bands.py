@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.arrays import F32, F64, Bool
+from monitor.explain.band_power import FLOOR_DB
 from monitor.explain.reference import Levels, Reference, contrast, surroundings
 
 MIN_EXCESS_DB = 2.0
 MIN_SPREADS = 4.0
 ENOUGH = 0.6  # minimum clarity, as a fraction of the larger of these limits
 MAX_BANDS = 5
+_SMALLEST_DB = 1.0  # in which the total of several bands must differ
 # Fraction of the strongest band's added power. Bands with less are skirts of the difference.
 _SIX_DB = 0.25
 _RISE = 2.0  # factor over the lowest power so far that may occur by chance
@@ -36,8 +38,9 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
     sharp bands, or as the mean frame. `limits_hz` (n_bands + 1,) are the band limits of the front end.
     """
     levels = expected.best_levels
-    excess = np.asarray(level_db - levels.mean_db, np.float64)
-    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, levels.mean_db.astype(np.float64)))
+    level_db, normal_db = (np.maximum(values, FLOOR_DB, dtype=np.float64) for values in (level_db, levels.mean_db))
+    excess, carries = level_db - normal_db, np.maximum(level_db, normal_db) > FLOOR_DB
+    power, normal = (10.0 ** (values / 10.0) * np.diff(limits_hz) for values in (level_db, normal_db))
     found: list[tuple[float, Band]] = []
     named, skirts = np.zeros((2, len(excess)), bool)
     for peak, clarity, ground in _clear(excess, levels):
@@ -45,15 +48,17 @@ def differing_bands(level_db: F64, expected: Reference, limits_hz: F64) -> tuple
             continue
         sign = np.sign(excess[peak])
         added = sign * (power - normal * 10.0 ** (ground / 10.0))
-        part = _added(peak, added, sign * (excess - ground))
+        part = _added(peak, added, np.where(carries, sign * (excess - ground), -np.inf))
         skirts[_skirts(part, added)] = True
         if not ground.any():
-            part = max(part, _louder(peak, excess), key=lambda run: run.stop - run.start)
+            part = max(part, _louder(peak, np.where(carries, excess, np.inf)), key=lambda run: run.stop - run.start)
         if named[part].any():  # already part of a clearer band
             continue
-        named[part] = True
         usual = _usual(normal[part], levels.contrast_spread_db[part])
         excess_db = 10.0 * float(np.log10(power[part].sum() / usual))
+        if sign * excess_db < _SMALLEST_DB:  # louder bands outweigh the others, or the reverse
+            part, excess_db = slice(peak, peak + 1), float(excess[peak])
+        named[part] = True
         band = Band(*(round(float(value), 1) for value in (limits_hz[part.start], limits_hz[part.stop], excess_db)))
         found.append((clarity**2 * abs(excess_db), band))
     return tuple(band for _, band in sorted(found, key=lambda one: -one[0])[:MAX_BANDS])
@@ -135,8 +140,14 @@ def summarise(bands: tuple[Band, ...], impulses_hz: float | None = None) -> str:
 
 def _phrase(band: Band) -> str:
     more = "more" if band.excess_db > 0 else "less"
-    if band.high_hz < 1000.0:
-        where = f"{band.low_hz:.0f}-{band.high_hz:.0f} Hz"
-    else:
-        where = f"{band.low_hz / 1000:.1f}-{band.high_hz / 1000:.1f} kHz"
-    return f"{abs(band.excess_db):.0f} dB {more} than usual at {where}"
+    return f"{abs(band.excess_db):.0f} dB {more} than usual at {_range(band.low_hz, band.high_hz)}"
+
+
+def _range(low_hz: float, high_hz: float) -> str:
+    """Such as `100-200 Hz` or `1.0-1.5 kHz`, with as many decimals as it takes to tell the limits apart."""
+    scale, unit, decimals = (1.0, "Hz", range(2)) if high_hz < 1000.0 else (1000.0, "kHz", range(1, 5))
+    for n in decimals:
+        low, high = (f"{hz / scale:.{n}f}" for hz in (low_hz, high_hz))
+        if low != high:
+            return f"{low if low_hz else 0}-{high} {unit}"
+    return f"{high} {unit}"  # narrower than the 0.1 Hz to which limits are rounded

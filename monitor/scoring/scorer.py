@@ -8,7 +8,7 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.block import Block
-from monitor.scoring.bandwidth import empty_bands, is_cut_off
+from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off
 from monitor.scoring.components import Detector, Observation
 from monitor.scoring.fast_path import N_TICKS, excess_db, frequent_frame, lasting_frame
 from monitor.scoring.features import FeatureExtractor, TickFrames
@@ -155,7 +155,7 @@ class Scorer:
     def score_tick(self, tick: TickFrames) -> TickScore:
         """Score the next tick of the stream."""
         self._segment.advance(tick.stop)
-        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick.frames[: tick.n_frames])
+        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick, tick.frames[: tick.n_frames])
         if tick.fresh or reason is not None:
             self._windows.reset()
             self._last = []
@@ -172,17 +172,25 @@ class Scorer:
         tick_score = self.detector.score(sums)
         return TickScore(tick.start, tick.stop, tick.quality, None, tick_score, score, len(self._segment), self._excess_db())
 
-    @property
-    def empty_bands(self) -> int:
-        """The number of bands above half the source's sample rate in which sound is expected."""
-        return 0 if self.source_rate_hz is None else empty_bands(self.source_rate_hz, self.spec.front_end, self.expected_db)
-
-    def _out_of_band(self, frames: F32) -> str | None:
+    def _out_of_band(self, tick: TickFrames, frames: F32) -> str | None:
         """The reason `bandwidth` if the sound lacks its upper bands, else None."""
         if self.source_rate_hz != self._checked_rate_hz:
-            self._checked_rate_hz, self._is_cut_by_rate = self.source_rate_hz, self.empty_bands > 0
-        cut_off = self.expected_db is not None and is_cut_off(frames.mean(axis=0), self.expected_db)
-        return "bandwidth" if self._is_cut_by_rate or cut_off else None
+            self._checked_rate_hz = rate_hz = self.source_rate_hz
+            self._is_cut_by_rate = bool(rate_hz and empty_bands(rate_hz, self.spec.front_end, self.expected_db))
+        return "bandwidth" if self._is_cut_by_rate or self._is_cut_off(tick, frames.mean(axis=0)) else None
+
+    def _is_cut_off(self, tick: TickFrames, mean_db: F32) -> bool:
+        if self.expected_db is None:
+            return False
+        if is_cut_off(mean_db, self.expected_db):
+            return True
+        front_end = self.spec.front_end
+        n_samples = (tick.n_frames - 1) * front_end.hop_length + front_end.n_fft
+        edge = edge_hz(tick.samples[:n_samples], sample_rate_hz=front_end.sample_rate_hz)
+        if edge is None:
+            return False
+        first_empty = int(np.searchsorted(front_end.band_limits_hz(), edge))
+        return is_cut_off(mean_db, self.expected_db, first_empty=first_empty)
 
     def _unscored(self, tick: TickFrames, reason: str | None) -> TickScore:
         return TickScore(tick.start, tick.stop, tick.quality, reason, None, None, len(self._segment))

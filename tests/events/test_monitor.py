@@ -158,4 +158,4 @@ def test_a_rate_that_is_too_low_is_a_problem(bundle: Bundle) -> None:
     assert monitor.rate_problem is None
     monitor.source_rate_hz = 8_000
     assert monitor.rate_problem is not None
-    assert monitor.rate_problem.startswith("8000 Hz carry nothing above 4 kHz, where ")
+    assert monitor.rate_problem.startswith("recorded at 8000 Hz, but ")

@@ -1,5 +1,7 @@
 """The pipeline with live sound: a machine that is off, a lost microphone, a clock that is set."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from monitor.audio.timeline import Timeline
 from monitor.block import Block
 from monitor.events.decision import Rule
 from monitor.events.event import Anchor
+from monitor.events.onset import Anomaly
 from monitor.events.pipeline import Pipeline
 from tests.events.test_pipeline import IDENTITY, NORMAL, START, make_pipeline, quiet_and_loud, run, seconds, states
 from tests.scoring.linear import TICK, linear_scorer
@@ -106,26 +109,56 @@ def test_counters_freeze_without_input() -> None:
     assert passed + sum((step.ratio or 0.0) >= 1.0 for step in again[: until + 1]) == 12
 
 
-@pytest.mark.parametrize("step_s", [365 * 86_400.0, 5.0, -5.0, -365 * 86_400.0])
-def test_times_of_an_open_event_move_together_when_the_clock_is_set(step_s: float) -> None:
-    """Otherwise it would last for a year, or end before it began."""
-    timeline = Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=False)
-    pipeline = make_pipeline(anchor=timeline)
+def real_clock() -> Timeline:
+    return Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=False)
+
+
+def set_clock(clock: Timeline, at_s: float, step: timedelta) -> None:
+    assert clock.set_utc((clock.at(round(at_s * 16000)) + step).timestamp(), monotonic_s=at_s, synced=True) is not None
+
+
+@pytest.mark.parametrize("step", [timedelta(days=365), timedelta(seconds=-2)])
+def test_the_onset_of_an_open_event_moves_with_the_clock_when_it_is_set(step: timedelta) -> None:
+    clock = real_clock()
+    pipeline = make_pipeline(anchor=clock)
     loud = quiet_and_loud([(20, False), (40, True)])
-    (start,) = [step.event for step in pipeline.push(Block(0, loud)) if step.event]
-    assert timeline.set_utc(START.timestamp() + 60.0 + step_s, monotonic_s=60.0, synced=True) == pytest.approx(step_s)
+    (start,) = [result.event for result in pipeline.push(Block(0, loud)) if result.event]
+    set_clock(clock, 60.0, step)
+    later = pipeline.push(Block(len(loud), quiet_and_loud([(80, True)])))
+    events = [result.event for result in later if result.event]
     end = pipeline.close("shutdown")
     assert end is not None
-    assert (end.onset_ts - start.onset_ts).total_seconds() == pytest.approx(step_s)
-    assert end.duration_s <= (end.ts - end.onset_ts).total_seconds() < end.duration_s + 15.0
+    assert len(events) >= 1
+    for event in [*events, end]:
+        assert event.onset_ts - start.onset_ts == step
+        assert timedelta(seconds=40) < event.ts - event.onset_ts < timedelta(seconds=122)
     assert (start.clock_synced, end.clock_synced) == (False, True)
 
 
-def test_a_clock_that_is_set_between_onset_and_start_moves_both() -> None:
-    timeline = Timeline(sample_rate_hz=16000, monotonic_s=0.0, utc_s=START.timestamp(), synced=True)
-    pipeline = make_pipeline(anchor=timeline)
-    loud = quiet_and_loud([(20, False), (40, True)])
-    pipeline.push(Block(0, loud[: 25 * 16000]))
-    timeline.set_utc(START.timestamp() + 25.0 - 3_600.0, monotonic_s=25.0, synced=True)
-    (start,) = [step.event for step in pipeline.push(Block(25 * 16000, loud[25 * 16000 :])) if step.event]
-    assert 10.0 < (start.ts - start.onset_ts).total_seconds() < 20.0
+def test_the_clock_may_be_set_between_the_onset_and_the_first_event() -> None:
+    clock = real_clock()
+    pipeline = make_pipeline(anchor=clock)
+    begun = quiet_and_loud([(20, False), (6, True)])
+    assert not any(result.event for result in pipeline.push(Block(0, begun)))
+    set_clock(clock, 26.0, timedelta(days=365))
+    more = pipeline.push(Block(len(begun), quiet_and_loud([(30, True)])))
+    (start,) = [result.event for result in more if result.event]
+    assert start.onset_ts - START - timedelta(days=365, seconds=20) < timedelta(seconds=1.1)
+    assert timedelta(seconds=10) < start.ts - start.onset_ts < timedelta(seconds=30)
+
+
+class FastCrystal:
+    """Samples that arrive 200 ppm too fast for UTC."""
+
+    sample_rate_hz = 16000
+    synced = True
+
+    def at(self, sample: int) -> datetime:
+        return START + timedelta(seconds=sample / 16000 * (1 - 2e-4))
+
+
+def test_the_onset_does_not_move_however_far_samples_and_time_drift_apart() -> None:
+    anomaly = Anomaly(start=0, last_stop=0, peak_ratio=1.0, severity="warning")
+    times = [anomaly.set_times(second * 16000, FastCrystal()) for second in range(13, 7200, 60)]
+    assert {onset for _, onset in times} == {START}
+    assert times[-1][0] < START + timedelta(seconds=7200 - 1)

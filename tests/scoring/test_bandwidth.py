@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+import soxr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.arrays import F32
-from monitor.scoring.bandwidth import empty_bands, is_cut_off
+from monitor.block import Block
+from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off
 from monitor.scoring.front_end import LogMelSpec
+from monitor.scoring.scorer import score_stream
+from tests.scoring.linear import frames_of, linear_scorer
 
 WIDE = LogMelSpec(sample_rate_hz=48000, n_fft=4500, hop_length=1536, n_mels=128, fmax_hz=20000.0)
 NARROW = LogMelSpec(sample_rate_hz=16000, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
@@ -58,8 +64,86 @@ def test_a_bundle_that_learned_from_such_sound_expects_no_more() -> None:
 
 def test_a_rate_is_too_low_where_sound_is_expected_above_half_of_it() -> None:
     assert empty_bands(48_000, WIDE) == empty_bands(44_100, WIDE) == 0
-    assert empty_bands(8_000, NARROW) == 13
+    assert empty_bands(8_000, NARROW) == 14
     expected = np.full(64, -50.0, np.float32)
-    assert empty_bands(8_000, NARROW, expected) == 13
+    assert empty_bands(8_000, NARROW, expected) == 14
     expected[51:] = -100.0
     assert empty_bands(8_000, NARROW, expected) == 0
+
+
+def falling_noise(rate_hz: int, *, db_per_octave: float, noise_db: float, level_db: float = -70.0, seconds: float = 2.0) -> F32:
+    """Noise of `level_db` per hertz up to 500 Hz that falls off above, over a microphone's noise of `noise_db` per hertz."""
+    n = round(seconds * rate_hz)
+    hz = np.fft.rfftfreq(n, 1.0 / rate_hz)
+    power = 10.0 ** (level_db / 10.0) * np.maximum(hz / 500.0, 1.0) ** (-db_per_octave / 3.0103) + 10.0 ** (noise_db / 10.0)
+    spectrum = np.random.default_rng(1).standard_normal((2, len(hz))) * np.sqrt(power * rate_hz * n / 4.0)
+    return np.asarray(np.fft.irfft(spectrum[0] + 1j * spectrum[1], n), np.float32)
+
+
+def as_16_bit(samples: F32) -> F32:
+    return np.asarray(np.round(samples * 32768.0) / 32768.0, np.float32)
+
+
+@pytest.mark.parametrize("stored", ["float", "16 bit"])
+@pytest.mark.parametrize(
+    ("low_hz", "rate_hz"), [(8000, 16000), (11025, 16000), (12000, 16000), (15000, 16000), (8000, 48000), (16000, 48000)]
+)
+def test_sound_that_was_resampled_upwards_ends_at_an_edge(low_hz: int, rate_hz: int, stored: str) -> None:
+    low = as_16_bit(falling_noise(low_hz, db_per_octave=6.0, noise_db=-105.0))
+    sound = np.asarray(soxr.resample(low, low_hz, rate_hz), np.float32)
+    edge = edge_hz(as_16_bit(sound) if stored == "16 bit" else sound, sample_rate_hz=rate_hz)
+    assert edge == pytest.approx(low_hz / 2, rel=0.16)
+
+
+@given(
+    db_per_octave=st.floats(0.0, 40.0),
+    noise_db=st.floats(-145.0, -90.0),
+    level_db=st.floats(-110.0, -50.0),
+    bits=st.sampled_from([8, 16, 24]),
+    rate_hz=st.sampled_from([8000, 16000, 44100, 48000]),
+)
+def test_a_machine_of_any_loudness_over_a_microphone_of_any_noise_has_no_edge(
+    db_per_octave: float, noise_db: float, level_db: float, bits: int, rate_hz: int
+) -> None:
+    sound = falling_noise(rate_hz, db_per_octave=db_per_octave, noise_db=noise_db, level_db=level_db, seconds=1.0)
+    step = 2.0 ** (1 - bits)
+    assert edge_hz(np.asarray(np.round(sound / step) * step, np.float32), sample_rate_hz=rate_hz) is None
+
+
+@pytest.mark.parametrize("noise_db", [-140.0, -125.0, -110.0])
+def test_tones_have_no_edge_above_the_highest_one(noise_db: float) -> None:
+    t = np.arange(32000) / 16000
+    tones = sum(0.05 / k * np.sin(2 * np.pi * 243.0 * k * t + k) for k in range(1, 17))
+    noise = falling_noise(16000, db_per_octave=0.0, noise_db=noise_db, level_db=noise_db)
+    assert edge_hz(np.asarray(tones + noise, np.float32), sample_rate_hz=16000) is None
+
+
+def test_too_little_sound_has_no_edge() -> None:
+    sound = np.asarray(soxr.resample(falling_noise(8000, db_per_octave=6.0, noise_db=-105.0), 8000, 16000), np.float32)
+    assert edge_hz(sound[:2047], sample_rate_hz=16000) is None
+    assert edge_hz(sound[:2048], sample_rate_hz=16000) is not None
+    assert edge_hz(sound, sample_rate_hz=2000) is None
+
+
+def hum_with_noise(low_hz: int) -> F32:
+    """A machine at 16 kHz, resampled from `low_hz`."""
+    t = np.arange(20 * low_hz) / low_hz
+    tones = sum(0.05 / k * np.sin(2 * np.pi * 97.0 * k * t + k) for k in range(1, 6))
+    low = as_16_bit(np.asarray(tones + falling_noise(low_hz, db_per_octave=6.0, noise_db=-100.0, seconds=20.0), np.float32))
+    return np.asarray(soxr.resample(low, low_hz, 16000), np.float32)
+
+
+@pytest.mark.parametrize("low_hz", [8000, 11025, 12000, 15000])
+def test_resampled_sound_is_unknown_unless_the_bundle_learned_from_it(low_hz: int) -> None:
+    sound = hum_with_noise(low_hz)
+    scorer = linear_scorer()
+    for learned, reason in ((hum_with_noise(16000), "bandwidth"), (sound, None)):
+        scorer.expected_db = frames_of([Block(0, learned)]).mean(axis=0)
+        assert {tick.reason for tick in score_stream(scorer, [Block(0, sound)])[:-1]} == {reason}
+
+
+@pytest.mark.parametrize("low_hz", [8000, 11025, 12000, 15000])
+def test_a_source_of_a_low_rate_is_unknown_unless_the_bundle_learned_from_it(low_hz: int) -> None:
+    assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(16000))]).mean(axis=0)) > 0
+    assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(low_hz))]).mean(axis=0)) == 0
+    assert empty_bands(16000, WIDE, machine()) > 0

@@ -262,7 +262,7 @@ def test_a_rate_too_low_for_a_recipe_is_told(good: Path, capsys: pytest.CaptureF
     write(good / "normal/telephone.wav", hum(5, 8_000), rate_hz=8_000)
     run(good)
     assert "8000 Hz contains nothing above 4 kHz" in (told := fact(capsys.readouterr().out, "too little"))
-    assert "mimii-mel (13 of 64 bands)" in told
+    assert "mimii-mel (14 of 64 bands)" in told
 
 
 def test_lists_of_a_split_are_counted(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

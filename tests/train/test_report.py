@@ -347,7 +347,7 @@ def test_recordings_of_too_low_a_rate_are_named(demo_bundle: Path, tmp_path: Pat
     assert train(["synth", str(tmp_path / "set"), *options, "--take", "50"]) == 0
     capsys.readouterr()
     found = evaluate(demo_bundle, read_dataset(tmp_path / "set"))
-    said = "2 of 4 recordings (8000 Hz) contain nothing above 4 kHz, where 13 of the model's 64 bands lie"
+    said = "2 of 4 recordings (8000 Hz) contain nothing above 4 kHz, where 14 of the model's 64 bands lie"
     assert capsys.readouterr().err.splitlines() == [f"train: warning: {said}"]
     assert [one.problem for one in found.scores] == [*["not scored: bandwidth"] * 2, None, None]
     write_report(found, tmp_path / "report", n_resamples=10)
