@@ -21,13 +21,14 @@ class ChannelCheck:
 
     def push(self, chunk: F32) -> None:
         """Add samples (n, n_channels)."""
-        rest = chunk.sum(axis=1, keepdims=True) - chunk
-        self._n += len(chunk)
-        self._sums += chunk.sum(axis=0)
+        sound = chunk.astype(np.float64)
+        rest = sound.sum(axis=1, keepdims=True) - sound
+        self._n += len(sound)
+        self._sums += sound.sum(axis=0)
         self._rest_sums += rest.sum(axis=0)
-        self._powers += np.einsum("nc,nc->c", chunk, chunk)
+        self._powers += np.einsum("nc,nc->c", sound, sound)
         self._rest_powers += np.einsum("nc,nc->c", rest, rest)
-        self._products += np.einsum("nc,nc->c", chunk, rest)
+        self._products += np.einsum("nc,nc->c", sound, rest)
 
     def problem(self) -> str | None:
         """The dead or inverted channels in one line, with the remedy; None if there are none."""

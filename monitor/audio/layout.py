@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 SLACK_BYTES = 16  # some writers miscount their padding
-_SMALL_BYTES = 4096  # some writers count the header as sound; if the sound is cut instead, this is a fraction of a second
+_SMALL_BYTES, _SMALL_PART = 4096, 50  # some writers count the header as sound. If sound is missing instead, it is less than 2 %
 _UNKNOWN_BYTES = (0x7F00_0000, 0x8000_0000, 1 << 32)  # SoX, arecord and ffmpeg state about this much if they write to a pipe
 _UNKNOWN_WITHIN = 1 << 16
 _MAX_CHUNKS = 1000
@@ -73,14 +73,15 @@ class Layout:
     def missing(self) -> int:
         """Bytes of sound that the header states and the file lacks."""
         lacks = 0 if self.stated is None else self.stated - self.n_bytes
+        small = max(self.start, min(_SMALL_BYTES, self.n_bytes // _SMALL_PART))
         is_whole = self.form_end is not None and abs(self.form_end - self.size) <= SLACK_BYTES
         is_unknown = any(abs(lacks + self.n_bytes - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES)
-        return 0 if is_whole or is_unknown or lacks <= max(self.start, _SMALL_BYTES) else lacks
+        return 0 if is_whole or is_unknown or lacks <= small else lacks
 
     @property
     def is_corrected(self) -> bool:
-        """Whether libsndfile needs another length than the stated one."""
-        return self.n_bytes != self.stated
+        """Whether libsndfile must be given another length, or must not see the data behind the sound."""
+        return self.n_bytes != self.stated or self.unread > 0
 
     @property
     def disagreement(self) -> str | None:
@@ -111,7 +112,7 @@ def find_sound(file: BinaryIO, size: int) -> Layout | None:
 def _find_in_chunks(file: BinaryIO, size: int, family: _Family, head: bytes) -> Layout | None:
     form_end = 8 + family.head.unpack(head[:8].ljust(8, b"\0"))[1] if family.first == 12 else None
     of_ds64: tuple[int, _Length] | None = None
-    for at, name, size_32 in _chunks(file, family.first, family):
+    for at, name, n in _chunks(file, family.first, size, family):  # noqa: B007 (used below)
         if name == b"ds64":
             form_size, n_64 = struct.unpack("<QQ", _read(file, at, 16).ljust(16, b"\0"))
             form_end, of_ds64 = 8 + form_size, (n_64, _Length(at + 8, "<Q"))
@@ -125,15 +126,16 @@ def _find_in_chunks(file: BinaryIO, size: int, family: _Family, head: bytes) -> 
         return None
     order, code = family.head.format[0], family.head.format[-1]
     length = _Length(at - struct.calcsize(code), order + code, n_before + family.n_counted)
-    n = size_32
     if of_ds64 is not None and n == 0xFFFF_FFFF:
         n, length = of_ds64
-    stated = None if n < 0 or n >= 1 << 60 else max(0, n - n_before)
+    stated = None if n == -1 or n >= 1 << 60 else max(0, n - n_before)  # CAF states -1 if it does not know
     available = size - start
     behind = size if stated is None else start + stated + -n % family.align
     if stated is None or stated >= available or _is_sound(file, behind, size, family):
         return Layout(size, start, available, stated, length, form_end)
-    unread = next((size - at for at, name, _ in _chunks(file, behind, family) if name[:4] in _FURTHER_SOUND), 0)
+    unread = next(
+        (size - at + family.head.size for at, name, _ in _chunks(file, behind, size, family) if name[:4] in _FURTHER_SOUND), 0
+    )
     return Layout(size, start, stated, stated, length, form_end, unread)
 
 
@@ -144,20 +146,19 @@ def _is_sound(file: BinaryIO, at: int, size: int, family: _Family) -> bool:
         return False
     if rest >= 1 << 32:  # the 32-bit length of the sound has overflowed
         return True
-    content_at, name, n = next(_chunks(file, at, family), (at, b"", 0))
-    if name.startswith(_TAGS):
+    content_at, name, n = next(_chunks(file, at, size, family), (at, b"", 0))
+    if name.startswith((*_TAGS, *_FURTHER_SOUND)):
         return False
     is_name = name.endswith(_W64) if family.n_counted else name.isascii() and name.decode().isprintable()
     return not (is_name and 0 <= n <= size - content_at) and not _is_zero(file, at)
 
 
-def _chunks(file: BinaryIO, at: int, family: _Family) -> Iterator[tuple[int, bytes, int]]:
+def _chunks(file: BinaryIO, at: int, size: int, family: _Family) -> Iterator[tuple[int, bytes, int]]:
     """The chunks from `at`: where the content of each begins, its name, and the content's size."""
     for _ in range(_MAX_CHUNKS):
-        head = _read(file, at, family.head.size)
-        if len(head) < family.head.size:
+        if at + family.head.size > size:
             return
-        name, n = family.head.unpack(head)
+        name, n = family.head.unpack(_read(file, at, family.head.size))
         n -= family.n_counted
         at += family.head.size
         yield at, name, n
@@ -170,7 +171,5 @@ def _is_zero(file: BinaryIO, at: int) -> bool:
 
 
 def _read(file: BinaryIO, at: int, n: int) -> bytes:
-    if at >= 1 << 62:  # beyond every file, and too large to seek
-        return b""
     file.seek(at)
     return file.read(n)

@@ -25,6 +25,7 @@ from monitor.errors import SourceError
 log = logging.getLogger(__name__)
 MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 1_000, 1_000_000, 256
 MAX_AMPLITUDE = 1e4  # full scale is 1; float files may exceed it, but not by 80 dB
+MIN_DECODED = 0.9  # of the estimated length of an MP3 file
 START_UP_S, START_UP_STEP_S = 0.25, 0.01  # maximum length of a recorder's start-up, and the step of its measurement
 START_UP_POWER = 1e-3  # relative to the power of the first second (-30 dB)
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's value for streams of unknown length
@@ -44,7 +45,7 @@ class Recording:
         self.channel = channel
         try:
             self._layout = _layout(path)
-            with self._open() as sound:
+            with self._open(whole=False) as sound:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
@@ -146,6 +147,8 @@ class Recording:
                         yield mono[:bad]
                     where = f"sample {done + bad} ({(done + bad) / self.rate_hz:.3f} s)"
                     raise SourceError(f"{self.path}: {where} must be finite and at most {MAX_AMPLITUDE:g}, got {mono[bad]:g}")
+                if self.channel is None and self.n_channels > 1:
+                    self._channels.push(chunk)
                 done += len(chunk)
                 yield mono
         if not done:
@@ -162,7 +165,11 @@ class Recording:
             raise SourceError(
                 f"{self.path}: its header states {layout.stated} bytes, but {layout.unread} bytes of other sound follow"
             )
-        if self.n_samples is None or not self._exact_length or n_samples == self.n_samples:
+        if self.n_samples is None or n_samples == self.n_samples:
+            return
+        if not self._exact_length:
+            if n_samples < MIN_DECODED * self.n_samples:
+                log.warning("%s: %d of about %d samples could be decoded", self.path, n_samples, self.n_samples)
             return
         if n_samples < self.n_samples:
             raise self._truncated(n_samples, f"its header states {self.n_samples - n_samples} samples more")
@@ -173,11 +180,11 @@ class Recording:
 
     def _mono(self, chunk: F32) -> F32:
         if self.channel is None and chunk.shape[1] > 1:
-            self._channels.push(chunk)
-            return np.asarray(chunk.mean(axis=1), np.float32)
+            with np.errstate(all="ignore"):  # the caller rejects what is not finite
+                return np.asarray(chunk.mean(axis=1), np.float32)
         return np.array(chunk[:, (self.channel or 1) - 1])
 
-    def _open(self, *, whole: bool = True) -> AbstractContextManager[SoundFile]:
+    def _open(self, *, whole: bool) -> AbstractContextManager[SoundFile]:
         return open_sound(self.path, self._layout, whole=whole)
 
     def _truncated(self, done: int, reason: str) -> SourceError:

@@ -48,7 +48,7 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 @contextmanager
-def open_sound(path: Path, layout: Layout | None, *, whole: bool = True) -> Iterator[SoundFile]:
+def open_sound(path: Path, layout: Layout | None, *, whole: bool) -> Iterator[SoundFile]:
     """Open a file with this layout. `whole`: read to the end, whatever length a FLAC file states; it cannot be searched then."""
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
@@ -72,7 +72,12 @@ def _opened(source: Any, path: Path, head: bytes, *, is_chunked: bool) -> SoundF
             return SoundFile(source)
     except SourceError as error:
         hint = ""
-        if known or _FOREIGN_NAME.search(path.name) or _FOREIGN_CONTENT.match(head):
+        if (
+            "unsupported encoding" in str(error)
+            or "unimplemented format" in str(error)
+            or _FOREIGN_NAME.search(path.name)
+            or _FOREIGN_CONTENT.match(head)
+        ):
             to = path.with_name(f"{path.stem}-converted" if path.suffix == ".flac" else path.stem).with_suffix(".flac")
             hint = f"; convert it: ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(to))}"
         raise SourceError(f"is not a supported audio file: {error}{hint}") from error
@@ -94,7 +99,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except soundfile.LibsndfileError as error:
-        text = error.error_string.rstrip(".")
+        text = error.error_string.removeprefix("Error : ").rstrip(".")
         raise SourceError("the file is damaged or too short" if "possibly a pipe" in text else text) from error
     except (
         TypeError,
