@@ -133,9 +133,8 @@ def _find_in_chunks(file: BinaryIO, size: int, family: _Family, head: bytes) -> 
     behind = size if stated is None else start + stated + -n % family.align
     if stated is None or stated >= available or _is_sound(file, behind, size, family):
         return Layout(size, start, available, stated, length, form_end)
-    unread = next(
-        (size - at + family.head.size for at, name, _ in _chunks(file, behind, size, family) if name[:4] in _FURTHER_SOUND), 0
-    )
+    further = (at for at, name, _ in _chunks(file, behind, size, family) if name[:4] in _FURTHER_SOUND)
+    unread = size + family.head.size - next(further, size + family.head.size)
     return Layout(size, start, stated, stated, length, form_end, unread)
 
 

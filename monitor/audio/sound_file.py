@@ -43,8 +43,12 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
     def read_into(self, buffer: F32) -> F32:
         """Read the next samples (n, n_channels); return the part of `buffer` that they fill."""
-        with _quiet(self.is_mpeg), _errors():
-            return self.read(len(buffer), out=buffer)  # type: ignore[no-any-return]
+        try:
+            with _quiet(self.is_mpeg), _errors():
+                return self.read(len(buffer), out=buffer)  # type: ignore[no-any-return]
+        finally:
+            if isinstance(self.name, _View) and self.name.failure is not None:
+                raise self.name.failure
 
 
 @contextmanager
@@ -71,6 +75,8 @@ def _opened(source: Any, path: Path, head: bytes, *, is_chunked: bool) -> SoundF
         with _quiet(not known), _errors():
             return SoundFile(source)
     except SourceError as error:
+        if isinstance(source, _View) and source.failure is not None:
+            raise source.failure from error
         hint = ""
         if (
             "unsupported encoding" in str(error)
@@ -101,23 +107,21 @@ def _errors() -> Iterator[None]:
     except soundfile.LibsndfileError as error:
         text = error.error_string.removeprefix("Error : ").rstrip(".")
         raise SourceError("the file is damaged or too short" if "possibly a pipe" in text else text) from error
-    except (
-        TypeError,
-        ValueError,
-    ) as error:  # headerless files, and encodings that need a header
+    except (TypeError, ValueError) as error:  # raised for headerless files
         raise SourceError(str(error)) from error
 
 
 class _View(io.RawIOBase):
     """The bytes from `start` to `stop` of a file, in which `patch` replaces those at `patch_at`.
 
-    Called by libsndfile, so an error must not be raised: a read that fails is the end of the file.
+    libsndfile calls it, through which no error passes: `failure` keeps it, and the file seems to end there.
     """
 
     def __init__(self, file: BinaryIO, start: int, stop: int, patch_at: int, patch: bytes) -> None:
         self._file, self._start, self._size = file, start, stop - start
         self._patch_at, self._patch = patch_at, patch
         self._at = 0
+        self.failure: BaseException | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """See io.IOBase."""
@@ -134,8 +138,8 @@ class _View(io.RawIOBase):
         try:
             self._file.seek(self._start + self._at)
             data = bytearray(self._file.read(wanted))
-        except OSError as error:
-            logging.getLogger(__name__).error("%s: %s", self._file.name, error.strerror)
+        except BaseException as error:  # noqa: BLE001 (also an interrupt; `read_into` raises it)
+            self.failure = error
             return 0
         for at, byte in enumerate(self._patch, self._patch_at - self._at):
             if 0 <= at < len(data):

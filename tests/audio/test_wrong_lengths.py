@@ -1,7 +1,11 @@
 """Headers that state a wrong length: all sound is read, with one warning; sound that is missing or cannot be read is an error."""
 
+import errno
 import struct
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import soundfile
 
 from monitor.arrays import F32
 from monitor.audio.recording import Recording
+from monitor.audio.sound_file import _View
 from monitor.errors import SourceError
 from tests.signals import hum, noise
 
@@ -213,3 +218,27 @@ def test_formats_that_libsndfile_lacks_get_the_command_that_converts_them(name: 
         Recording(path, sample_rate_hz=RATE_HZ)
     quoted = f"'{path}' '{path.with_suffix('.flac')}'" if " " in name else f"{path} {path.with_suffix('.flac')}"
     assert str(caught.value).endswith(f"; convert it: ffmpeg -i {quoted}")
+
+
+@pytest.mark.parametrize("n_reads", [0, 1, 3])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_no_interrupt_and_no_disk_error_is_lost_in_libsndfile(
+    failure: BaseException, n_reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recording = Recording(flac(tmp_path / "a.flac", len(SOUND)), sample_rate_hz=RATE_HZ)
+    read, n = _View.readinto, 0
+
+    def fail(file: BinaryIO, at: int) -> int:
+        raise failure
+
+    def readinto(view: _View, buffer: bytearray) -> int:
+        nonlocal n
+        n += 1
+        if n > n_reads:
+            view._file = SimpleNamespace(seek=partial(fail, view._file))  # type: ignore[assignment]
+        return read(view, buffer)
+
+    monkeypatch.setattr(_View, "readinto", readinto)
+    with pytest.raises(type(failure)):
+        list(recording.blocks())
+    assert capfd.readouterr().err == ""
