@@ -5,7 +5,7 @@ from collections import deque
 
 from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.pcm import mono, to_float
-from monitor.audio.repetition import RepetitionDetector
+from monitor.audio.repetition import RepetitionDetector, regrouped
 from monitor.audio.resample import Resampler
 from monitor.audio.ring import SoundFormat
 from monitor.audio.timeline import Timeline
@@ -79,7 +79,8 @@ class ChannelReader:
         self._next_frame = sound.frame + sound.n_frames
         self._due = self._index(self._next_frame)
         self.timeline.arrived(self._due, sound.arrived_s)
-        for part in repetition.push(mono(to_float(sound.data, form), self.channel)):
+        samples = mono(to_float(sound.data, form), self.channel)
+        for part in regrouped(repetition.push(samples), len(samples)):
             self._buffer(self._resampler.push(part.samples, repeating=part.repeating))
 
     def _end_run(self) -> None:

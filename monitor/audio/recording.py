@@ -16,7 +16,7 @@ import numpy as np
 from monitor.arrays import F32
 from monitor.audio.channels import ChannelCheck
 from monitor.audio.layout import Layout, find_sound
-from monitor.audio.repetition import RepetitionDetector
+from monitor.audio.repetition import Part, RepetitionDetector, regrouped
 from monitor.audio.resample import Resampler
 from monitor.audio.sound_file import SoundFile, open_sound
 from monitor.block import Block
@@ -97,22 +97,25 @@ class Recording:
                 yield Block(block.start + skipped, block.samples[skipped:], block.repeating)
 
     def _blocks(self, n: int, start_s: float, stop_s: float) -> Iterator[Block]:
-        """Yield blocks at `sample_rate_hz`, reading `n` samples of the file at a time."""
+        """Yield blocks at `sample_rate_hz`, each of `n` samples of the file."""
         self._channels = ChannelCheck(self.n_channels)
-        repetition = RepetitionDetector(rate_hz=self.rate_hz, looks_ahead=True)
         resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
-        failure: SourceError | None = None
+        failures: list[SourceError] = []
+        for part in regrouped(self._parts(n, start_s, stop_s, failures), n):
+            yield from resampler.push(part.samples, repeating=part.repeating)
+        if failures:
+            raise failures[0]
+        yield from resampler.flush()
+
+    def _parts(self, n: int, start_s: float, stop_s: float, failures: list[SourceError]) -> Iterator[Part]:
+        """Yield the sound at the file's own rate. An error is appended to `failures`, after the sound before it."""
+        repetition = RepetitionDetector(rate_hz=self.rate_hz, looks_ahead=True)
         try:
             for samples in self._chunks(n, start_s, stop_s):
-                for part in repetition.push(samples):
-                    yield from resampler.push(part.samples, repeating=part.repeating)
+                yield from repetition.push(samples)
         except SourceError as error:
-            failure = error
-        for part in repetition.flush():
-            yield from resampler.push(part.samples, repeating=part.repeating)
-        if failure is not None:
-            raise failure
-        yield from resampler.flush()
+            failures.append(error)
+        yield from repetition.flush()
 
     def _start_up_s(self) -> float:
         """Duration of the recorder's start-up: the part at the beginning that is far quieter than the first second."""

@@ -1,6 +1,7 @@
 """Detect a stuck source: its sound repeats bit for bit. A microphone never delivers the same noise twice."""
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ class RepetitionDetector:
                 self._end_step()
         while len(self._held) > self._n_held:
             parts.append(self._held.popleft())
-        return _joined(parts)
+        return parts
 
     def flush(self) -> list[Part]:
         """Return the sound that was held back, because no more follows."""
@@ -69,7 +70,7 @@ class RepetitionDetector:
         parts = [*self._held, *rest]
         self._held.clear()
         self._current, self._n_current = [], 0
-        return _joined(parts)
+        return parts
 
     def _end_step(self) -> None:
         step = np.concatenate(self._current)
@@ -105,12 +106,20 @@ def _find_period(sound: F32, n: int) -> int | None:
     return None if start is None else first - start
 
 
-def _joined(parts: list[Part]) -> list[Part]:
-    """Neighbours with the same mark as one part."""
-    joined: list[list[Part]] = []
+def regrouped(parts: Iterable[Part], n: int) -> Iterator[Part]:
+    """The same samples as parts of `n`, which are cut again where the mark changes."""
+    held: list[F32] = []
+    marked, n_missing = False, n
     for part in parts:
-        if joined and joined[-1][0].repeating == part.repeating:
-            joined[-1].append(part)
-        else:
-            joined.append([part])
-    return [Part(np.concatenate([part.samples for part in same]), same[0].repeating) for same in joined]
+        if held and part.repeating != marked:
+            yield Part(np.concatenate(held), marked)
+            held = []
+        marked, samples = part.repeating, part.samples
+        while len(samples):
+            held.append(samples[:n_missing])
+            samples, n_missing = samples[n_missing:], n_missing - len(held[-1])
+            if not n_missing:
+                yield Part(np.concatenate(held), marked)
+                held, n_missing = [], n
+    if held:
+        yield Part(np.concatenate(held), marked)
