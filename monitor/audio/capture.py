@@ -180,7 +180,23 @@ def _portaudio() -> Any:
         raise Unavailable("failed", f"cannot load PortAudio ({error}); on Debian: apt-get install libportaudio2") from error
     except Exception as error:  # a PortAudioError, whose class is not imported yet
         raise Unavailable("failed", f"PortAudio failed to start: {error}") from error
+    sounddevice._ffi = _Utf8(sounddevice._ffi)
     return sounddevice
+
+
+class _Utf8:
+    """sounddevice's cffi, whose strings are valid UTF-8. One name that is not would make every listing and opening fail."""
+
+    def __init__(self, ffi: Any) -> None:
+        self._ffi = ffi
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ffi, name)
+
+    def string(self, cdata: Any, *length: int) -> bytes:
+        """The string, with `\\xfc` for each byte that is not UTF-8."""
+        text: bytes = self._ffi.string(cdata, *length)
+        return text.decode(errors="backslashreplace").encode()
 
 
 def _exit_with_parent() -> None:

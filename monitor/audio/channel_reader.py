@@ -3,11 +3,9 @@
 import time
 from collections import deque
 
-import numpy as np
-
-from monitor.arrays import F32
 from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.pcm import mono, to_float
+from monitor.audio.repetition import RepetitionDetector, regrouped
 from monitor.audio.resample import Resampler
 from monitor.audio.ring import SoundFormat
 from monitor.audio.timeline import Timeline
@@ -36,7 +34,7 @@ class ChannelReader:
         self._next_frame = 0
         self._due = 0  # one past the last sample that arrived
         self._resampler: Resampler | None = None
-        self._start = 0  # first sample of the next block
+        self._repetition: RepetitionDetector | None = None
 
     def blocks(self) -> list[Block]:
         """The blocks since the last call. A jump in `Block.start` is a gap."""
@@ -58,6 +56,7 @@ class ChannelReader:
         """Start over, because the microphone has opened its device and frames are counted from 0 again."""
         self._end_run()
         self._form = form
+        self._repetition = RepetitionDetector(rate_hz=form.rate_hz, looks_ahead=False)
         self._anchored = False
         self._next_frame = 0
         self.trouble = None
@@ -66,8 +65,8 @@ class ChannelReader:
 
     def push(self, sound: UnbrokenSound) -> None:
         """Accept consecutive frames from the microphone."""
-        form = self._form
-        if form is None or self.trouble is not None:
+        form, repetition = self._form, self._repetition
+        if form is None or repetition is None or self.trouble is not None:
             return
         if sound.begins or sound.frame != self._next_frame:
             self._end_run()
@@ -76,18 +75,18 @@ class ChannelReader:
             self._anchored = True
             self.timeline.begin_run(sound.arrived_s)
         if self._resampler is None:
-            self._resampler = Resampler(from_hz=form.rate_hz, to_hz=self.sample_rate_hz)
-            self._start = self._index(sound.frame)
+            self._resampler = Resampler(from_hz=form.rate_hz, to_hz=self.sample_rate_hz, start=self._index(sound.frame))
         self._next_frame = sound.frame + sound.n_frames
         self._due = self._index(self._next_frame)
         self.timeline.arrived(self._due, sound.arrived_s)
-        self._buffer(self._resampler.push(mono(to_float(sound.data, form), self.channel)))
+        samples = mono(to_float(sound.data, form), self.channel)
+        for part in regrouped(repetition.push(samples), len(samples)):
+            self._buffer(self._resampler.push(part.samples, repeating=part.repeating))
 
     def _end_run(self) -> None:
         """Flush the resampler."""
         if self._resampler is not None:
-            rest = self._resampler.push(np.empty(0, np.float32), last=True)
-            self._buffer(rest[: self._due - self._start])
+            self._buffer(self._resampler.flush(stop=self._due))
             self._resampler = None
 
     def _after(self, monotonic_s: float) -> int:
@@ -100,11 +99,8 @@ class ChannelReader:
         sample, anchor = self._anchor
         return sample + (frame - anchor) * self.sample_rate_hz // self._form.rate_hz
 
-    def _buffer(self, samples: F32) -> None:
-        if not len(samples):
-            return
-        self._blocks.append(Block(self._start, samples))
-        self._start += len(samples)
-        self._n_buffered += len(samples)
+    def _buffer(self, blocks: list[Block]) -> None:
+        self._blocks += blocks
+        self._n_buffered += sum(len(block.samples) for block in blocks)
         while self._n_buffered > MAX_BUFFERED_S * self.sample_rate_hz:
             self._n_buffered -= len(self._blocks.popleft().samples)

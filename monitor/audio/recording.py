@@ -2,35 +2,41 @@
 
 import errno
 import hashlib
+import logging
 import math
 import os
-import re
 import stat
 from collections.abc import Iterator
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from monitor.arrays import F32
+from monitor.audio.channels import ChannelCheck
+from monitor.audio.layout import Layout, find_sound
+from monitor.audio.repetition import Part, RepetitionDetector, regrouped
 from monitor.audio.resample import Resampler
+from monitor.audio.sound_file import SoundFile, open_sound
 from monitor.block import Block
 from monitor.errors import SourceError
 
-MAX_RATE_HZ, MAX_CHANNELS = 1_000_000, 256
+log = logging.getLogger(__name__)
+MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 1_000, 1_000_000, 256
 MAX_AMPLITUDE = 1e4  # full scale is 1; float files may exceed it, but not by 80 dB
+MIN_DECODED = 0.9  # of the estimated length of an MP3 file
 START_UP_S, START_UP_STEP_S = 0.25, 0.01  # maximum length of a recorder's start-up, and the step of its measurement
 START_UP_POWER = 1e-3  # relative to the power of the first second (-30 dB)
-_SLACK_BYTES = 16  # some writers miscount their padding
-_NO_LENGTH_BYTES = 0x7FFFFF00  # a stated length of this much or more means unknown
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's value for streams of unknown length
+_NO_SAMPLES = "holds no samples"
 
 
 class Recording:
     """A sound file as mono at `sample_rate_hz`, read in constant memory.
 
-    `channel` is counted from 1; None takes the mean of all channels.
+    `channel` is counted from 1; None takes the mean of all channels. A warning is logged if the header states a wrong length but
+    all sound can be read.
     """
 
     def __init__(self, path: Path | str, *, sample_rate_hz: int, channel: int | None = None) -> None:
@@ -38,32 +44,41 @@ class Recording:
         self.sample_rate_hz = sample_rate_hz
         self.channel = channel
         try:
-            _check_file(path)
-            with soundfile.SoundFile(_name(path)) as sound:
+            self._layout = _layout(path)
+            with self._open(whole=False) as sound:
                 self.rate_hz = int(sound.samplerate)
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
-                self._exact_length = sound.format != "MP3"  # an MP3 file's length is often an estimate
-                self._cut = _is_cut_off(sound.extra_info)
+                self._exact_length = not sound.is_mpeg  # its length is often an estimate
+                self._check(sound)
         except OSError as error:
             raise _unreadable(path, error) from error
-        except soundfile.LibsndfileError as error:
-            raise SourceError(f"{path}: is not a supported audio file: {error.error_string}") from error
-        except TypeError as error:  # raised for headerless files
-            raise SourceError(f"{path}: is not a supported audio file: {error}") from error
-        if self.rate_hz > MAX_RATE_HZ or self.n_channels > MAX_CHANNELS:
-            raise SourceError(
-                f"{path}: must have at most {MAX_CHANNELS} channels at {MAX_RATE_HZ} Hz, got {self.n_channels} at {self.rate_hz}"
-            )
-        if self.n_samples == 0:
-            raise SourceError(f"{path}: holds no samples")
-        if channel is not None and not 1 <= channel <= self.n_channels:
-            raise SourceError(f"{path}: channel must be in 1..{self.n_channels}, got {channel}")
+        except SourceError as error:
+            raise SourceError(f"{path}: {error}") from error
+        self._channels = ChannelCheck(self.n_channels)
+        if self._layout is not None and self._layout.disagreement is not None:
+            _warn_once(f"{path}: {self._layout.disagreement}")
+
+    def _check(self, sound: SoundFile) -> None:
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
+            raise SourceError(f"the sample rate must be in {MIN_RATE_HZ}..{MAX_RATE_HZ} Hz, got {self.rate_hz}")
+        if self.n_channels > MAX_CHANNELS:
+            raise SourceError(f"must have at most {MAX_CHANNELS} channels, got {self.n_channels}")
+        buffer = np.empty((1, self.n_channels), np.float32)
+        if not (len(sound.read_into(buffer)) if self.n_samples is None else self.n_samples):
+            raise SourceError(_NO_SAMPLES)
+        if self.channel is not None and not 1 <= self.channel <= self.n_channels:
+            raise SourceError(f"channel must be in 1..{self.n_channels}, got {self.channel}")
 
     @property
     def duration_s(self) -> float | None:
         """The duration; None if the file does not state it."""
         return None if self.n_samples is None else self.n_samples / self.rate_hz
+
+    @property
+    def channel_problem(self) -> str | None:
+        """The dead or inverted channels in the sound read so far, in one line. None if there are none, or one channel is used."""
+        return self._channels.problem() if self.channel is None else None
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes."""
@@ -76,20 +91,31 @@ class Recording:
         contains NaN, SourceError is raised after the sound before that point.
         """
         first = 0 if start_s else round(self._start_up_s() * self.sample_rate_hz)
-        start = 0
-        for samples in self._resampled(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
-            rest = samples[max(0, first - start) :]
-            if len(rest):
-                yield Block(max(first, start), rest)
-            start += len(samples)
+        for block in self._blocks(max(1, round(block_s * self.rate_hz)), start_s, stop_s):
+            skipped = max(0, first - block.start)
+            if skipped < len(block.samples):
+                yield Block(block.start + skipped, block.samples[skipped:], block.repeating)
 
-    def _resampled(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
-        """Yield mono samples at `sample_rate_hz`, reading `n` samples of the file at a time."""
+    def _blocks(self, n: int, start_s: float, stop_s: float) -> Iterator[Block]:
+        """Yield blocks at `sample_rate_hz`, each of `n` samples of the file."""
+        self._channels = ChannelCheck(self.n_channels)
         resampler = Resampler(from_hz=self.rate_hz, to_hz=self.sample_rate_hz)
-        for samples in self._chunks(n, start_s, stop_s):
-            yield resampler.push(samples)
-        if self.rate_hz != self.sample_rate_hz:
-            yield resampler.push(np.empty(0, np.float32), last=True)
+        failures: list[SourceError] = []
+        for part in regrouped(self._parts(n, start_s, stop_s, failures), n):
+            yield from resampler.push(part.samples, repeating=part.repeating)
+        if failures:
+            raise failures[0]
+        yield from resampler.flush()
+
+    def _parts(self, n: int, start_s: float, stop_s: float, failures: list[SourceError]) -> Iterator[Part]:
+        """Yield the sound at the file's own rate. An error is appended to `failures`, after the sound before it."""
+        repetition = RepetitionDetector(rate_hz=self.rate_hz, looks_ahead=True)
+        try:
+            for samples in self._chunks(n, start_s, stop_s):
+                yield from repetition.push(samples)
+        except SourceError as error:
+            failures.append(error)
+        yield from repetition.flush()
 
     def _start_up_s(self) -> float:
         """Duration of the recorder's start-up: the part at the beginning that is far quieter than the first second."""
@@ -102,21 +128,20 @@ class Recording:
 
     def _chunks(self, n: int, start_s: float, stop_s: float) -> Iterator[F32]:
         """Yield mono samples at the file's own rate."""
-        done = round(start_s * self.rate_hz)
+        start = done = round(start_s * self.rate_hz)
         stop = None if stop_s == math.inf else round(stop_s * self.rate_hz)
         buffer = np.empty((n, self.n_channels), np.float32)
-        with soundfile.SoundFile(_name(self.path)) as sound:
-            if done:
-                sound.seek(done)
+        with self._open(whole=not start) as sound:
             while stop is None or done < stop:
                 try:
-                    chunk = sound.read(n, dtype="float32", always_2d=True, out=buffer)
-                except soundfile.LibsndfileError as error:
-                    raise self._truncated(done, error.error_string) from error
+                    if start and done == start:
+                        sound.skip(start)
+                    chunk = sound.read_into(buffer)
+                except SourceError as error:
+                    raise self._truncated(done, str(error)) from error
                 if not len(chunk):
                     break
-                if stop is not None:
-                    chunk = chunk[: stop - done]
+                chunk = chunk if stop is None else chunk[: stop - done]
                 mono = self._mono(chunk)
                 usable = np.abs(mono) <= MAX_AMPLITUDE  # false for NaN
                 if not usable.all():
@@ -125,16 +150,45 @@ class Recording:
                         yield mono[:bad]
                     where = f"sample {done + bad} ({(done + bad) / self.rate_hz:.3f} s)"
                     raise SourceError(f"{self.path}: {where} must be finite and at most {MAX_AMPLITUDE:g}, got {mono[bad]:g}")
+                if self.channel is None and self.n_channels > 1:
+                    self._channels.push(chunk)
                 done += len(chunk)
                 yield mono
-        short = self.n_samples is not None and done < self.n_samples and self._exact_length
-        if stop is None and (self._cut or short):
-            raise self._truncated(done, "its header states more")
+        if not done:
+            raise SourceError(f"{self.path}: {_NO_SAMPLES}")
+        if stop is None:
+            self._check_length(done)
+
+    def _check_length(self, n_samples: int) -> None:
+        """Compare the samples read with those stated."""
+        layout = self._layout
+        if layout is not None and layout.missing:
+            raise self._truncated(n_samples, f"its header states {layout.missing} bytes more")
+        if layout is not None and layout.unread:
+            raise SourceError(
+                f"{self.path}: its header states {layout.stated} bytes, but {layout.unread} bytes of other sound follow"
+            )
+        if self.n_samples is None or n_samples == self.n_samples:
+            return
+        if not self._exact_length:
+            if n_samples < MIN_DECODED * self.n_samples:
+                log.warning("%s: %d of about %d samples could be decoded", self.path, n_samples, self.n_samples)
+            return
+        if n_samples < self.n_samples:
+            raise self._truncated(n_samples, f"its header states {self.n_samples - n_samples} samples more")
+        more = n_samples - self.n_samples
+        log.warning(
+            "%s: the header states %d samples, %d fewer than the file holds; all were read", self.path, self.n_samples, more
+        )
 
     def _mono(self, chunk: F32) -> F32:
         if self.channel is None and chunk.shape[1] > 1:
-            return np.asarray(chunk.mean(axis=1), np.float32)
+            with np.errstate(all="ignore"):  # the caller rejects what is not finite
+                return np.asarray(chunk.mean(axis=1), np.float32)
         return np.array(chunk[:, (self.channel or 1) - 1])
+
+    def _open(self, *, whole: bool) -> AbstractContextManager[SoundFile]:
+        return open_sound(self.path, self._layout, whole=whole)
 
     def _truncated(self, done: int, reason: str) -> SourceError:
         return SourceError(f"{self.path}: is truncated after {done / self.rate_hz:.3f} s ({done} samples): {reason}")
@@ -156,27 +210,19 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(f"{path}: cannot be read: {error.strerror or error}")
 
 
-def _name(path: Path) -> Path | bytes:
-    """The file name for soundfile, which encodes text strictly. File names need not be valid text."""
-    return path if os.name == "nt" else os.fsencode(path)
-
-
-def _check_file(path: Path) -> None:
-    """Check that the file can be opened (libsndfile gives no reason), and more than once, which rules out pipes."""
+def _layout(path: Path) -> Layout | None:
+    """Find the sound in a file, and check that it can be opened: libsndfile gives no reason. Pipes cannot be opened twice."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{path}: must be a regular file, got a pipe or device")
+        raise SourceError("must be a regular file, got a pipe or device")
     if status.st_size == 0:
-        raise SourceError(f"{path}: is empty (0 bytes)")
-    path.open("rb").close()
+        raise SourceError("is empty (0 bytes)")
+    with path.open("rb") as file:
+        return find_sound(file, status.st_size)
 
 
-def _is_cut_off(header_log: str) -> bool:
-    """Whether the header states more bytes than the file has. libsndfile logs both numbers when it opens a file.
-
-    A recorder that writes to a pipe states 0 or the largest number instead of the length.
-    """
-    found = re.findall(r": (\d+) \(should be (\d+)\)", header_log)
-    return any(int(actual) + _SLACK_BYTES < int(stated) < _NO_LENGTH_BYTES for stated, actual in found)
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from monitor.daemon.state_publisher import StatePublisher
 
 log = logging.getLogger(__name__)
+WHY_NO_SCORE = {
+    "short": "too short",
+    "silent": "silent",
+    "flat_line": "a constant value",
+    "gap": "samples are missing",
+    "clipped": "clipped",
+    "repeating": "the sound repeats itself exactly, so its source is stuck",
+    "idle": "the machine is off",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,7 @@ class _Lines:
         self._state = "starting"
         self._severity: Severity | None = None  # of the last event
         self.reasons: Counter[str] = Counter()  # of the ticks that were not scored
+        self.peak = 0.0  # of all samples; full scale is 1
         self.n_events = 0
 
     def push(self, result: Result) -> None:
@@ -88,6 +98,7 @@ class _Lines:
             why = f"{result.ratio:.2f} x the threshold" if result.ratio is not None else result.reason
             log.info("%s  %s  %s: %s", _clock(result.tick.stop / rate_hz), self._job.machine, result.state, why)
         self.reasons.update([] if result.tick.reason is None else [result.tick.reason])
+        self.peak = max(self.peak, 0.0 if result.tick.quality is None else result.tick.quality.peak)
         self._state = result.state
         if result.event is not None:
             self._write_event(result.event)
@@ -116,6 +127,7 @@ class _File:
         self._anchor = Anchor(utc=job.started_at, sample_rate_hz=self._rate_hz, synced=job.clock_synced)
         self._lines = _Lines(path, job)
         self._publisher = None if job.make_publisher is None else job.make_publisher(self._anchor)
+        self._recording: Recording | None = None
         self._monitor: Monitor | None = None
         self._stop = 0  # one past the last sample pushed
 
@@ -146,8 +158,9 @@ class _File:
         severity = None if score is None or error else calibration.file_severity(score)
         verdict = "unknown" if score is None or error else "normal" if severity is None else "anomaly"
         found = None if severity is None or self._monitor is None else self._monitor.describe_file()
-        reasons = self._lines.reasons
-        reason = reasons.most_common(1)[0][0] if reasons and score is None else None
+        reason = None
+        if score is None:
+            reason = next((name for name, _ in self._lines.reasons.most_common(1)), None if error else "short")
         message = {
             "type": "file",
             "file": str(self._path),
@@ -165,16 +178,24 @@ class _File:
             "error": error,
         }
         if error is None:
-            shown = f"no score: {reason or 'too short'}" if ratio is None else f"{ratio:.2f} x the file threshold"
+            shown = f"no score: {self._in_words(reason)}" if ratio is None else f"{ratio:.2f} x the file threshold"
             events = "1 event" if self.n_events == 1 else f"{self.n_events} events"
             what = verdict if severity is None else severity.upper()
             why = "" if found is None else f"; {found.summary}"
             log.info("%s: %s (%s, %s)%s", self._path, what, shown, events, why)
+            if self._recording is not None and self._recording.channel_problem is not None:
+                log.warning("%s: %s", self._path, self._recording.channel_problem)
         return message
+
+    def _in_words(self, reason: str | None) -> str:
+        if reason == "clipped" and self._lines.peak > 1.0:
+            return f"over full scale, the peak is {self._lines.peak:.3g} times full scale"
+        return WHY_NO_SCORE.get(reason or "", str(reason))
 
     def _replay(self) -> None:
         job = self._job
         recording, session = _open(self._path, sample_rate_hz=self._rate_hz, channel=job.channel)
+        self._recording = recording
         sinks: Sequence[Sink] = [self._lines] if self._publisher is None else [self._publisher, self._lines]
         self._monitor = Monitor(
             job.bundle,

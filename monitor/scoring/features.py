@@ -1,6 +1,6 @@
 """The feature extractor: turns blocks of samples into the frames of each tick, and checks whether they may be scored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.arrays import F32
 from monitor.block import Block
@@ -56,5 +56,7 @@ class FeatureExtractor:
         stop = tick.start + tick.n_frames * self._hop_length
         sound = tick.samples[: (tick.n_frames - 1) * self._hop_length + self._n_fft]
         quality = measure_quality(sound, sample_rate_hz=self._rate_hz, idle_below_dbfs=self.idle_below_dbfs)
+        if tick.repeating and quality.reason in (None, "idle"):
+            quality = replace(quality, reason="repeating")
         frames = self._front_end.frames(tick.samples) if quality.reason is None else None
         return TickFrames(tick.start, stop, tick.n_frames, tick.fresh, quality, frames, tick.samples)

@@ -13,12 +13,14 @@ class Tick:
     """The samples of `tick_frames` frames: (tick_frames * hop_length + n_fft - hop_length,), float32.
 
     Only the first `n_frames` frames hold sound, the rest is padding. `fresh`: there is no sound directly before it.
+    `repeating`: some of it comes from a source that is stuck.
     """
 
     start: int
     samples: F32
     n_frames: int
     fresh: bool
+    repeating: bool
 
 
 class Ticks:
@@ -37,11 +39,12 @@ class Ticks:
         self._start = 0
         self._next: int | None = None
         self._fresh = True
+        self._repeating = False
 
     def push(self, block: Block) -> list[Tick]:
         """Append a block and return the ticks that it completes."""
         if block.start != self._next:
-            self._filled, self._start, self._fresh = 0, block.start, True
+            self._filled, self._start, self._fresh, self._repeating = 0, block.start, True, False
         self._next = block.start + len(block.samples)
         ticks: list[Tick] = []
         rest = block.samples
@@ -49,6 +52,7 @@ class Ticks:
             n = min(len(rest), len(self._buffer) - self._filled)
             self._buffer[self._filled : self._filled + n] = rest[:n]
             self._filled += n
+            self._repeating |= block.repeating
             rest = rest[n:]
             if self._filled == len(self._buffer):
                 ticks.append(self._complete())
@@ -60,17 +64,17 @@ class Ticks:
         ticks = []
         if n_frames:
             self._buffer[self._filled :] = 0.0
-            ticks = [Tick(self._start, self._buffer, n_frames, self._fresh)]
+            ticks = [Tick(self._start, self._buffer, n_frames, self._fresh, self._repeating)]
             self._buffer = np.zeros_like(self._buffer)
         self.reset()
         return ticks
 
     def _complete(self) -> Tick:
         """The full buffer as a tick. The new buffer begins with the samples that both ticks share."""
-        tick = Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh)
+        tick = Tick(self._start, self._buffer, self.step_samples // self._hop_length, self._fresh, self._repeating)
         shared = self._buffer[self.step_samples :]
         self._buffer = np.zeros_like(self._buffer)
         self._buffer[: len(shared)] = shared
-        self._filled, self._fresh = len(shared), False
+        self._filled, self._fresh, self._repeating = len(shared), False, False
         self._start += self.step_samples
         return tick

@@ -40,7 +40,8 @@ def test_the_samples_are_those_of_one_resampler(size: int) -> None:
     for at in range(0, len(sound), size):
         reader.push(device.sound(sound[at : at + size], at, begins=at == 0))
     blocks = reader.blocks()
-    expected = Resampler(from_hz=48000, to_hz=16000).push(sound)
+    (block,) = Resampler(from_hz=48000, to_hz=16000).push(sound)
+    expected = block.samples
     received = joined(blocks)
     np.testing.assert_array_equal(received, expected[: len(received)])
     assert len(expected) - len(received) < 1000

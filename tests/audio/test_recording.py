@@ -43,3 +43,10 @@ def test_permission_denied_is_named(folder: Path, read: Callable[[Path], object]
 def test_a_file_that_disappears_is_named(folder: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(SourceError, match=r"gone\.wav: cannot be read: No such file or directory$"):
         read(folder / "gone.wav")
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+def test_blocks_have_the_length_that_is_asked_for(folder: Path, rate_hz: int) -> None:
+    soundfile.write(folder / "a.wav", hum(0, 20 * rate_hz + 100, rate_hz=rate_hz), rate_hz)
+    blocks = list(Recording(folder / "a.wav", sample_rate_hz=rate_hz).blocks(block_s=1.7))
+    assert [len(block.samples) for block in blocks] == [round(1.7 * rate_hz)] * 11 + [round(1.3 * rate_hz) + 100]
