@@ -37,7 +37,7 @@ from train.report.style import ReportFigure
 from train.report.summary import summary
 from train.report.tables import group_items, part_items
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
 SECTIONS = (
     *("summary", "listen", "sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
