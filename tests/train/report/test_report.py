@@ -425,6 +425,15 @@ def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_pat
     assert {row["metric"]: row for row in rows(out / "comparison.csv")}["AUC"]["b"] == ""
 
 
+def test_reports_with_missing_numbers_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text('{"kind": "stethos-evaluation", "schema": 1, "groups": 3}')
+    assert train(["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "metrics.json is incomplete: " in line
+
+
 def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match="not a report of `train evaluate`"):
