@@ -8,6 +8,7 @@ import soundfile
 from monitor.errors import SourceError, UsageError
 from tests.signals import noise
 from tests.train.datasets.trees import DCASE2020, DCASE2021, MIMII, PLAIN, TOYADMOS, make
+from train.cli.main import main as train
 from train.datasets import (
     LAYOUTS,
     Clip,
@@ -171,7 +172,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
     told = capsys.readouterr().err
     assert told == f"train: warning: {root}: skipped 3: anomaly (broken link), …; see train inspect\n"
     (root / "normal/a.wav").unlink()
-    with pytest.raises(SourceError, match=r"found none; skipped 3: anomaly \(broken link\), …$"):
+    with pytest.raises(SourceError, match=r"contains no sound files .*; skipped 3: anomaly \(broken link\), …$"):
         read_dataset(root)
 
 
@@ -179,24 +180,138 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
     ("names", "layout", "message"),
     [
         ([], None, "no such folder"),
-        (["readme.txt.wav/x.txt"], None, "found none"),
-        (["a.wav", "b/c.wav"], None, "none of its 2 sound files (a.wav, …) fits"),
-        ([*DCASE2020, *PLAIN], None, "4 files fit dcase2020, 3 (abnormal/a.wav, …) do not"),
-        (["normal/a.wav", "other/a.wav"], None, "1 files fit plain, 1 (other/a.wav, …) do not"),
-        (PLAIN, "mimii", "must hold sound files as mimii (<type>/id_00/{normal,abnormal}/00000000.wav); none of its 3"),
+        (["readme.txt.wav/x.txt"], None, "contains no sound files (WAV, FLAC, Ogg, MP3, …)"),
+        (["fan_anomaly_1.wav", "fan_1.wav"], None, "none of its 2 sound files has a known label (fan_1.wav, …)"),
+        ([*DCASE2020, PLAIN[0]], None, "4 files fit the layout dcase2020, 1 do not (normal/a.flac, …)"),
+        (["normal/a.wav", "other/a.wav"], None, "1 files fit the layout plain, 1 do not (other/a.wav, …)"),
+        (PLAIN, "mimii", "none of its 3 sound files has a known label (abnormal/a.wav, …)"),
         (PLAIN, "zip", "--layout must be one of mimii, toyadmos, dcase2020, dcase2021, plain, got 'zip'"),
     ],
 )
-def test_what_fits_no_layout_is_named(names: list[str], layout: str | None, message: str, tmp_path: Path) -> None:
+def test_an_unknown_layout_is_an_error_with_an_example(
+    names: list[str], layout: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in names:
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).touch()
-    with pytest.raises(UsageError if layout == "zip" else SourceError) as error:
-        read_dataset(tmp_path / "set", layout=layout)
-    assert message in str(error.value)
-    assert len(str(error.value).splitlines()) == 1
-    if layout is None:
-        assert all(name in str(error.value) for name in LAYOUTS)
+    options = [] if layout is None else ["--layout", layout]
+    assert train(["inspect", str(tmp_path / "set"), *options]) == (2 if layout == "zip" else 1)
+    first, *hints = capsys.readouterr().err.splitlines()
+    assert message in first
+    if not names or layout == "zip":
+        assert hints == []
+    elif layout is None:
+        assert str(tmp_path / "set/normal/monday.wav") in hints[0]
+        assert all(name in hints[1] for name in LAYOUTS)
+    else:
+        assert hints == [f"the layout mimii expects names such as {tmp_path / 'set/fan/id_00/normal/00000000.wav'}"]
+
+
+PUBLISHED = {
+    "dcase2020": [
+        "fan/train/normal_id_00_00000000.wav",
+        "fan/test/normal_id_00_00000000.wav",
+        "fan/test/anomaly_id_00_00000000.wav",
+        "fan/test/id_01_00000000.wav",  # of the evaluation set
+    ],
+    "dcase2021": [
+        "fan/train/section_00_source_train_normal_0000_strength_1_ambient.wav",
+        "fan/source_test/section_00_source_test_normal_0000_strength_1_ambient.wav",
+        "fan/target_test/section_00_target_test_anomaly_0000_strength_1_ambient.wav",
+        "fan/source_test/section_03_source_test_0000.wav",
+    ],
+    "dcase2022 and mimii dg": [
+        "fan/train/section_00_source_train_normal_0000_m-n_W.wav",
+        "fan/test/section_00_target_test_anomaly_0000_m-n_X.wav",
+        "fan/test/section_03_test_0000.wav",
+    ],
+    "dcase2023": [
+        "data/dcase2023t2/eval_data/raw/Vacuum/train/section_00_source_train_normal_0000_.wav",
+        "data/dcase2023t2/eval_data/raw/Vacuum/test/section_00_0000.wav",
+        "data/dcase2023t2/eval_data/raw/Vacuum/test_rename/section_00_target_test_anomaly_0000_.wav",
+    ],
+    "dcase2025": [
+        "bearing/train/section_00_source_train_normal_0000_noAttribute.wav",
+        "bearing/test/section_00_target_test_anomaly_0000_noAttribute.wav",
+        "bearing/supplemental/section_00_machine_source_0000_noAttribute.wav",
+        "bearing/supplemental/section_00_noise_supplemental_normal_0000.wav",
+    ],
+    "mimii due": [
+        "gearbox/train/section_05_target_train_normal_0002_id_00.wav",
+        "gearbox/source_test/section_05_source_test_anomaly_0002_id_00.wav",
+    ],
+    "toyadmos": [
+        "ToyConveyor/case1/NormalSound_CNT/1100000001_ToyConveyor_case1_normal_CNT_ch1_0001.wav",
+        "ToyConveyor/case1/AnomalousSound_IND/ch1/1110010001_ToyConveyor_case1_ab01_IND_ch1_0001.wav",
+        "ToyConveyor/EnvironmentalNoise_CNT/ch1/9000_EnvironmentalNoise_CNT_ch1_0001.wav",
+    ],
+    "toyadmos2, mixed": [
+        "ToyCar/train/section_00_source_train_normal_0001_A1_spd1.wav",
+        "ToyCar/target_test/section_00_target_test_anomaly_0001_A1_spd1.wav",
+    ],
+    "one folder, the machine in front": ["fan_section_00_source_train_normal_0000.wav"],
+    "no folder of a part": ["fan/normal_id_00_00000000.wav", "fan/anomaly_id_00_00000001.wav"],
+    "published names in folders of labels": ["normal/normal_id_00_00000000.wav", "anomaly/anomaly_id_00_00000000.wav"],
+    "upper case": ["Normal/a.wav", "ANOMALY/b.WAV"],
+    "good and bad": ["good/a.wav", "bad/b.wav"],
+    "parts": ["train/normal/a.wav", "test/normal/b.wav", "test/anomaly/b.wav", "test/unknown/c.wav"],
+    "a machine above": ["Fan 3/normal/a.wav", "Fan 3/anomaly/a.wav"],
+    "days above": ["2026-11-21/normal/a.wav", "2026-11-22/normal/a.wav"],
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_folders_as_they_are_published_and_as_people_name_them(case: str, tmp_path: Path) -> None:
+    names = PUBLISHED[case]
+    dataset = read_dataset(make(tmp_path / "set", names))
+    found = by_name(dataset)
+    assert {name: clip.label for name, clip in found.items()} == {
+        name: "anomaly" if any(word in name.lower() for word in ("anomal", "bad/")) else "normal"
+        for name in names
+        if name not in {path.relative_to(dataset.root).as_posix() for path in dataset.skipped}
+    }
+    assert set(dataset.skipped.values()) <= {"no label", "no machine", "no machine in its usual noise"}
+    assert {clip.part for name, clip in found.items() if "train" in name} <= {"train"}
+    assert {clip.part for name, clip in found.items() if "test" in name} <= {"test"}
+    assert len({clip.machine for clip in found.values()}) == 1
+    assert len({clip.recording for clip in found.values()}) == len(found)
+
+
+def test_recordings_without_any_folder_of_a_label_count_as_normal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = read_dataset(make(tmp_path / "set", ["a.wav", "monday/b-001.wav", "monday/b-002.wav"]))
+    assert [(clip.label, clip.recording) for clip in dataset.clips] == [
+        ("normal", "normal/a"),
+        ("normal", "normal/monday/b"),
+        ("normal", "normal/monday/b"),
+    ]
+    told = capsys.readouterr().err
+    assert told == f"train: {tmp_path / 'set'}: no folder normal/: taking all 3 recordings as normal\n"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["fan/train/normal_id_00_00000000.wav", "pump/train/normal_id_00_00000000.wav"],
+        ["fan_normal_id_00_00000000.wav", "pump_normal_id_00_00000000.wav"],
+        ["fan/id_00/normal/00000000.wav", "pump/id_00/normal/00000000.wav"],
+        ["fan/normal/a.wav", "pump/normal/a.wav"],
+        ["fan/section_00_source_train_normal_0000.wav", "pump/section_00_source_train_normal_0000.wav"],
+    ],
+)
+def test_of_several_machines_one_must_be_chosen(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make(tmp_path / "set", names)
+    for command in (["inspect", str(root)], ["fit", str(root), "--recipe", "default", "--out", str(tmp_path / "out")]):
+        assert train(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == "train: error: --machine must be one of fan (1 files), pump (1 files), got none"
+    assert [clip.machine for clip in read_dataset(root, machine="pump").clips] == ["pump"]
+    with pytest.raises(UsageError, match="got valve"):
+        read_dataset(root, machine="valve")
+
+
+def test_an_individual_machine_may_be_chosen(tmp_path: Path) -> None:
+    root = make(tmp_path, MIMII)
+    assert {clip.id for clip in read_dataset(root, machine="fan/id_02").clips} == {"id_02"}
 
 
 def test_the_hash_is_of_names_and_contents(tmp_path: Path) -> None:

@@ -45,14 +45,15 @@ def test_names_that_are_no_text_or_no_line_are_heard_listed_and_found_again(
     save_split(split, tmp_path / "lists", dataset.root)
     assert load_split(tmp_path / "lists", dataset) == split
     assert train(["inspect", str(root)]) == 0
-    assert "unreadable  none" in capsys.readouterr().out.splitlines()
+    assert "no file     unreadable, " in capsys.readouterr().out
 
 
-def test_an_error_is_one_line_whatever_a_file_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make(tmp_path, ["a\nb.wav"])
+def test_an_error_has_its_lines_whatever_a_file_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, ["normal/a.wav", "a\nb.wav"])
     assert train(["inspect", str(tmp_path)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert r"none of its 1 sound files (a\nb.wav, …) fits" in line
+    first, *hints = capsys.readouterr().err.splitlines()
+    assert r"1 do not (a\nb.wav, …)" in first
+    assert len(hints) == 2
 
 
 def test_a_split_in_time_is_saved_and_loaded_again(tmp_path: Path) -> None:
