@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
+import soundfile
 
 from monitor.arrays import F64
 from monitor.audio.recording import Recording
@@ -111,6 +112,8 @@ def _survey(job: tuple[Clip, int | None]) -> Surveyed:
         dead, opposite = _compare_channels(recording) if channel is None and recording.n_channels > 1 else ((), None)
     except SourceError as error:
         return Surveyed(clip=clip, error=str(error))
+    except (OSError, soundfile.LibsndfileError) as error:
+        return Surveyed(clip=clip, error=f"{clip.path}: changed while it was read: {error}")
     return Surveyed(
         clip=clip,
         rate_hz=rate_hz,

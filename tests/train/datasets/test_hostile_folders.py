@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -132,6 +133,26 @@ def test_clips_that_change_after_they_were_found_are_named(change: str, tmp_path
     assert other.error is None
     assert one.error is not None
     assert one.error.startswith(f"{path}: ")
+
+
+def test_clips_that_come_and_go_are_named(tmp_path: Path) -> None:
+    dataset = read_dataset(make(tmp_path, ["normal/a.wav"], seconds=1.0))
+    path, ended = tmp_path / "normal/a.wav", threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            path.rename(tmp_path / "away")
+            (tmp_path / "away").rename(path)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        errors = {one.error for _ in range(300) for one in survey(dataset.clips, workers=1)}
+    finally:
+        ended.set()
+        thread.join()
+    assert all(error is None or error.startswith(f"{path}: ") for error in errors)
+    assert len(errors) > 1
 
 
 def test_a_clip_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
