@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from monitor.learning.report_text import count
 from train.cli.arguments import Commands, add_dataset_options, dataset_of
 from train.text import printable
 
@@ -128,7 +129,7 @@ def _order(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequence["Surv
     first, last = (printable(order.recordings[at]) for at in (0, -1))
     yield "order", f"by {order.source}: {first}" + (f" first, {last} last" if len(order.recordings) > 1 else "")
     note = one_session_note(order)
-    names = [f"{name} ({_recordings(len(one))})" for name, one in zip(order.session_names, order.sessions, strict=True)]
+    names = [f"{name} ({count(len(one), 'recording')})" for name, one in zip(order.session_names, order.sessions, strict=True)]
     yield (
         "sessions",
         f"1; {note}" if note else f"{len(names)}; {_session_text(dataset, order, surveyed)}\n{'':<12}{_names(names)}",
@@ -174,7 +175,7 @@ def _problems(surveyed: Sequence["Surveyed"]) -> list[str]:
     usable = any(one.error is None and _may_be_drawn(one.clip) for one in surveyed)
     return [
         *([] if usable else ["there is no normal sound to train on"]),
-        *([f"there are anomalies in the training part ({_files(len(misplaced))})"] if misplaced else []),
+        *([f"there are anomalies in the training part ({count(len(misplaced), 'file')})"] if misplaced else []),
     ]
 
 
@@ -214,15 +215,7 @@ def _range(values: Sequence[float], unit: str) -> str:
 
 
 def _counts(counter: Counter[int], unit: str) -> str:
-    return ", ".join(f"{value} {unit} ({_files(n)})" for value, n in sorted(counter.items())) or "none"
-
-
-def _files(n: int) -> str:
-    return f"{n} file{'' if n == 1 else 's'}"
-
-
-def _recordings(n: int) -> str:
-    return f"{n} recording{'' if n == 1 else 's'}"
+    return ", ".join(f"{value} {unit} ({count(n, 'file')})" for value, n in sorted(counter.items())) or "none"
 
 
 def _names(names: Iterable[str]) -> str:

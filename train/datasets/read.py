@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from monitor.errors import SourceError, UsageError
+from monitor.learning.report_text import count
 from train.datasets.clip import Clip, Dataset
 from train.datasets.files import sound_files
 from train.datasets.layouts import ANOMALY, LAYOUTS
@@ -50,7 +51,11 @@ def read_dataset(root: Path, *, layout: str | None = None, machine: str | None =
     if chosen is not None:
         clips = fits[chosen][0]
         skipped |= fits[chosen][1]
-    elif "plain" in names and not any(clips for clips, *_ in fits.values()) and not _suggests_faults(paths):
+    elif (
+        "plain" in names
+        and not any(clips for clips, *_ in fits.values())
+        and not any(_WORDS_OF_FAULTS.search(str(path)) for path in paths)
+    ):
         chosen, clips = "plain", [_taken_as_normal(root, path) for path in paths]
         print(printable(f"train: {root}: no folder normal/: taking all {len(clips)} recordings as normal"), file=sys.stderr)
     else:
@@ -85,10 +90,6 @@ def _taken_as_normal(root: Path, path: Path) -> Clip:
     return replace(clip, path=root / path)
 
 
-def _suggests_faults(paths: list[Path]) -> bool:
-    return any(_WORDS_OF_FAULTS.search(path.as_posix()) for path in paths)
-
-
 def _of_machine(clips: list[Clip], machine: str | None) -> tuple[Clip, ...]:
     """The clips of one machine; UsageError where it is not clear of which."""
     counts = Counter(clip.machine for clip in clips if clip.machine is not None)
@@ -96,7 +97,10 @@ def _of_machine(clips: list[Clip], machine: str | None) -> tuple[Clip, ...]:
         return tuple(clips)
     kept = tuple(clip for clip in clips if machine is not None and machine in (clip.machine, f"{clip.machine}/{clip.id}"))
     if not kept:
-        several = ", ".join(f"{name} ({n} files)" for name, n in sorted(counts.items())) or "left out: this data set names none"
+        several = (
+            ", ".join(f"{name} ({count(n, 'file')})" for name, n in sorted(counts.items()))
+            or "left out: this data set names none"
+        )
         raise UsageError(f"--machine must be {'one of ' if counts else ''}{several}, got {machine or 'none'}")
     return kept
 

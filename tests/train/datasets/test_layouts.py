@@ -303,7 +303,7 @@ def test_of_several_machines_one_must_be_chosen(names: list[str], tmp_path: Path
     for command in (["inspect", str(root)], ["fit", str(root), "--recipe", "default", "--out", str(tmp_path / "out")]):
         assert train(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == "train: error: --machine must be one of fan (1 files), pump (1 files), got none"
+        assert line == "train: error: --machine must be one of fan (1 file), pump (1 file), got none"
     assert [clip.machine for clip in read_dataset(root, machine="pump").clips] == ["pump"]
     with pytest.raises(UsageError, match="got valve"):
         read_dataset(root, machine="valve")
