@@ -166,7 +166,7 @@ def test_anomalies_alone_set_no_threshold(demo_bundle: Path, normal_set: Path, t
 
 
 def test_a_data_set_without_normal_sound_leaves_everything_as_it_was(demo_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="must hold sound files"):
+    with pytest.raises(SourceError, match="contains no sound files"):
         run(demo_bundle, "--on", tmp_path, "--out", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
