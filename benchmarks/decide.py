@@ -1,6 +1,6 @@
 """False verdicts on normal recordings and faults found, for each rule that sets the threshold.
 
-    python -m benchmarks.decide [--sets cars,rail,bldc,compressor,made] [--draws 20] [--part verdicts,streams,spread]
+    python -m benchmarks.decide [--sets cars,rail,bldc,compressor,synthetic] [--draws 20] [--part verdicts,streams,spread]
 
 Every draw learns n normal recordings as `monitor learn` does (a network from another machine, with statistics cross-fitted
 in six blocks of time). It then scores normal recordings that were not learned, and faults. `random` draws any n recordings
@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.decide_data import SETS, Set, learn, sets
 from benchmarks.quality import DATA
+from benchmarks.synthetic_machines import renamed
 from monitor.arrays import F64
 from monitor.events.decision import Rule
 from monitor.learning.false_alarms import count_events
@@ -64,15 +65,15 @@ class Judged:
 def main() -> None:
     """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--sets", type=renamed, default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--part", default=",".join(TABLES))
     arguments = parser.parse_args()
     names, parts = arguments.sets.split(","), arguments.part.split(",")
     if unknown := (set(names) - set(SETS)) | (set(parts) - set(TABLES)):
         parser.error(f"must be of {', '.join(SETS)} and {', '.join(TABLES)}, got {', '.join(sorted(unknown))}")
-    if set(names) - {"made"} and not DATA.is_dir():
-        sys.exit("../shared/data is not there: all but --sets made needs the real recordings beside the project")
+    if set(names) - {"synthetic"} and not DATA.is_dir():
+        sys.exit("../shared/data is not there: all but --sets synthetic needs the real recordings beside the project")
     recipe = load_recipe("default")
     cells = [
         (one, n, mode, [judge(one, learned, recipe) for learned in draws(one, n, mode, arguments.draws)])

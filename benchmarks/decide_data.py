@@ -28,7 +28,7 @@ from train.calibration.cross_fitting import fit_in_folds
 from train.recipes.recipe import Recipe, load_recipe
 from train.synth import MACHINES, Growth, Machine, Scene
 
-# Severity at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts made), and 6 dB more.
+# Severity at which a plain autoencoder has an AUC of 0.75 (benchmarks.quality --parts synthetic), and 6 dB more.
 MADE_SEVERITY_DB = {
     ("fan", "bearing"): -25.0,
     ("pump", "bearing"): -18.0,
@@ -161,7 +161,7 @@ def _compressor(listener: Listener) -> list[Set]:
     return [_plain(listener, "compressor", sounds, in_order=True), diluted]
 
 
-def _made(listener: Listener) -> list[Set]:
+def _synthetic(listener: Listener) -> list[Set]:
     found = []
     for (name, fault), severity_db in MADE_SEVERITY_DB.items():
         machine = MACHINES[name](100)
@@ -171,7 +171,7 @@ def _made(listener: Listener) -> list[Set]:
             clean + times * (_sound(machine, take, fault) - clean) for take in takes for clean in (_sound(machine, take, None),)
         ]
         sounds = {"normal": [_sound(machine, take, None) for take in range(N_MADE)], "anomaly": faulty}
-        found.append(_plain(listener, f"made {name}, {fault}", sounds, in_order=False))
+        found.append(_plain(listener, f"synthetic {name}, {fault}", sounds, in_order=False))
     return found
 
 
@@ -207,5 +207,5 @@ SETS: Mapping[str, Callable[[Listener], list[Set]]] = {
     "rail": _rail,
     "bldc": _bldc,
     "compressor": _compressor,
-    "made": _made,
+    "synthetic": _synthetic,
 }

@@ -64,7 +64,7 @@ class Same:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60.0, help="of normal sound of each made machine")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of normal sound of each synthetic machine")
     arguments = parser.parse_args()
     print("| | threshold, dB | hours | normal: largest ratio, events | 60 bangs: largest ratio, events |", end="")
     print(f" screams told within {AIM_S:g} s at {', '.join(f'{level:g}' for level in LEVELS_DB)} dB | latest, s |")
@@ -72,7 +72,7 @@ def main() -> None:
     for name in (*MACHINES, "slide rail"):
         if name == "slide rail" and not RAIL.is_dir():
             continue
-        takes, learning = rail() if name == "slide rail" else made(name, arguments.minutes)
+        takes, learning = rail() if name == "slide rail" else synthetic(name, arguments.minutes)
         fast = learn(learning)
         rng = np.random.default_rng(1)
         normal, banged = (hear(some, fast) for some in (takes, list(with_bangs(takes, rng))))
@@ -92,7 +92,7 @@ def levels() -> Iterator[tuple[int, float]]:
     return ((i, LEVELS_DB[i // len(KINDS) % len(LEVELS_DB)]) for i in range(N_SCREAMS))
 
 
-def made(name: str, minutes: float, *, n_learning: int = 40) -> tuple[list[F32], list[F32]]:
+def synthetic(name: str, minutes: float, *, n_learning: int = 40) -> tuple[list[F32], list[F32]]:
     """Takes of a synthetic machine to score, and others to learn from."""
     machine = MACHINES[name](101)
 

@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="default,mimii-mel")
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--long", action="store_true", help="eight hours of every made machine, after two to learn from")
+    parser.add_argument("--long", action="store_true", help="eight hours of every synthetic machine, after two to learn from")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -103,7 +103,11 @@ def main() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     print(_line(HEAD) + "\n|" + "---|" * len(HEAD), flush=True)
     if "demo" in parts:
-        print(_row("demo, 20 s of the made fan", "as shipped", listen(ROOT / "models/demo-fan", [ROOT / "demo/fan-normal.flac"])))
+        print(
+            _row(
+                "demo, 20 s of the synthetic fan", "as shipped", listen(ROOT / "models/demo-fan", [ROOT / "demo/fan-normal.flac"])
+            )
+        )
     hours = (2.0, 8.0) if arguments.long else (0.5, 0.5)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
@@ -116,7 +120,7 @@ def main() -> None:
             sounds, unheard = _make(machine, Path(folder), learn_h=hours[0], hear_h=hours[1])
             for recipe in arguments.recipes.split(","):
                 bundle = _fit(sounds, recipe, Path(folder) / f"{machine}-{recipe}")
-                print(_row(f"{machine}, made", recipe, listen(bundle, unheard)), flush=True)
+                print(_row(f"{machine}, synthetic", recipe, listen(bundle, unheard)), flush=True)
 
 
 def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:

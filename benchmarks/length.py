@@ -1,14 +1,15 @@
 """The length of a segment, from 0.8 to 20 s: quality of a segment and of a decision, false alarms, and delay.
 
-    python -m benchmarks.length [--parts cars,made] [--seeds 3] [--jobs 2]
+    python -m benchmarks.length [--parts cars,synthetic] [--seeds 3] [--jobs 2]
 
 Recipe `default`, int8. A network is trained once per fold or machine. For each length, the statistics are fitted again to
 segments that do not overlap, and score other segments of that length. Ticks have 25 frames, 0.8 s, so that every length is a
 whole number of ticks.
 
 cars   MLPerf Tiny's feature clips of four toy cars (../shared/data), 6.4 s each, folds as in benchmarks.quality.
-made   Takes of 20 s of the four synthetic machines with two faults each, as in benchmarks.made_machines, at the severity at
-       which segments of 9.6 s have an AUC of 0.85.
+synthetic
+       Takes of 20 s of the four synthetic machines with two faults each, as in benchmarks.synthetic_machines, at the severity
+       at which segments of 9.6 s have an AUC of 0.85.
 
 The AUC of a segment is over single segments. A decision is about a whole clip, by the k-th largest score of its n segments,
 with k = 0.6 n as in 12 of 20. The decision about a clip of one segment is by that segment. False alarms are the normal
@@ -28,8 +29,8 @@ import numpy as np
 
 from benchmarks.frame_ticks import frame_ticks
 from benchmarks.judging import auc, in_time, train_judges
-from benchmarks.made_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
+from benchmarks.synthetic_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB, renamed
 from monitor.arrays import F32, F64
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
@@ -91,7 +92,7 @@ class Judge:
 def main() -> None:
     """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="cars,made")
+    parser.add_argument("--parts", type=renamed, default="cars,synthetic")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     arguments = parser.parse_args()
@@ -100,9 +101,9 @@ def main() -> None:
             sys.exit("../shared/data is not there: --parts cars needs the real recordings beside the project")
         cars = [Job(car, fold, seed) for seed in range(arguments.seeds) for car in CARS for fold in range(FOLDS)]
         show("toy cars", side_by_side(run_car, cars, n_processes=arguments.jobs))
-    if "made" in arguments.parts:
-        made = [Job(machine, -1, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
-        show("made machines", side_by_side(run_made, made, n_processes=arguments.jobs))
+    if "synthetic" in arguments.parts:
+        synthetic = [Job(machine, -1, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
+        show("synthetic machines", side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
 
 
 def run_car(job: Job) -> Result:
@@ -114,7 +115,7 @@ def run_car(job: Job) -> Result:
     return Result(job, [compared(judge.scores(held_out), judge.scores(faulty))])
 
 
-def run_made(job: Job) -> Result:
+def run_synthetic(job: Job) -> Result:
     """Learn a machine, find the severity of each fault, and score at that severity."""
     machine, recipe = MACHINES[job.machine](100 + job.seed), load_recipe("default")
     judge = learn(recipe, [frames_of(sound(machine, take), recipe) for take in range(N_CLIPS)], seed=job.seed)
@@ -193,7 +194,7 @@ def frames_of(samples: F32, recipe: Recipe) -> F32:
 
 
 def sound(machine: Machine, take: int, fault: str | None = None) -> F32:
-    """A take as in benchmarks.made_machines, but longer."""
+    """A take as in benchmarks.synthetic_machines, but longer."""
     scene = Scene(machine=machine, take=take, fault=fault, growth=Growth())
     return np.concatenate(list(scene.chunks(SECONDS + 0.1)))
 

@@ -1,6 +1,6 @@
 """Detection quality on real machines, by component and fused, compared with the plain autoencoders and MLPerf Tiny's model.
 
-    python -m benchmarks.quality [--parts cars,gain,rail,made] [--recipes default,mimii-mel] [--seeds 3] [--jobs 2]
+    python -m benchmarks.quality [--parts cars,gain,rail,synthetic] [--recipes default,mimii-mel] [--seeds 3] [--jobs 2]
 
 Data: ../shared/data. Everything is trained and fitted as `train fit` does, and scored by `monitor`'s scorer, int8 unless a
 column says float. One in five of the clips to learn from is held out for the typical scores. AUC is the mean over cars and
@@ -13,8 +13,9 @@ gain   The same, with the clips to score 6 dB louder, and 6 dB quieter.
 rail   75 normal clips of a slide rail, in the same folds, and two anomalous ones. For the latter, the percentile among all
        held-out normal clips with a 95 % interval. Two clips prove nothing. `toyadmos-fft` is evaluated only here, because
        its own front end needs sound.
-made   Four synthetic machines with two faults each, at which the plain autoencoder has an AUC of 0.75
-       (benchmarks/made_machines.py).
+synthetic
+       Four synthetic machines with two faults each, at which the plain autoencoder has an AUC of 0.75
+       (benchmarks/synthetic_machines.py). `made` is an older name of this part.
 """
 
 import argparse
@@ -32,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.judging import aucs, judge, train_judges
-from benchmarks.made_machines import FAULTS_OF, MadeJob, MadeResult, run_made
+from benchmarks.synthetic_machines import FAULTS_OF, SyntheticJob, SyntheticResult, renamed, run_synthetic
 from monitor.arrays import F32, F64
 from train.recipes.recipe import Recipe, load_recipe
 
@@ -152,15 +153,17 @@ def run_published(car: str, fold: int, gains_db: Sequence[float]) -> Result:
 def main() -> None:
     """Print the selected tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="cars,gain,rail,made", help="cars, gain, rail, made (default all)")
+    parser.add_argument(
+        "--parts", type=renamed, default="cars,gain,rail,synthetic", help="cars, gain, rail, synthetic (default all)"
+    )
     parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--cars", default=",".join(CARS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     arguments = parser.parse_args()
     parts, recipes, cars = (text.split(",") for text in (arguments.parts, arguments.recipes, arguments.cars))
-    if set(parts) - {"made"} and not DATA.is_dir():
-        sys.exit("../shared/data is not there: all but --parts made needs the real recordings beside the project")
+    if set(parts) - {"synthetic"} and not DATA.is_dir():
+        sys.exit("../shared/data is not there: all but --parts synthetic needs the real recordings beside the project")
     places = [(recipe, fold, seed) for seed in range(arguments.seeds) for recipe in recipes for fold in range(FOLDS)]
     if "cars" in parts or "gain" in parts:
         gains = (0.0, GAIN_DB, -GAIN_DB) if "gain" in parts else (0.0,)
@@ -174,9 +177,9 @@ def main() -> None:
     if "rail" in parts:
         jobs = [Job(recipe, RAIL, fold, seed) for recipe, fold, seed in places]
         print_slide_rail(recipes, run_all(jobs, n_processes=arguments.jobs))
-    if "made" in parts:
-        made = [MadeJob(machine, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
-        print_made(side_by_side(run_made, made, n_processes=arguments.jobs))
+    if "synthetic" in parts:
+        synthetic = [SyntheticJob(machine, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
+        print_synthetic(side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
 
 
 def print_cars(recipes: Sequence[str], cars: Sequence[str], results: Sequence[Result]) -> None:
@@ -223,10 +226,10 @@ def print_slide_rail(recipes: Sequence[str], results: Sequence[Result]) -> None:
             print(f"| {recipe}, {name} | {' | '.join(cells)} |")
 
 
-def print_made(results: Sequence[MadeResult]) -> None:
+def print_synthetic(results: Sequence[SyntheticResult]) -> None:
     """Print the AUC by machine and fault."""
     pairs = [(machine, fault) for machine, faults in FAULTS_OF.items() for fault in faults]
-    print(f"\n| made machines, AUC int8 | {' | '.join(f'{machine}, {fault}' for machine, fault in pairs)} | mean |")
+    print(f"\n| synthetic machines, AUC int8 | {' | '.join(f'{machine}, {fault}' for machine, fault in pairs)} | mean |")
     print(f"|---{'|---:' * (len(pairs) + 1)}|")
     for name in results[0].auc[pairs[0][1]]:
         by_pair = [[one.auc[fault][name] for one in results if one.job.machine == machine] for machine, fault in pairs]

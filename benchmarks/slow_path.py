@@ -87,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     listener, parts = Listener(load_recipe("default")), arguments.parts.split(",")
     if "days" in parts or "hours" in parts:
-        machines = {name: made(name, listener) for name in MACHINES}
+        machines = {name: synthetic(name, listener) for name in MACHINES}
         if "days" in parts:
             print_days(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
         if "hours" in parts:
@@ -219,7 +219,7 @@ def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, da
             yield float(interpolated(medians[:, :, take], gain, tilt)[0])
 
 
-def made(name: str, listener: Listener) -> tuple[Subject, Takes]:
+def synthetic(name: str, listener: Listener) -> tuple[Subject, Takes]:
     """A synthetic machine that was learned, and other takes of it."""
     machine = MACHINES[name](101)
 

@@ -196,7 +196,7 @@ def rail() -> tuple[list[F64], list[F64]]:
     return clips[::2], clips[1::2]
 
 
-def made(kind: str, *, seed: int = SEED) -> tuple[list[F64], list[F64]]:
+def synthetic(kind: str, *, seed: int = SEED) -> tuple[list[F64], list[F64]]:
     """Clips of a synthetic machine: those to learn from, and those for the cases."""
     scenes = [Scene(machine=MACHINES[kind](seed), take=take, growth=Growth()) for take in range(2 * N_MADE)]
     clips = [np.concatenate(list(scene.chunks(CLIP_S))).astype(np.float64) for scene in scenes]
@@ -246,7 +246,7 @@ def main() -> None:
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for sound in ("slide rail", *MACHINES):
-        trial = Trial(bundle, *(made(sound, seed=seed) if sound in MACHINES else (known, held_out)), seed=seed)
+        trial = Trial(bundle, *(synthetic(sound, seed=seed) if sound in MACHINES else (known, held_out)), seed=seed)
         for levels_db in LEVELS_DB:
             for kind in KINDS if levels_db == LEVELS_DB[0] else KINDS[:-1]:
                 results = trial.run(kind, n_cases, levels_db=levels_db)

@@ -155,4 +155,4 @@ def _window(spec: FrontEndSpec) -> F64:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name} must be in {low:g}..{high:g}, got {value:g}")
+        raise ConfigError(f"{name} must be in {low:g}..{high:g}, got {value}")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from monitor.errors import UsageError
-from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number
 from train.recipes.method import METHODS, Method, MethodName
 
 _TAKES: dict[
@@ -58,10 +58,9 @@ def _run(arguments: argparse.Namespace) -> None:
     method = _method(arguments)
 
     from train.calibration.recalibrate import recalibrate
-    from train.datasets import read_dataset
 
     out = arguments.out if arguments.out is not None else arguments.bundle
-    data = read_dataset(arguments.on, layout=arguments.layout)
+    data = dataset_of(arguments.on, arguments)
     calibration, note = recalibrate(arguments.bundle, data, out, method=method, split=arguments.split, channel=arguments.channel)
     if note is not None:
         print(f"train: {note}", file=sys.stderr)

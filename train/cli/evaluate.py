@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.cli.arguments import Commands, add_dataset_options, count
+from train.cli.arguments import Commands, add_dataset_options, count, dataset_of
 
 if TYPE_CHECKING:
     from train.evaluation.metrics import Verdicts
@@ -30,14 +30,13 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from train.datasets import read_dataset
     from train.evaluation.evaluate import evaluate
     from train.report import write_report
     from train.report.summary import at_alarm_level
     from train.report.write import PAGE, check_out
 
     check_out(arguments.out)
-    dataset = read_dataset(arguments.dataset, layout=arguments.layout)
+    dataset = dataset_of(arguments.dataset, arguments)
     evaluation = evaluate(arguments.bundle, dataset, split=arguments.split, channel=arguments.channel)
     results = write_report(evaluation, arguments.out, n_resamples=arguments.resamples, commit=arguments.commit)
     at = results.at

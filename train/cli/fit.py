@@ -1,10 +1,11 @@
 """`train fit`: from a folder of recordings to a bundle."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, seed
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number, seed
 from train.recipes.method import METHODS
 
 
@@ -33,17 +34,18 @@ def _run(arguments: argparse.Namespace) -> None:
     from train.fitting.fit import Choices, fit
     from train.recipes.recipe import load_recipe
 
+    if find_spec("tensorflow") is None:  # before hours of sound are read; importing it takes seconds
+        raise ModuleNotFoundError(name="tensorflow")
     recipe = load_recipe(arguments.recipe, as_published=arguments.as_published)
     choices = Choices(
         recipe_name=Path(arguments.recipe).stem + (" as published" if arguments.as_published else ""),
         seed=recipe.training.seed if arguments.seed is None else arguments.seed,
         method=recipe.method(name=arguments.method, k=arguments.sigma),
         channel=arguments.channel,
-        layout=arguments.layout,
         split=arguments.split,
         resume=arguments.resume,
     )
-    manifest = fit(arguments.dataset, recipe, arguments.out, choices)
+    manifest = fit(dataset_of(arguments.dataset, arguments), recipe, arguments.out, choices)
     calibration = manifest.calibration
     left_out = cast("dict[str, float]", manifest.provenance.metrics["left_out_s"])
     print(f"left out of training, because the device would not score it: {seconds_by_reason(left_out)}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from monitor.errors import UsageError
-from train.cli.arguments import Commands, add_dataset_options, bundle_folder, method_number, positive
+from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number, positive
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    of_sound = [name for name in ("sigma", "layout", "channel", "split") if getattr(arguments, name) is not None]
+    of_sound = [name for name in ("sigma", "layout", "machine", "channel", "split") if getattr(arguments, name) is not None]
     if arguments.threshold is not None and of_sound:
         raise UsageError(f"--{of_sound[0]} requires --calibrate-on, got --threshold")
 
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
         normal=None
         if arguments.calibrate_on is None
         else NormalScoresOfImport(
-            arguments.calibrate_on, layout=arguments.layout, channel=arguments.channel, split=arguments.split
+            dataset_of(arguments.calibrate_on, arguments), channel=arguments.channel, split=arguments.split
         ),
         method=recipe.method(k=arguments.sigma),
     )

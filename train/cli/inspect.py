@@ -7,12 +7,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from train.cli.arguments import Commands, add_dataset_options
+from monitor.learning.report_text import count
+from train.cli.arguments import Commands, add_dataset_options, dataset_of
 from train.text import printable
 
 if TYPE_CHECKING:
-    from train.datasets import Clip, Dataset, RecordingOrder, Split
+    from train.datasets import Clip, Dataset, RecordingOrder
     from train.datasets.survey import Surveyed
+    from train.recipes.recipe import Recipe
 
 _NAMED = 10  # files listed; the others are counted
 _SIMILAR = 1.5  # ratio of distances; random groups of recordings rarely reach it
@@ -23,36 +25,45 @@ def add(commands: Commands) -> None:
     inspect = commands.add_parser(
         "inspect",
         help="summarise a data set and list what cannot be used",
-        description="Read every file of DATASET. Exit status 1 if it cannot be trained on, by the checks of `train fit` "
-        "(with the lengths of the recipe default).",
+        description="Read every file of DATASET. Exit status 1 if `train fit` would refuse to train on it.",
     )
     inspect.add_argument("dataset", type=Path, metavar="DATASET", help="folder of recordings")
+    inspect.add_argument("--recipe", default="default", metavar="NAME", help="the recipe to train later (default: default)")
     add_dataset_options(inspect, split="count the clips in these lists")
     inspect.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from monitor.errors import SourceError
-    from train.datasets import LAYOUTS, load_split, read_dataset, recording_order
+    from train.datasets import load_split, recording_order
     from train.datasets.survey import survey
+    from train.fitting.rate import at_own_rate
+    from train.recipes.recipe import load_recipe
 
-    dataset = read_dataset(arguments.dataset, layout=arguments.layout)
+    recipe = load_recipe(arguments.recipe)
+    dataset = dataset_of(arguments.dataset, arguments)
     split = None if arguments.split is None else load_split(arguments.split, dataset)
     drawn = [clip for clip in dataset.clips if _may_be_drawn(clip)]
     order = recording_order(dataset, drawn) if drawn else None
     surveyed = survey(dataset.clips, channel=arguments.channel)
-    print(f"{printable(str(dataset.root))}: {dataset.layout} ({LAYOUTS[dataset.layout].files})\n")
+    if any(one.error is None and _may_be_drawn(one.clip) for one in surveyed):
+        recipe = at_own_rate(recipe, dataset, channel=arguments.channel)
+    print(f"{printable(str(dataset.root))}: layout {dataset.layout}\n")
     print(_table(surveyed) + "\n")
     print("\n".join(f"{name:<12}{text}" for name, text in _facts(dataset, surveyed)))
+    faults = dict(_faults(dataset, surveyed, recipe))
+    for name in (name for name, files in faults.items() if files):
+        print(f"{name:<12}{_names(faults[name])}")
+    print(f"{'no file':<12}{', '.join(name for name, files in faults.items() if not files)}")
     if order is not None:
         print("\n".join(f"{name:<12}{text}" for name, text in _order(dataset, order, surveyed)))
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
-    problems = _problems(dataset, surveyed, split) or _too_short(dataset, surveyed, arguments.split, arguments.channel)
+    problems = [*_problems(surveyed), *_refusals(dataset, surveyed, recipe, arguments)]
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
-    print(f"\nnext: train fit {dataset.root} --recipe default --out models/NAME")
+    print(f"\nnext: train fit {dataset.root} --recipe {arguments.recipe} --out models/NAME")
 
 
 def _table(surveyed: Sequence["Surveyed"]) -> str:
@@ -73,26 +84,42 @@ def _table(surveyed: Sequence["Surveyed"]) -> str:
 
 
 def _facts(dataset: "Dataset", surveyed: Sequence["Surveyed"]) -> Iterable[tuple[str, str]]:
+    from train.fitting.preflight import fitting_recipes
+
     good = [one for one in surveyed if one.error is None]
     rates = Counter(one.rate_hz for one in good)
     mixed = "; mixed, all are resampled to the recipe's rate" if len(rates) > 1 else ""
     yield "rates", _counts(rates, "Hz") + mixed
-    if too_little := _too_little(rates):
-        yield "too little", too_little
+    if rates:
+        yield "recipes", f"for {min(rates)} Hz: {', '.join(fitting_recipes(min(rates))) or 'none'}"
     yield "channels", _counts(Counter(one.n_channels for one in good), "in a file")
     yield "recordings", f"{len({one.clip.recording for one in surveyed})}; files of one recording are never split"
     if good:
         yield "length", _range([one.duration_s for one in good], "s")
         yield "level", _range([one.rms_dbfs for one in good], "dBFS (RMS)")
-    clipped = ((one, one.refused_s.get("clipped", 0.0)) for one in good)
-    yield "clipped", _names(f"{dataset.relative(one.clip)} ({clipped_s:.0f} s)" for one, clipped_s in clipped if clipped_s)
-    yield "silent", _names(dataset.relative(one.clip) for one in good if one.silent)
     yield "left out", _refused(good)
-    yield "duplicates", _names(_duplicates(dataset, good))
-    yield "unreadable", _names(one.error for one in surveyed if one.error is not None)
-    yield "misplaced", _names(f"{dataset.relative(clip)} (anomaly in the training part)" for clip in _misplaced(surveyed))
     if dataset.skipped:
         yield "skipped", _names(f"{path.relative_to(dataset.root).as_posix()} ({why})" for path, why in dataset.skipped.items())
+
+
+def _faults(dataset: "Dataset", surveyed: Sequence["Surveyed"], recipe: "Recipe") -> Iterable[tuple[str, list[str]]]:
+    """Names of files by fault."""
+
+    def named(some: Iterable[tuple["Surveyed", str]]) -> list[str]:
+        return [f"{dataset.relative(one.clip)}{text and f' ({text})'}" for one, text in some]
+
+    good = [one for one in surveyed if one.error is None]
+    yield "unreadable", [one.error for one in surveyed if one.error is not None]
+    yield "clipped", named((one, f"{s:.0f} s") for one in good if (s := one.refused_s.get("clipped", 0.0)))
+    yield "over scale", named((one, f"peak {one.peak:.3g} of full scale") for one in good if one.peak > 1.0)
+    yield "silent", named((one, "") for one in good if one.silent)
+    yield "dead", named((one, f"channel {', '.join(map(str, one.dead_channels))}") for one in good if one.dead_channels)
+    pairs = ((one, one.opposite_channels) for one in good if one.opposite_channels is not None)
+    yield "inverted", named((one, f"channels {pair[0]} and {pair[1]} cancel each other: use --channel") for one, pair in pairs)
+    yield "too short", named((one, f"{one.duration_s:.2f} s") for one in good if one.duration_s < recipe.shortest_s)
+    yield "resampled", named((one, f"nothing above {one.edge_hz / 1000:.1f} kHz") for one in good if one.edge_hz is not None)
+    yield "duplicate", list(_duplicates(dataset, good))
+    yield "misplaced", named((one, "anomaly in the training part") for one in surveyed if _is_misplaced(one.clip))
 
 
 def _order(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequence["Surveyed"]) -> Iterable[tuple[str, str]]:
@@ -102,7 +129,7 @@ def _order(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequence["Surv
     first, last = (printable(order.recordings[at]) for at in (0, -1))
     yield "order", f"by {order.source}: {first}" + (f" first, {last} last" if len(order.recordings) > 1 else "")
     note = one_session_note(order)
-    names = [f"{name} ({_recordings(len(one))})" for name, one in zip(order.session_names, order.sessions, strict=True)]
+    names = [f"{name} ({count(len(one), 'recording')})" for name, one in zip(order.session_names, order.sessions, strict=True)]
     yield (
         "sessions",
         f"1; {note}" if note else f"{len(names)}; {_session_text(dataset, order, surveyed)}\n{'':<12}{_names(names)}",
@@ -132,18 +159,6 @@ def _session_text(dataset: "Dataset", order: "RecordingOrder", surveyed: Sequenc
     return f"{text}, {unlike} most: other days, loads or speeds may look like faults unless they are recorded"
 
 
-def _too_little(rates: Counter[int]) -> str:
-    """The shipped recipes with bands above half the lowest rate."""
-    from monitor.scoring.bandwidth import empty_bands
-    from train.recipes.recipe import RECIPES, load_recipe
-
-    lowest = min(rates, default=0)
-    recipes = {path.stem: load_recipe(str(path)) for path in sorted(RECIPES.glob("*.yaml"))} if lowest else {}
-    specs = {name: recipe.front_end for name, recipe in recipes.items() if recipe.rate == "fixed"}
-    affected = [f"{name} ({n} of {spec.n_bands} bands)" for name, spec in specs.items() if (n := empty_bands(lowest, spec))]
-    return f"{lowest} Hz contains nothing above {lowest / 2000:g} kHz; too little for {', '.join(affected)}" if affected else ""
-
-
 def _refused(surveyed: Sequence["Surveyed"]) -> str:
     from train.features.frames import seconds_by_reason
 
@@ -154,21 +169,13 @@ def _refused(surveyed: Sequence["Surveyed"]) -> str:
     return f"{seconds_by_reason(total)} (left out of training, because the device would not score them)" if total else "none"
 
 
-def _problems(dataset: "Dataset", surveyed: Sequence["Surveyed"], split: "Split | None") -> list[str]:
-    """Problems that prevent training, including those for which `train fit` refuses the files it may draw."""
-    from train.fitting.preflight import problems_of
-
-    listed = None if split is None else {clip.path for clip in (*split.train, *split.held_out)}
-    drawn = [one for one in surveyed if _may_be_drawn(one.clip) and (listed is None or one.clip.path in listed)]
-    usable = [one for one in drawn if one.error is None]
-    n_unreadable, misplaced = sum(one.error is not None for one in surveyed), _misplaced(surveyed)
-    unfit = problems_of(usable)
-    more = f" (and {len(unfit) - 1} more)" if len(unfit) > 1 else ""
+def _problems(surveyed: Sequence["Surveyed"]) -> list[str]:
+    """Problems of the labels."""
+    misplaced = [one for one in surveyed if _is_misplaced(one.clip)]
+    usable = any(one.error is None and _may_be_drawn(one.clip) for one in surveyed)
     return [
         *([] if usable else ["there is no normal sound to train on"]),
-        *([f"{_files(n_unreadable)} cannot be read"] if n_unreadable else []),
-        *(f"{problem}{more}" for problem in unfit[:1]),
-        *([f"there are anomalies in the training part ({_files(len(misplaced))})"] if misplaced else []),
+        *([f"there are anomalies in the training part ({count(len(misplaced), 'file')})"] if misplaced else []),
     ]
 
 
@@ -176,26 +183,24 @@ def _may_be_drawn(clip: "Clip") -> bool:
     return clip.label == "normal" and clip.part != "test"
 
 
-def _too_short(dataset: "Dataset", surveyed: Sequence["Surveyed"], lists: Path | None, channel: int | None) -> list[str]:
-    """Problems with lengths for which `train fit` with the recipe `default` would refuse readable recordings."""
+def _refusals(
+    dataset: "Dataset", surveyed: Sequence["Surveyed"], recipe: "Recipe", arguments: argparse.Namespace
+) -> Iterable[str]:
+    """The error with which `train fit` would refuse the recordings, if any."""
     from monitor.errors import SourceError
-    from train.datasets.bandwidth import check_some_bands
-    from train.fitting.preflight import check_lengths, recipe_split
-    from train.recipes.recipe import load_recipe
+    from train.fitting.preflight import recipe_split, usable_split
 
-    recipe = load_recipe("default")
+    if not any(_may_be_drawn(clip) for clip in dataset.clips):
+        return
     try:
-        split = recipe_split(dataset, recipe, seed=recipe.training.seed, lists=lists)
-        taken = {clip.path for clip in (*split.train, *split.held_out)}
-        check_some_bands([one.rate_hz for one in surveyed if one.clip.path in taken], recipe.front_end)
-        check_lengths(split, surveyed, recipe, channel=channel)
+        split = recipe_split(dataset, recipe, seed=recipe.training.seed, lists=arguments.split)
+        usable_split(split, surveyed, recipe, channel=arguments.channel)
     except SourceError as error:
-        return [f"with the recipe default, {error}"]
-    return []
+        yield f"with the recipe {arguments.recipe}, {error}"
 
 
-def _misplaced(surveyed: Sequence["Surveyed"]) -> list["Clip"]:
-    return [one.clip for one in surveyed if one.clip.label == "anomaly" and one.clip.part == "train"]
+def _is_misplaced(clip: "Clip") -> bool:
+    return clip.label == "anomaly" and clip.part == "train"
 
 
 def _duplicates(dataset: "Dataset", surveyed: Sequence["Surveyed"]) -> Iterable[str]:
@@ -210,15 +215,7 @@ def _range(values: Sequence[float], unit: str) -> str:
 
 
 def _counts(counter: Counter[int], unit: str) -> str:
-    return ", ".join(f"{value} {unit} ({_files(n)})" for value, n in sorted(counter.items())) or "none"
-
-
-def _files(n: int) -> str:
-    return f"{n} file{'' if n == 1 else 's'}"
-
-
-def _recordings(n: int) -> str:
-    return f"{n} recording{'' if n == 1 else 's'}"
+    return ", ".join(f"{value} {unit} ({count(n, 'file')})" for value, n in sorted(counter.items())) or "none"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -13,10 +13,12 @@ from typing import TextIO
 from monitor import __version__
 from monitor.errors import StethosError
 from train.cli import calibrate, evaluate, fit, import_model, inspect, report, synth
+from train.cli.arguments import Parser
 from train.text import printable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+_EXTRA = ("jinja2", "matplotlib", "scipy", "sklearn", "tensorflow")  # packages of the extra `train`
 _EXAMPLE = """\
 from recordings in my-fan/normal/ (and optionally faulty ones in my-fan/anomaly/) to a report:
   train inspect my-fan
@@ -48,8 +50,14 @@ def _status(arguments: argparse.Namespace) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
     except StethosError as error:
-        print(f"train: error: {printable(str(error))}", file=sys.stderr)
+        lines = [f"train: error: {error}", *getattr(error, "hints", ())]
+        print("\n".join(map(printable, lines)), file=sys.stderr)
         return error.exit_status
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        print(f"train: error: needs {error.name}, which is not installed: pip install 'stethos[train]'", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         _discard_output()
         return 0  # a reader that stops early is no failure
@@ -72,7 +80,7 @@ def _discard_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="train",
         description="Turn recordings of normal operation into a bundle for `monitor`.",
         epilog=_EXAMPLE,

@@ -2,10 +2,10 @@
 
 from train.datasets.clip import Clip, Dataset
 from train.datasets.layouts import LAYOUTS
+from train.datasets.left_out import normal_pieces
 from train.datasets.lists import listed, load_split, save_split
 from train.datasets.partition import Split, split_dataset
-from train.datasets.piece import Piece
-from train.datasets.pieces import cut_s, normal_pieces, of_channel, open_clip, pieces, split_pieces
+from train.datasets.pieces import Piece, cut_s, of_channel, open_clip, pieces, split_pieces
 from train.datasets.read import read_dataset
 from train.datasets.sessions.order import RecordingOrder, clip_folds, folds, one_session_note, recording_order
 

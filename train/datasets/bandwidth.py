@@ -1,4 +1,4 @@
-"""Check sample rates of recordings: bands above half a recording's rate are empty."""
+"""Check sample rates of recordings: bands above half a recording's rate, or above an edge of its spectrum, are empty."""
 
 import sys
 from collections.abc import Collection
@@ -6,6 +6,7 @@ from collections.abc import Collection
 from monitor.errors import SourceError
 from monitor.scoring.bandwidth import empty_bands
 from monitor.scoring.front_end import FrontEndSpec
+from train.datasets.survey import Surveyed
 
 
 def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
@@ -22,18 +23,13 @@ def low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
 
 def check_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
     """SourceError if a recording, given by its rate, has only empty bands; a warning if some have empty bands."""
-    check_some_bands(rates_hz, spec)
-    warn_of_low_rates(rates_hz, spec)
-
-
-def check_some_bands(rates_hz: Collection[int], spec: FrontEndSpec) -> None:
-    """The same without the warning."""
     too_low = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, spec) == spec.n_bands]
     if too_low:
         raise SourceError(
             f"{len(too_low)} of {len(rates_hz)} recordings have no sound in the model's bands: "
             f"all {spec.n_bands} bands lie above half their rate ({max(too_low) / 2000:g} kHz at {max(too_low)} Hz)"
         )
+    warn_of_low_rates(rates_hz, spec)
 
 
 def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | None:
@@ -42,3 +38,16 @@ def warn_of_low_rates(rates_hz: Collection[int], spec: FrontEndSpec) -> str | No
     if text is not None:
         print(f"train: warning: {text}", file=sys.stderr)
     return text
+
+
+def warn_of_edges(surveyed: Collection[Surveyed], spec: FrontEndSpec) -> None:
+    """Print a warning to stderr if bands of recordings are empty although the rate would carry them."""
+    cut = [one for one in surveyed if one.edge_hz is not None and empty_bands(round(2 * one.edge_hz), spec)]
+    if not cut:
+        return
+    lowest, rate_hz = min((one.edge_hz or 0.0, one.rate_hz) for one in cut)
+    print(
+        f"train: warning: {len(cut)} of {len(surveyed)} recordings contain nothing above {lowest / 1000:.1f} kHz although their "
+        f"rate is {rate_hz} Hz: they were resampled or compressed, and a microphone's sound will not match",
+        file=sys.stderr,
+    )

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from monitor.audio.recording import file_sha256
+from monitor.errors import SourceError
 
 Label = Literal["normal", "anomaly"]
 Part = Literal["train", "test"]
@@ -37,8 +39,8 @@ class Clip:
 class Dataset:
     """All clips of a folder, in the order of their paths, and the layout that was recognised.
 
-    `skipped` gives the reason by path: files without a machine, such as ToyADMOS' environmental noise, broken links,
-    and folders that were already read.
+    `skipped` gives the reason by path: files of other machines, without a label or without a machine (ToyADMOS'
+    environmental noise), broken links, and folders that were already read.
     """
 
     root: Path
@@ -55,8 +57,11 @@ class Dataset:
         return clip.path.relative_to(self.root).as_posix()
 
     def sha256(self) -> str:
-        """A hash over the names and contents of all clips."""
+        """A hash over the names and contents of all clips; of a file that cannot be read, its name alone."""
         digest = hashlib.sha256()
         for clip in self.clips:
-            digest.update(f"{self.relative(clip)}\0{file_sha256(clip.path)}\n".encode(errors="surrogateescape"))
+            content = ""
+            with suppress(SourceError):
+                content = file_sha256(clip.path)
+            digest.update(f"{self.relative(clip)}\0{content}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()

@@ -4,12 +4,12 @@ r"""Layouts of data sets: how labels are read from a file's path, one entry of `
 |---|---|
 | mimii | `[0_dB_fan/]fan/id_00/{normal,abnormal}/00000000.wav`; the same number at another SNR is the same recording |
 | toyadmos | `[ch1/]{NormalSound,AnomalousSound}_{IND,CNT}/1200010001_ToyCar_case2_normal_IND_ch1_0001.wav`; file per channel |
-| dcase2020 | `ToyCar/{train,test}/{normal,anomaly}_id_01_00000000.wav` |
-| dcase2021 | `fan/*/section_00_{source,target}_{train,test}_{normal,anomaly}_0000[_attributes].wav`; later years too |
-| plain | `normal/` and, if any, `anomaly/` or `abnormal/`, with sound files in any folders below |
+| dcase2020 | `ToyCar/[{train,test}/]{normal,anomaly}_id_01_00000000.wav` |
+| dcase2021 | `fan/[*/]section_00_{source,target}_{train,test}_{normal,anomaly}_0000[_attributes].wav`; MIMII DUE, DG too |
+| plain | `[fan/][{train,test}/]normal/` and, if any, `anomaly/`, with files in any folders below; or none of these |
 
-In a plain folder, files whose names differ only in a last `-NNN` (three to five digits; more are a time) are cuts of one
-recording, in that order: `monitor record` names the clips of one session so.
+Upper and lower case are the same. In a plain folder, files whose names differ only in a last `-NNN` (three to five digits; more
+are a time) are cuts of one recording, in that order: `monitor record` names the clips of one session so.
 """
 
 import re
@@ -20,13 +20,15 @@ from typing import Any
 
 from train.datasets.clip import Clip, Label
 
+NORMAL = ("normal", "good", "healthy", "ok")  # names of folders
+ANOMALY = ("abnormal", "anomaly", "anomalies", "anomalous", "bad", "broken", "fault", "faults", "faulty")
 _LABELS: dict[str, Label] = {
-    "normal": "normal",
-    "NormalSound": "normal",
-    "abnormal": "anomaly",
-    "anomaly": "anomaly",
-    "AnomalousSound": "anomaly",
+    **dict.fromkeys((*NORMAL, "normalsound"), "normal"),
+    **dict.fromkeys((*ANOMALY, "anomaloussound"), "anomaly"),
 }
+_MACHINE = rf"(?P<machine>(?!(?:{'|'.join(_LABELS)})/)[^/]+)"  # a folder that is no label
+_PARTS = ("train", "test")
+_UNLABELLED = "no label"
 Groups = dict[str, Any]  # the groups of a pattern, by name; None where optional and absent
 
 
@@ -38,20 +40,27 @@ class Layout:
     it is `anchored`, it must match the path below the root. `fields` turns its groups into fields of the clip.
     """
 
-    files: str
+    example: str
     pattern: re.Pattern[str]
     fields: Callable[[Groups], dict[str, Any]]
     anchored: bool = False
-    skipped: re.Pattern[str] | None = None  # files without a machine
+    skipped: tuple[tuple[re.Pattern[str], str], ...] = ()  # files that cannot be used, with the reason
 
     def clip(self, root: Path, path: Path) -> Clip | None:
         """The clip at `root / path`, or None if its name does not fit."""
-        whole = path.as_posix() if self.anchored else (root / path).as_posix()
-        found = (self.pattern.fullmatch if self.anchored else self.pattern.search)(whole)
+        found = self.pattern.fullmatch(path.as_posix()) if self.anchored else self.pattern.search((root / path).as_posix())
         if found is None:
             return None
         groups = found.groupdict()
-        return Clip(path=root / path, label=_LABELS[groups["label"]], **self.fields(groups))
+        return Clip(path=root / path, label=_LABELS[groups["label"].lower()], **self.fields(groups))
+
+    def why_skipped(self, path: Path) -> str | None:
+        """The reason why the file is skipped; None for a file that should fit."""
+        return next((why for pattern, why in self.skipped if pattern.search(path.as_posix())), None)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE | re.DOTALL)
 
 
 def _mimii(found: Groups) -> dict[str, Any]:
@@ -75,17 +84,21 @@ def _toyadmos(found: Groups) -> dict[str, Any]:
 
 
 def _dcase2020(found: Groups) -> dict[str, Any]:
-    return {
-        "recording": "/".join(found[name] for name in ("machine", "part", "label", "id", "number")),
-        **{name: found[name] for name in ("part", "machine", "id")},
-    }
+    fields = {"part": _lower(found["part"]), "machine": found["named"] or found["machine"], "id": found["id"]}
+    return {"recording": _joined(*fields.values(), found["label"], found["number"]), **fields}
 
 
 def _dcase2021(found: Groups) -> dict[str, Any]:
+    fields = {
+        "part": _lower(found["part"]),
+        "machine": found["named"] or found["machine"],
+        "section": found["section"],
+        "domain": _lower(found["domain"]),
+    }
     return {
-        "recording": "/".join(found[name] for name in ("machine", "section", "domain", "part", "label", "number")),
-        **{name: found[name] for name in ("part", "machine", "section", "domain")},
+        "recording": _joined(*fields.values(), found["label"], found["number"]),
         "attributes": _attributes(found["attributes"] or "noAttribute"),
+        **fields,
     }
 
 
@@ -100,46 +113,68 @@ def _attributes(text: str) -> dict[str, str]:
 
 
 def _plain(found: Groups) -> dict[str, Any]:
-    return {"recording": f"{found['label']}/{found['recording']}"}
+    """Folders above the label are parts, or the machine unless they begin with a digit, as days do."""
+    above = (found["above"] or "").split("/")
+    part = next((name.lower() for name in above if name.lower() in _PARTS), None)
+    machine = "/".join(name for name in above if name.lower() not in _PARTS and not name[:1].isdigit()) or None
+    return {"recording": _joined(found["label"].lower(), found["above"], found["recording"]), "part": part, "machine": machine}
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _joined(*parts: str | None) -> str:
+    return "/".join(part for part in parts if part)
 
 
 LAYOUTS = {
     "mimii": Layout(
-        files="<type>/id_00/{normal,abnormal}/00000000.wav",
-        pattern=re.compile(
+        example="fan/id_00/normal/00000000.wav",
+        pattern=_pattern(
             r"(?:/(?P<above>[^/]+))?/(?P<machine>[^/]+)/(?P<id>id_\d+)/(?P<label>normal|abnormal)/(?P<number>\d+)\.[^./]+$"
         ),
         fields=_mimii,
     ),
     "toyadmos": Layout(
-        files="{NormalSound,AnomalousSound}_IND/1200010001_ToyCar_case2_normal_IND_ch1_0001.wav",
-        pattern=re.compile(
+        example="NormalSound_IND/1200010001_ToyCar_case2_normal_IND_ch1_0001.wav",
+        pattern=_pattern(
             r"/(?P<label>NormalSound|AnomalousSound)_(?P<run>IND|CNT)/(?:[^/]+/)*(?P<experiment>\w+?)_(?P<machine>[^_/]+)_"
             r"(?P<id>case[^_/]+)_(?P<condition>[^/]+)_(?P=run)_ch(?P<channel>\d+)_(?P<take>\d+)\.[^./]+$"
         ),
         fields=_toyadmos,
-        skipped=re.compile(r"/EnvironmentalNoise_CNT/"),
+        skipped=((_pattern(r"/EnvironmentalNoise_CNT/"), "no machine"),),
     ),
     "dcase2020": Layout(
-        files="<type>/{train,test}/{normal,anomaly}_id_00_00000000.wav",
-        pattern=re.compile(
-            r"/(?P<machine>[^/]+)/(?P<part>train|test)/(?P<label>normal|anomaly)_(?P<id>id_\d+)_(?P<number>\d+)\.[^./]+$"
+        example="fan/train/normal_id_00_00000000.wav",
+        pattern=_pattern(
+            rf"/{_MACHINE}/(?:(?P<part>train|test)(?:_rename)?/)?(?:(?P<named>[^/]+?)_)?"
+            r"(?P<label>normal|anomaly)_(?P<id>id_\d+)_(?P<number>\d+)\.[^./]+$"
         ),
         fields=_dcase2020,
+        skipped=((_pattern(r"/id_\d+_\d+\.[^./]+$"), _UNLABELLED),),
     ),
     "dcase2021": Layout(
-        files="<type>/*/section_00_{source,target}_{train,test}_{normal,anomaly}_0000_*.wav",
-        pattern=re.compile(
-            r"/(?P<machine>[^/]+)/[^/]+/section_(?P<section>\d+)_(?P<domain>source|target)_(?P<part>train|test)_"
-            r"(?P<label>normal|anomaly)_(?P<number>\d+)(?:_(?P<attributes>[^/]*))?\.[^./]+$"
+        example="fan/train/section_00_source_train_normal_0000.wav",
+        pattern=_pattern(
+            rf"/{_MACHINE}/(?:(?:train|(?:source_|target_)?test(?:_rename)?)/)?(?:section_\d+/)?(?:(?P<named>[^/]+?)_)?"
+            r"section_(?P<section>\d+)_(?P<domain>source|target)_(?P<part>train|test)_(?P<label>normal|anomaly)_(?P<number>\d+)"
+            r"(?:_(?P<attributes>[^/]*))?\.[^./]+$"
         ),
         fields=_dcase2021,
-        skipped=re.compile(r"/supplement/"),  # since 2025: noise alone, or the machine without noise
+        skipped=(
+            (_pattern(r"/supplement(?:al)?/"), "no machine in its usual noise"),  # since 2025: noise or the machine alone
+            (_pattern(r"/section_\d+_(?:(?:source|target)_)?(?:test_)?\d+(?:_[^/]*)?\.[^./]+$"), _UNLABELLED),
+        ),
     ),
     "plain": Layout(
-        files="normal/ and optionally anomaly/ or abnormal/",
-        pattern=re.compile(r"(?P<label>normal|anomaly|abnormal)/(?P<recording>.+?)(?:-(?P<cut>\d{3,5}))?\.[^./]+", re.DOTALL),
+        example="normal/monday.wav",
+        pattern=_pattern(
+            rf"(?:(?P<above>.+?)/)??(?P<label>{'|'.join((*NORMAL, *ANOMALY))})/"
+            r"(?P<recording>.+?)(?:-(?P<cut>\d{3,5}))?\.[^./]+"
+        ),
         fields=_plain,
         anchored=True,
+        skipped=((_pattern(r"/(?:test|eval|evaluation|unlabell?ed)/"), _UNLABELLED),),
     ),
 }

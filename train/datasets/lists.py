@@ -67,8 +67,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _from_json(line: str) -> str:
-    """The text of a line that is a JSON string, else None; a plain name ends in a suffix, not in a quote."""
+    """The text of a line that is a JSON string, else an empty one; a plain name ends in a suffix, not in a quote."""
     try:
-        return str(json.loads(line)) if line.endswith('"') else ""
+        return str(json.loads(line)) if line.startswith('"') and line.endswith('"') else ""
     except ValueError:
         return ""

@@ -1,12 +1,21 @@
 """Open clips as the pieces of recordings that training and calibration read."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from monitor.audio.recording import Recording
 from monitor.errors import SourceError
-from train.datasets.clip import Clip, Dataset
+from train.datasets.clip import Clip
 from train.datasets.partition import Split
-from train.datasets.piece import Piece
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A recording, or the part of it between two of its times."""
+
+    recording: Recording
+    start_s: float = 0.0
+    stop_s: float = float("inf")
 
 
 def open_clip(clip: Clip, *, sample_rate_hz: int, channel: int | None = None) -> Recording:
@@ -28,14 +37,6 @@ def pieces(clips: Iterable[Clip], *, sample_rate_hz: int, channel: int | None = 
     """Each clip as a whole."""
     kept = of_channel(clips, channel)
     return [Piece(open_clip(clip, sample_rate_hz=sample_rate_hz, channel=channel)) for clip in kept]
-
-
-def normal_pieces(data: Dataset, *, sample_rate_hz: int, channel: int | None = None) -> list[Piece]:
-    """All normal clips of a data set to calibrate on; SourceError where it has none."""
-    normal = data.labelled("normal")
-    if not normal:
-        raise SourceError(f"{data.root}: must hold normal sound to calibrate on, got none (layout {data.layout})")
-    return pieces(normal, sample_rate_hz=sample_rate_hz, channel=channel)
 
 
 def split_pieces(split: Split, *, sample_rate_hz: int, channel: int | None = None) -> tuple[list[Piece], list[Piece]]:

@@ -38,16 +38,15 @@ from train.datasets import (
     of_channel,
     one_session_note,
     pieces,
-    read_dataset,
     recording_order,
     save_split,
     split_pieces,
 )
-from train.datasets.bandwidth import check_rates
+from train.datasets.survey import survey
 from train.features.cache import cached_frames
 from train.features.frames import PieceFrames, WindowSet, left_out_s
 from train.fitting.manifest import detector_part, make_manifest, versions
-from train.fitting.preflight import check_lengths, check_sound, recipe_split
+from train.fitting.preflight import recipe_split, usable_split
 from train.fitting.rate import at_own_rate
 from train.networks.backup import Backup
 from train.networks.export import to_tflite
@@ -65,16 +64,14 @@ class Choices:
     seed: int
     method: Method
     channel: int | None = None
-    layout: str | None = None
     split: Path | None = None  # lists of clips of an earlier split
     resume: bool = False
 
 
-def fit(dataset: Path, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
+def fit(data: Dataset, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     """Train, export, calibrate and write the bundle `out`; returns its manifest."""
     name = bundle_name(out)
     check_place(out)
-    data = read_dataset(dataset, layout=choices.layout)
     recipe = at_own_rate(recipe, data, channel=choices.channel)
     sound = _sound(data, recipe, choices)
     backup = Backup(out.parent / f".{name}-training")
@@ -107,10 +104,9 @@ class _Sound:
 def _sound(data: Dataset, recipe: Recipe, choices: Choices) -> _Sound:
     """Split and check the data set; SourceError where it cannot be trained on."""
     split = recipe_split(data, recipe, seed=choices.seed, lists=choices.split)
-    surveyed = check_sound(tuple(dict.fromkeys(split.train + split.held_out)), channel=choices.channel)
-    check_rates([one.rate_hz for one in surveyed], recipe.front_end)
+    surveyed = survey(dict.fromkeys(split.train + split.held_out), channel=choices.channel)
     is_predicted = choices.method.name == "default"
-    check_lengths(split, surveyed, recipe, channel=choices.channel, is_predicted=is_predicted)
+    split = usable_split(split, surveyed, recipe, channel=choices.channel, is_predicted=is_predicted)
     training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=choices.channel)
     frames, validation = (_frames(part, recipe) for part in (training, _validation(split, held_out, recipe, choices)))
     if not len(_windows(frames, recipe)):

@@ -15,7 +15,7 @@ from monitor.scoring.fast_path import fit_fast
 from monitor.scoring.golden import golden_score
 from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
-from train.datasets import Piece, load_split, normal_pieces, read_dataset, split_pieces
+from train.datasets import Dataset, Piece, load_split, normal_pieces, split_pieces
 from train.datasets.bandwidth import check_rates
 from train.fitting.manifest import detector_part, make_manifest, versions
 from train.recipes.method import Method
@@ -26,17 +26,15 @@ from train.recipes.recipe import PLAIN, Recipe
 class NormalScoresOfImport:
     """The data set for the threshold: all its normal clips, or those in held_out.txt of `split`."""
 
-    dataset: Path
-    layout: str | None = None
+    data: Dataset
     channel: int | None = None
     split: Path | None = None
 
     def pieces(self, *, sample_rate_hz: int) -> list[Piece]:
         """The pieces to score."""
-        data = read_dataset(self.dataset, layout=self.layout)
         if self.split is not None:
-            return split_pieces(load_split(self.split, data), sample_rate_hz=sample_rate_hz, channel=self.channel)[1]
-        return normal_pieces(data, sample_rate_hz=sample_rate_hz, channel=self.channel)
+            return split_pieces(load_split(self.split, self.data), sample_rate_hz=sample_rate_hz, channel=self.channel)[1]
+        return normal_pieces(self.data, sample_rate_hz=sample_rate_hz, channel=self.channel)
 
 
 def import_model(

@@ -1,77 +1,76 @@
-"""Checks before training: readable files, clipping, and enough sound."""
+"""Checks before training: leave out recordings that cannot be used, and refuse too little sound."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from monitor.errors import SourceError
-from train.datasets import Clip, Dataset, Piece, Split, load_split, split_dataset, split_pieces
-from train.datasets.survey import Surveyed, survey
-from train.recipes.recipe import PLAIN, Recipe
+from monitor.errors import ConfigError, SourceError
+from monitor.learning.report_text import count
+from monitor.scoring.bandwidth import empty_bands
+from train.datasets import Dataset, Piece, Split, load_split, split_dataset, split_pieces
+from train.datasets.bandwidth import low_rates, warn_of_edges
+from train.datasets.left_out import MAX_LEFT_OUT, without_problems
+from train.datasets.survey import Surveyed
+from train.recipes.recipe import PLAIN, RECIPES, Recipe, load_recipe
 
 MAX_CLIPPED = 0.1  # of a recording
 _MIN_SEGMENTS = 2  # for a spread
 _MIN_CROSS_FITTED = 3  # each is scored by statistics of at least two others
 
 
-def check_sound(clips: Sequence[Clip], *, channel: int | None) -> list[Surveyed]:
-    """Check that every clip can be read and is not silent; SourceError names the first bad one and counts the others."""
-    surveyed = survey(clips, channel=channel)
-    if problems := problems_of(surveyed):
-        more = f" (and {len(problems) - 1} more; see train inspect)" if len(problems) > 1 else ""
-        raise SourceError(f"{problems[0]}{more}")
-    return surveyed
-
-
-def problems_of(surveyed: Iterable[Surveyed]) -> list[str]:
-    """The problems of files that cannot be trained on, one text per file."""
-    return [problem for one in surveyed if (problem := _problem(one)) is not None]
-
-
-def check_held_out(
-    pieces: Sequence[Piece], surveyed: Iterable[Surveyed], *, segment_ticks: int, tick_s: float, is_predicted: bool = False
-) -> None:
-    """Check that there is enough held-out sound for a threshold; SourceError states how much there is.
-
-    A predicted threshold (`is_predicted`) needs segments that share no sound.
-    """
-    two = 2 * segment_ticks if is_predicted else segment_ticks + 1
-
-    def segments(ticks: float) -> int:
-        return 0 if 2 * ticks < segment_ticks else 1 if ticks < two else 2
-
-    found = sum(segments(seconds / tick_s) for seconds in _usable_s(pieces, surveyed))
-    _check_segments(found, pieces, "held-out {}", segment_ticks * tick_s, " to set a threshold on")
-
-
-def check_training(pieces: Sequence[Piece], surveyed: Iterable[Surveyed], recipe: Recipe) -> None:
-    """Check that there are enough training segments for statistics; SourceError states how many there are.
-
-    A recording shorter than a segment counts as one. SourceError names one that is too short to be scored at all.
-    """
-    usable_s = _usable_s(pieces, surveyed)
-    for piece, seconds in zip(pieces, usable_s, strict=True):
-        if seconds < recipe.shortest_s:
-            path, shortest_s = piece.recording.path, recipe.shortest_s
-            raise SourceError(
-                f"{path}: must hold at least {shortest_s:.2f} s of sound to train on, got {max(0.0, seconds):.2f} s"
-            )
-    found = sum(max(1, int(seconds / recipe.tick_s) // recipe.segment_ticks) for seconds in usable_s)
-    segment_s = recipe.segment_ticks * recipe.tick_s
-    _check_segments(
-        found, pieces, "{} to train on", segment_s, " (a shorter recording counts as one)", min_segments=_MIN_CROSS_FITTED
-    )
-
-
-def check_lengths(
+def usable_split(
     split: Split, surveyed: Iterable[Surveyed], recipe: Recipe, *, channel: int | None, is_predicted: bool = False
-) -> None:
-    """Check that training and held-out sound are long enough for the recipe; else SourceError."""
-    training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
-    surveyed = tuple(surveyed)
-    if recipe.calibration.part == "held_out":
-        check_held_out(held_out, surveyed, segment_ticks=recipe.segment_ticks, tick_s=recipe.tick_s, is_predicted=is_predicted)
-    if recipe.detector != PLAIN:
-        check_training(training, surveyed, recipe)
+) -> Split:
+    """The split without recordings that cannot be trained on, each named on stderr.
+
+    SourceError where these are many, where the recipe does not fit their rates, or where too little is left.
+    """
+    drawn = {clip.path for clip in (*split.train, *split.held_out)}
+    surveyed = [one for one in surveyed if one.clip.path in drawn]
+    _check_rates(surveyed, recipe)
+    left = without_problems(surveyed, lambda one: problem_of(one, recipe))
+    paths = {one.clip.path for one in left}
+    train, held_out = (tuple(clip for clip in clips if clip.path in paths) for clips in (split.train, split.held_out))
+    split = replace(split, train=train, held_out=held_out)
+    warn_of_edges(left, recipe.front_end)
+    _check_lengths(split, left, recipe, channel=channel, is_predicted=is_predicted)
+    return split
+
+
+def problem_of(one: Surveyed, recipe: Recipe) -> str | None:
+    """Why a recording cannot be trained on; None for a good one."""
+    path, spec = one.clip.path, recipe.front_end
+    if one.problem is not None:
+        return one.problem
+    if (share := one.refused_s.get("clipped", 0.0) / one.duration_s) > MAX_CLIPPED:
+        return f"{path}: is clipped in {share:.0%} of its length (at most {MAX_CLIPPED:.0%} allowed)"
+    if n_empty := empty_bands(one.rate_hz, spec):
+        above = f"nothing above {one.rate_hz / 2000:g} kHz, where {n_empty} of the model's {spec.n_bands} bands lie"
+        return f"{path}: has {one.rate_hz} Hz, so it contains {above}"
+    if (usable_s := max(0.0, one.usable_s(0.0, one.duration_s))) < recipe.shortest_s:
+        return f"{path}: must hold at least {recipe.shortest_s:.2f} s of sound to train on, got {usable_s:.2f} s"
+    return None
+
+
+def fitting_recipes(rate_hz: int) -> list[str]:
+    """The shipped recipes without an empty band at this rate."""
+    found = []
+    for name in sorted(path.stem for path in RECIPES.glob("*.yaml")):
+        with suppress(ConfigError):
+            if not empty_bands(rate_hz, load_recipe(name).at(rate_hz).front_end):
+                found.append(name)
+    return found
+
+
+def _check_rates(surveyed: Sequence[Surveyed], recipe: Recipe) -> None:
+    """SourceError with the recipes that fit, where too many recordings have a rate that the recipe's bands exceed."""
+    rates_hz = [one.rate_hz for one in surveyed if one.error is None]
+    low = [rate_hz for rate_hz in rates_hz if empty_bands(rate_hz, recipe.front_end)]
+    if len(low) > MAX_LEFT_OUT * len(surveyed):
+        names = fitting_recipes(min(low))
+        advice = f"--recipe {'default' if 'default' in names else names[0]}" if names else "a recipe with lower bands"
+        raise SourceError(f"{low_rates(rates_hz, recipe.front_end)}: use {advice}")
 
 
 def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None) -> Split:
@@ -86,29 +85,32 @@ def recipe_split(data: Dataset, recipe: Recipe, *, seed: int, lists: Path | None
     return Split(train=tuple(dict.fromkeys(given.train + given.held_out)), held_out=(), test=given.test)
 
 
-def _usable_s(pieces: Sequence[Piece], surveyed: Iterable[Surveyed]) -> list[float]:
-    """Seconds of each piece that the device would score."""
-    by_path = {one.clip.path: one for one in surveyed}
-    return [by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) for piece in pieces]
-
-
-def _check_segments(
-    found: int, pieces: Sequence[Piece], which: str, segment_s: float, what_for: str = "", *, min_segments: int = _MIN_SEGMENTS
+def _check_lengths(
+    split: Split, surveyed: Sequence[Surveyed], recipe: Recipe, *, channel: int | None, is_predicted: bool
 ) -> None:
-    if found < min_segments:
-        recordings = which.format(f"recording{'s' * (len(pieces) != 1)}")
-        raise SourceError(
-            f"{len(pieces)} {recordings} must give at least {min_segments} segments of {segment_s:.1f} s{what_for}, "
-            f"got {found}: more or longer recordings are needed"
-        )
+    """SourceError where there are too few segments to train on, or too few held-out ones to set a threshold on.
 
+    A training recording shorter than a segment counts as one. A predicted threshold needs segments that share no sound.
+    """
+    training, held_out = split_pieces(split, sample_rate_hz=recipe.front_end.sample_rate_hz, channel=channel)
+    by_path = {one.clip.path: one for one in surveyed}
+    n_ticks = recipe.segment_ticks
 
-def _problem(surveyed: Surveyed) -> str | None:
-    if surveyed.error is not None:
-        return surveyed.error
-    if surveyed.silent:
-        return f"{surveyed.clip.path}: is silent, so it cannot be trained on"
-    share = surveyed.refused_s.get("clipped", 0.0) / surveyed.duration_s
-    if share > MAX_CLIPPED:
-        return f"{surveyed.clip.path}: is clipped in {share:.0%} of its length (at most {MAX_CLIPPED:.0%} allowed)"
-    return None
+    def ticks(piece: Piece) -> float:
+        return by_path[piece.recording.path].usable_s(piece.start_s, piece.stop_s) / recipe.tick_s
+
+    def check(found: int, n_min: int, recordings: str, purpose: str) -> None:
+        if found < n_min:
+            raise SourceError(
+                f"{recordings} must give at least {n_min} segments of {n_ticks * recipe.tick_s:.1f} s{purpose}, "
+                f"got {found}: more or longer recordings are needed"
+            )
+
+    if recipe.calibration.part == "held_out":
+        two = 2 * n_ticks if is_predicted else n_ticks + 1
+        found = sum(0 if 2 * n < n_ticks else 1 if n < two else 2 for n in map(ticks, held_out))
+        check(found, _MIN_SEGMENTS, count(len(held_out), "held-out recording"), " to set a threshold on")
+    if recipe.detector != PLAIN:
+        found = sum(max(1, int(n) // n_ticks) for n in map(ticks, training))
+        recordings = f"{count(len(training), 'recording')} to train on"
+        check(found, _MIN_CROSS_FITTED, recordings, " (a shorter recording counts as one)")

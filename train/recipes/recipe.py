@@ -21,9 +21,9 @@ from monitor.scoring.windows import WindowSpec
 from train.recipes.method import Method, MethodName
 
 RECIPES = Path(__file__).parent
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decibels = Annotated[float, Field(ge=0, le=100)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
@@ -121,7 +121,9 @@ class Recipe(_Part):
     segment_s: Positive
     network: Annotated[DenseNetwork | ConvNetwork, Field(discriminator="kind")]
     training: TrainingPart
-    gain_db: NotNegative = 0.0  # standard deviation of the level in use, in addition to that of the recordings
+    gain_db: Annotated[float, Field(ge=0, le=100)] = (
+        0.0  # standard deviation of the level in use, in addition to that of the recordings
+    )
     detector: DetectorSpec = PLAIN
     max_states: Annotated[int, Field(ge=1, le=4)] = 1  # normal states per feature
     calibration: CalibrationPart

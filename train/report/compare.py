@@ -1,7 +1,6 @@
 """Compare two reports: metrics with differences, and main figures."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,14 @@ def compare(one: Path, other: Path, out: Path) -> None:
     if out.exists() and any(out.samefile(folder) for folder in (one, other)):
         raise UsageError(f"--out must not be one of the compared folders, got {out}")
     check_out(out, kind="comparison")
+    try:
+        replace_folder(out, _files(one, other, a, b))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(f"{one} or {other}: {METRICS} is incomplete: {type(error).__name__} {error}") from error
+
+
+def _files(one: Path, other: Path, a: dict[str, Any], b: dict[str, Any]) -> dict[str, bytes]:
+    """The page and the table."""
     names = (one.resolve().name, other.resolve().name)
     rows = [
         *((name, _at(a, keys), _at(b, keys)) for name, keys in _METRICS.items()),
@@ -69,7 +76,7 @@ def compare(one: Path, other: Path, out: Path) -> None:
     ]
     raw = [(name, x, y, None if x is None or y is None else y - x) for name, x, y in rows]
     page = render_page(f"{names[0]} against {names[1]}", sections)
-    replace_folder(out, {PAGE: page, COMPARISON: to_csv(("metric", "a", "b", "difference"), raw)})
+    return {PAGE: page, COMPARISON: to_csv(("metric", "a", "b", "difference"), raw)}
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -121,12 +128,8 @@ def _intervals(a: dict[str, Any], b: dict[str, Any], head: tuple[str, ...]) -> I
         interval = area["interval"]
         return "-" if interval is None else f"{number(interval['low'])} to {number(interval['high'])}"
 
-    of: dict[str, Callable[[dict[str, Any]], str]] = {
-        "AUC": lambda content: text(content["auc"]),
-        "pAUC": lambda content: text(content["pauc"]),
-        "average precision": lambda content: text(content["average_precision"]),
-    }
-    rows = [(name, show(a), show(b)) for name, show in of.items()]
+    areas = {"AUC": "auc", "pAUC": "pauc", "average precision": "average_precision"}
+    rows = [(name, text(a[key]), text(b[key])) for name, key in areas.items()]
     title = "95% intervals (a difference may be due to chance where they overlap widely)"
     return Table(title=title, head=head, rows=rows)
 

@@ -39,6 +39,8 @@ def read_recorded(dataset: Dataset, clips: Sequence[Clip]) -> dict[str, Recorded
     for where, row in _rows(path):
         name = row["path"]
         if (clip := known.get(name)) is None:
+            if dataset.root / name in dataset.skipped:
+                continue
             raise SourceError(f"{where}: path must name a sound file of {dataset.root}, got {name!r}")
         if name in seen:
             raise SourceError(f"{where}: path must name each file once, got {name!r} again")
@@ -47,7 +49,7 @@ def read_recorded(dataset: Dataset, clips: Sequence[Clip]) -> dict[str, Recorded
         if aware not in (None, at.tzinfo is not None):
             raise SourceError(f"{where}: recorded_at must have a time zone in all lines or in none, got {row['recorded_at']!r}")
         aware = at.tzinfo is not None
-        at = at.astimezone(timezone.utc) if aware else at.replace(tzinfo=timezone.utc)
+        at = at if aware else at.replace(tzinfo=timezone.utc)
         if clip.recording not in found or at < found[clip.recording].at:
             found[clip.recording] = Recorded(at, _session(row))
     _check_complete(path, found, clips, dataset)
@@ -84,9 +86,11 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _time(text: str, where: str) -> datetime:
+    """The time, as UTC if it has a time zone."""
     try:
-        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
-    except ValueError:
+        at = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+        return at if at.tzinfo is None else at.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         raise SourceError(f"{where}: recorded_at must be ISO 8601 such as 2026-11-21T10:00:00, got {text!r}") from None
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from benchmarks.honesty import listen, poisson_interval, verdict
 from train.evaluation.metrics import Interval
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_segments_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: Path) -> None:

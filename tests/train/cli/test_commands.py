@@ -11,6 +11,7 @@ import soundfile
 
 from tests.signals import hum
 from train.cli import calibrate, evaluate, fit, import_model, inspect
+from train.cli.main import main as train
 
 NEEDED = {
     "fit": ["--recipe", "mimii-mel", "--out", "x"],
@@ -58,3 +59,56 @@ def test_a_closed_stream_is_nobody_who_listens(closed: int, tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.close(closed))
     assert (done.returncode, done.stderr) == (0, "")
     assert ("next: train fit" in done.stdout) == (closed == 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["inspct", "x"], "did you mean inspect instead of inspct?"),
+        (["inspect", "x", "--chanel", "2"], "did you mean --channel instead of --chanel?"),
+        (["fit", "x", "--recpie", "default", "--out", "y"], "did you mean --recipe instead of --recpie?"),
+        (["fit", "x", "--recpie=default", "--out", "y"], "did you mean --recipe instead of --recpie?"),
+        (["--vresion"], "did you mean --version instead of --vresion?"),
+        (["inspect", "x", "--replya"], "unrecognized arguments: --replya"),
+    ],
+)
+def test_a_typing_error_is_answered_with_the_nearest_word(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        train(words)
+    assert error.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("absent", "words"),
+    [
+        ("tensorflow", ["fit", "SET", "--recipe", "default", "--out", "OUT"]),
+        ("scipy", ["synth", "OUT/a.wav"]),
+        ("matplotlib", ["evaluate", "BUNDLE", "SET", "--out", "OUT"]),
+    ],
+)
+def test_without_its_extra_it_names_the_command_that_installs_it(
+    absent: str, words: list[str], demo_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "set/normal").mkdir(parents=True)
+    for i in range(4):
+        soundfile.write(tmp_path / f"set/normal/{i}.wav", hum(i, 16_000 * 12), 16_000)
+    code = f"""
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+from train.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+    places = {"SET": tmp_path / "set", "OUT": tmp_path / "out", "OUT/a.wav": tmp_path / "a.wav", "BUNDLE": demo_bundle}
+    command = [sys.executable, "-c", code, *(str(places.get(word, word)) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"train: error: needs {absent}")
+    assert line.endswith("pip install 'stethos[train]'")

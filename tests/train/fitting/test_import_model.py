@@ -29,7 +29,9 @@ def test_a_threshold_can_be_set_on_what_a_split_holds_out(demo_bundle: Path, tmp
     assert read_manifest(tmp_path / "out").calibration.n_recordings == 2
 
 
-@pytest.mark.parametrize("option", [("--sigma", "3"), ("--split", "lists"), ("--layout", "plain"), ("--channel", "2")])
+@pytest.mark.parametrize(
+    "option", [("--sigma", "3"), ("--split", "lists"), ("--layout", "plain"), ("--machine", "fan"), ("--channel", "2")]
+)
 def test_a_threshold_that_is_given_leaves_nothing_to_listen_to(
     option: tuple[str, str], demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

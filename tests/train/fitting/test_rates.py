@@ -13,7 +13,7 @@ from monitor.arrays import F32
 from monitor.bundle import load_bundle
 from monitor.errors import ConfigError
 from tests.replay.command import monitor
-from tests.train.test_recipes import quick
+from tests.train.recipes.test_recipes import quick
 from train.cli.main import main as train
 from train.recipes.recipe import load_recipe
 from train.synth import MACHINES, Scene

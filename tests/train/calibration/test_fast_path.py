@@ -11,7 +11,7 @@ from monitor.bundle import load_bundle
 from monitor.bundle.write import STATISTICS, amended, file_ref, manifest_json
 from monitor.errors import BundleError, ConfigError
 from tests.replay.command import monitor
-from tests.train.test_recipes import quick
+from tests.train.recipes.test_recipes import quick
 from train.cli.main import main as train
 from train.datasets import read_dataset
 from train.evaluation.close_up import close_up

@@ -30,7 +30,7 @@ from train.features.cache import cached_frames, default_folder
 from train.features.frames import PieceFrames, WindowSet, left_out_s, piece_frames
 
 SPEC = LogMelSpec(sample_rate_hz=16000, n_fft=512, hop_length=256, n_mels=16, fmax_hz=8000.0)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_kill_leaves_nothing_broken(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.tile(hum(0, 16000 * 60), 30), 16000)
     code = (
-        "import sys; from pathlib import Path; from tests.train.test_features import *\n"
+        "import sys; from pathlib import Path; from tests.train.features.test_features import *\n"
         "frames([Piece(Recording(Path(sys.argv[1]), sample_rate_hz=16000))], Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path), str(tmp_path / "cache")], cwd=ROOT)

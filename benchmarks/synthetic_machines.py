@@ -32,7 +32,7 @@ FAULTS_OF = {
 
 
 @dataclass(frozen=True)
-class MadeJob:
+class SyntheticJob:
     """An individual machine."""
 
     machine: str
@@ -40,15 +40,20 @@ class MadeJob:
 
 
 @dataclass(frozen=True)
-class MadeResult:
+class SyntheticResult:
     """AUC, int8, by fault and then by column, at a severity in dB."""
 
-    job: MadeJob
+    job: SyntheticJob
     severity_db: dict[str, float]
     auc: dict[str, dict[str, float]]
 
 
-def run_made(job: MadeJob) -> MadeResult:
+def renamed(parts: str) -> str:
+    """For `type=`: a list of parts in which `made`, an older name, may stand for `synthetic`."""
+    return parts.replace("made", "synthetic")
+
+
+def run_synthetic(job: SyntheticJob) -> SyntheticResult:
     """Learn a machine, find the severity of each fault, and score at that severity."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     machine = MACHINES[job.machine](100 + job.seed)
@@ -80,7 +85,7 @@ def run_made(job: MadeJob) -> MadeResult:
         severities[fault] = high
         found[fault] = {f"{PLAIN}, reconstruction": aucs(PLAIN, high)["reconstruction"]}
         found[fault] |= {f"{OURS}, {name}": value for name, value in aucs(OURS, high).items()}
-    return MadeResult(job, severities, found)
+    return SyntheticResult(job, severities, found)
 
 
 def _sound(machine: Machine, take: int, fault: str | None = None) -> F32:

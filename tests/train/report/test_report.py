@@ -37,7 +37,7 @@ from train.report.style import ReportFigure
 from train.report.summary import summary
 from train.report.tables import group_items, part_items
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
 SECTIONS = (
     *("summary", "listen", "sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
@@ -423,6 +423,15 @@ def test_two_reports_stand_side_by_side(report: Path, normal_only: Path, tmp_pat
     assert "figure-roc-A" not in page.ids
     assert "evaluated on different data" in page.text
     assert {row["metric"]: row for row in rows(out / "comparison.csv")}["AUC"]["b"] == ""
+
+
+def test_reports_with_missing_numbers_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text('{"kind": "stethos-evaluation", "schema": 1, "groups": 3}')
+    assert train(["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "metrics.json is incomplete: " in line
 
 
 def test_what_is_no_report_is_neither_compared_nor_replaced(report: Path, evaluation: Evaluation, tmp_path: Path) -> None:

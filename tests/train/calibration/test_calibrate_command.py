@@ -166,7 +166,7 @@ def test_anomalies_alone_set_no_threshold(demo_bundle: Path, normal_set: Path, t
 
 
 def test_a_data_set_without_normal_sound_leaves_everything_as_it_was(demo_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="must hold sound files"):
+    with pytest.raises(SourceError, match="contains no sound files"):
         run(demo_bundle, "--on", tmp_path, "--out", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
@@ -218,3 +218,12 @@ def test_a_bundle_learns_below_which_level_its_machine_is_off(
     assert states.count("idle") > 10
     assert ran.events == []
     assert all(line["ratio"] is None for line in ran.segments if line["rms_dbfs"] < idle_below_dbfs)
+
+
+def test_a_damaged_recording_of_ten_is_left_out(demo_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["synth", str(tmp_path / "set"), "--recordings", "10", "--seconds", "25", "--format", "wav"]) == 0
+    whole = (tmp_path / "set/normal/0004.wav").read_bytes()
+    (tmp_path / "set/normal/0004.wav").write_bytes(whole[:50])
+    run(demo_bundle, "--on", tmp_path / "set", "--out", tmp_path / "fan")
+    assert f"train: warning: left out: {tmp_path / 'set/normal/0004.wav'}: " in capsys.readouterr().err
+    assert calibration(tmp_path / "fan")["n_recordings"] == 9

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from monitor.arrays import F32
 from monitor.errors import SourceError
@@ -47,6 +48,8 @@ def look(*words: object) -> None:
 def fact(out: str, name: str) -> str:
     """The lines of one fact."""
     lines = out.splitlines()
+    if any(line.startswith("no file") and name in line for line in lines):
+        return "none"
     first = next(i for i, line in enumerate(lines) if line.startswith(f"{name} "))
     rest = lines[first + 1 :]
     more = next((i for i, line in enumerate(rest) if not line.startswith(" ")), len(rest))
@@ -57,7 +60,7 @@ def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFi
     run(good)
     out = capsys.readouterr().out
     assert out.splitlines()[:5] == [
-        f"{good}: plain (normal/ and optionally anomaly/ or abnormal/)",
+        f"{good}: layout plain",
         "",
         "machine  normal  hours  anomaly  hours",
         "              4  0.013        1  0.000",
@@ -66,7 +69,7 @@ def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFi
     assert fact(out, "rates") == "16000 Hz (5 files)"
     assert fact(out, "channels") == "1 in a file (5 files)"
     assert fact(out, "length") == "min 1.0, median 12.0, max 12.0 s"
-    assert all(fact(out, name) == "none" for name in ("clipped", "silent", "duplicates", "unreadable", "misplaced"))
+    assert all(fact(out, name) == "none" for name in ("clipped", "silent", "duplicate", "unreadable", "misplaced"))
 
 
 def test_machines_and_parts_have_a_row_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +115,7 @@ def mixed(folder: Path) -> None:
     [
         (clipped, "clipped", "normal/loud.wav (2 s)"),
         (silent, "silent", "normal/off.wav"),
-        (duplicate, "duplicates", "normal/2.wav = normal/again.flac"),
+        (duplicate, "duplicate", "normal/2.wav = normal/again.flac"),
         (mixed, "rates", "16000 Hz (5 files), 48000 Hz (1 file); mixed, all are resampled to the recipe's rate"),
     ],
 )
@@ -189,7 +192,9 @@ def test_files_that_cannot_be_read_fail_and_are_named(good: Path, capsys: pytest
     (good / "normal/text.wav").write_text("no sound")
     whole = (good / "normal/0.wav").read_bytes()
     (good / "normal/0.wav").write_bytes(whole[:20_000])
-    with pytest.raises(SourceError, match=r"cannot be trained on as it is: 2 files cannot be read$") as error:
+    with pytest.raises(
+        SourceError, match=r"2 of 4 recordings cannot be used \(more than a tenth\): .*0.wav: is truncated .*\(and 1 more"
+    ) as error:
         run(good)
     assert error.value.exit_status == 1
     lines = fact(capsys.readouterr().out, "unreadable").splitlines()
@@ -231,7 +236,7 @@ def test_one_channel_may_be_heard(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_layout_may_be_given_and_help_lists_them(tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(good, "--layout", "plain")
-    with pytest.raises(SourceError, match="must hold sound files as mimii"):
+    with pytest.raises(SourceError, match="none of its 5 sound files has a known label"):
         run(good, "--layout", "mimii")
     with pytest.raises(SystemExit):
         run("--help")
@@ -255,14 +260,90 @@ def test_what_training_leaves_out_is_told_in_seconds(good: Path, capsys: pytest.
     assert fact(out, "silent") == "none"  # not all of it
 
 
-def test_a_rate_too_low_for_a_recipe_is_told(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_that_does_not_fit_the_rate_is_refused_and_one_that_does_is_named(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(good)
-    told = fact(capsys.readouterr().out, "too little")
-    assert told == "16000 Hz contains nothing above 8 kHz; too little for toyadmos-fft (341 of 512 bands)"
-    write(good / "normal/telephone.wav", hum(5, 8_000), rate_hz=8_000)
-    run(good)
-    assert "8000 Hz contains nothing above 4 kHz" in (told := fact(capsys.readouterr().out, "too little"))
-    assert "mimii-mel (14 of 64 bands)" in told
+    assert fact(capsys.readouterr().out, "recipes") == "for 16000 Hz: conv, dcase, default, idnn, mimii-mel, wide"
+    with pytest.raises(SourceError, match=r"recipe toyadmos-fft, 3 of 3 .*: use --recipe default$"):
+        run(good, "--recipe", "toyadmos-fft")
+    for i in range(4):
+        write(tmp_path / f"telephone/normal/{i}.wav", hum(i, 96_000), rate_hz=8_000)
+    message = "4 of 4 recordings (8000 Hz) contain nothing above 4 kHz, where 28 of the model's 128 bands lie: use --recipe wide"
+    assert train(["inspect", str(tmp_path / "telephone")]) == 1
+    assert message in capsys.readouterr().err
+    assert train(["fit", str(tmp_path / "telephone"), "--recipe", "default", "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    run(tmp_path / "telephone", "--recipe", "wide")
+
+
+def test_sound_that_was_resampled_upwards_is_noticed_by_its_spectrum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        narrow = 0.1 * np.random.default_rng(i).standard_normal(8_000 * 12)
+        write(tmp_path / f"normal/{i}.wav", np.asarray(soxr.resample(narrow, 8_000, 16_000), np.float32))
+    run(tmp_path)
+    out, err = capsys.readouterr()
+    (line,) = (line for line in err.splitlines() if "warning" in line)
+    assert "4 of 4 recordings contain nothing above 4.0 kHz although their rate is 16000 Hz" in line
+    assert "normal/0.wav (nothing above 4.0 kHz)" in fact(out, "resampled")
+
+
+def ten(folder: Path) -> Path:
+    for i in range(10):
+        write(folder / f"normal/{i}.wav", hum(i, 64_000))
+    return folder
+
+
+def test_a_tenth_of_bad_recordings_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ten(tmp_path / "set")
+    whole = (data / "normal/4.wav").read_bytes()
+    (data / "normal/4.wav").write_bytes(whole[:1000])
+    assert train(["inspect", str(data)]) == 0
+    assert "4.wav" in (left_out := capsys.readouterr().err)
+    assert left_out.startswith("train: warning: left out: ")
+    write(data / "normal/5.wav", np.zeros(64_000, np.float32))
+    assert train(["inspect", str(data)]) == 1
+    assert "2 of 10 recordings cannot be used (more than a tenth): " in capsys.readouterr().err
+
+
+def test_recordings_longer_than_a_tenth_of_the_sound_are_not_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(ten(tmp_path) / "normal/long.wav", np.zeros(16_000 * 30, np.float32))
+    assert train(["inspect", str(tmp_path)]) == 1
+    assert "1 of 11 recordings cannot be used (more than a tenth): " in capsys.readouterr().err
+
+
+def test_sound_without_samples_is_one_line(tmp_path: Path, demo_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An MP3 file of one empty frame after the one with the tag that counts them."""
+    data = tmp_path / "set"
+    (data / "normal").mkdir(parents=True)
+    tag = bytes(21) + b"Xing" + b"".join(n.to_bytes(4, "big") for n in (15, 2, 576)) + bytes(range(100))
+    frames = [bytes([0xFF, 0xF3, 0x84, 0x40]) + content[4:].ljust(188, b"\0") for content in (tag, b"", b"")]
+    (data / "normal/empty.mp3").write_bytes(b"".join(frames))
+    for command in (
+        ["inspect", str(data)],
+        ["fit", str(data), "--recipe", "default", "--out", str(tmp_path / "out")],
+        ["calibrate", str(demo_bundle), "--on", str(data), "--out", str(tmp_path / "out")],
+        ["evaluate", str(demo_bundle), str(data), "--out", str(tmp_path / "report")],
+    ):
+        assert train(command) == 1, command
+        errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert len(errors) == 1
+        assert "empty.mp3: " in errors[0]
+
+
+def test_faults_of_channels_and_levels_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound, other = hum(1, 64_000), hum(2, 64_000)
+    ten(tmp_path)
+    for name, channels in {"inverted": (sound, -sound), "dead": (sound, 0 * sound), "good": (sound, sound + other)}.items():
+        write(tmp_path / f"normal/{name}.wav", np.stack(channels, axis=1))
+    soundfile.write(tmp_path / "normal/over.wav", 40 * sound[:16_000], 16_000, subtype="FLOAT")
+    write(tmp_path / "normal/short.wav", sound[:1_600])
+    look(tmp_path)
+    out = capsys.readouterr().out
+    assert fact(out, "inverted") == "normal/inverted.wav (channels 1 and 2 cancel each other: use --channel)"
+    assert fact(out, "dead") == "normal/dead.wav (channel 2)"
+    assert fact(out, "too short") == "normal/short.wav (0.10 s)"
+    assert fact(out, "over scale").startswith("normal/over.wav (peak ")
 
 
 def test_lists_of_a_split_are_counted(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

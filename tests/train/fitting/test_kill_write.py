@@ -59,7 +59,7 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_killed_at_any_step_it_is_the_old_bundle_or_the_new_one(bundle: Path) -> None:
-    code = "import sys; from tests.train.test_kill_write import *; killed_at_each_step(Path(sys.argv[1]))"
+    code = "import sys; from tests.train.fitting.test_kill_write import *; killed_at_each_step(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True)
     versions = [int(line) for line in done.stdout.split()]
     assert len(versions) > 20
