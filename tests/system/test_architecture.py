@@ -44,17 +44,16 @@ ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors"
 ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips"))}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of `monitor` as well
-    "text": "",
     "synth": "",
-    "datasets": "text",
+    "datasets": "",
     "features": "datasets",
     "recipes": "",
     "networks": "features recipes",
     "calibration": "datasets recipes",
     "fitting": "calibration datasets features networks recipes",
-    "evaluation": "calibration datasets networks text",
+    "evaluation": "calibration datasets networks",
     "report": "datasets evaluation features",
-    "cli": "calibration datasets evaluation features fitting recipes report synth text",
+    "cli": "calibration datasets evaluation features fitting recipes report synth",
 }
 ONLY_IN = {
     "ai_edge_litert": {"monitor/bundle/interpreter.py"},

@@ -2,44 +2,17 @@
 
 import argparse
 import math
-import sys
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from monitor.errors import ConfigError
 from train.recipes.method import Method
-from train.text import printable
 
 if TYPE_CHECKING:
     from train.datasets import Dataset
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors suggest the nearest option or command for a mistyped one."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._words: Sequence[str] = ()
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, but unknown words are an error of the command that they were given to."""
-        self._words = sys.argv[1:] if args is None else args
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return found, unknown
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        commands = [name for action in self._actions if isinstance(action.choices, dict) for name in action.choices]
-        known = [*self._option_string_actions, *commands]
-        typed = [word.partition("=")[0] for word in self._words if word.startswith("--") or commands]
-        near = [(match, word) for word in typed if word not in known for match in get_close_matches(word, known, 1, 0.7)]
-        super().error(printable(message) + (f"; did you mean {near[0][0]} instead of {near[0][1]}?" if near else ""))
 
 
 def add_dataset_options(parser: argparse.ArgumentParser, *, split: str) -> None:

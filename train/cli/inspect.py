@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from monitor.errors import printable
 from monitor.learning.report_text import count
 from train.cli.arguments import Commands, add_dataset_options, dataset_of
-from train.text import printable
 
 if TYPE_CHECKING:
     from train.datasets import Clip, Dataset, RecordingOrder

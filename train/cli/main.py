@@ -1,20 +1,16 @@
 """The `train` command."""
 
 import argparse
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO
 
 from monitor import __version__
-from monitor.errors import StethosError
+from monitor.command_line import Parser, flush_standard_streams, open_standard_streams
+from monitor.errors import StethosError, printable
 from train.cli import calibrate, evaluate, fit, import_model, inspect, report, synth
-from train.cli.arguments import Parser
-from train.text import printable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -30,19 +26,14 @@ see each command's --help; exit status: 0 done, 1 failed, 2 usage, 78 recipe or 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
-    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))  # None if closed
-    arguments = _parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    status = _status(arguments)
+    open_standard_streams()
     try:
-        sys.stdout.flush()
-    except OSError:  # already reported
-        _discard_output()
-    return status
+        arguments = _parser().parse_args(argv)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return _status(arguments)
+    finally:
+        flush_standard_streams()
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -59,7 +50,6 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"train: error: needs {error.name}, which is not installed: pip install 'stethos[train]'", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        _discard_output()
         return 0  # a reader that stops early is no failure
     except OSError as error:
         print(f"train: error: {printable(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
@@ -68,15 +58,6 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"train: interrupted; {str(interrupt) or 'the output was not written'}", file=sys.stderr)
         return 130
     return 0
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
-
-
-def _discard_output() -> None:
-    """Discard the rest of the output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,11 +4,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.errors import SourceError
+from monitor.errors import SourceError, printable
 from train.datasets.clip import Dataset
 from train.datasets.pieces import Piece, pieces
 from train.datasets.survey import Surveyed, survey
-from train.text import printable
 
 MAX_LEFT_OUT = 0.1  # of the recordings, and of their seconds
 _NAMED = 10

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from monitor.errors import SourceError, UsageError
+from monitor.errors import SourceError, UsageError, printable
 from monitor.learning.report_text import count
 from train.datasets.clip import Clip, Dataset
 from train.datasets.files import sound_files
 from train.datasets.layouts import ANOMALY, LAYOUTS
-from train.text import printable
 
 _WORDS_OF_FAULTS = re.compile(rf"(?<![a-z])(?:{'|'.join(ANOMALY)})(?![a-z])", re.IGNORECASE)
 

@@ -14,7 +14,7 @@ from monitor.arrays import F64, Bool
 from monitor.audio.recording import Recording, file_sha256
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.budget import WORKSTATION
-from monitor.errors import SourceError
+from monitor.errors import SourceError, printable
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer, TickScore
 from train.calibration.cross_fitted import Stretch, read_cross_fitted
@@ -22,7 +22,6 @@ from train.calibration.known_split import known_split
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
 from train.datasets.bandwidth import warn_of_low_rates
 from train.datasets.clip import Label
-from train.text import printable
 
 FLOAT_MODEL = "report/model_float32.tflite"
 Role = Literal["training", "cross-fitted", "held out", "test"]

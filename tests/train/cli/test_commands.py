@@ -64,12 +64,12 @@ def test_a_closed_stream_is_nobody_who_listens(closed: int, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["inspct", "x"], "did you mean inspect instead of inspct?"),
-        (["inspect", "x", "--chanel", "2"], "did you mean --channel instead of --chanel?"),
-        (["fit", "x", "--recpie", "default", "--out", "y"], "did you mean --recipe instead of --recpie?"),
-        (["fit", "x", "--recpie=default", "--out", "y"], "did you mean --recipe instead of --recpie?"),
-        (["--vresion"], "did you mean --version instead of --vresion?"),
-        (["inspect", "x", "--replya"], "unrecognized arguments: --replya"),
+        (["inspct", "x"], "did you mean inspect?"),
+        (["inspect", "x", "--chanel", "2"], "did you mean --channel?"),
+        (["fit", "x", "--recpie", "default", "--out", "y"], "did you mean --recipe?"),
+        (["fit", "x", "--recpie=default", "--out", "y"], "did you mean --recipe?"),
+        (["--vresion"], "did you mean --version?"),
+        (["inspect", "x", "--replya"], "unrecognized argument --replya; see train inspect --help"),
     ],
 )
 def test_a_typing_error_is_answered_with_the_nearest_word(

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from monitor.errors import SourceError, StethosError
+from monitor.errors import SourceError, StethosError, printable
 from tests.train.datasets.trees import make
 from train.datasets import load_split, open_clip, read_dataset, recording_order, save_split, split_dataset
 from train.datasets.files import sound_files
 from train.datasets.survey import survey
-from train.text import printable
 
 N = 250  # mutants of each kind
 PIECES = [

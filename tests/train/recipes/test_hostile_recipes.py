@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, printable
 from train.recipes.recipe import RECIPES, load_recipe
-from train.text import printable
 
 N = 500  # mutants of each kind
 VALUES: list[Any] = [
