@@ -63,7 +63,7 @@ def test_a_clock_that_is_set_and_believed_at_once_is_told_once(monkeypatch: pyte
 def test_a_snooze_lasts_as_long_as_ordered_when_the_clock_is_set(step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     wall, steady = [1.8e9], [1_000.0]
     monkeypatch.setattr(clock_module, "_ahead_s", lambda: wall[0] - steady[0])
-    monkeypatch.setattr(clock_module.time, "monotonic", lambda: steady[0])
+    monkeypatch.setattr(time, "monotonic", lambda: steady[0])
     alarms, published = Alarms({}), {}
     alarms.apply_config(Config.model_validate({"machines": {"fan": {"bundle": "x"}}}))
 

@@ -16,15 +16,15 @@ from monitor.daemon.assembly import make_slow_path
 from monitor.daemon.bundles.adaptations import FOLDER, IN_USE, in_use
 from monitor.daemon.state_file import AlarmState, SavedSlowPath, SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
-from monitor.events.event import Event
+from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
 from monitor.events.slow_path import N_BLOCKS, SlowState
 from monitor.files import read_regular
 from monitor.scoring.scorer import TickScore
-from tests.events.test_pipeline import START, Anchor
+from tests.events.test_pipeline import START
 
 N_MUTANTS = 20_000 if os.environ.get("LONG_TESTS") else 2_000
-VALUES = [
+VALUES: list[Any] = [
     *(float("nan"), float("inf"), -float("inf"), 1e300, -1e300, 1e308, 5e-324, -1, 0, 2**70, 253_402_300_800, 1e30, "9" * 400),
     *(None, True, "", "x", "\ud800", "\0", "#", "../..", [], {}, [[]], [1e300] * 48, [float("nan")] * 20, [1.0] * 2_000),
 ]
@@ -67,10 +67,10 @@ def slow(bundle: Bundle, folder: Path) -> None:
     file = StateFile(folder / "file", SavedSlowPaths(), what="everything")
     for saved in file.loaded.machines.values():
         path = make_slow_path(bundle, saved.state(bundle.id))
+        level_db = np.zeros(bundle.manifest.front_end.n_bands)
         for minute in range(16):
-            n_bands = bundle.manifest.front_end.n_bands
             for _ in range(60):
-                path.push(1.0, start=minute, is_normal=True, level_db=lambda n_bands=n_bands: np.zeros(n_bands))
+                path.push(1.0, start=minute, is_normal=True, level_db=level_db.copy)
         for number in (path.ratio, path.median, path.missing_h):
             assert number is None or np.isfinite(number)
         state = SavedSlowPaths(machines={"fan": SavedSlowPath.of(bundle.id, path.state())})

@@ -14,6 +14,7 @@ from monitor.audio.microphone import Microphone
 from monitor.audio.ring import SoundFormat
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
+from monitor.clock import SteadyClock
 from monitor.config import ClipsConfig, MachineConfig
 from monitor.daemon import machine as machine_module
 from monitor.daemon.alarm import Alarm
@@ -39,6 +40,7 @@ def machine_of(bundle: Bundle, microphone: Microphone, outlet: Outlet) -> Machin
         outlet,
         node="pi",
         alarm=Alarm(),
+        clock=SteadyClock(),
         recorder=make_clip_recorder(bundle, ClipService(None, run=lambda job: job(), present=None), ClipsConfig()),
     )
 

@@ -33,7 +33,7 @@ def configure(daemon: DaemonProcess, *names: str, bundle: str = "") -> None:
     daemon.config.write_text(f"node: pi\nmqtt: {{port: 1}}\nmachines:\n{machines}")
 
 
-def machines(daemon: DaemonProcess) -> dict[str, tuple[str, str]]:
+def machines(daemon: DaemonProcess) -> dict[str, tuple[str | None, str]]:
     """Bundle and reason of each."""
     reply = request(daemon.folder / "run" / NAME, {"do": "status"})
     assert reply is not None

@@ -15,7 +15,7 @@ TRIED = "tried-models"
 
 
 def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]:
-    """The bundle of every enabled machine, or the one adapted from it. `broken` collects why the others cannot be used.
+    """The bundle of every enabled machine, or the one adapted from it. `broken` collects why others cannot be used.
 
     ConfigError if no bundle can be used.
     """
