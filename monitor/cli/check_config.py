@@ -13,7 +13,7 @@ from monitor.bundle import Bundle, load_bundle
 from monitor.cli.devices import merge
 from monitor.config import Config, MachineConfig, MqttConfig, check_settings
 from monitor.daemon.bundles.adaptations import in_use
-from monitor.daemon.bundles.load import exposed_files, idle_problem, service_problems
+from monitor.daemon.bundles.load import SECRETS, exposed_files, idle_problem, service_problems
 from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import shared_microphones
 from monitor.errors import ConfigError, SourceError, StethosError
@@ -23,7 +23,6 @@ from monitor.scoring.bandwidth import empty_bands
 
 log = logging.getLogger(__name__)
 EXIT_REFUSED = 78
-SECRETS = Path("/etc/stethos")  # from which the unit passes credentials to the service
 MAX_FILE_BYTES = 1_000_000
 
 

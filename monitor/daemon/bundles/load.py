@@ -12,6 +12,7 @@ from monitor.monitor import idle_level_dbfs
 from monitor.mqtt.messages import MachineInfo
 
 TRIED = "tried-models"
+SECRETS = Path("/etc/stethos")  # from which the unit passes credentials to the service
 
 
 def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]:
@@ -60,8 +61,12 @@ def service_problems(config: Config) -> list[str]:
 
 def exposed_files(config: Config) -> list[str]:
     """A warning for each secret and for the state directory if other users can read it."""
-    tls = config.mqtt.tls
-    secrets = {"mqtt.password_file": config.mqtt.password_file, "mqtt.tls.key": None if tls is None else tls.key}
+    mqtt = config.mqtt
+    secrets = {
+        "mqtt.password_file": mqtt.password_file,
+        "mqtt.password_credential": None if mqtt.password_credential is None else SECRETS / mqtt.password_credential,
+        "mqtt.tls.key": None if mqtt.tls is None else mqtt.tls.key,
+    }
     named = {key: path for key, path in secrets.items() if path is not None} | {"state_dir": config.state_dir}
     return [
         f"{key}: other users can read {path}; run: chmod o-rwx {path}" for key, path in named.items() if readable_by_others(path)
