@@ -85,8 +85,7 @@ class Anomaly:
     raised_by: RaisedBy = "segments"
     seq: int = 0
     sent_at: int = 0  # sample index of the last published event
-    ts: datetime | None = None  # of that event
-    onset_ts: datetime | None = None
+    times: tuple[datetime, datetime] | None = None  # of that event, and of the onset
     description: Description = field(default_factory=Description)
 
     def set_times(self, stop: int, clock: EventClock) -> tuple[datetime, datetime]:
@@ -96,13 +95,12 @@ class Anomaly:
         both times are of the same clock.
         """
         ts = clock.at(stop)
-        if self.ts is None or self.onset_ts is None:
-            self.sent_at, self.ts, self.onset_ts = self.start, clock.at(self.start), clock.at(self.start)
-        step = ts - self.ts - timedelta(seconds=(stop - self.sent_at) / clock.sample_rate_hz)
-        if abs(step) > timedelta(seconds=STEP_S):
-            self.onset_ts += step
-        self.sent_at, self.ts = stop, ts
-        return ts, self.onset_ts
+        if self.times is None:
+            self.sent_at, self.times = self.start, (clock.at(self.start), clock.at(self.start))
+        last_ts, onset_ts = self.times
+        step = ts - last_ts - timedelta(seconds=(stop - self.sent_at) / clock.sample_rate_hz)
+        self.sent_at, self.times = stop, (ts, onset_ts + step if abs(step) > timedelta(seconds=STEP_S) else onset_ts)
+        return self.times
 
     def update(self, tick: ScoredTick) -> None:
         """Include one more scored tick."""
