@@ -14,7 +14,7 @@ from monitor.bundle.load import make_scorer
 from monitor.learning.methods import equal_blocks
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer
-from train.calibration.cross_fitting import fit_in_folds
+from train.calibration.cross_fitting import error_scale, fit_in_folds
 from train.recipes.recipe import Recipe
 
 FUSED = "fused"
@@ -25,8 +25,7 @@ N_FOLDS = 5  # contiguous in time, as in `train fit`
 class Judge:
     """A trained model, its detector, and the scores (n,) of the learned clips by statistics that were fitted without them.
 
-    If the detector has no statistics, there are no such scores. The network was trained on all clips, so its error is
-    slightly larger on other clips. `train fit` allows for that, but this benchmark does not.
+    If the detector has no statistics, there are no such scores.
     """
 
     scorer: Scorer
@@ -53,13 +52,16 @@ def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
     return np.array(sums, np.float64)
 
 
-def judge(recipe: Recipe, model: bytes, clips: Sequence[F32] = ()) -> Judge:
-    """A model with the recipe's detector, whose statistics are fitted to clips in chronological order."""
+def judge(recipe: Recipe, model: bytes, clips: Sequence[F32] = (), *, error_growth: float = 1.0) -> Judge:
+    """A model with the recipe's detector, whose statistics are fitted to clips in chronological order.
+
+    `error_growth` is the factor by which the network's error grows on clips that it was not trained on.
+    """
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
     scorer = make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
     if len(blank.components) == 1:
         return Judge(scorer, blank, np.empty(0))
-    folds = in_time(clip_sums(scorer, clips))
+    folds = in_time(clip_sums(scorer, clips) * error_scale(blank, error_growth))
     found, fitted = fit_in_folds(recipe, blank, folds)
     detectors = [fit.detector(blank) for fit in found.without_fold]
     unknown = np.array([one.score(row) for one, fold in zip(detectors, folds, strict=True) for row in fold], np.float64)
@@ -74,25 +76,33 @@ def in_time(rows: F64) -> list[F64]:
 def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[str, Judge]:
     """Train on normal clips, in chronological order, and return a judge for the float32 model and one for the int8 model.
 
-    All clips are used for training, as in `train fit`. A recipe with early stopping monitors the last fifth.
+    All clips are used for training, as in `train fit`. A recipe with early stopping monitors the last fifth. The growth of
+    the error on unseen clips is measured as `train fit` does, with a second network, trained without the last fifth.
     """
     from train.features.frames import WindowSet
     from train.networks.export import to_tflite
     from train.networks.networks import device_network
     from train.networks.training import fit_network, representative_windows
 
-    window = recipe.window
-    windows, last = (
-        WindowSet(list(part), n_frames=window.n_frames, hop_frames=window.hop_frames)
-        for part in (clips, clips[-max(1, len(clips) // N_FOLDS) :] if recipe.training.early_stopping is not None else ())
-    )
+    def window_set(part: Sequence[F32]) -> WindowSet:
+        return WindowSet(list(part), n_frames=recipe.window.n_frames, hop_frames=recipe.window.hop_frames)
+
+    last = len(clips) - max(1, len(clips) // N_FOLDS)
+    has_statistics = len(recipe.detector.components) > 1
+    windows = window_set(clips)
+    validation = window_set(clips[last:] if has_statistics or recipe.training.early_stopping is not None else ())
+    growth = 1.0
     with contextlib.redirect_stdout(io.StringIO()):
-        network = device_network(fit_network(recipe, windows, last, seed=seed).model)
+        trained = fit_network(recipe, windows, validation, seed=seed)
+        network = device_network(trained.model)
+        if has_statistics:
+            without_last = fit_network(recipe, window_set(clips[:last]), validation, seed=seed)
+            growth = max(1.0, without_last.history["val_loss"][-1] / trained.history["val_loss"][-1])
     models = {
         "float": to_tflite(network, representative=None),
         "int8": to_tflite(network, representative=representative_windows(recipe, windows)),
     }
-    return {kind: judge(recipe, content, clips) for kind, content in models.items()}
+    return {kind: judge(recipe, content, clips, error_growth=growth) for kind, content in models.items()}
 
 
 def auc(normal: F64, anomaly: F64) -> float:

@@ -58,7 +58,7 @@ def learn_statistics(
     `error_growth` is the factor by which the network's error grows on sound that it was not trained on.
     """
     measured = [
-        replace(_grown(one, scorer.detector, error_growth), name=str(clip.path))
+        replace(one, sums=one.sums * error_scale(scorer.detector, error_growth), name=str(clip.path))
         for one, clip in zip(measure_pieces(scorer, pieces), clips, strict=True)
     ]
     parts = in_folds(measured, clips, order, n_ticks=recipe.segment_ticks)
@@ -141,12 +141,11 @@ def in_folds(
     return [[measured[at] for at in ordered if clips[at].recording in fold] for fold in map(set, names)]
 
 
-def _grown(measured: RecordingSums, blank: Detector, growth: float) -> RecordingSums:
-    """The recording with its network errors scaled to those of sound that was not trained on."""
-    scale: F64 = np.concatenate(
+def error_scale(blank: Detector, growth: float) -> F64:
+    """The factors (k,) that scale the network's error in the detector's sums to that of sound that was not trained on."""
+    return np.concatenate(
         [
             [growth] + [1.0] * (component.n_sums - 1) if isinstance(component, Reconstruction) else np.ones(component.n_sums)
             for component in blank.components
         ]
     )
-    return replace(measured, sums=measured.sums * scale)
