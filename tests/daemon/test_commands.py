@@ -84,7 +84,7 @@ class Node:
         ("snooze", '{"duration_s": "60"}', "fan", "duration_s must be a whole number, got 60"),
         ("snooze", '{"duration_s": 60.5}', "fan", "duration_s must be a whole number, got 60.5"),
         ("snooze", '{"minutes": 5}', "fan", "minutes is not a setting, must be one of request, duration_s"),
-        ("snooze", '{"a\\nb": 5}', "fan", "a?b is not a setting, must be one of request, duration_s"),
+        ("snooze", '{"a\\nb": 5}', "fan", "'a\\nb' is not a setting, must be one of request, duration_s"),
         ("snooze", '{"duration_s": 60}' + MAX_BYTES * " ", "fan", "the payload must have at most 4096 bytes, got more"),
     ],
 )
