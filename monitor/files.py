@@ -23,14 +23,16 @@ def read_regular(path: Path, *, max_bytes: int, within: Path | None = None) -> b
     Never waits, although opening a pipe would.
     """
     try:
-        real = os.path.realpath(path)
+        is_regular = stat.S_ISREG(path.stat().st_mode)  # opening a device may have effects
     except ValueError as error:
         raise OSError(errno.EINVAL, "its name contains a null character") from error
-    if within is not None and not Path(real).is_relative_to(os.path.realpath(within)):
-        raise OSError(errno.EXDEV, "it is a link out of its folder", str(path))
-    if not stat.S_ISREG(Path(real).stat().st_mode):  # opening a device may have effects
+    if not is_regular:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # replaced in between
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if within is not None and not _real_path(file.fileno(), path).is_relative_to(_real_folder(within)):
+            raise OSError(errno.EXDEV, "it is a link out of its folder", str(path))
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         limit = f"{max_bytes / 1e6:g} MB" if max_bytes >= 1e6 else f"{max_bytes / 1e3:g} kB"
@@ -106,7 +108,7 @@ def readable_by_others(path: Path) -> bool:
 
 
 def below(folder: Path, *names: str) -> Path:
-    """The path of a folder below `folder`; SinkError if one of its parts is a link."""
+    """The path of a folder or file below `folder`; SinkError if one of its parts is a link."""
     for name in names:
         folder /= name
         if folder.is_symlink():
@@ -152,6 +154,22 @@ def as_owner(folder: Path) -> Iterator[Path]:
         os.setegid(gid)
         os.setgroups(groups)
         os.close(fd)
+
+
+def _real_folder(folder: Path) -> Path:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _real_path(fd, folder)
+    finally:
+        os.close(fd)
+
+
+def _real_path(fd: int, path: Path) -> Path:
+    """The place of an open file, even if this process may not enter the folders that lead there (see `as_owner`)."""
+    try:
+        return Path(f"/proc/self/fd/{fd}").readlink()
+    except OSError:  # a system without /proc
+        return path.resolve()
 
 
 def _open(path: Path, flags: int) -> int:

@@ -14,12 +14,13 @@ from monitor.bundle.budget import DEVICE
 from monitor.bundle.interpreter import RUNTIME
 from monitor.bundle.load import Bundle, load_bundle
 from monitor.bundle.manifest import read_manifest
+from monitor.child_process import child_command
 from monitor.errors import BundleError, StethosError
-from monitor.files import atomic_write
+from monitor.files import atomic_write, read_regular
 
 MEMORY = 4 * DEVICE.n_bytes  # bytes beyond those in use once everything is imported
 CPU_S, WALL_S = 120, 240
-MAX_TRIED = 100
+MAX_TRIED, MAX_TRIED_BYTES = 100, 100_000
 
 
 def load_after_trial(folder: Path, tried: Path) -> Bundle:
@@ -40,14 +41,14 @@ def load_after_trial(folder: Path, tried: Path) -> Bundle:
 
 def _passed(tried: Path) -> list[str]:
     try:
-        return tried.read_text(errors="replace").splitlines()
+        return read_regular(tried, max_bytes=MAX_TRIED_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return []
 
 
 def _try(folder: Path) -> None:
     """Load the bundle in a child process; BundleError if that fails."""
-    command = [sys.executable, "-m", "monitor.bundle.trial", str(folder)]
+    command = child_command("monitor.bundle.trial", str(folder))
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=WALL_S, check=False)
     except subprocess.TimeoutExpired as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,10 +23,10 @@ def hostile(tmp_path: Path, demo_bundle: Path) -> Path:
     """A folder with modules and packages of all names that a command could import. Each leaves a line in `ran`."""
     folder = tmp_path / "hostile"
     text = f"import os\nopen({str(tmp_path / 'ran')!r}, 'a').write(__name__ + ' in ' + ' '.join(os.sys.argv) + chr(10))\n"
-    for package in ("monitor", "monitor/audio", "monitor/cli", "train"):
+    for package in ("monitor", "monitor/audio", "monitor/bundle", "monitor/cli", "train"):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text(text)
-    for module in (*SHADOWED, "monitor/audio/capture", "monitor/cli/main", "monitor/errors"):
+    for module in (*SHADOWED, "monitor/audio/capture", "monitor/bundle/trial", "monitor/cli/main", "monitor/errors"):
         (folder / f"{module}.py").write_text(text)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "monitor").write_text(SCRIPT)
@@ -96,3 +97,8 @@ def ran(hostile: Path) -> list[str]:
     """Modules that ran."""
     path = hostile.parent / "ran"
     return path.read_text().splitlines() if path.exists() else []
+
+
+def test_every_child_process_is_started_by_the_one_command() -> None:
+    starters = {path.name for path in (ROOT / "monitor").rglob("*.py") if re.search(r"sys\.executable,", path.read_text())}
+    assert starters == {"child_process.py"}

@@ -166,9 +166,9 @@ def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, .
 
 
 def _read(state_dir: Path, machine: str) -> Adaptation | None:
-    path = _folder(state_dir, machine) / IN_USE
+    path = below(state_dir, FOLDER, machine, IN_USE)
     try:
-        return Adaptation.model_validate_json(read_regular(path, max_bytes=MAX_BYTES, within=path.parent))
+        return Adaptation.model_validate_json(read_regular(path, max_bytes=MAX_BYTES))
     except FileNotFoundError:
         return None
     except OSError as error:
