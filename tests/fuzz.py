@@ -122,7 +122,7 @@ def _read_batch(reader: Reader, batch: list[tuple[str, Any]], folder: Path, writ
         place.mkdir()
         started = time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (int(started) + 1 + LIMIT_S, hard))
-        signal.alarm(6 * LIMIT_S)
+        signal.alarm(12 * LIMIT_S)
         refusal, failure = None, None
         try:
             refusal = reader.read(mutant, place)

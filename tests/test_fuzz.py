@@ -1,6 +1,5 @@
 """Whatever comes from outside is accepted, or refused in one line."""
 
-import logging
 import os
 import re
 import signal
@@ -35,12 +34,12 @@ def _hang() -> None:
     ("fault", "failure"),
     [
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), "SIGSEGV"),
-        (_hang, "SIGXCPU"),
+        (_hang, "SIGXCPU|SIGALRM"),
         (lambda: bytearray(1 << 30), "MemoryError"),
         (lambda: {}["x"], "KeyError"),
         (lambda: sys.exit(0), "SystemExit"),
         (lambda: os._exit(0), "exit status 0"),
-        (lambda: logging.getLogger().error("Traceback"), "printed: Traceback"),
+        (lambda: print("Traceback", file=os.fdopen(2, "w")), "printed: Traceback"),
         (lambda: "two\nlines", "not one short line"),
         (lambda: "", "not one short line"),
     ],
@@ -58,5 +57,5 @@ def test_every_fault_of_a_reader_is_counted_once(
     assert (done.tried, done.refused, done.accepted) == (4, 1, 2)
     ((name, text),) = done.failures.items()
     assert name == "3-bad"
-    assert failure in text
+    assert re.search(failure, text)
     assert (tmp_path / name).read_text() == "2"
