@@ -1,12 +1,13 @@
 """State files are data: an invalid value is refused and logged, and only regular files are read."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from monitor.files import read_regular
-from tests.daemon.mutants import kept
+from tests.daemon.mutants import adapted, kept
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e300", "-1", "Infinity", "1e999"])
@@ -27,3 +28,19 @@ def test_a_file_that_is_a_pipe_a_folder_a_link_or_too_large_is_not_read(tmp_path
         with pytest.raises(OSError, match=r"regular|larger|link"):
             read_regular(tmp_path / name, max_bytes=1_000, within=tmp_path)
     assert len(read_regular(tmp_path / "large", max_bytes=1_001)) == 1_001
+
+
+def test_the_bundle_named_in_a_state_file_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = {
+        "configured": "a\nb" + 200 * "x",
+        "learn": None,
+        "extended": [],
+        "calibrate": "learn-20261121T100000000000",
+        "log": [],
+    }
+    (tmp_path / "file").write_text(json.dumps(content))
+    adapted(tmp_path)
+    (message,) = caplog.messages
+    assert message.startswith("fan: ignoring the adapted bundle: it was made from a\\nbxxx")
+    assert message.endswith("x, but demo-fan@7a87bd690e68 is configured")
+    assert len(message) < 250

@@ -85,8 +85,8 @@ def read(packet: bytes, folder: Path) -> str | None:
                 connection.shutdown(socket.SHUT_WR)
                 while PUBACK not in received and (data := connection.recv(65_536)):
                     received += data
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client hung up
+            except OSError as error:  # the client hung up
+                assert not isinstance(error, TimeoutError)
     wait_until(lambda: signals and isinstance(signals[-1], Disconnected), 20.0)
     (last,) = (signal for signal in signals if isinstance(signal, Disconnected))
     return None if PUBACK in received else last.reason
