@@ -160,7 +160,7 @@ def read_state(mutant: tuple[str, bytes], folder: Path) -> str | None:
     uses: dict[str, Callable[[Path], None]] = {"kept": kept, "slow": slow, "adapted": adapted}
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign,assignment]
     logging.getLogger().addHandler(handler)
     try:
         uses[kind](folder)
