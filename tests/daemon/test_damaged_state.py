@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.files import read_regular
-from tests.daemon.mutants import adapted, kept
+from tests.daemon.mutants import adapted, kept, valid
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e300", "-1", "Infinity", "1e999"])
@@ -31,13 +31,7 @@ def test_a_file_that_is_a_pipe_a_folder_a_link_or_too_large_is_not_read(tmp_path
 
 
 def test_the_bundle_named_in_a_state_file_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    content = {
-        "configured": "a\nb" + 200 * "x",
-        "learn": None,
-        "extended": [],
-        "calibrate": "learn-20261121T100000000000",
-        "log": [],
-    }
+    content = valid()["adapted"] | {"configured": "a\nb" + 200 * "x"}
     (tmp_path / "file").write_text(json.dumps(content))
     adapted(tmp_path)
     (message,) = caplog.messages
