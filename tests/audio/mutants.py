@@ -4,10 +4,13 @@ import io
 import struct
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from monitor.audio.recording import Recording
+from monitor.errors import SourceError
 from tests.signals import hum
 
 RATE_HZ = 16_000
@@ -28,14 +31,32 @@ _LIES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7F00_0000, 0x7FFF_F000, 0x7FFF_F
 _HEADER_BYTES = 200
 
 
-def mutants(n: int, *, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """`n` damaged recordings as file names and contents, the same for the same seed."""
+def mutants(n: int, seed: int) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """`n` damaged recordings: name, and extension and content. They are the same for the same seed."""
     random = np.random.default_rng(seed)
     originals = recordings()
     for number in range(n):
         suffix, original = originals[number % len(originals)]
         kind, content = _mutate(original, random)
-        yield f"{number:05d}-{kind}.{suffix}", content
+        yield f"{kind}.{suffix}", (suffix, content)
+
+
+def read(mutant: tuple[str, bytes], folder: Path) -> str | None:
+    """Read a recording as replay does: its error, or None."""
+    suffix, content = mutant
+    path = folder / f"mutant.{suffix}"
+    path.write_bytes(content)
+    try:
+        recording = Recording(path, sample_rate_hz=RATE_HZ)
+        for block in recording.blocks():
+            assert np.isfinite(block.samples).all()
+    except SourceError as error:
+        assert str(error).startswith(str(folder))
+        assert "does not exist" not in str(error)
+        return str(error)
+    problem = recording.channel_problem
+    assert problem is None or problem.isprintable()
+    return None
 
 
 @cache

@@ -7,10 +7,13 @@ import copy
 import io
 import json
 import random
+import shutil
 import struct
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,16 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from monitor.block import Block
+from monitor.bundle import load_bundle
 from monitor.bundle.load import sha256
+from monitor.bundle.manifest import Manifest
+from monitor.errors import BundleError
+from monitor.scoring.golden import golden_score
+from monitor.scoring.scorer import score_stream
 
 Files = Mapping[str, bytes]
+DEMO = Path(__file__).parents[2] / "models" / "demo-fan"
 MANIFEST, MODEL, STATISTICS = "manifest.json", "model.tflite", "statistics.npz"
 NUMBERS: list[Any] = [0, -1, 1, 2, 7, 255, 256, 1024, 2**20, 2**31 - 1, -(2**31), 2**32, 2**63, 10**400, -(10**400)]
 FLOATS: list[Any] = [0.5, -0.0, 5e-324, 1e-310, 1e-45, 1e300, 1.7976931348623157e308, float("nan"), float("inf"), -float("inf")]
@@ -44,14 +54,41 @@ OTHERS: list[Any] = [
 ]
 
 
-def mutants(bundle: Path, *, n: int, seed: int = 0, kind: str | None = None) -> Iterator[tuple[str, Files]]:
-    """`n` mutants (name, files) of a bundle, of all kinds or one in turn. The same seed gives the same mutants."""
-    files = {name: (bundle / name).read_bytes() for name in (MANIFEST, MODEL, STATISTICS)}
+def demo_mutants(n: int, seed: int, *, kinds: Sequence[str]) -> Iterator[tuple[str, Files]]:
+    """`n` mutants of the demo bundle, of these kinds in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = short_bundle(DEMO, Path(folder))
+        files = {name: (bundle / name).read_bytes() for name in (MANIFEST, MODEL, STATISTICS)}
     rng = random.Random(seed)
-    kinds = [(name, mutate) for name, mutate in KINDS.items() if kind in (None, name)]
     for number in range(n):
-        name, mutate = kinds[number % len(kinds)]
-        yield f"{name}-{seed}-{number}", mutate(files, rng)
+        kind = kinds[number % len(kinds)]
+        yield kind, KINDS[kind](files, rng)
+
+
+def read(files: Files, folder: Path) -> str | None:
+    """Load a bundle and score noise with it: the refusal, or None."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    try:
+        scorer = load_bundle(folder).scorer()
+    except BundleError as error:
+        assert str(error).startswith(str(folder))
+        return str(error)
+    score_stream(scorer, [Block(0, np.random.default_rng(0).normal(0.0, 0.1, 20_000).astype(np.float32))])
+    return None
+
+
+def short_bundle(bundle: Path, out: Path) -> Path:
+    """A copy of a bundle with segments of two ticks, which loads faster."""
+    for name in (MANIFEST, MODEL, STATISTICS):
+        shutil.copy(bundle / name, out / name)
+    manifest = json.loads((out / MANIFEST).read_text())
+    manifest["segment_ticks"] = 2
+    loaded = load_bundle(bundle)
+    short = replace(loaded, manifest=Manifest.model_validate_json(json.dumps(manifest)))
+    manifest["golden"]["score"] = golden_score(short.scorer())
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    return out
 
 
 def with_model(files: Files, model: bytes) -> Files:

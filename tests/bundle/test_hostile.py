@@ -18,8 +18,6 @@ from monitor.bundle.budget import WORKSTATION
 from monitor.bundle.load import sha256
 from monitor.bundle.trial import load_after_trial
 from monitor.errors import BundleError
-from tests.bundle.fuzz import run, short_bundle
-from tests.bundle.mutants import mutants
 from tests.conftest import need
 
 Change = Callable[[Path], object]
@@ -250,9 +248,3 @@ def test_a_bundle_for_study_is_only_for_a_workstation(bundle: Path) -> None:
     assert "bundle is too large" in refusal(bundle)
     with pytest.raises(BundleError, match="golden score"):
         load_bundle(bundle, budget=WORKSTATION)
-
-
-def test_no_mutant_crashes_hangs_or_gives_a_traceback(demo_bundle: Path, tmp_path: Path, record_property: Any) -> None:
-    outcomes = run(mutants(short_bundle(demo_bundle, tmp_path), n=150, seed=0))
-    record_property("figures", str(outcomes))
-    assert not outcomes.failures, "\n".join(f"{name}: {what}" for name, what in outcomes.failures.items())

@@ -1,9 +1,7 @@
 """A broker that is hostile or taken over: it fills no memory, takes no processor, ends no thread and writes no traceback."""
 
-import os
 import random
 import socket
-import struct
 import subprocess
 import threading
 import time
@@ -21,24 +19,15 @@ from monitor.mqtt.packets import MAX_BYTES
 from monitor.mqtt.sink import MqttSink
 from tests.broker import running_broker, say
 from tests.mqtt.anomalies import anomaly, keys
+from tests.mqtt.mutants import CONNACK, arriving, publish, variable_length
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
-CONNACK = bytes([0x20, 2, 0, 0])
 CONNACK_5 = bytes([0x20, 3, 0, 0, 0])
 BASE = "stethos/hall-2"
 COMMAND = f"{BASE}/fan/set/ack"
 QUICK = {"keepalive_s": 5, "reconnect_min_s": 0.1, "reconnect_max_s": 0.2}
 Script = Callable[[socket.socket], None]
-
-
-def variable_length(number: int) -> bytes:
-    return bytes([number]) if number < 128 else bytes([number % 128 | 128]) + variable_length(number // 128)
-
-
-def publish(topic: bytes, payload: bytes, *, qos: int = 0, mid: int = 1, retain: bool = False, properties: bytes = b"") -> bytes:
-    body = struct.pack(">H", len(topic)) + topic + (struct.pack(">H", mid) if qos else b"") + properties + payload
-    return bytes([0x30 | qos << 1 | retain]) + variable_length(len(body)) + body
 
 
 @contextmanager
@@ -227,45 +216,7 @@ def test_a_large_retained_message_on_a_topic_of_ours_does_not_silence_the_node(
         assert len(commands) + len(births) == 2
 
 
-def arriving(chance: random.Random, properties: bytes) -> Iterator[bytes]:
-    """Packets as a hostile broker may send them: payloads and topics of every kind, and damaged packets."""
-    valid = b'{"request": "x"}'
-    payloads = [
-        *(b"", b"\0", b"\xff\xfe\xfd", b"null", b"NaN", b"[NaN]", b'{"request": NaN}', b'{"duration_s": 1e999}', b'"' * 5_000),
-        *(b"[" * 60_000, b'{"a":' * 12_000, b"{" * 60_000, valid * 4_000, b'{"request": "' + b"x" * 60_000 + b'"}'),
-        *(
-            b'{"request": "\\ud800"}',
-            '{"request": "\u202e\n"}'.encode(),
-            b'{"request": "\\u0000"}',
-            b'{"minutes": -1e308}',
-            valid,
-        ),
-        *(b"9" * 60_000, b'{"minutes": ' + b"9" * 5_000 + b"}", b"online", b"online\0", b"offline"),
-    ]
-    names = [b"ack", b"snooze", b"enable", b"disable", b"clip", b"calibrate", b"x" * 64, b"x" * 65, b"..", b"\0", b"\xff", b""]
-    machines = [b"fan", b"pump", b"a" * 64, b"a" * 1_000, b"+", b"#", b"$SYS", b"\xc3\x28", "\u202e".encode(), b"", b"fan\n"]
-    while True:
-        topic = chance.choice(
-            [
-                b"/".join([b"stethos/hall-2", chance.choice(machines), b"set", chance.choice(names)]),
-                *(b"homeassistant/status", b"", b"/" * 1_000, chance.randbytes(20), b"stethos/hall-2/status"),
-            ]
-        )
-        qos, retain = chance.choice([0, 1]), chance.random() < 0.5
-        packet = publish(topic, chance.choice(payloads), qos=qos, retain=retain, properties=properties)
-        if chance.random() < 0.3:
-            damaged = bytearray(packet)
-            for _ in range(chance.randint(1, 3)):
-                damaged[chance.randrange(min(40, len(damaged)))] = chance.randrange(256)
-            packet = bytes(damaged)
-        elif chance.random() < 0.1:
-            kind = chance.choice([0x20, 0x40, 0x90, 0xD0, 0xE0])
-            body = chance.randbytes(chance.randrange(6))
-            packet = bytes([kind | chance.choice([0, 0, 0, 3]), len(body)]) + body
-        yield packet
-
-
-N_PACKETS = 2_000 if os.environ.get("LONG_TESTS") else 60
+N_PACKETS = 60  # tests/fuzz.py sends more
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.manifest import one_line
 from monitor.bundle.write import write_bundle
-from monitor.errors import SinkError, StethosError, UsageError
+from monitor.errors import SinkError, StethosError, UsageError, printable
 from monitor.events.event import rfc3339
 from monitor.files import as_owner, atomic_write, below, lock, read_regular
 from monitor.learning.on_device import AdaptedBundle
@@ -158,7 +158,7 @@ def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, .
                 return configured
             if found.configured == configured.id:
                 return load_bundle(_folder(here, machine) / names[0], network=configured.model)
-        reason = f"it was made from {found.configured}, but {configured.id} is configured"
+        reason = f"it was made from {printable(found.configured)[:100]}, but {configured.id} is configured"
         log.warning("%s: ignoring the adapted bundle: %s", machine, reason)
     except StethosError as error:
         log.error("%s: the adapted bundle cannot be used, using the configured one: %s", machine, error)

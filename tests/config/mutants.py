@@ -1,19 +1,8 @@
-"""Load mutants of the shipped configuration, and count tracebacks, hangs, and errors that are not one line.
+"""Mutants of the shipped configuration. See tests/fuzz.py."""
 
-python -m tests.config.fuzz [-n 2000] [--seed 0]
-"""
-
-import argparse
 import copy
 import random
-import signal
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +83,7 @@ class Written(str):
     """A value as it is written in YAML."""
 
 
-def mutants(n: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+def mutants(n: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """The kind and the content of `n` files, each a mutant of the shipped configuration."""
     choose = random.Random(seed)
     shipped = yaml.load(SHIPPED.read_text(), yaml.SafeLoader)
@@ -172,69 +161,19 @@ def _written(value: Any) -> str:
     return value if isinstance(value, Written) else yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-@dataclass
-class Outcomes:
-    """Counts over all mutants, and the failures."""
-
-    tried: int = 0
-    accepted: int = 0
-    refused: int = 0
-    slowest_s: float = 0.0
-    failures: list[tuple[str, bytes]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        counts = f"{self.tried} tried, {self.refused} refused, {self.accepted} accepted, {len(self.failures)} failures"
-        lines = (f"  {n} x {what}" for what, n in Counter(what for what, _ in self.failures).most_common())
-        return "\n".join([f"{counts}, slowest {self.slowest_s:.1f} s", *lines])
-
-
-def run(n: int, seed: int = 0) -> Outcomes:
-    """Load each mutant as `monitor check-config` does."""
-    outcomes = Outcomes()
-    before = signal.signal(signal.SIGALRM, _too_slow)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "monitor.yaml"
-        for kind, content in mutants(n, seed):
-            path.write_bytes(content)
-            started = time.monotonic()
-            failure = _load(path, outcomes)
-            outcomes.tried += 1
-            outcomes.slowest_s = max(outcomes.slowest_s, time.monotonic() - started)
-            if failure is not None:
-                outcomes.failures.append((f"{kind}: {failure}", content))
-    signal.signal(signal.SIGALRM, before)
-    return outcomes
-
-
-def _load(path: Path, outcomes: Outcomes) -> str | None:
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+def read(content: bytes, folder: Path) -> str | None:
+    """Load a file as `monitor check-config` does: the first reason for a refusal, or None."""
+    path = folder / "monitor.yaml"
+    path.write_bytes(content)
     try:
         config, lines = check_settings(path, {})
         if config is not None:
             yaml.safe_dump(config.model_dump(mode="json", by_alias=True))
     except ConfigError as error:
         config, lines = None, [str(error)]
-    except Exception as error:  # noqa: BLE001 (any other one is a traceback)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    outcomes.accepted += config is not None
-    outcomes.refused += config is None
-    if config is None and not lines:
-        return "refused without a reason"
-    odd = next((line for line in lines if not line.isprintable() or len(line) > 500 or not line.startswith(f"{path}: ")), None)
-    return None if odd is None else f"not one short line: {odd[len(str(path)) : 160]!r}"
-
-
-def _too_slow(*_: object) -> None:
-    raise TimeoutError
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("-n", type=int, default=2_000)
-    parser.add_argument("--seed", type=int, default=0)
-    outcomes = run(**vars(parser.parse_args()))
-    print(outcomes)
-    sys.exit(bool(outcomes.failures))
+    assert config is not None or lines
+    for line in lines:
+        assert line.isprintable(), line
+        assert len(line) <= 500, line
+        assert line.startswith(f"{path}: "), line
+    return lines[0] if config is None else None
