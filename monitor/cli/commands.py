@@ -43,6 +43,7 @@ EXIT_ANOMALY = 3
 
 def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
+    from monitor.bundle.budget import DEVICE, WORKSTATION
     from monitor.cli.progress import logs_above_progress
     from monitor.cli.replay import Replay, replay
     from monitor.config import IdleConfig, load_config
@@ -52,7 +53,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, os.environ)
     named: str | None = arguments.machine
     if arguments.model is not None:
-        bundle = load_bundle(arguments.model)
+        bundle = load_bundle(arguments.model, budget=WORKSTATION if arguments.large_bundle else DEVICE)
     else:
         from monitor.daemon.bundles.adaptations import in_use
 
@@ -143,7 +144,8 @@ def _daemon(arguments: argparse.Namespace) -> int:
     """Run the daemon or, with `--replay`, a replay."""
     if arguments.replay is not None:
         return _replay(arguments)
-    for name in ("model", "machine", "channel", "speed", "started_at", "scores", "clips", "publish", "fail_on_anomaly"):
+    flags = ("scores", "publish", "large_bundle", "fail_on_anomaly")
+    for name in ("model", "machine", "channel", "speed", "started_at", "clips", *flags):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
     from monitor.daemon.daemon import run_daemon
@@ -172,6 +174,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--scores", action="store_true", help="write one more JSON line per segment")
     group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
     group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
+    group.add_argument("--large-bundle", action="store_true", help="accept a bundle (--model) of up to 2 GB, for study")
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, text in COMMANDS.items():

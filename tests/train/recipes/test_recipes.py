@@ -198,7 +198,10 @@ def test_as_published_runs_on_shorter_clips(sounds: Path, tmp_path: Path) -> Non
     assert len(leaks) == 3
     assert manifest.calibration.parameters == {"k": 2.0}
     clip = next((sounds / "normal").glob("*.flac"))
-    assert monitor("--replay", clip, "--model", out).files[0]["score"] > 0
+    refused = monitor("--replay", clip, "--model", out)
+    assert refused.status == 78
+    assert "bundle is too large: it would need 71 MB of memory (at most 64 MB)" in refused.stderr
+    assert monitor("--replay", clip, "--model", out, "--large-bundle").files[0]["score"] > 0
 
 
 def test_an_interrupted_training_resumes_to_the_same_bytes(sounds: Path, tmp_path: Path) -> None:
