@@ -63,22 +63,30 @@ def edge_hz(samples: F32, *, sample_rate_hz: int) -> float | None:
     return None
 
 
-def is_cut_off(mean_db: F32 | F64, expected_db: F32, *, first_empty: int | None = None) -> bool:
+def is_cut_off(mean_db: F32 | F64, expected_db: F32) -> bool:
     """Whether a mean frame (n_bands,), dB, has an edge above which all bands are far below the expected level.
 
     Levels are relative to the expected ones, so the shape of the spectrum does not matter. A quiet machine has no such
-    edge: the microphone's own noise remains, and the sound fades over many bands. `first_empty` is the lowest band above an
-    edge that the samples show; a smaller difference is then sufficient.
+    edge: the microphone's own noise remains, and the sound fades over many bands.
     """
     excess = np.asarray(mean_db - expected_db, np.float64)
-    if first_empty is not None:
-        below, above = excess[max(0, first_empty - 2 * SIDE) : max(1, first_empty - SIDE)], excess[first_empty:]
-        return bool(len(above)) and _mean(below) - _mean(above) >= EDGE_MARGIN_DB
     loud = np.flatnonzero(excess > -MARGIN_DB)
     edge = int(loud[-1]) + 1 if len(loud) else 0  # index of the first quiet band above the edge
     if edge < SIDE + 1 or len(excess) - edge < MIN_BANDS:
         return False
     return _mean(excess[edge - SIDE - 1 : edge - 1]) - _mean(excess[edge + 1 : edge + 1 + SIDE]) >= MARGIN_DB
+
+
+def is_cut_off_at(edge_hz: float, mean_db: F32 | F64, expected_db: F32, limits_hz: F64) -> bool:
+    """The same for an edge that the samples show (`edge_hz`): a smaller difference, and a single band above, is sufficient.
+
+    `limits_hz` (n_bands + 1,) are the band limits of the front end.
+    """
+    excess = np.asarray(mean_db - expected_db, np.float64)
+    n_below, first_above = np.searchsorted(limits_hz[1:], _BELOW[1] * edge_hz), np.searchsorted(limits_hz[:-1], edge_hz)
+    if not n_below or first_above == len(excess):
+        return False
+    return _mean(excess[max(0, n_below - SIDE) : n_below]) - _mean(excess[first_above:]) >= EDGE_MARGIN_DB
 
 
 def _mean(levels_db: F32 | F64) -> float:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from monitor.arrays import F32
 from monitor.block import Block
-from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off
+from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off, is_cut_off_at
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.scorer import score_stream
 from tests.scoring.linear import frames_of, linear_scorer
@@ -147,3 +147,37 @@ def test_a_source_of_a_low_rate_is_unknown_unless_the_bundle_learned_from_it(low
     assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(16000))]).mean(axis=0)) > 0
     assert empty_bands(low_hz, NARROW, frames_of([Block(0, hum_with_noise(low_hz))]).mean(axis=0)) == 0
     assert empty_bands(16000, WIDE, machine()) > 0
+
+
+@pytest.mark.parametrize(("level_db", "n_empty"), [(-85.0, 0), (-79.0, 14)])
+def test_a_band_100_db_below_the_loudest_is_expected_to_be_empty(level_db: float, n_empty: int) -> None:
+    expected = np.full(64, level_db, np.float32)
+    expected[0] = 20.0
+    assert empty_bands(8_000, NARROW, expected) == n_empty
+
+
+LIMITS = WIDE.band_limits_hz()
+
+
+def test_an_edge_above_all_bands_or_below_them_cuts_nothing_off() -> None:
+    assert not is_cut_off_at(LIMITS[-1] + 1.0, machine() - 40.0, machine(), LIMITS)
+    assert not is_cut_off_at(LIMITS[1], machine() - 40.0, machine(), LIMITS)
+
+
+@pytest.mark.parametrize("first", [127, 100, 40])
+@pytest.mark.parametrize(("lost_db", "cut"), [(5.9, False), (6.1, True)])
+def test_bands_above_an_edge_must_have_lost_6_db(first: int, lost_db: float, cut: bool) -> None:
+    expected = machine()
+    heard = expected - 10.0
+    heard[first:] -= lost_db
+    heard[(LIMITS[1:] > 0.87 * LIMITS[first])[:128] & (np.arange(128) < first)] -= 3.0  # the edge is wide
+    assert is_cut_off_at(LIMITS[first], heard, expected, LIMITS) == cut
+
+
+def test_only_three_bands_below_an_edge_count() -> None:
+    expected = machine()
+    heard = expected.copy()
+    heard[100:] -= 10.0
+    full = int(np.count_nonzero(LIMITS[1:] < 0.87 * LIMITS[100]))
+    heard[: full - 3] -= 40.0
+    assert is_cut_off_at(LIMITS[100], heard, expected, LIMITS)
