@@ -39,13 +39,13 @@ def changed(change: str, samples: F32) -> F32:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("gain", "level +6.0 dB: microphone or gain seems to have changed"),
+        ("gain", "level +5.9 dB: microphone or gain seems to have changed"),
         ("tilt", "the microphone or its position seems to have"),
     ],
 )
 def test_another_microphone_is_named_and_corrected(bench: Bench, change: str, named: str) -> None:
     before = bench.ratios(changed(change, made("fan", take=71)))
-    assert np.median(before) > 1.5
+    assert np.median(before) > 1.0
     files = {path: path.read_bytes() for path in bench.bundle.iterdir() if path.is_file()}
     assert named in bench.run("calibrate", "--from", bench.sound(changed(change, made("fan", take=70, seconds=90.0))))
     assert {path: path.read_bytes() for path in files} == files
@@ -69,8 +69,7 @@ def test_a_reader_that_leaves_does_not_undo_it(bench: Bench) -> None:
 def test_bandwidth_lost_by_resampling_is_not_a_difference_of_the_machine(bench: Bench) -> None:
     """Sound resampled from 44.1 kHz lacks the band below half the bundle's rate."""
     resampled = soxr.resample(soxr.resample(made("fan", take=70, seconds=90.0), RATE_HZ, 44_100), 44_100, RATE_HZ)
-    assert np.median(bench.ratios(resampled)) > 1.0
-    assert "microphone or gain seems to have changed" in bench.run("calibrate", "--from", bench.sound(resampled))
+    assert "have not changed since training" in bench.run("calibrate", "--from", bench.sound(resampled))
     assert bench.ratios(resampled).max() < 1.0
     assert count_events(bench.ratios(made("fan", take=72, fault="bearing")), bench.used().manifest.rule) == 1
 
@@ -81,8 +80,8 @@ def test_a_bundle_that_was_calibrated_elsewhere_is_calibrated_again(bench: Bench
     sound = bench.sound(made("fan", take=70, seconds=90.0))
     louder = bench.sound(2.0 * made("fan", take=70, seconds=90.0), "louder")
     bench.run("calibrate", "--model", bench.bundle, "--from", louder, "--out", first)
-    assert "level +6.0 dB: microphone or gain" in bench.run("calibrate", "--model", first, "--from", louder, "--out", again)
-    assert response_db(load_bundle(again)) == pytest.approx(6.02, abs=0.5)
+    assert "level +5.9 dB: microphone or gain" in bench.run("calibrate", "--model", first, "--from", louder, "--out", again)
+    assert np.median(response_db(load_bundle(again))) == pytest.approx(6.02, abs=0.5)
     assert "have not changed since training" in bench.run("calibrate", "--model", first, "--from", sound, "--out", again)
     assert response_db(load_bundle(again)) is None
     assert ratios(load_bundle(again), Recording(sound, sample_rate_hz=RATE_HZ)).max() < 1.0

@@ -53,7 +53,7 @@ def test_each_bundle_is_loaded_and_described(tmp_path: Path, demo_bundle: Path, 
     assert check(write(tmp_path, text)) == 0
     a, b = (line for line in capsys.readouterr().out.splitlines() if line.startswith("# "))
     assert a.startswith("# a: demo-fan@")
-    assert a.endswith("16000 Hz, threshold 3.688 set on 8 min of normal sound")
+    assert a.endswith("16000 Hz, threshold 3.942 set on 7.98 min of normal sound")
     assert b.endswith("; index:2 may be another microphone after the next boot; see monitor devices")
 
 
@@ -160,7 +160,7 @@ def test_a_rate_below_the_bundles_bands_is_a_problem(tmp_path: Path, demo_bundle
     assert check(write(tmp_path, text % 48_000)) == check(write(tmp_path, text % 16_000)) == 0
     assert check(write(tmp_path, text % 8_000)) == 78
     assert errors(caplog) == [
-        "machines.fan.microphone_rate_hz must be at least 16000 for this bundle, got 8000: 13 of its 64 bands lie above 4000 Hz"
+        "machines.fan.microphone_rate_hz must be at least 16000 for this bundle, got 8000: 14 of its 64 bands lie above 4000 Hz"
     ]
 
 

@@ -95,4 +95,4 @@ def test_a_person_reads_of_warning_and_alarm(demo_fault: Path, bundle_of_two_lev
     said = monitor("--replay", demo_fault, "--model", bundle_of_two_levels).stderr.splitlines()
     words = [line.partition("demo-fan  ")[2].partition(":")[0] for line in said[1:-1]]
     assert words == ["WARNING STARTED", "WARNING became ALARM", "ALARM ended (cleared)"]
-    assert said[-1].startswith(f"{demo_fault}: WARNING (2.49 x the file threshold, 1 event); ")
+    assert said[-1].startswith(f"{demo_fault}: WARNING (2.65 x the file threshold, 1 event); ")

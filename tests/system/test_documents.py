@@ -155,7 +155,7 @@ def test_the_example_of_a_sink_writes_the_start_and_the_end_of_an_anomaly(exampl
     fan.close()
     lines = [line.split(" demo-fan ")[1] for line in written.getvalue().splitlines()]
     assert [line.split()[0] for line in lines] == ["start", "end"]
-    assert lines[0].startswith("start 12 dB more than usual at 3.0-3.3 kHz")
+    assert lines[0].startswith("start 13 dB more than usual at 2.9-3.3 kHz")
 
 
 def test_the_example_of_a_component_scores_knocks_above_steady_noise(examples: dict[str, Any]) -> None:
