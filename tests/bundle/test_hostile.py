@@ -103,7 +103,7 @@ def test_values_that_no_device_can_bear_are_refused(bundle: Path, values: dict[s
         (b"[" * 100_000, "is nested too deeply"),
         (b'{"a":' * 100_000, "is nested too deeply"),
         (b"\xff\xfe{}", "is not JSON: "),
-        (b" " * 2_000_000, "cannot be read: larger than 1000 kB"),
+        (b" " * 2_000_000, "cannot be read: larger than 1 MB"),
         (b'{"schema": ' + b"9" * 5000 + b"}", "schema: must be 0 or of a magnitude"),
     ],
 )

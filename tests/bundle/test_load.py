@@ -95,11 +95,11 @@ def test_the_shipped_bundle_is_small(demo_bundle: Path, root: Path) -> None:
         (set_key("calibration", "threshold", value=0.0), "calibration.threshold: Input should be greater than 0, got 0.0"),
         (
             set_key("calibration", "alarm_threshold", value=1.0),
-            "calibration: alarm_threshold must be at least threshold (3.68828), got 1",
+            "calibration: alarm_threshold must be at least threshold (",
         ),
         (
             set_key("calibration", "file_alarm_threshold", value=1.0),
-            "calibration: file_alarm_threshold must be at least file_threshold (3.68828), got 1",
+            "calibration: file_alarm_threshold must be at least file_threshold (",
         ),
         (set_key("rule", "raise_k", value=10), "rule.raise_k must be above segment_ticks (10), else one bang raises, got 10"),
         (set_key("rule", "raise_k", value=30), "raise_k must be in 1..raise_n (20), got 30"),
