@@ -307,10 +307,17 @@ class Daemon:
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
     def _load(self, broken: dict[str, str]) -> tuple[Config, dict[str, Bundle]]:
-        """The configuration and its bundles. `broken` collects those that cannot be used."""
+        """The configuration and its bundles. `broken` collects those that cannot be used.
+
+        ConfigError if this process is root and another user owns the state directory.
+        """
         config = load_config(self._config_path, self._environment)
         if wrong := service_problems(config):
             raise ConfigError(wrong[0])
+        if (owner := foreign_owner(config.state_dir)) is not None:  # who could lead root's writes elsewhere by links
+            raise ConfigError(
+                f"state_dir {config.state_dir} belongs to user {owner}: run as that user (systemctl start stethos), not as root"
+            )
         for line in exposed_files(config):
             log.warning("%s", line)
         return config, load_bundles(config, broken=broken)
@@ -371,14 +378,7 @@ class Daemon:
 
 
 def _lock_state_dir(state_dir: Path) -> int | None:
-    """Lock the state directory for this process; None if the directory is not writable.
-
-    ConfigError if this process is root and another user owns the directory, who could lead root's writes elsewhere by links.
-    """
-    if (owner := foreign_owner(state_dir)) is not None:
-        raise ConfigError(
-            f"state_dir {state_dir} belongs to user {owner}: run as that user (systemctl start stethos), not as root"
-        )
+    """Lock the state directory for this process; None if the directory is not writable."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return lock(state_dir / "lock")
