@@ -45,7 +45,8 @@ def configure(service: Service) -> None:
 
 def tool(service: Service, *words: str) -> "subprocess.Popen[str]":
     """`monitor WORDS…`, as run by a person while the service runs."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(service.daemon.folder / "run")}
+    folders = {"RUNTIME_DIRECTORY": str(service.daemon.folder / "run"), "STATE_DIRECTORY": str(service.daemon.folder / "state")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **folders}
     command = [sys.executable, "-m", "monitor.cli.main", "--config", str(service.daemon.config), *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -139,10 +140,11 @@ def test_a_calibration_ends_with_the_service_that_was_killed(service: Service) -
     service.until(lambda: not calibrating(service), "its end")
     service.daemon.told.clear()
     service.daemon.start().ready()
+    wait_until(lambda: any("mic, " in line for line in service.daemon.log.splitlines()), within_s=20.0, what="the microphone")
     assert service.order("calibrate", '{"minutes": 1}')["accepted"]
     service.until(lambda: calibrating(service), "its process")
     time.sleep(3.0)  # a refusal by the lock would follow
-    assert service.answers()[-1]["accepted"]
+    assert service.answers()[-1]["accepted"], service.answers()[-1]["reason"]
 
 
 def calibrating(service: Service) -> str:
