@@ -79,7 +79,7 @@ def test_bangs_all_along_or_near_each_other_are_refused(base: Bundle) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "severity"),
-    [("bearing", 0.05), ("imbalance", 0.1), ("rubbing", 0.1), ("rattle", 0.1), ("blade", 0.5), ("cavitation", 0.1)],
+    [("bearing", 0.1), ("imbalance", 0.2), ("rubbing", 0.5), ("rattle", 0.1), ("blade", 0.5), ("cavitation", 0.1)],
 )
 def test_a_minute_of_a_machine_that_is_not_well_is_refused(base: Bundle, fault: str, severity: float) -> None:
     with pytest.raises(SourceError, match="does not match the trained machine"):

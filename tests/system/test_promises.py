@@ -1,5 +1,6 @@
 """The shipped bundle over hours: no event on normal sound with bangs, exactly one for each fault that grows."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def test_three_hours_of_normal_sound_with_twenty_bangs_an_hour_give_no_event(tmp
     assert ran.files[0]["duration_s"] == 10_800
     ratios = [line["ratio"] for line in ran.segments if line["ratio"] is not None]
     assert len(ratios) > 10_500
-    assert sum(ratio >= 1.0 for ratio in ratios) > 20  # the bangs were heard
+    assert sum(ratio >= 1.1 * statistics.median(ratios) for ratio in ratios) > 20  # the bangs were heard
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -147,8 +147,8 @@ def test_a_recipe_that_cannot_work_is_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("description: &a [*a]", "Circular reference detected"),
-        ("training: {2020-01-01: 5}", "keys must be str"),
+        ("description: &a [*a]", "is not YAML: line 1, column 18: alias a refers to a value that contains it"),
+        ("training: {2020-01-01: 5}", "must consist of texts, numbers, lists and mappings: keys must be str"),
     ],
 )
 def test_yaml_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,8 +156,7 @@ def test_yaml_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path
     path.write_text(f"{text}\n")
     assert train(["fit", str(tmp_path), "--recipe", str(path), "--out", str(tmp_path / "out")]) == 78
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"train: error: {path}: must consist of texts, numbers, lists and mappings: ")
-    assert message in error
+    assert error.startswith(f"train: error: {path}: {message}")
 
 
 def test_as_published_is_the_write_up_with_its_leaks_named() -> None:

@@ -517,7 +517,7 @@ def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp
     assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
     told = capsys.readouterr().out
     assert "3 of 3 anomalous clips detected" in told
-    assert "at the bundle's threshold 3.6" in told
+    assert "at the bundle's threshold 3.9" in told
     assert "at the best compromise, chosen on test labels, " in told
     assert told.count("accuracy 1.000, precision 1.000, recall 1.000, F1 1.000") == 2
     assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
