@@ -392,7 +392,8 @@ def _lock_state_dir(state_dir: Path) -> int | None:
 def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
     """Run until stopped by a signal; return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
+    daemon = Daemon(config_path, environment)
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogLimit())
-    asyncio.run(Daemon(config_path, environment).run())
+    asyncio.run(daemon.run())
     return 0
