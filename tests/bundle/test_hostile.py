@@ -123,6 +123,7 @@ def make_sparse(path: Path) -> None:
     [
         (lambda path: os.mkfifo(path), "not a regular file"),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda path: path.symlink_to("/etc/passwd"), "it is a link out of its folder"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: path.mkdir(), "not a regular file"),
         (make_sparse, "larger than "),

@@ -1,5 +1,6 @@
 """A model passes only if nothing in it can crash a runtime."""
 
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monitor.bundle.interpreter import RUNTIME
 from monitor.bundle.network import check_network
+from monitor.bundle.trial import load_after_trial
 from monitor.errors import BundleError
-from tests.bundle.mutants import pack, unpack
+from tests.bundle.mutants import MANIFEST, MODEL, STATISTICS, pack, unpack, with_model
 
 SPLIT, ONE_HOT = 49, 85
 Change = Callable[[Any], None]
@@ -120,10 +123,33 @@ def test_the_cost_of_a_model_is_that_of_its_layers(model: bytes) -> None:
     assert network.row_bytes == 4 * sum(units)
 
 
-PERMISSIVE = """
-from monitor.bundle import interpreter, load, network
+PERMISSIVE = """#!{python}
+import sys
+sys.path[:] = {path}
+from monitor.bundle import interpreter, load, network, trial
 load.check_network = interpreter.check_network = lambda content: network.Network(0, 0, 0)
+sys.argv = ["trial", sys.argv[-1]]
+sys.exit(trial.main())
 """
+
+
+@pytest.mark.skipif(RUNTIME == "tflite-runtime", reason="tflite-runtime refuses this model itself")
+def test_a_crash_ends_the_trial_and_not_the_service(
+    demo_bundle: Path, model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child's check of the graph is switched off, so that the runtime really crashes."""
+    tables = unpack(model)
+    set_code(SPLIT)(tables)
+    files = {name: (demo_bundle / name).read_bytes() for name in (MANIFEST, MODEL, STATISTICS)}
+    for name, content in with_model(files, pack(tables)).items():
+        (tmp_path / name).write_bytes(content)
+    python = tmp_path / "python"
+    python.write_text(PERMISSIVE.format(python=sys.executable, path=sys.path))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(BundleError, match="loading it ended a trial process with SIGSEGV; it is not used"):
+        load_after_trial(tmp_path, tmp_path / "tried")
+    assert not (tmp_path / "tried").exists()
 
 
 def test_random_bytes_are_refused() -> None:
