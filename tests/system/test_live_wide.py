@@ -33,7 +33,7 @@ def machine(take: int, seconds: float) -> F32:
 def with_hiss(sound: F32) -> F32:
     band = signal.butter(6, HISS_HZ, btype="bandpass", fs=RATE_HZ, output="sos")
     hiss = signal.sosfilt(band, np.random.default_rng(99).standard_normal(len(sound)))
-    return np.asarray(sound + 0.02 * hiss, np.float32)
+    return np.asarray(sound + 0.04 * hiss, np.float32)
 
 
 @pytest.fixture(scope="module")
