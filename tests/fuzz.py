@@ -7,6 +7,7 @@ failures.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import re
@@ -113,6 +114,7 @@ def _in_child(reader: Reader, batch: list[tuple[str, Any]], folder: Path) -> tup
 def _read_batch(reader: Reader, batch: list[tuple[str, Any]], folder: Path, writing: int) -> None:
     stderr = os.open(folder / "stderr", os.O_RDWR | os.O_CREAT)
     os.dup2(stderr, 2)
+    faulthandler.disable()
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (in_use + LIMIT_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -58,9 +58,7 @@ class Subscriber:
             "%q %r %t %p",
             *self._options,
         ]
-        self._process = subprocess.Popen(
-            ["stdbuf", "-oL", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         wait_until(self._is_listening, what="mosquitto_sub listens")
@@ -69,7 +67,7 @@ class Subscriber:
     def __exit__(self, *_: object) -> None:
         if tell(self._broker, MARK, "the last"):
             wait_until(lambda: "the last" in [one.payload for one in self._heard if one.topic == MARK], what="the last message")
-        self._process.terminate()
+        self._process.kill()  # mosquitto_sub sometimes waits for ever when it is asked to end
         self._process.wait()
         self._thread.join(5)
         for one in self.messages:
