@@ -35,11 +35,11 @@ find_python() {
     return 1
 }
 
-# make_venv NAME PYTHON CONSTRAINTS REQUIREMENT…: create .venvs/NAME, or create it anew if its inputs have changed.
+# make_venv NAME PYTHON LOCK [PROJECT]: create .venvs/NAME with the releases in requirements/LOCK.txt, whose hashes are checked, and
+# with the project, editable. Create it anew if its inputs have changed.
 make_venv() {
-    local name=$1 python=$2 constraints=$3 stamp
-    shift 3
-    stamp=$(cat "$constraints" pyproject.toml - <<<"$python $*" | sha256sum | cut -d' ' -f1)
+    local name=$1 python=$2 lock=requirements/$3.txt stamp
+    stamp=$(cat "$lock" pyproject.toml - <<<"$python ${4:-}" | sha256sum | cut -d' ' -f1)
     if [ "$(cat "$VENVS/$name/stamp" 2>/dev/null)" = "$stamp" ]; then
         return 0
     fi
@@ -49,7 +49,8 @@ make_venv() {
         need_debian python3-venv
     fi
     "$python" -m venv --clear "$VENVS/$name"
-    "$VENVS/$name/bin/pip" install -qq --constraint "$constraints" "$@"
+    "$VENVS/$name/bin/pip" install -qq --require-hashes --no-deps --requirement "$lock"
+    [ -z "${4:-}" ] || "$VENVS/$name/bin/pip" install -qq --no-deps --no-build-isolation --no-index --editable "$4"
     # The page cache keeps new files in large folios, which count as memory of every process that maps them. Drop them once.
     find "$VENVS/$name" -name '*.so*' -exec sync {} +
     find "$VENVS/$name" -name '*.so*' -exec dd if={} iflag=nocache count=0 status=none \;

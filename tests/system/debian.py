@@ -14,6 +14,7 @@ from tests.conftest import ROOT, need
 
 SUITE, PYTHON = "bookworm", "3.11"
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,python3-venv,libportaudio2,mosquitto,mosquitto-clients"
+LOCK = ROOT / "requirements" / "device.txt"
 CACHE = ROOT / ".venvs" / "nspawn"
 
 
@@ -25,7 +26,7 @@ def layers() -> list[Path]:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         system = _layer("system", f"{SUITE} {PACKAGES}", _bootstrap)
-        pins = (ROOT / "pyproject.toml").read_text() + (ROOT / "constraints.txt").read_text()
+        pins = (ROOT / "pyproject.toml").read_text() + LOCK.read_text()
         return [_layer("environment", system.name + pins, lambda folder: _install(folder, system)), system]
 
 
@@ -67,9 +68,9 @@ def _install(folder: Path, system: Path) -> None:
         work = Path(name)
         wheels = work / "wheels"
         wheels.mkdir()
-        wheel = build_wheel(wheels)
-        pins = ("--constraint", ROOT / "constraints.txt")
-        _pip("download", "--only-binary=:all:", "--python-version", PYTHON, *pins, "--dest", wheels, wheel)
+        build_wheel(wheels)
+        locked = ("--require-hashes", "--no-deps", "--requirement", LOCK)
+        _pip("download", "--only-binary=:all:", "--python-version", PYTHON, *locked, "--dest", wheels)
         for mount in ("root", "overlay"):
             (work / mount).mkdir()
         inside = "python3 -m venv /opt/stethos && cd /opt/stethos/bin && ./pip install -q --no-index --find-links /mnt stethos"
