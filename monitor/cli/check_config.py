@@ -16,9 +16,11 @@ from monitor.daemon.bundles.adaptations import in_use
 from monitor.daemon.bundles.load import SECRETS, exposed_files, idle_problem, service_problems
 from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import shared_microphones
-from monitor.errors import ConfigError, SourceError, StethosError
+from monitor.errors import ConfigError, SinkError, SourceError, StethosError
 from monitor.files import read_regular
 from monitor.learning.report_text import duration
+from monitor.notify.child import run_job
+from monitor.notify.send import NOT_INSTALLED
 from monitor.scoring.bandwidth import empty_bands
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def check(config_path: Path | None) -> int:
     if config is not None:
         settings = config.model_dump(mode="json", by_alias=True)
         print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="", flush=True)
-        problems = [*service_problems(config), *_file_problems(config.mqtt)]
+        problems = [*service_problems(config), *_file_problems(config.mqtt), *_notify_problems(config)]
         for name, machine in config.machines.items():
             problems += _bundle_problems(name, machine, config.state_dir)
         warnings = [*exposed_files(config), *_microphone_warnings(config)]
@@ -106,6 +108,20 @@ def _file_problems(mqtt: MqttConfig) -> Iterator[str]:
                 yield f"mqtt.{key}: {path} is empty"
         except OSError as error:
             yield f"mqtt.{key}: {path} cannot be read: {error.strerror}"
+
+
+def _notify_problems(config: Config) -> Iterator[str]:
+    """The targets of `notify` whose URL is missing or unknown to Apprise. Nothing is sent."""
+    for name, target in config.notify.items():
+        try:
+            error = run_job({"do": "check", "url": target.read_url(name)}).error
+        except SinkError as problem:
+            yield str(problem)
+            continue
+        if error is not None:
+            yield f"notify.{name}: {error}"
+        if error == NOT_INSTALLED:
+            return
 
 
 def _microphone_warnings(config: Config) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from monitor.config.clips import ClipsConfig
 from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
+from monitor.config.notify import NotifyConfig
 from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "IdleConfig",
     "MachineConfig",
     "MqttConfig",
+    "NotifyConfig",
     "TlsConfig",
     "check_settings",
     "load_config",

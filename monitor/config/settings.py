@@ -10,6 +10,7 @@ from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, OneLine, Section, Slug
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
+from monitor.config.notify import NotifyConfig
 from monitor.events.event import Severity
 
 _TEXT = r"[^\x00-\x1f\x7f]+"
@@ -105,6 +106,9 @@ class Config(Section):
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
 
+    notify: dict[Slug, NotifyConfig] = Field(default={}, max_length=20, json_schema_extra={"additionalProperties": False})
+    """Receivers of messages about alarms, by name; needs stethos[notify]."""
+
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
 
@@ -128,4 +132,7 @@ class Config(Section):
                     f"machines.{name}.microphone_rate_hz must be {rate_hz or 'left out'} as in machines.{first}, which has "
                     f"the same microphone, got {machine.microphone_rate_hz or 'none'}"
                 )
+        for target, notify in self.notify.items():
+            if unknown := [name for name in notify.machines or () if name not in self.machines]:
+                raise ValueError(f"notify.{target}.machines must be of {', '.join(self.machines)}, got {', '.join(unknown)}")
         return self

@@ -36,6 +36,7 @@ from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
 from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, HealthMessage, InfoMessage, Snooze
 from monitor.mqtt.sink import MqttSink
+from monitor.notify.service import Notifications
 from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
@@ -90,14 +91,20 @@ class Daemon:
             clock_synced=self._clock.synced,
         )
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
+        self._notifications = Notifications(self._config.state_dir, clock=self._alarms.clock, make_alarm=self._alarms.follower)
         self._clip_worker = BackgroundWorker("clips")
         self._clips = self._make_clips()
         self._supervisor = Supervisor(
-            self._sink, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            self._sink,
+            self._alarms,
+            self._clips,
+            node=self._config.node,
+            slow_paths=self._slow_paths.loaded.machines,
+            notifications=self._notifications,
         )
         self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
-        self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
+        self._watchdog.watch(*(one.probe(patience_s=DISK_PATIENCE_S) for one in (self._clip_worker, self._notifications)))
         files = (self._state_file, self._slow_paths, self._audit_log)
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
@@ -244,13 +251,19 @@ class Daemon:
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
+        self._notifications.apply_config(config)
         self._publish_info(bundles)
         self._save()
 
     def _make_clips(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
+        return ClipService(store, run=self._clip_worker.put, present=self._present, private=self._config.private)
+
+    def _present(self, topic: str, picture: bytes) -> None:
+        """Publish and send the picture of an event; called on the thread of the clips."""
+        self._sink.publish_retained(topic, picture)
+        self._notifications.show(topic.partition("/")[0], picture)
 
     def _act(self, machine: str, command: Command) -> None:
         if not self._config.remote_changes and not isinstance(command, Acknowledge | Snooze | FetchClip):
@@ -343,6 +356,7 @@ class Daemon:
         return HealthMessage(
             **self._health.read(),
             **self._supervisor.counts(),
+            **self._notifications.counts,
             queued=counts.queued,
             dropped=counts.dropped,
             parked=counts.parked,
@@ -366,6 +380,7 @@ class Daemon:
             "machines": self._supervisor.stop,
             "state": self._save,
             "clips": partial(self._clip_worker.close, CLIPS_S),
+            "notifications": partial(self._notifications.stop, SAVE_S),
             "mqtt": partial(self._sink.stop, FLUSH_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),

@@ -4,6 +4,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -22,7 +23,7 @@ from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
 from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowState
-from monitor.monitor import Monitor
+from monitor.monitor import Monitor, Sink
 
 log = logging.getLogger(__name__)
 NO_INPUT_EVERY_S = 1.0  # how often time is advanced without a microphone
@@ -60,7 +61,9 @@ class Machine:
         clock: SteadyClock,
         recorder: ClipRecorder,
         slow_state: SlowState | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
+        """`sinks` receive each result after the state publisher."""
         settings = spec.settings
         self.name = name
         self.bundle = bundle
@@ -87,7 +90,7 @@ class Machine:
                 timeline=self._reader.timeline,
                 slow_path=self.slow_path,
                 recorder=recorder,
-                sinks=[self._publisher],
+                sinks=[self._publisher, *sinks],
             )
             self._slow_status = self.slow_path.status
             self._log_slow_path()

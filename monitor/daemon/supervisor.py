@@ -21,6 +21,7 @@ from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import Anchor
 from monitor.events.pipeline import State
 from monitor.monitor import EPOCH
+from monitor.notify.service import Notifications
 
 log = logging.getLogger(__name__)
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
@@ -51,9 +52,17 @@ class Supervisor:
     """
 
     def __init__(
-        self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
+        self,
+        outlet: Outlet,
+        alarms: Alarms,
+        clips: ClipService,
+        *,
+        node: str,
+        slow_paths: Mapping[str, SavedSlowPath],
+        notifications: Notifications | None = None,
     ) -> None:
         """`slow_paths` are the states saved by an earlier run."""
+        self._notifications = notifications
         self._outlet = outlet
         self._alarms = alarms
         self._clips = clips
@@ -205,6 +214,7 @@ class Supervisor:
             clock=self._alarms.clock,
             recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
+            sinks=() if self._notifications is None else (self._notifications.sink(name, self._alarms[name]),),
         )
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:

@@ -177,6 +177,14 @@ class HealthMessage(Sent):
     overruns: Count
     gap_s: float
     last_frame_age_s: float | None
+    notifications_queued: Count = 0
+    """Messages of `notify` that are not delivered yet."""
+
+    notifications_failed: Count = 0
+    """Attempts to send them that failed, since the start; each is repeated."""
+
+    notifications_dropped: Count = 0
+    """Messages dropped since the start: there was no room for them, or their target is no longer configured."""
 
 
 class MachineInfo(BaseModel):

@@ -43,7 +43,10 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
 ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for module in GROUND}
 ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors", "events", "monitor")}  # the public face
-ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips", "notify", "web"))}
+ALLOWED["train"] = {
+    "train",
+    *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips", "notify", "web")),
+}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of `monitor` as well
     "synth": "",

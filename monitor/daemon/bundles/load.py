@@ -67,6 +67,10 @@ def exposed_files(config: Config) -> list[str]:
         "mqtt.password_credential": None if mqtt.password_credential is None else SECRETS / mqtt.password_credential,
         "mqtt.tls.key": None if mqtt.tls is None else mqtt.tls.key,
     }
+    for name, target in config.notify.items():
+        credential = target.url_credential
+        secrets[f"notify.{name}.url_file"] = target.url_file
+        secrets[f"notify.{name}.url_credential"] = None if credential is None else SECRETS / credential
     named = {key: path for key, path in secrets.items() if path is not None} | {"state_dir": config.state_dir}
     return [
         f"{key}: other users can read {path}; run: chmod o-rwx {path}" for key, path in named.items() if readable_by_others(path)

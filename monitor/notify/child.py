@@ -1,0 +1,74 @@
+"""The child process that sends one message, so that Apprise and its hundred services are never part of the daemon."""
+
+import json
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.child_process import child_command
+from monitor.notify.send import MAX_REASON
+
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of an attempt."""
+
+    error: str | None  # None: sent
+
+
+class Sending:
+    """One attempt. `poll` until it returns an outcome."""
+
+    def __init__(self, job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
+        """Start the child; OSError if that is impossible."""
+        self._input: bytes | None = json.dumps(job).encode() + b"\n"
+        self._timeout_s = timeout_s
+        self._ends = time.monotonic() + timeout_s
+        self._child = subprocess.Popen(
+            child_command("monitor.notify.send"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def poll(self, wait_s: float) -> Outcome | None:
+        """Wait at most `wait_s`; None while it is still sending."""
+        given, self._input = self._input, None
+        try:
+            out, _ = self._child.communicate(given, timeout=wait_s)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < self._ends:
+                return None
+            self.kill()
+            return Outcome(f"no answer within {self._timeout_s:.0f} s")
+        return _outcome(out, self._child.returncode)
+
+    def kill(self) -> None:
+        """End the child."""
+        self._child.kill()
+        self._child.communicate()
+
+
+def run_job(job: dict[str, Any]) -> Outcome:
+    """Run a job to its end."""
+    try:
+        sending = Sending(job)
+    except OSError as error:
+        return Outcome(f"the process that sends could not be started: {error.strerror}")
+    try:
+        while (outcome := sending.poll(1.0)) is None:
+            pass
+    except BaseException:
+        sending.kill()
+        raise
+    return outcome
+
+
+def _outcome(out: bytes, status: int) -> Outcome:
+    try:
+        error = json.loads(out)["error"]
+    except (ValueError, KeyError, TypeError):
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return Outcome(f"the process that sends ended with {how}")
+    return Outcome(None if error is None else str(error)[:MAX_REASON])
