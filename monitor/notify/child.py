@@ -1,6 +1,7 @@
 """The child process that sends one message, so that Apprise and its hundred services are never part of the daemon."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -23,20 +24,21 @@ class Outcome:
 class Sending:
     """One attempt. `poll` until it returns an outcome."""
 
-    def __init__(self, job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, job: dict[str, Any], *, timeout_s: float) -> None:
         """Start the child; OSError if that is impossible."""
-        self._input: bytes | None = json.dumps(job).encode() + b"\n"
         self._timeout_s = timeout_s
         self._ends = time.monotonic() + timeout_s
-        self._child = subprocess.Popen(
-            child_command("monitor.notify.send"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        with os.fdopen(os.memfd_create("job"), "w+b") as file:  # in memory: it holds a secret, and may exceed a pipe
+            file.write(json.dumps(job).encode() + b"\n")
+            file.seek(0)
+            self._child = subprocess.Popen(
+                child_command("monitor.notify.send"), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
 
     def poll(self, wait_s: float) -> Outcome | None:
         """Wait at most `wait_s`; None while it is still sending."""
-        given, self._input = self._input, None
         try:
-            out, _ = self._child.communicate(given, timeout=wait_s)
+            out, _ = self._child.communicate(timeout=wait_s)
         except subprocess.TimeoutExpired:
             if time.monotonic() < self._ends:
                 return None
@@ -50,10 +52,10 @@ class Sending:
         self._child.communicate()
 
 
-def run_job(job: dict[str, Any]) -> Outcome:
+def run_job(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> Outcome:
     """Run a job to its end."""
     try:
-        sending = Sending(job)
+        sending = Sending(job, timeout_s=timeout_s)
     except OSError as error:
         return Outcome(f"the process that sends could not be started: {error.strerror}")
     try:

@@ -88,6 +88,7 @@ def _process(job: dict[str, Any]) -> str | None:
 def without_secrets(text: str, url: str) -> str:
     """One printable line in which no part of the URL is shown, except for its scheme and the host of a plain web address."""
     host = urlsplit(url).hostname if url.partition("://")[0] in PLAIN_SCHEMES else None
+    text = re.sub(r"(\w://)\S+", rf"\1{HIDDEN}", text)
     for part in sorted(secret_parts(url) - {host}, key=len, reverse=True):
         text = re.sub(re.escape(part), HIDDEN, text, flags=re.IGNORECASE)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from monitor.config import NotifyConfig
 from monitor.errors import SinkError
-from monitor.notify.child import Outcome, Sending
+from monitor.notify.child import TIMEOUT_S, Outcome, Sending
 from monitor.notify.message import Message
 from monitor.notify.queue import NotifyQueue, Waiting
 from monitor.threads import WatchedThread
@@ -54,9 +54,14 @@ class NotifyWorker:
         self._thread = WatchedThread("notify", self._run)
 
     @property
+    def n_incoming(self) -> int:
+        """Messages that are not stored yet."""
+        return len(self._messages)
+
+    @property
     def n_queued(self) -> int:
         """Messages that are not delivered yet."""
-        return self._queue.n + len(self._messages)
+        return self._queue.n + self.n_incoming
 
     @property
     def n_dropped(self) -> int:
@@ -192,7 +197,7 @@ class NotifyWorker:
         if failing is not None and failing.n_in_a_row >= MAX_WITH_PICTURE:
             picture = None
         try:
-            sending = Sending(make_job(target.read_url(waiting.target), message, picture))
+            sending = Sending(make_job(target.read_url(waiting.target), message, picture), timeout_s=TIMEOUT_S)
         except SinkError as error:
             return Outcome(str(error))
         except OSError as error:
