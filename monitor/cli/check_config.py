@@ -20,6 +20,7 @@ from monitor.errors import ConfigError, SinkError, SourceError, StethosError
 from monitor.files import read_regular
 from monitor.learning.report_text import duration
 from monitor.notify.child import run_job
+from monitor.notify.job import check_job
 from monitor.notify.send import NOT_INSTALLED
 from monitor.scoring.bandwidth import empty_bands
 
@@ -114,7 +115,7 @@ def _notify_problems(config: Config) -> Iterator[str]:
     """The targets of `notify` whose URL is missing or unknown to Apprise. Nothing is sent."""
     for name, target in config.notify.items():
         try:
-            error = run_job({"do": "check", "url": target.read_url(name)}).error
+            error = run_job(check_job(target.read_url(name))).error
         except SinkError as problem:
             yield str(problem)
             continue

@@ -12,8 +12,8 @@ from monitor.cli.arguments import configured_machine
 from monitor.config import Config, NotifyConfig, load_config
 from monitor.errors import SinkError, UsageError
 from monitor.notify.child import Outcome, run_job
+from monitor.notify.job import make_job
 from monitor.notify.message import render, test_event
-from monitor.notify.worker import make_job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from monitor.child_process import child_command
+from monitor.notify.job import Job
 from monitor.notify.send import MAX_REASON
 
 TIMEOUT_S = 60.0
@@ -24,7 +24,7 @@ class Outcome:
 class Sending:
     """One attempt. `poll` until it returns an outcome."""
 
-    def __init__(self, job: dict[str, Any], *, timeout_s: float) -> None:
+    def __init__(self, job: Job, *, timeout_s: float) -> None:
         """Start the child; OSError if that is impossible."""
         self._timeout_s = timeout_s
         self._ends = time.monotonic() + timeout_s
@@ -52,7 +52,7 @@ class Sending:
         self._child.communicate()
 
 
-def run_job(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> Outcome:
+def run_job(job: Job, *, timeout_s: float = TIMEOUT_S) -> Outcome:
     """Run a job to its end."""
     try:
         sending = Sending(job, timeout_s=timeout_s)

@@ -2,8 +2,9 @@
 
 python -m monitor.notify.send
 
-The job is {"do": "send", "url", "title", "body", "type", "picture": base64 or null}, or {"do": "check", "url"}, which sends
-nothing. The answer is {"error": null} or {"error": the reason in one line, without any part of the URL that may be secret}.
+The job is {"do": "send", "url", "shown", "title", "body", "type", "picture": base64 or null}, or {"do": "check", "url", "shown"},
+which sends nothing. The answer is {"error": null} or {"error": the reason in one line}, which contains no part of the URL except
+for `shown`, its host where that is no secret, or null. This module imports as little as possible.
 """
 
 import base64
@@ -17,9 +18,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-from monitor.config.notify import PLAIN_SCHEMES
+from urllib.parse import unquote
 
 MAX_JOB = 2_000_000  # characters
 MEMORY = 400_000_000  # bytes beyond those in use at the start
@@ -54,7 +53,9 @@ def main() -> int:
             error = f"sending needs more than {MEMORY / 1e6:.0f} MB of memory"
         except Exception as exception:  # noqa: BLE001 (its text is the answer)
             error = f"{type(exception).__name__}: {exception}"
-        print(json.dumps({"error": None if error is None else without_secrets(error, job["url"])}), file=answers)
+        print(
+            json.dumps({"error": None if error is None else without_secrets(error, job["url"], shown=job["shown"])}), file=answers
+        )
     return 0
 
 
@@ -85,11 +86,10 @@ def _process(job: dict[str, Any]) -> str | None:
     return None if sent else "; ".join(reasons.lines) or "the service did not accept the message"
 
 
-def without_secrets(text: str, url: str) -> str:
-    """One printable line in which no part of the URL is shown, except for its scheme and the host of a plain web address."""
-    host = urlsplit(url).hostname if url.partition("://")[0] in PLAIN_SCHEMES else None
+def without_secrets(text: str, url: str, *, shown: str | None) -> str:
+    """One printable line in which no part of the URL is shown, except for its scheme and `shown`."""
     text = re.sub(r"(\w://)\S+", rf"\1{HIDDEN}", text)
-    for part in sorted(secret_parts(url) - {host}, key=len, reverse=True):
+    for part in sorted(secret_parts(url) - {shown}, key=len, reverse=True):
         text = re.sub(re.escape(part), HIDDEN, text, flags=re.IGNORECASE)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 1]}…"

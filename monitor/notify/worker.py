@@ -1,6 +1,5 @@
 """The thread that stores messages, and sends them one at a time by a child process, until each is delivered."""
 
-import base64
 import logging
 import threading
 import time
@@ -12,6 +11,7 @@ from datetime import datetime
 from monitor.config import NotifyConfig
 from monitor.errors import SinkError
 from monitor.notify.child import TIMEOUT_S, Outcome, Sending
+from monitor.notify.job import make_job
 from monitor.notify.message import Message
 from monitor.notify.queue import NotifyQueue, Waiting
 from monitor.threads import WatchedThread
@@ -19,6 +19,7 @@ from monitor.threads import WatchedThread
 log = logging.getLogger(__name__)
 MAX_INCOMING = 100  # while the disk is slow
 POLL_S = 0.5
+SENDING_POLL_S = 0.1  # new messages are stored this soon while one is sent
 PICTURE_S = 15.0  # a message waits for its picture for at most this long
 MAX_WITH_PICTURE = 3  # after as many failures it is sent without: some services send the text first and then refuse the file
 RETRY_S, MAX_RETRY_S = 10.0, 600.0  # after a failure; doubled with each in a row
@@ -202,17 +203,10 @@ class NotifyWorker:
             return Outcome(str(error))
         except OSError as error:
             return Outcome(f"the process that sends could not be started: {error.strerror}")
-        while (outcome := sending.poll(POLL_S)) is None:
+        while (outcome := sending.poll(SENDING_POLL_S)) is None:
             self._thread.advance()
             self._store()
             if self._is_stopping:
                 sending.kill()
                 return None
         return outcome
-
-
-def make_job(url: str, message: Message, picture: bytes | None) -> dict[str, str | None]:
-    """The job for the child process (monitor/notify/send.py)."""
-    encoded = None if picture is None else base64.b64encode(picture).decode()
-    texts = {"title": message.title, "body": message.body, "type": message.notify_type}
-    return {"do": "send", "url": url, "picture": encoded, **texts}

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,27 @@ def test_an_anomaly_reaches_a_webhook_with_its_picture(rig: Rig) -> None:
         assert body["message"].startswith(event["summary"])
         assert event["id"] in body["message"]
         assert picture_of(body).startswith(b"\x89PNG")
-        say(rig.broker, "stethos/pi/fan/set/snooze", '{"duration_s": 600}')
-        wait_until(lambda: listener.ending("fan/response"), what="the snooze")
-        say(rig.broker, "stethos/pi/fan/set/snooze", '{"duration_s": 0}')
+        _snooze_and_wake(rig, listener)
         wait_until(lambda: len(rig.webhook.received) == 2, within_s=60.0, what="the message after the snooze")
         assert rig.webhook.titles[1] == "Fan 3: Still an alarm"
         assert picture_of(rig.webhook.received[1]).startswith(b"\x89PNG")
+        say(rig.broker, "stethos/pi/fan/set/ack", "{}")
+        _snooze_and_wake(rig, listener)
+        n_states = len(listener.ending("fan/state"))
+        wait_until(lambda: len(listener.ending("fan/state")) > n_states, what="ten seconds of an acknowledged alarm")
+        assert listener.ending("fan/state")[-1].json["acknowledged"]
+        assert len(rig.webhook.received) == 2
         assert rig.daemon.stop()[0] == 0
+
+
+def _snooze_and_wake(rig: Rig, listener: Subscriber) -> None:
+    for duration_s in (600, 0):
+        say(rig.broker, "stethos/pi/fan/set/snooze", f'{{"duration_s": {duration_s}}}')
+        wait_until(partial(_is_snoozed, listener, bool(duration_s)), what="the snooze or its end")
+
+
+def _is_snoozed(listener: Subscriber, wanted: bool) -> bool:
+    return bool(listener.ending("fan/state")[-1].json["snoozed"] == wanted)
 
 
 def test_a_message_survives_a_kill_while_the_receiver_is_away_and_no_secret_is_shown(rig: Rig) -> None:

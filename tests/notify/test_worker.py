@@ -17,9 +17,10 @@ import pytest
 
 from monitor.config import NotifyConfig
 from monitor.notify.child import run_job
+from monitor.notify.job import check_job, make_job
 from monitor.notify.queue import NotifyQueue
 from monitor.notify.send import without_secrets
-from monitor.notify.worker import MAX_INCOMING, NotifyWorker, make_job
+from monitor.notify.worker import MAX_INCOMING, NotifyWorker
 from tests.conftest import ROOT
 from tests.notify.receivers import MailServer, Webhook, picture_of
 from tests.notify.test_queue import message
@@ -210,7 +211,7 @@ def test_the_daemons_side_never_imports_apprise() -> None:
     ],
 )
 def test_a_url_is_checked_without_sending(url: str, reason: str | None) -> None:
-    error = run_job({"do": "check", "url": url}).error
+    error = run_job(check_job(url)).error
     assert error == reason
 
 
@@ -232,7 +233,7 @@ def test_no_part_of_a_secret_url_is_in_a_reason() -> None:
     ],
 )
 def test_reasons_are_one_short_line_without_secrets(text: str, url: str, shown: str) -> None:
-    assert without_secrets(text, url) == shown
+    assert without_secrets(text, url, shown=check_job(url)["shown"]) == shown
 
 
 def test_a_child_that_does_not_end_is_given_up() -> None:
