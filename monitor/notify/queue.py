@@ -3,21 +3,17 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.events.event import Severity
+from monitor.notify.database import COLUMNS, MEMORY, connect, copy, transaction
 from monitor.notify.message import Message
 
 log = logging.getLogger(__name__)
-SCHEMA = 1
-MEMORY = ":memory:"
 DISK_RETRY_S = 30.0
-TABLE = """CREATE TABLE message (row INTEGER PRIMARY KEY, target TEXT NOT NULL, event TEXT NOT NULL, severity TEXT NOT NULL,
-title TEXT NOT NULL, body TEXT NOT NULL, picture BLOB);"""
-COLUMNS = "target, event, severity, title, body, picture"
 SIZE = "length(CAST(title AS BLOB)) + length(CAST(body AS BLOB)) + coalesce(length(picture), 0)"
 
 
@@ -58,7 +54,7 @@ class NotifyQueue:
         try:
             self._db = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._db = _connect(MEMORY)
+            self._db = connect(MEMORY)
             self._unread = True
             self._failed(error)
         self._count()
@@ -119,10 +115,10 @@ class NotifyQueue:
         try:
             disk = self._open()
             try:
-                with _transaction(disk):
+                with transaction(disk):
                     if not self._unread:  # those on disk are in memory, too, unless they have been sent since
                         disk.execute("DELETE FROM message")
-                    _copy(self._db, disk)
+                    copy(self._db, disk)
             except sqlite3.Error:
                 disk.close()
                 raise
@@ -149,7 +145,7 @@ class NotifyQueue:
             self._try_change(query, rows)
 
     def _try_change(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.executemany(query, rows)
         self._count()
 
@@ -172,9 +168,9 @@ class NotifyQueue:
 
     def _to_memory(self, error: sqlite3.Error) -> None:
         """Continue in memory with what can be read."""
-        memory = _connect(MEMORY)
+        memory = connect(MEMORY)
         try:
-            _copy(self._db, memory)
+            copy(self._db, memory)
         except sqlite3.Error as second:
             self._unread = isinstance(second, sqlite3.OperationalError)  # perhaps it can be read later
         self._db.close()
@@ -191,13 +187,13 @@ class NotifyQueue:
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return _connect(self._path)
+            return connect(self._path)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
             log.error("notify: moved %s aside and created a new one: %s", self._path, error)
             self._set_aside()
-            return _connect(self._path)
+            return connect(self._path)
 
     def _set_aside(self) -> None:
         with suppress(OSError):
@@ -205,43 +201,3 @@ class NotifyQueue:
         for suffix in ("-wal", "-shm"):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
-
-
-def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Append all messages of one database to another."""
-    rows = source.execute(f"SELECT {COLUMNS} FROM message ORDER BY row").fetchall()
-    target.executemany(f"INSERT INTO message ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Commit all changes, or none of them."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-        raise
-
-
-def _connect(path: Path | str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-    db.text_factory = lambda data: data.decode("utf-8", "replace")
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            db.executescript(f"BEGIN; {TABLE} PRAGMA user_version = {SCHEMA}; COMMIT")
-        elif found != SCHEMA:
-            raise sqlite3.DatabaseError(f"schema must be {SCHEMA}, got {found}")
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("file is malformed")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
