@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, OneLine, Section, Slug
+from monitor.config.history import HistoryConfig
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
 from monitor.config.notify import NotifyConfig
@@ -105,6 +106,7 @@ class Config(Section):
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
+    history: HistoryConfig = HistoryConfig()
 
     notify: dict[Slug, NotifyConfig] = Field(default={}, max_length=20, json_schema_extra={"additionalProperties": False})
     """Receivers of messages about alarms, by name; needs stethos[notify]."""
