@@ -19,7 +19,7 @@ from monitor.daemon.shared_microphone import shared_microphones
 from monitor.errors import ConfigError, SinkError, SourceError, StethosError
 from monitor.files import read_regular
 from monitor.learning.report_text import duration
-from monitor.notify.child import run_job
+from monitor.notify.child import run_jobs
 from monitor.notify.job import check_job
 from monitor.notify.send import NOT_INSTALLED
 from monitor.scoring.bandwidth import empty_bands
@@ -113,16 +113,19 @@ def _file_problems(mqtt: MqttConfig) -> Iterator[str]:
 
 def _notify_problems(config: Config) -> Iterator[str]:
     """The targets of `notify` whose URL is missing or unknown to Apprise. Nothing is sent."""
+    jobs = {}
     for name, target in config.notify.items():
         try:
-            error = run_job(check_job(target.read_url(name))).error
-        except SinkError as problem:
-            yield str(problem)
+            url = target.read_url(name)
+        except SinkError as error:
+            yield str(error)
             continue
-        if error is not None:
-            yield f"notify.{name}: {error}"
-        if error == NOT_INSTALLED:
-            return
+        jobs[name] = check_job(url)
+    outcomes = run_jobs(*jobs.values()) if jobs else []
+    errors = {name: one.error for name, one in zip(jobs, outcomes, strict=True) if one.error is not None}
+    if NOT_INSTALLED in errors.values():
+        errors = {next(iter(errors)): NOT_INSTALLED}
+    yield from (f"notify.{name}: {error}" for name, error in errors.items())
 
 
 def _microphone_warnings(config: Config) -> Iterator[str]:

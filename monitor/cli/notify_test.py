@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from monitor.cli.arguments import configured_machine
 from monitor.config import Config, NotifyConfig, load_config
 from monitor.errors import SinkError, UsageError
-from monitor.notify.child import Outcome, run_job
+from monitor.notify.child import Outcome, run_jobs
 from monitor.notify.job import make_job
 from monitor.notify.message import render, test_event
 
@@ -68,7 +68,7 @@ def send_test(config: Config, name: str, target: NotifyConfig, machine: str) -> 
         url = target.read_url(name)
     except SinkError as error:
         return Outcome(str(error))
-    return run_job(make_job(url, message, _picture() if target.picture else None))
+    return run_jobs(make_job(url, message, _picture() if target.picture else None))[0]
 
 
 def _picture() -> bytes:

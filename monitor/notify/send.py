@@ -1,8 +1,8 @@
-"""Send one message with Apprise: read a JSON line on stdin, write a JSON line on stdout.
+"""Send a message with Apprise, or check URLs: read JSON lines on stdin, write a JSON line for each on stdout.
 
 python -m monitor.notify.send
 
-The job is {"do": "send", "url", "shown", "title", "body", "type", "picture": base64 or null}, or {"do": "check", "url", "shown"},
+A job is {"do": "send", "url", "shown", "title", "body", "type", "picture": base64 or null}, or {"do": "check", "url", "shown"},
 which sends nothing. The answer is {"error": null} or {"error": the reason in one line}, which contains no part of the URL except
 for `shown`, its host where that is no secret, or null. This module imports as little as possible.
 """
@@ -42,21 +42,26 @@ class _Collector(logging.Handler):
 
 
 def main() -> int:
-    """Process the job; the exit status is 0 whenever there is an answer."""
+    """Process the jobs; the exit status is 0 whenever there is an answer to each."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # libraries may print
         _limit()
-        job = json.loads(sys.stdin.readline(MAX_JOB))
-        try:
-            error = _process(job)
-        except MemoryError:
-            error = f"sending needs more than {MEMORY / 1e6:.0f} MB of memory"
-        except Exception as exception:  # noqa: BLE001 (its text is the answer)
-            error = f"{type(exception).__name__}: {exception}"
-        print(
-            json.dumps({"error": None if error is None else without_secrets(error, job["url"], shown=job["shown"])}), file=answers
-        )
+        while line := sys.stdin.readline(MAX_JOB):
+            job = json.loads(line)
+            error = _try(job)
+            shown = None if error is None else without_secrets(error, job["url"], shown=job["shown"])
+            print(json.dumps({"error": shown}), file=answers)
     return 0
+
+
+def _try(job: dict[str, Any]) -> str | None:
+    """Process a job; the reason if it fails in whatever way."""
+    try:
+        return _process(job)
+    except MemoryError:
+        return f"sending needs more than {MEMORY / 1e6:.0f} MB of memory"
+    except Exception as error:  # noqa: BLE001 (its text is the answer)
+        return f"{type(error).__name__}: {error}"
 
 
 def _process(job: dict[str, Any]) -> str | None:

@@ -203,10 +203,10 @@ class NotifyWorker:
             return Outcome(str(error))
         except OSError as error:
             return Outcome(f"the process that sends could not be started: {error.strerror}")
-        while (outcome := sending.poll(SENDING_POLL_S)) is None:
+        while (outcomes := sending.poll(SENDING_POLL_S)) is None:
             self._thread.advance()
             self._store()
             if self._is_stopping:
                 sending.kill()
                 return None
-        return outcome
+        return outcomes[0]

@@ -78,8 +78,8 @@ def test_check_config_names_every_wrong_target_and_no_secret(
         assert webhook.n_requests == 0
     lines = [line for line in caplog.text.splitlines() if "notify." in line and "other users can read" not in line]
     assert len(lines) == 2
-    assert "notify.unknown: Unparseable URL nosuch://<hidden>" in lines[0]
-    assert "plain must be an Apprise URL such as mailtos://" in lines[1]
+    assert "plain must be an Apprise URL such as mailtos://" in lines[0]
+    assert "notify.unknown: Unparseable URL nosuch://<hidden>" in lines[1]
     assert SECRET not in caplog.text + capsys.readouterr().out
 
 

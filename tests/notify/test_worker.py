@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from monitor.config import NotifyConfig
-from monitor.notify.child import run_job
+from monitor.notify.child import run_jobs
 from monitor.notify.job import check_job, make_job
 from monitor.notify.queue import NotifyQueue
 from monitor.notify.send import without_secrets
@@ -211,13 +211,13 @@ def test_the_daemons_side_never_imports_apprise() -> None:
     ],
 )
 def test_a_url_is_checked_without_sending(url: str, reason: str | None) -> None:
-    error = run_job(check_job(url)).error
+    error = run_jobs(check_job(url))[0].error
     assert error == reason
 
 
 def test_no_part_of_a_secret_url_is_in_a_reason() -> None:
     for url in (f"json://karl:{SECRET}@127.0.0.1:1/hooks/{SECRET}?+X-Token={SECRET}", f"slack://{SECRET}AAA/BBBBBBBBB/{SECRET}"):
-        error = run_job(make_job(url, message(1), None)).error
+        error = run_jobs(make_job(url, message(1), None))[0].error
         assert error is not None
         assert SECRET not in error
         assert "karl" not in error
@@ -239,5 +239,5 @@ def test_reasons_are_one_short_line_without_secrets(text: str, url: str, shown: 
 def test_a_child_that_does_not_end_is_given_up() -> None:
     with Webhook() as webhook:
         webhook.gate.clear()
-        assert run_job(make_job(webhook.url, message(1), None), timeout_s=3.0).error == "no answer within 3 s"
+        assert run_jobs(make_job(webhook.url, message(1), None), timeout_s=3.0)[0].error == "no answer within 3 s"
     assert not psutil.Process().children()
