@@ -112,6 +112,8 @@ def _limit() -> None:
     for limit, value in ((resource.RLIMIT_AS, in_use + MEMORY), (resource.RLIMIT_CPU, CPU_S), (resource.RLIMIT_CORE, 0)):
         with suppress(OSError, ValueError):  # a sandbox may forbid it; the time limit of the parent remains
             resource.setrlimit(limit, (value, value))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # if memory is short, this ends and not the monitoring
 
 
 if __name__ == "__main__":

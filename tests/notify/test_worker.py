@@ -196,6 +196,22 @@ def test_a_stop_during_a_sending_keeps_the_message_and_ends_the_child(tmp_path: 
     assert queue.n == 1
 
 
+def test_the_child_is_limited_and_shows_no_secret_to_other_processes(tmp_path: Path) -> None:
+    with Webhook() as webhook:
+        (tmp_path / "url").write_text(f"json://shift:{SECRET}@127.0.0.1:{webhook.port}/hook")
+        webhook.gate.clear()
+        with running(tmp_path, shift=NotifyConfig(url_file=tmp_path / "url")) as worker:
+            worker.put(message(1), waits_for_picture=False)
+            worker.put(message(2), waits_for_picture=False)
+            wait_until(lambda: webhook.n_requests, what="a message in flight")
+            (child,) = psutil.Process().children()  # one at a time
+            assert child.rlimit(psutil.RLIMIT_AS)[0] < 2_000_000_000
+            assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "500\n"
+            assert SECRET not in " ".join([*child.cmdline(), *child.environ().values()])
+            webhook.gate.set()
+            wait_until(lambda: len(webhook.received) == 2, what="both messages")
+
+
 def test_the_daemons_side_never_imports_apprise() -> None:
     code = "import sys; import monitor.daemon.daemon, monitor.cli.notify_test; print('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
