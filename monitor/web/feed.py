@@ -229,12 +229,13 @@ class Feed:
     def _take(self, line: str) -> None:
         parsed = json.loads(line)
         kind, machine, data = parsed["kind"], parsed.get("machine"), parsed.get("data")
-        if kind == "bye":
+        if kind in ("bye", "lost"):
             return
         if kind == "node":
             self.node = data
-            self._forget_all_but(data["info"]["machines"])
             self._set_running(True)
+        elif kind == "machine" and data is None:
+            self._forget_all_but(set(self.machines) - {machine})
         elif kind == "machine":
             self.machines[machine] = data
         elif kind == "state":

@@ -21,7 +21,7 @@ HEADER = "x-stethos"
 MAX_BODY = 16_384
 BODY_WITHIN_S = 10.0
 CLOSED = ("/api", "/metrics")  # without a session
-OPEN = ("/api/session", "/api/login")
+OPEN = ("/api/session", "/api/login", "/metrics")  # metrics have a login of their own
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'self'",

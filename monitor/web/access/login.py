@@ -1,6 +1,9 @@
 """Logging in and out."""
 
 import asyncio
+import base64
+import hmac
+import secrets
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -8,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from monitor import __version__
 from monitor.web.access.attempts import Attempts
 from monitor.web.access.gate import COOKIE, visitor
-from monitor.web.access.passwords import Passwords, Role
+from monitor.web.access.passwords import MAX_LENGTH, ROLES, Passwords, Role
 from monitor.web.access.sessions import LASTS_S, Sessions
 from monitor.web.feed import Feed
 from monitor.web.problems import Problem, validated
@@ -25,6 +28,7 @@ class Logins:
         self._passwords = passwords
         self._sessions = sessions
         self._attempts = Attempts()
+        self._key, self._known = secrets.token_bytes(32), b""
         self._one = asyncio.Lock()
         self._n_waiting = 0
 
@@ -70,6 +74,24 @@ class Logins:
         response.set_cookie(COOKIE, "", max_age=0, path=None, httponly=True, samesite="strict")
         return response
 
+    async def check_header(self, request: Request) -> None:
+        """Accept a password in the header Authorization, as Prometheus sends it, in place of a session.
+
+        A right password is remembered as a keyed hash, because checking it takes a second.
+        """
+        if visitor(request).role is not None:
+            return
+        challenge = {"WWW-Authenticate": 'Basic realm="Stethos", charset="UTF-8"'}
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        password = _basic(given) if scheme.lower() == "basic" else None
+        if password is None:
+            raise Problem(401, "log in first", headers=challenge)
+        version = "".join(str(self._passwords.version(role)) for role in ROLES)
+        mark = hmac.digest(self._key, f"{version}:{password}".encode("utf-8", "surrogatepass"), "sha256")
+        if not hmac.compare_digest(mark, self._known):
+            await self.role_of(password, visitor(request).address)
+            self._known = mark
+
     async def role_of(self, password: str, address: str) -> Role:
         """The role with this password; Problem if it is wrong, or was tried too often."""
         if self._n_waiting >= MAX_WAITING:
@@ -86,3 +108,12 @@ class Logins:
                 return role
         finally:
             self._n_waiting -= 1
+
+
+def _basic(text: str) -> str | None:
+    """The password of HTTP basic authentication; any user name will do."""
+    try:
+        _, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return password if colon and len(password) <= MAX_LENGTH else None
