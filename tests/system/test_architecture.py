@@ -36,6 +36,7 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "mqtt": "events config",
     "clips": "scoring explain events bundle config",
     "daemon": "scoring explain events bundle audio config monitor learning mqtt clips",
+    "demo": "audio daemon",
     "cli": "scoring explain events bundle audio config monitor learning mqtt clips daemon",
 }
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
