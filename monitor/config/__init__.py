@@ -4,6 +4,7 @@ from monitor.config.clips import ClipsConfig
 from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
 from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
+from monitor.config.web import WebConfig
 
 __all__ = [
     "AlarmConfig",
@@ -14,6 +15,7 @@ __all__ = [
     "MachineConfig",
     "MqttConfig",
     "TlsConfig",
+    "WebConfig",
     "check_settings",
     "load_config",
 ]

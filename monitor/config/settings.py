@@ -10,6 +10,7 @@ from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, OneLine, Section, Slug
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
+from monitor.config.web import WebConfig
 from monitor.events.event import Severity
 
 _TEXT = r"[^\x00-\x1f\x7f]+"
@@ -104,6 +105,7 @@ class Config(Section):
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
+    web: WebConfig = WebConfig()
 
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""

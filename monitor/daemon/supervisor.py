@@ -18,8 +18,7 @@ from monitor.daemon.guard import Guard
 from monitor.daemon.machine import Machine, MachineSpec
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
-from monitor.events.event import Anchor
-from monitor.events.pipeline import State
+from monitor.events.event import Anchor, State
 from monitor.monitor import EPOCH
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
-from monitor.events.event import EndReason, EventType, RaisedBy, Severity
-from monitor.events.pipeline import State
+from monitor.events.event import EndReason, EventType, RaisedBy, Severity, State
 from monitor.events.slow_path import Status as SlowStatus
 from monitor.json_lines import to_json
 

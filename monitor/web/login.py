@@ -1,0 +1,88 @@
+"""Logging in and out."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from monitor import __version__
+from monitor.web.access.attempts import Attempts
+from monitor.web.access.gate import COOKIE, visitor
+from monitor.web.access.passwords import Passwords, Role
+from monitor.web.access.sessions import LASTS_S, Sessions
+from monitor.web.feed import Feed
+from monitor.web.problems import Problem, validated
+from monitor.web.queries import Login, json_body
+
+MAX_WAITING = 8  # logins at once; each takes a second on a small computer
+
+
+class Logins:
+    """The routes `api/session`, `api/login` and `api/logout`, and logins by header for `metrics`."""
+
+    def __init__(self, feed: Feed, passwords: Passwords, sessions: Sessions) -> None:
+        self._feed = feed
+        self._passwords = passwords
+        self._sessions = sessions
+        self._attempts = Attempts()
+        self._one = asyncio.Lock()
+        self._n_waiting = 0
+
+    async def session(self, request: Request) -> Response:
+        """Who is logged in."""
+        role = visitor(request).role
+        return JSONResponse(
+            {
+                "role": role,
+                "needs_password": self._passwords.is_set,
+                "name": "Stethos",
+                "version": __version__ if role else None,
+                "node": self._feed.node.get("node") if role else None,
+            }
+        )
+
+    async def login(self, request: Request) -> Response:
+        """Begin a session."""
+        given: Login = validated(Login, await json_body(request))
+        if not self._passwords.is_set:
+            raise Problem(409, "no password is set; this computer needs none")
+        role = await self.role_of(given.password, visitor(request).address)
+        token = self._sessions.begin(role)
+        await asyncio.to_thread(self._sessions.save)
+        response = JSONResponse({"role": role})
+        # Without a path, the cookie belongs to the folder of this address, `api/`, whatever a proxy puts before it.
+        response.set_cookie(
+            COOKIE,
+            token,
+            max_age=LASTS_S,
+            path=None,
+            secure=visitor(request).is_encrypted,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        self._sessions.end(visitor(request).token)
+        await asyncio.to_thread(self._sessions.save)
+        response = JSONResponse({"role": None})
+        response.set_cookie(COOKIE, "", max_age=0, path=None, httponly=True, samesite="strict")
+        return response
+
+    async def role_of(self, password: str, address: str) -> Role:
+        """The role with this password; Problem if it is wrong, or was tried too often."""
+        if self._n_waiting >= MAX_WAITING:
+            raise Problem(503, "too many logins at once; try again", headers={"Retry-After": "5"})
+        self._n_waiting += 1
+        try:
+            async with self._one:  # one hash at a time: each takes 16 MB
+                if (wait_s := self._attempts.wait_s(address)) > 0:
+                    raise Problem(429, "too many wrong passwords; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
+                role = await asyncio.to_thread(self._passwords.role_of, password)
+                if role is None:
+                    self._attempts.failed(address)
+                    raise Problem(401, "wrong password")
+                return role
+        finally:
+            self._n_waiting -= 1
