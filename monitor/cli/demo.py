@@ -85,7 +85,7 @@ def _settings(plan: Mapping[str, Sequence[Path]], bundle: Path, folder: Path, po
     folders = {"state_dir": str(folder / "state"), "runtime_dir": str(folder / "run")}
     return {
         "node": "demo",
-        "mqtt": None,
+        "mqtt": {"port": 1, "reconnect_min_s": 60},
         "home_assistant": {"enabled": False},
         "web": {"port": port, "state_dir": str(folder / "web")},
         "machines": machines,

@@ -69,7 +69,7 @@ def _periods(files: Sequence[Path], rate_hz: int) -> Iterator[F32]:
 
 
 def _device(files: Sequence[Path], rate_hz: int, selector: str) -> Device:
-    name = "recordings " + ", ".join(path.name for path in files)
+    name = f"{selector.partition(':')[2]}: {', '.join(path.name for path in files)}"  # so that the selector matches it
     return Device(
         index=0,
         name=name,

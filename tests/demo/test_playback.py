@@ -50,7 +50,7 @@ def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_pat
         captured = play(microphone, reader, n)
         assert time.monotonic() - began > 0.9 * n / RATE_HZ
         assert np.array_equal(captured, np.concatenate([first, second, first])[:n])
-        assert microphone.device == f"recordings first.flac, second.wav, {RATE_HZ} Hz, 1 channel, int32"
+        assert microphone.device == f"recordings: first.flac, second.wav, {RATE_HZ} Hz, 1 channel, int32"
         assert microphone.counts.lost_frames == microphone.counts.overruns == 0
 
 

@@ -9,7 +9,7 @@ export function EventPage({ machine, event: id }) {
   const { events } = useStore(), [problem, setProblem] = useState(null), [copied, setCopied] = useState(false), [part, setPart] = useState({});
   const path = `api/events/${encodeURIComponent(id)}`;
   const known = events.get(id);
-  useEffect(() => { get(path).then(({ event }) => { keep(event); setPart((now) => ({ ...now })); }, (error) => setProblem(error.message)); }, [id, known?.seq]);
+  useEffect(() => { get(path).then(({ event }) => { keep(event); setProblem(null); }, (error) => setProblem(error.message)); }, [id, known?.seq]);
   const event = known;
   if (!event) return html`<section class="message"><h1>${problem ? "No such event" : ""}</h1>${problem && html`<p>${problem} <a href="m/${encodeURIComponent(machine.id)}">Show ${machine.name}</a></p>`}</section>`;
   const isOpen = event.event_type !== "end", isCurrent = machine.event?.id === id;
@@ -24,9 +24,9 @@ export function EventPage({ machine, event: id }) {
       <button onClick=${copy}>${copied ? "Link copied" : "Copy the link"}</button>
       ${event.has_clip && html`<a class="button" href="${path}/clip.flac" download=${event.clip || `${id}.flac`}>Save the sound</a>`}
     </div>
-    ${event.has_clip ? html`<audio controls preload="none" src="${path}/clip.flac" aria-label="Sound of this event"></audio>`
-      : html`<p class="meta">${isOpen ? "The sound is stored when the event is over, or has reached the length of a clip." : "No sound is stored for this event."}</p>`}
-    ${event.has_picture && html`<img class="picture" src="${path}/picture.png" width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`} onError=${() => setPart({ failed: true })} hidden=${part.failed} />`}
+    ${(event.has_clip || isOpen) && !part.silent ? html`<audio controls preload="none" src="${path}/clip.flac" aria-label=${isOpen ? "Sound of this event so far" : "Sound of this event"} onError=${() => setPart({ ...part, silent: true })}></audio>`
+      : html`<p class="meta">There is no sound of this event: none is stored, or it is private.</p>`}
+    ${event.has_picture && html`<img class="picture" src="${path}/picture.png" width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`} onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
     <div class="columns">
       <section><h2>What is different</h2>
         ${event.bands.length ? html`<ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}</ul>` : html`<p class="meta">No single band stands out.</p>`}

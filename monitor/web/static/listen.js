@@ -9,7 +9,7 @@ let current = null; // { id, context, abort }
 /** Where samples go: an AudioWorklet, or buffers in sequence where the page has no secure origin. */
 async function speaker(context) {
   if (context.audioWorklet) {
-    await context.audioWorklet.addModule("pcm.js");
+    await context.audioWorklet.addModule("static/pcm.js");
     const node = new AudioWorkletNode(context, "pcm", { numberOfInputs: 0, outputChannelCount: [1] });
     node.connect(context.destination);
     return (samples) => node.port.postMessage(samples, [samples.buffer]);

@@ -46,7 +46,7 @@ export const Flags = ({ state }) => html`${state?.acknowledged && html`<span cla
   ${state?.snoozed && html`<span class="flag">snoozed until <${Time} at=${state.snoozed_until} /></span>`}
   ${state?.flooding && html`<span class="flag">many alarms: ${state.recent_anomalies} in 10 min</span>`}`;
 
-export const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(([, value]) => value != null && value !== "").map(([name, value]) =>
+export const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(([, value]) => value != null && value !== "" && value !== false).map(([name, value]) =>
   html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 export const Notice = () => {

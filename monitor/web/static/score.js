@@ -26,8 +26,8 @@ function timeLabels(_, values, __, ___, step) {
 
 function drawLines(plot, alarm) {
   const { ctx, bbox } = plot, scale = devicePixelRatio;
-  for (const [at, name, word] of [[1, "--warning", "warning"], [alarm, "--alarm", "alarm"]]) {
-    if (!at) continue;
+  for (const [at, name, word] of [[alarm > 1 && 1, "--warning", "warning"], [alarm, "--alarm", "alarm"]]) {
+    if (!at) continue; // with one level, every anomaly is an alarm
     const y = Math.round(plot.valToPos(at, "y", true)) + 0.5;
     if (y < bbox.top || y > bbox.top + bbox.height) continue;
     ctx.save();
@@ -67,7 +67,8 @@ export function Score({ machine, events, onOpen }) {
   const place = useRef(), plot = useRef(null), latest = useRef();
   const [range, setRange] = useState("1 h"), [points, setPoints] = useState([]), [at, setAt] = useState(null), [problem, setProblem] = useState(null);
   const { id, info } = machine;
-  latest.current = { events, alarm: info?.alarm_ratio, onOpen };
+  const now = Date.now() / 1000;
+  latest.current = { events, alarm: info?.alarm_ratio, onOpen, range: [now - RANGES[range][0], now] };
 
   useEffect(() => {
     let isGone = false, timer;
@@ -95,7 +96,7 @@ export function Score({ machine, events, onOpen }) {
       plot.current = new uPlot({
         width: place.current.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-        scales: { y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
+        scales: { x: { range: () => latest.current.range }, y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
         axes: [{ ...axis, space: 88, size: 32, values: timeLabels }, { ...axis, size: 44, splits: (_, i, min, max) => LEVELS.filter((one) => one >= min && one <= max), values: (_, values) => values, filter: (_, values) => values }],
         series: [{}, { width: 0 }, { width: 0 }, { stroke: css("--ink"), width: 1.5, points: { show: false } }],
         bands: [{ series: [1, 2], fill: css("--shade") }],
@@ -118,7 +119,7 @@ export function Score({ machine, events, onOpen }) {
 
   latest.current.points = points;
   useEffect(() => { plot.current?.setData(columns(points)); }, [points, info?.alarm_ratio]);
-  useEffect(() => { plot.current?.redraw(false); }, [events]);
+  useEffect(() => { plot.current?.redraw(false); }, [events.length]);
 
   const one = at != null ? points[at] : null, highest = points.reduce((most, p) => Math.max(most, p.ratio?.max ?? 0), 0);
   return html`<section class="score" aria-labelledby="score-title">

@@ -57,7 +57,8 @@ function receive(kind, id, data) {
     store.machines.get(id).state = { ...state, ratio: data.ratio, rms_dbfs: data.rms_dbfs };
   } else {
     const machine = machineOf(id);
-    if (kind === "machine") Object.assign(machine, { info: data, name: data.name || id });
+    if (kind === "machine" && !data) store.machines.delete(id);
+    if (kind === "machine" && data) Object.assign(machine, { info: data, name: data.name || id });
     if (kind === "state") machine.state = data;
     if (kind === "response") machine.response = data;
     if (kind === "event") {

@@ -86,9 +86,9 @@ function Spectrum({ info, present }) {
 
 export function Waterfall({ machine }) {
   const { info, event, id } = machine, place = useRef(), [present, setPresent] = useState(null);
-  const nBands = info ? info.bands_hz.length - 1 : 0;
+  const nBands = info?.bands_hz ? info.bands_hz.length - 1 : 0;
   useEffect(() => {
-    if (!info) return;
+    if (!nBands) return;
     const picture = new Picture(nBands, info.frame_s), canvas = place.current, means = [];
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     let drawn = 0;
@@ -120,7 +120,7 @@ export function Waterfall({ machine }) {
     });
     return () => { stop(); resized.disconnect(); };
   }, [id, info?.bundle, nBands]);
-  if (!info) return html`<div class="hearing empty" />`;
+  if (!nBands) return html`<div class="hearing empty"><p class="meta">${info && "The spectrogram appears when the machine has a bundle."}</p></div>`;
   return html`<div class="hearing">
     <h2>Sound now</h2><h2 class="right">Spectrum</h2>
     <div class="fall"><${Axis} limits=${info.bands_hz} bands=${event?.bands || []} /><canvas ref=${place} role="img" aria-label="Live spectrogram of the last 60 seconds, newest at the right"></canvas></div>
