@@ -35,6 +35,7 @@ COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has argume
     "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
     "check-config": "print the effective settings and their errors",
     "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "demo": "play recordings through the live service and serve the page; needs no microphone and no broker",
     "web": "serve the page; --set-password opens it to other computers",
     "support": "collect the facts for a bug report, without secrets and without sound",
 }

@@ -66,6 +66,11 @@ class Alarm:
         )
 
     @property
+    def event(self) -> str | None:
+        """The id of the anomaly that can be acknowledged; None if there is none."""
+        return self._event
+
+    @property
     def latest(self) -> tuple[float, ...]:
         """The start times of the latest alarms, for the state file; as many as make a flood."""
         return tuple(self._latest)

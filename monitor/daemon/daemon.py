@@ -5,13 +5,15 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monitor.bundle import Bundle
+from monitor.clips.clip import EventClip
 from monitor.clips.service import ClipService
 from monitor.clips.store import ClipStore
 from monitor.clips.worker import BackgroundWorker
@@ -21,20 +23,37 @@ from monitor.daemon.alarms import Alarms
 from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.calibration_job import CalibrationJob
 from monitor.daemon.bundles.load import exposed_files, load_bundles, machine_info, service_problems
-from monitor.daemon.commands import Commands, Refused
+from monitor.daemon.commands import Arrived, Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health, versions
 from monitor.daemon.notify import Notifier
+from monitor.daemon.observer import Observer
 from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
+from monitor.daemon.watch.fan_out import FanOut
+from monitor.daemon.watch.live_events import LiveEvents
+from monitor.daemon.watch.machine_watch import MachineWatch, machine_data
+from monitor.daemon.watch.requests import Requests
+from monitor.daemon.watch.settings_check import SettingsCheck
+from monitor.daemon.watch.watchers import Watchers
 from monitor.errors import ConfigError, StethosError
+from monitor.events.event import EventClock, rfc3339
 from monitor.files import foreign_owner, lock
 from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, HealthMessage, InfoMessage, Snooze
+from monitor.mqtt.messages import (
+    Acknowledge,
+    Calibrate,
+    Command,
+    FetchClip,
+    HealthMessage,
+    InfoMessage,
+    ResponseMessage,
+    Snooze,
+)
 from monitor.mqtt.sink import MqttSink
 from monitor.threads import Probe, Watchdog
 
@@ -91,9 +110,21 @@ class Daemon:
         )
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
         self._clip_worker = BackgroundWorker("clips")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._versions = versions()
+        self._health_sent: HealthMessage | None = None
+        self._node_seen: object = None  # what was last sent about the node
+        self._watchers = Watchers(self._config.node, self._about_node)
         self._clips = self._make_clips()
+        self._live_events = LiveEvents(self._watchers, self._clips)
         self._supervisor = Supervisor(
-            self._sink, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            FanOut(self._sink, [self._live_events.publish], self._guard),
+            self._alarms,
+            self._clips,
+            node=self._config.node,
+            slow_paths=self._slow_paths.loaded.machines,
+            observe=self._observe,
+            show_state=self._watchers.publish_state,
         )
         self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
@@ -103,6 +134,14 @@ class Daemon:
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
+        requests = Requests(
+            self._watchers,
+            self._commands,
+            self._clips,
+            SettingsCheck(config_path, environment),
+            config=lambda: self._config,
+            snapshot=self._clip_snapshot,
+        )
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
@@ -110,6 +149,7 @@ class Daemon:
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
                 "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
+                **requests.handlers(),
             },
         )
         self._stopped = False
@@ -120,7 +160,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
@@ -133,6 +173,8 @@ class Daemon:
             async with AsyncExitStack() as stack:  # from the last to the first, whatever fails
                 stack.callback(self._shut_down)
                 stack.push_async_callback(self._control.stop)
+                stack.push_async_callback(self._watchers.stop)
+                stack.callback(self._stop_machines)
                 stack.push_async_callback(self._calibration.stop)
 
     async def _poll(self) -> None:
@@ -167,7 +209,10 @@ class Daemon:
             self._save_slow_paths()
         if now >= self._health_at:
             self._health_at = now + HEALTH_EVERY_S
-            self._sink.publish_transient("health", self._health_message().text, retain=True)
+            self._health_sent = self._health_message()
+            self._sink.publish_transient("health", self._health_sent.text, retain=True)
+            self._node_seen = None
+        self._guard.run("watch", lambda: self._show_node(now))
         stalled = [*self._supervisor.stalled(), *self._watchdog.stalled(now)]
         if stalled and not self._stalled:
             log.error("stalled: %s", ", ".join(stalled))
@@ -244,16 +289,61 @@ class Daemon:
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
-        self._publish_info(bundles)
+        self._sink.publish_retained("info", self._info_message().text)
+        machines = {name: machine_data(settings, bundles.get(name)) for name, settings in config.machines.items()}
+        self._guard.run("watch: machines", lambda: self._watchers.apply_config(machines))
+        self._node_seen = None
         self._save()
 
     def _make_clips(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
+        return ClipService(
+            store,
+            run=self._clip_worker.put,
+            present=self._sink.publish_retained,
+            private=self._config.private,
+            changed=self._clip_changed,
+        )
 
-    def _act(self, machine: str, command: Command) -> None:
-        if not self._config.remote_changes and not isinstance(command, Acknowledge | Snooze | FetchClip):
+    def _clip_changed(self, event_id: str) -> None:
+        """Called on the thread that writes clips."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._live_events.changed, event_id)
+
+    def _clip_snapshot(self, event_id: str) -> EventClip | None:
+        found = (machine.clip_snapshot(event_id) for machine in self._supervisor.machines.values())
+        return next((clip for clip in found if clip is not None), None)
+
+    def _observe(self, machine: str, bundle: Bundle, timeline: EventClock) -> Observer:
+        return MachineWatch(machine, bundle, timeline, self._watchers, self._guard)
+
+    def _about_node(self) -> dict[str, Any]:
+        """The data of the line `node`."""
+        self._health_sent = health = self._health_sent or self._health_message()
+        return {
+            "node": self._config.node,
+            "info": self._info_message().model_dump(by_alias=True),
+            "health": health.model_dump(by_alias=True),
+            "mqtt": asdict(self._sink.counts),
+            **microphone_status(self._supervisor.microphones).body,
+        }
+
+    def _show_node(self, now: float) -> None:
+        """Publish the node's line when something other than a counter has changed."""
+        self._watchers.poll(now)
+        microphones = [(one.selector, one.device, one.trouble) for one in self._supervisor.microphones]
+        seen = (microphones, self._sink.counts.connected, self._sink.counts.outbox_error)
+        if seen != self._node_seen:
+            self._node_seen = seen
+            self._watchers.publish_node()
+
+    def _act(self, arrived: Arrived, command: Command) -> None:
+        machine = arrived.machine
+        is_local = arrived.by is not None and not arrived.by.startswith("web:")
+        is_change = not isinstance(command, Acknowledge | Snooze | FetchClip)
+        if is_change and not self._config.remote_changes and not is_local:
             raise Refused("commands that change detection are forbidden by the configuration (remote_changes: false)")
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
@@ -262,6 +352,8 @@ class Daemon:
             self._calibrate(machine, command)
             return
         self._alarms.act(machine, command)
+        if isinstance(command, Acknowledge) and (event_id := self._alarms[machine].event) is not None:
+            self._live_events.acknowledge(event_id, rfc3339(datetime.now(timezone.utc)))
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
@@ -292,8 +384,9 @@ class Daemon:
     def _calibrated(self, machine: str, command: Calibrate, reason: str | None, result: str | None) -> None:
         self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
 
-    def _answer(self, topic: str, text: str) -> None:
-        self._sink.publish_transient(topic, text, qos=1)
+    def _answer(self, machine: str, response: ResponseMessage) -> None:
+        self._sink.publish_transient(f"{machine}/response", response.text, qos=1)
+        self._guard.run("watch: response", lambda: self._watchers.publish_response(machine, response))
 
     def _on_birth(self, message: Received) -> None:
         if is_birth(message):
@@ -334,9 +427,9 @@ class Daemon:
             bundles |= {name: self._bundles[name]} if name in self._bundles else {}
         return config, bundles
 
-    def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
-        machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
-        self._sink.publish_retained("info", InfoMessage(versions=versions(), machines=machines).text)
+    def _info_message(self) -> InfoMessage:
+        machines = {name: machine_info(settings, self._bundles.get(name)) for name, settings in self._config.machines.items()}
+        return InfoMessage(versions=self._versions, machines=machines)
 
     def _health_message(self) -> HealthMessage:
         counts = self._sink.counts
@@ -359,11 +452,14 @@ class Daemon:
         about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
         return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
 
-    def _shut_down(self) -> None:
+    def _stop_machines(self) -> None:
+        """End the open events while clients are still connected."""
         self._notifier.send("STOPPING=1")
+        self._guard.run("stop: slow paths", self._save_slow_paths)
+        self._guard.run("stop: machines", self._supervisor.stop)
+
+    def _shut_down(self) -> None:
         steps: dict[str, Callable[[], object]] = {
-            "slow paths": self._save_slow_paths,
-            "machines": self._supervisor.stop,
             "state": self._save,
             "clips": partial(self._clip_worker.close, CLIPS_S),
             "mqtt": partial(self._sink.stop, FLUSH_S),

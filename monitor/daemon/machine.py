@@ -17,6 +17,7 @@ from monitor.clock import SteadyClock
 from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.assembly import make_drift, make_slow_path
+from monitor.daemon.observer import Observe
 from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
@@ -60,6 +61,7 @@ class Machine:
         clock: SteadyClock,
         recorder: ClipRecorder,
         slow_state: SlowState | None = None,
+        observe: Observe | None = None,
     ) -> None:
         settings = spec.settings
         self.name = name
@@ -70,6 +72,7 @@ class Machine:
         self._recorder = recorder
         self._reader = microphone.add_reader(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         try:
+            observer = None if observe is None else observe(name, bundle, self._reader.timeline)
             self._publisher = StatePublisher(
                 outlet,
                 machine=name,
@@ -79,6 +82,7 @@ class Machine:
                 drift=make_drift(bundle),
                 slow_path=self.slow_path,
                 clock=clock,
+                watch=None if observer is None else observer.state,
             )
             self._monitor = Monitor(
                 bundle,
@@ -88,6 +92,7 @@ class Machine:
                 slow_path=self.slow_path,
                 recorder=recorder,
                 sinks=[self._publisher],
+                tap=None if observer is None else observer.push,
             )
             self._slow_status = self.slow_path.status
             self._log_slow_path()

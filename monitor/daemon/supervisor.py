@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Literal
 
 from monitor.audio.capture_process import CaptureProcess
@@ -16,10 +17,12 @@ from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_clip_recorder
 from monitor.daemon.guard import Guard
 from monitor.daemon.machine import Machine, MachineSpec
+from monitor.daemon.observer import Observe
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import Anchor, State
 from monitor.monitor import EPOCH
+from monitor.mqtt.messages import StateMessage
 
 log = logging.getLogger(__name__)
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
@@ -50,13 +53,26 @@ class Supervisor:
     """
 
     def __init__(
-        self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
+        self,
+        outlet: Outlet,
+        alarms: Alarms,
+        clips: ClipService,
+        *,
+        node: str,
+        slow_paths: Mapping[str, SavedSlowPath],
+        observe: Observe | None = None,
+        show_state: Callable[[str, StateMessage], None] | None = None,
     ) -> None:
-        """`slow_paths` are the states saved by an earlier run."""
+        """`slow_paths` are the states saved by an earlier run.
+
+        `observe` makes the observer of a running machine, and `show_state` receives the state of one that is not running.
+        """
         self._outlet = outlet
         self._alarms = alarms
         self._clips = clips
         self._node = node
+        self._observe = observe
+        self._show_state = show_state
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
@@ -204,6 +220,7 @@ class Supervisor:
             clock=self._alarms.clock,
             recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
+            observe=self._observe,
         )
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
@@ -265,7 +282,8 @@ class Supervisor:
         """Publish the state of a machine that is not running."""
         now = datetime.now(timezone.utc)
         timeline = Anchor(utc=EPOCH, sample_rate_hz=1, synced=False)  # it has no sound
-        publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline)
+        show = None if self._show_state is None else partial(self._show_state, name)
+        publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline, watch=show)
         publisher.publish_state(state, reason, now)
         publisher.publish_available(False)
 

@@ -38,7 +38,8 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "notify": "events config",
     "daemon": "scoring explain events bundle audio config monitor learning mqtt clips notify",
     "web": "events audio config mqtt daemon",
-    "cli": "scoring explain events bundle audio config monitor learning mqtt clips notify daemon web",
+    "demo": "audio daemon",
+    "cli": "scoring explain events bundle audio config monitor learning mqtt clips notify daemon web demo",
 }
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
 ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for module in GROUND}

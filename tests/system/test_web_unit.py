@@ -126,8 +126,8 @@ def test_without_the_group_it_says_why_it_sees_nothing(units: Container) -> None
 def test_the_sandbox_lets_it_write_its_state_and_nothing_else(units: Container) -> None:
     units.check("systemctl start stethos")
     probe = f"/opt/stethos/bin/python /usr/local/lib/probe.py {' '.join(CLOSED)}"
-    lines = ("[Service]", "Type=oneshot", "Restart=no", "ExecStart=", f"ExecStart={probe}", "StandardOutput=file:/root/found.json")
-    units.put("\n".join(lines), f"{DROP_INS}/test.conf")
+    instead = f"ExecStart=\nExecStart={probe}\nStandardOutput=file:/root/found.json"
+    units.put(f"[Service]\nType=oneshot\nRestart=no\n{instead}\n", f"{DROP_INS}/test.conf")
     units.check("systemctl daemon-reload; systemctl start stethos-web")
     found = json.loads(units.check("cat /root/found.json"))
     assert found["write"] == dict.fromkeys(CLOSED, "EROFS")

@@ -24,7 +24,7 @@ def write(folder: str) -> str:
 
 
 def read(path: str) -> str:
-    return outcome(lambda: os.listdir(path) if Path(path).is_dir() else Path(path).read_bytes())
+    return outcome(lambda: list(Path(path).iterdir()) if Path(path).is_dir() else Path(path).read_bytes())
 
 
 def main(*folders: str) -> None:
