@@ -39,10 +39,8 @@ class Viewer:
         self.waiting: asyncio.Queue[Entry] = asyncio.Queue(MAX_BACKLOG)
 
     def wants(self, entry: Entry) -> bool:
-        """Whether the entry concerns this viewer. Frames are for viewers of their machine only."""
-        if self.machine is None:
-            return entry.kind != "frame"
-        return entry.machine in (None, self.machine)
+        """Whether the entry concerns this viewer: everything but the frames of other machines."""
+        return entry.kind != "frame" or entry.machine == self.machine
 
     def put(self, entry: Entry) -> None:
         """Queue an entry."""

@@ -153,7 +153,7 @@ def _query(model: type[BaseModel]) -> list[Json]:
 
 
 def _stream_parameters() -> list[Json]:
-    machine = {"name": "machine", "in": "query", "schema": TEXT, "description": "only this machine, with its frames"}
+    machine = {"name": "machine", "in": "query", "schema": TEXT, "description": "also the frames of this machine"}
     last = {"name": "last", "in": "query", "schema": TEXT, "description": "as Last-Event-ID"}
     return [machine, last]
 
