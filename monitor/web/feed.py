@@ -208,7 +208,7 @@ class Feed:
         try:
             async with self._service.open("watch", frames=machines) as (_, reader):
                 while (line := await self._line(reader)) is not None:
-                    if (parsed := json.loads(line)).get("kind") == "frame":
+                    if self.running and (parsed := json.loads(line)).get("kind") == "frame":
                         self._add("frame", parsed["machine"], line)
         except (Away, Refused, KeyError, TypeError, ValueError):
             pass  # the other connection reports it

@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import hmac
+import logging
 import secrets
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from monitor import __version__
+from monitor.errors import StethosError
 from monitor.web.access.attempts import Attempts
 from monitor.web.access.gate import COOKIE, visitor
 from monitor.web.access.passwords import MAX_LENGTH, ROLES, Passwords, Role
@@ -17,6 +19,7 @@ from monitor.web.feed import Feed
 from monitor.web.problems import Problem, validated
 from monitor.web.queries import Login, json_body
 
+log = logging.getLogger(__name__)
 MAX_WAITING = 8  # logins at once; each takes a second on a small computer
 
 
@@ -101,7 +104,11 @@ class Logins:
             async with self._one:  # one hash at a time: each takes 16 MB
                 if (wait_s := self._attempts.wait_s(address)) > 0:
                     raise Problem(429, "too many wrong passwords; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
-                role = await asyncio.to_thread(self._passwords.role_of, password)
+                try:
+                    role = await asyncio.to_thread(self._passwords.role_of, password)
+                except StethosError as error:
+                    log.error("%s", error)
+                    raise Problem(503, "the passwords cannot be read; see the page's log") from None
                 if role is None:
                     self._attempts.failed(address)
                     raise Problem(401, "wrong password")
