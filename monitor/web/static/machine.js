@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
 import { command, isAdmin, keep, useStore } from "./store.js";
 import { explain, kindOf, levelText, ratioText, span, WORDS } from "./words.js";
-import { Acknowledge, canAcknowledge, colour, Flags, Shape, StateBadge, Time } from "./parts.js";
+import { Acknowledge, colour, Flags, Shape, StateBadge, Time } from "./parts.js";
 import { Listen } from "./listen.js";
 import { Waterfall } from "./waterfall.js";
 import { Score } from "./score.js";
@@ -49,7 +49,7 @@ function Actions({ machine }) {
     ? { done: `${name}: snoozed for ${span(duration_s)}.`, undo: () => snooze(0) } : { done: `${name}: the snooze has ended.` });
   const toggle = (verb) => command(id, verb, {}, { done: `${name}: ${verb}d.`, undo: () => toggle(verb === "disable" ? "enable" : "disable") });
   return html`<div class="actions">
-    ${canAcknowledge(machine) && html`<${Acknowledge} machine=${machine} />`}
+    ${isAdmin() && html`<${Acknowledge} machine=${machine} />`}
     <${Listen} machine=${machine} />
     ${isAdmin() && html`
       ${state?.snoozed ? html`<button onClick=${() => snooze(0)}>End the snooze</button>` : html`<button onClick=${() => snooze(3600)}>Snooze 1 h</button>`}

@@ -38,7 +38,7 @@ export const Strip = ({ points, alarm_ratio: alarm }) => {
 };
 
 export const canAcknowledge = (machine) => isAdmin() && machine.event && machine.state?.severity && !machine.state.acknowledged;
-export const Acknowledge = ({ machine }) => html`<button class="primary" onClick=${() =>
+export const Acknowledge = ({ machine }) => html`<button class="primary" disabled=${!canAcknowledge(machine)} onClick=${() =>
   command(machine.id, "ack", { id: machine.event.id }, { done: `${machine.name}: acknowledged. It does not notify again until it is normal.` })}>Acknowledge</button>`;
 
 /** What else is to be known about a state, in words. */
