@@ -1,1 +1,1 @@
-"""The page: a process of its own that shows browsers the running service; it never loads NumPy or touches the service's files."""
+"""The page, its interface and the metrics: a process of its own that sees the service through its control socket only."""

@@ -12,18 +12,19 @@ from starlette.responses import JSONResponse, Response
 from monitor import __version__
 from monitor.json_lines import to_json
 from monitor.web.access.gate import visitor
-from monitor.web.clips import ClipResponse, Clips
 from monitor.web.feed import Feed
-from monitor.web.live import Live, LiveResponse
 from monitor.web.problems import Problem
 from monitor.web.queries import EventsQuery, HistoryQuery, json_body, query, rfc3339
 from monitor.web.service import Refused, Service
+from monitor.web.sound.clips import ClipResponse, Clips
+from monitor.web.sound.live import Live, LiveResponse
 from monitor.web.stream import Streams
 from monitor.web.strip import strip_of, strip_range
 
 COMMANDS = ("ack", "snooze", "enable", "disable", "calibrate", "learn")
 CACHE_S = 2.0  # ten viewers who ask the same are one request to the service
 STRIP_CACHE_S = 60.0
+SETTINGS_WITHIN_S = 60.0  # the service checks them in a process of its own
 MAX_CACHED = 64
 
 
@@ -47,6 +48,15 @@ class Api:
     async def machine(self, request: Request) -> Response:
         """One machine."""
         return JSONResponse(await self._machine(self._named(request)))
+
+    async def metrics(self, request: Request) -> Response:
+        """OpenMetrics text."""
+        from monitor.web.metrics import CONTENT_TYPE, metrics_text
+
+        feed = self._feed
+        node = feed.node if feed.running else None
+        text = metrics_text(node, feed.machines, feed.states, event_counts=feed.event_counts)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     async def history(self, request: Request) -> Response:
         """A machine's scores over a stretch of time."""
@@ -85,7 +95,7 @@ class Api:
 
     async def settings(self, request: Request) -> Response:
         """The service's settings and what is wrong with them."""
-        return JSONResponse(await self._ask("settings", CACHE_S))
+        return JSONResponse(await self._ask("settings", CACHE_S, within_s=SETTINGS_WITHIN_S))
 
     def command(self, name: str) -> Callable[[Request], Awaitable[Response]]:
         """The route of one command."""
@@ -117,11 +127,7 @@ class Api:
     async def live(self, request: Request) -> Response:
         """A machine's sound as it happens."""
         machine = self._named(request)
-        settings = (await self._ask("settings", CACHE_S))["settings"]
-        if machine not in settings["machines"]:
-            raise Problem(404, f"machine must be one of {', '.join(settings['machines'])}, got another")
-        by = str(visitor(request).role)
-        return LiveResponse(self._live, machine=machine, by=by, settings=settings["machines"][machine])
+        return LiveResponse(self._live, machine=machine, by=str(visitor(request).role), info=self._feed.machines[machine])
 
     async def _machine(self, machine: str) -> dict[str, Any]:
         return {

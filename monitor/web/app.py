@@ -16,11 +16,11 @@ from starlette.types import ASGIApp
 
 from monitor.config.web import WebConfig
 from monitor.web.access.gate import Gate, visitor
+from monitor.web.access.login import Logins
 from monitor.web.access.passwords import Passwords
 from monitor.web.access.sessions import Sessions
 from monitor.web.api import COMMANDS, Api
 from monitor.web.feed import Feed
-from monitor.web.login import Logins
 from monitor.web.page import serve
 from monitor.web.problems import Problem, problem_response
 from monitor.web.service import Away, Refused, Service
@@ -56,6 +56,10 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         request.scope["still_allowed"] = lambda: who.token is None or sessions.role(who.token) is not None
         return await api.stream(request)
 
+    async def metrics(request: Request) -> Response:
+        await logins.check_header(request)
+        return await api.metrics(request)
+
     async def openapi(_: Request) -> Response:
         return FileResponse(OPENAPI, media_type="application/json")
 
@@ -77,6 +81,7 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         Route("/api/settings", api.settings),
         Route("/api/stream", stream),
         Route("/api/openapi.json", openapi),
+        Route("/metrics", metrics),
         Route("/api{rest:path}", _nothing),
         Route("/{rest:path}", serve),
     ]

@@ -39,10 +39,8 @@ class Viewer:
         self.waiting: asyncio.Queue[Entry] = asyncio.Queue(MAX_BACKLOG)
 
     def wants(self, entry: Entry) -> bool:
-        """Whether the entry concerns this viewer. Frames are for viewers of their machine only."""
-        if self.machine is None:
-            return entry.kind != "frame"
-        return entry.machine in (None, self.machine)
+        """Whether the entry concerns this viewer: everything but the frames of other machines."""
+        return entry.kind != "frame" or entry.machine == self.machine
 
     def put(self, entry: Entry) -> None:
         """Queue an entry."""
@@ -210,7 +208,7 @@ class Feed:
         try:
             async with self._service.open("watch", frames=machines) as (_, reader):
                 while (line := await self._line(reader)) is not None:
-                    if (parsed := json.loads(line)).get("kind") == "frame":
+                    if self.running and (parsed := json.loads(line)).get("kind") == "frame":
                         self._add("frame", parsed["machine"], line)
         except (Away, Refused, KeyError, TypeError, ValueError):
             pass  # the other connection reports it
@@ -229,12 +227,13 @@ class Feed:
     def _take(self, line: str) -> None:
         parsed = json.loads(line)
         kind, machine, data = parsed["kind"], parsed.get("machine"), parsed.get("data")
-        if kind == "bye":
+        if kind in ("bye", "lost"):
             return
         if kind == "node":
             self.node = data
-            self._forget_all_but(data["info"]["machines"])
             self._set_running(True)
+        elif kind == "machine" and data is None:
+            self._forget_all_but(set(self.machines) - {machine})
         elif kind == "machine":
             self.machines[machine] = data
         elif kind == "state":

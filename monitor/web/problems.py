@@ -13,7 +13,9 @@ from monitor.errors import StethosError
 from monitor.json_lines import to_json
 
 MEDIA_TYPE = "application/problem+json"
-_FIELD = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)*) must (?:be )?(.+?)(?:, got .*)?")  # the first words of every message about a value
+_FIELD = re.compile(
+    r"([a-z_]+(?:\.[a-z0-9_]+)*) must (?:be )?(.+?)(?:, got .*)?"
+)  # the first words of every message about a value
 _KNOWN = re.compile(r"([a-z_]+) is not a setting, (?:must be )?(.+)")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import Config, WebConfig
-from monitor.errors import StethosError
+from monitor.errors import ConfigError, StethosError
+from monitor.files import read_regular
 from monitor.log_limit import LogLimit
 from monitor.web.access.passwords import Passwords
 from monitor.web.app import make_app
@@ -25,6 +27,7 @@ READ_WITHIN_S = 30.0  # a client that reads nothing of a response for this long 
 KEEP_ALIVE_S = 15
 STOP_S = 1
 MAX_HEAD = 16_384
+MAX_PEM = 1_000_000
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
 
 
@@ -100,6 +103,7 @@ def state_dir(config: WebConfig, environment: Mapping[str, str]) -> Path:
 def run_server(config: Config, environment: Mapping[str, str]) -> int:
     """Serve the page until stopped by a signal; return the exit status."""
     web, folder = config.web, state_dir(config.web, environment)
+    _check_certificate(web)
     is_open = Passwords(folder).is_set
     address = web.listen if is_open else "127.0.0.1"
     listener = _listen(address, web.port)
@@ -128,6 +132,21 @@ def run_server(config: Config, environment: Mapping[str, str]) -> int:
     return 1 if failures or not server.started else 0
 
 
+def _check_certificate(web: WebConfig) -> None:
+    """ConfigError if the certificate or its key cannot be used."""
+    if web.tls is None:
+        return
+    files = {web.tls.certificate: "certificate", web.tls.key: "key"}
+    try:
+        for path in files:
+            read_regular(path, max_bytes=MAX_PEM)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.tls.certificate, web.tls.key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"web.tls: {web.tls.certificate} and {web.tls.key} do not fit: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"web.tls.{files[path]} {path}: {error.strerror}") from None
+
+
 def _options(web: WebConfig) -> dict[str, Any]:
     options: dict[str, Any] = {
         "http": LimitedProtocol,
@@ -153,7 +172,9 @@ def _listen(address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=MAX_CLIENTS, dualstack_ipv6=address == "::")
     except OSError as error:
-        raise StethosError(f"{_named(address)}:{port}: cannot be listened on: {error.strerror or error}") from None
+        raise StethosError(
+            f"{_named(address)}:{port}: cannot be listened on: {os.strerror(error.errno) if error.errno else error}"
+        ) from None
 
 
 def _named(address: str) -> str:

@@ -34,9 +34,9 @@ class Service:
         self._free = asyncio.Semaphore(MAX_REQUESTS)
         self._n_waiting = 0
 
-    async def request(self, do: str, **arguments: Any) -> dict[str, Any]:
+    async def request(self, do: str, *, within_s: float = ANSWER_S, **arguments: Any) -> dict[str, Any]:
         """The service's answer to one request."""
-        async with self._turn(), self.open(do, **arguments) as (body, _):
+        async with self._turn(), self.open(do, within_s=within_s, **arguments) as (body, _):
             return body
 
     async def download(self, do: str, *, max_bytes: int, **arguments: Any) -> tuple[dict[str, Any], bytes]:
@@ -50,7 +50,9 @@ class Service:
                 raise Away(SILENT) from None
 
     @asynccontextmanager
-    async def open(self, do: str, **arguments: Any) -> AsyncIterator[tuple[dict[str, Any], asyncio.StreamReader]]:
+    async def open(
+        self, do: str, *, within_s: float = ANSWER_S, **arguments: Any
+    ) -> AsyncIterator[tuple[dict[str, Any], asyncio.StreamReader]]:
         """The answer and, while the context lasts, the stream that follows it."""
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.path), limit=MAX_LINE)
@@ -62,7 +64,7 @@ class Service:
             raise Away(f"{self.path}: {error.strerror or error}") from None
         try:
             writer.write(to_json({"do": do, **arguments}).encode() + b"\n")
-            yield await asyncio.wait_for(_answer(reader), ANSWER_S), reader
+            yield await asyncio.wait_for(_answer(reader), within_s), reader
         except (asyncio.TimeoutError, ConnectionError):
             raise Away(SILENT) from None
         finally:

@@ -1,6 +1,7 @@
 """The gate through which every request passes: host, proxy headers, origin, size, session, and the headers of the response."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ HEADER = "x-stethos"
 MAX_BODY = 16_384
 BODY_WITHIN_S = 10.0
 CLOSED = ("/api", "/metrics")  # without a session
-OPEN = ("/api/session", "/api/login")
+OPEN = ("/api/session", "/api/login", "/metrics")  # metrics have a login of their own
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'self'",
@@ -31,6 +32,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@/\s]+))(?::[0-9]{1,5})?")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-ingress-path")
 
 
@@ -136,10 +138,9 @@ class Gate:
 
 
 def _hostname(host: str) -> str:
-    """The host without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
+    """The host without its port; empty if it is not a host."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1] or found[2]
 
 
 def _plain(address: str) -> str:

@@ -50,7 +50,9 @@ class Live:
     async def start(self, selector: str, channel: int | None) -> Process:
         """Start the child and wait for its sound; Problem with the reason if it gets none."""
         arguments = [str(self._socket), selector, str(channel or 0)]
-        child = await asyncio.create_subprocess_exec(*child_command("monitor.web.listen", *arguments), stdout=PIPE, limit=PIECE)
+        child = await asyncio.create_subprocess_exec(
+            *child_command("monitor.web.sound.listen", *arguments), stdout=PIPE, limit=PIECE
+        )
         try:
             assert child.stdout is not None
             answer = json.loads(await asyncio.wait_for(child.stdout.readline(), STARTS_WITHIN_S))
@@ -68,13 +70,13 @@ class Live:
 class LiveResponse(Response):
     """The sound of one machine until either side ends it."""
 
-    def __init__(self, live: Live, *, machine: str, by: str, settings: dict[str, Any]) -> None:
+    def __init__(self, live: Live, *, machine: str, by: str, info: dict[str, Any]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Sample-Rate": str(RATE_HZ)}
         super().__init__(headers=headers, media_type=f"audio/L16;rate={RATE_HZ};channels=1;endianness=little-endian")
         del self.headers["content-length"]
         self._live = live
         self._machine, self._by = machine, by
-        self._settings = settings
+        self._microphone = info["microphone"], info.get("channel")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send sound; the child ends with the response."""
@@ -84,7 +86,7 @@ class LiveResponse(Response):
             return
         self._live.take(self._machine, self._by)
         try:
-            child = await self._live.start(self._settings["microphone"], self._settings["channel"])
+            child = await self._live.start(*self._microphone)
             gone = asyncio.ensure_future(_gone(receive))
             sending = asyncio.ensure_future(self._send(child, send))
             try:

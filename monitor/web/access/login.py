@@ -1,19 +1,25 @@
 """Logging in and out."""
 
 import asyncio
+import base64
+import hmac
+import logging
+import secrets
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from monitor import __version__
+from monitor.errors import StethosError
 from monitor.web.access.attempts import Attempts
 from monitor.web.access.gate import COOKIE, visitor
-from monitor.web.access.passwords import Passwords, Role
+from monitor.web.access.passwords import MAX_LENGTH, ROLES, Passwords, Role
 from monitor.web.access.sessions import LASTS_S, Sessions
 from monitor.web.feed import Feed
 from monitor.web.problems import Problem, validated
 from monitor.web.queries import Login, json_body
 
+log = logging.getLogger(__name__)
 MAX_WAITING = 8  # logins at once; each takes a second on a small computer
 
 
@@ -25,6 +31,7 @@ class Logins:
         self._passwords = passwords
         self._sessions = sessions
         self._attempts = Attempts()
+        self._key, self._known = secrets.token_bytes(32), b""
         self._one = asyncio.Lock()
         self._n_waiting = 0
 
@@ -70,6 +77,24 @@ class Logins:
         response.set_cookie(COOKIE, "", max_age=0, path=None, httponly=True, samesite="strict")
         return response
 
+    async def check_header(self, request: Request) -> None:
+        """Accept a password in the header Authorization, as Prometheus sends it, in place of a session.
+
+        A right password is remembered as a keyed hash, because checking it takes a second.
+        """
+        if visitor(request).role is not None:
+            return
+        challenge = {"WWW-Authenticate": 'Basic realm="Stethos", charset="UTF-8"'}
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        password = _basic(given) if scheme.lower() == "basic" else None
+        if password is None:
+            raise Problem(401, "log in first", headers=challenge)
+        version = "".join(str(self._passwords.version(role)) for role in ROLES)
+        mark = hmac.digest(self._key, f"{version}:{password}".encode("utf-8", "surrogatepass"), "sha256")
+        if not hmac.compare_digest(mark, self._known):
+            await self.role_of(password, visitor(request).address)
+            self._known = mark
+
     async def role_of(self, password: str, address: str) -> Role:
         """The role with this password; Problem if it is wrong, or was tried too often."""
         if self._n_waiting >= MAX_WAITING:
@@ -79,10 +104,23 @@ class Logins:
             async with self._one:  # one hash at a time: each takes 16 MB
                 if (wait_s := self._attempts.wait_s(address)) > 0:
                     raise Problem(429, "too many wrong passwords; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
-                role = await asyncio.to_thread(self._passwords.role_of, password)
+                try:
+                    role = await asyncio.to_thread(self._passwords.role_of, password)
+                except StethosError as error:
+                    log.error("%s", error)
+                    raise Problem(503, "the passwords cannot be read; see the page's log") from None
                 if role is None:
                     self._attempts.failed(address)
                     raise Problem(401, "wrong password")
                 return role
         finally:
             self._n_waiting -= 1
+
+
+def _basic(text: str) -> str | None:
+    """The password of HTTP basic authentication; any user name will do."""
+    try:
+        _, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return password if colon and len(password) <= MAX_LENGTH else None
