@@ -35,6 +35,7 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "learning": "scoring explain events bundle",
     "mqtt": "events config",
     "clips": "scoring explain events bundle config",
+    "history": "events config",
     "notify": "events config",
     "daemon": "scoring explain events bundle audio config monitor learning mqtt clips history notify",
     "web": "events audio config mqtt daemon",
