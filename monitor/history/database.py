@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from monitor.events.event import rfc3339
+from monitor.history.points import HOUR_S
 from monitor.history.recorder import Block
 from monitor.history.steps import DTYPE, LEVELS, RATIOS, STATES, DamagedSteps, Steps, decode, encode
 from monitor.json_lines import to_json
@@ -170,6 +171,11 @@ class Database:
         found = [_message(*row) for row in self._db.execute(query, values).fetchall()]
         self.n_damaged += found.count(None)
         return [message for message in found if message is not None]
+
+    def rows(self, machine: str, begin: int, end: int, width_s: int) -> list[Steps]:
+        """The rows for points of a width: steps, or one row for each block if they are wide enough."""
+        begin -= begin % width_s
+        return [self.totals(machine, begin, end)] if width_s >= HOUR_S else self.steps(machine, begin, end)
 
     def steps(self, machine: str, begin: int, end: int) -> list[Steps]:
         """The steps of a machine in blocks that may overlap a range of time, s since 1970."""

@@ -1,6 +1,7 @@
 """Steps merged into the points of a chart; pure."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -40,8 +41,9 @@ def merged(steps: Steps, firsts: np.ndarray[Any, Any]) -> Steps:
     return rows
 
 
-def points(steps: Steps, begin: int, end: int, width_s: int) -> list[dict[str, Any]]:
+def points(rows: Sequence[Steps], begin: int, end: int, width_s: int) -> list[dict[str, Any]]:
     """The points from `begin` up to `end`, s since 1970, as in docs/control.md. One without scores has null values."""
+    steps = np.concatenate([np.zeros(0, DTYPE), *rows])
     steps = steps[(steps["t"] >= begin - begin % width_s) & (steps["t"] < end)]
     steps = steps[np.argsort(steps["t"], kind="stable")]
     groups = steps["t"] // width_s

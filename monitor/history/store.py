@@ -10,13 +10,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from monitor.events.event import rfc3339
 from monitor.history.database import Database, Limits, Message, shifted
 from monitor.history.points import HOUR_S, points, width
 from monitor.history.recorder import Block, ScoreRecorder
-from monitor.history.steps import DTYPE, Steps
+from monitor.history.steps import Steps
 
 log = logging.getLogger(__name__)
 MAX_EVENTS = 1_000  # in memory
@@ -113,16 +111,10 @@ class HistoryStore:
         """The width of the points in s, and the points."""
         width_s = width(begin, end, wanted_s)
         in_memory = [block for block in [*self._blocks, *self._recorder.snapshot(machine)] if block.machine == machine]
-        first = begin - begin % width_s
-        rows: list[Steps]
-        none: list[Steps] = []
-        if width_s >= HOUR_S:
-            rows = self._try(lambda database: [database.totals(machine, first, end)], none)
-            rows = [*rows, *(block.total for block in in_memory)]
-        else:
-            rows = self._try(lambda database: database.steps(machine, first, end), none)
-            rows = [*rows, *(block.steps for block in in_memory)]
-        return width_s, points(np.concatenate([np.zeros(0, DTYPE), *rows]), begin, end, width_s)
+        nothing: list[Steps] = []
+        on_disk = self._try(lambda database: database.rows(machine, begin, end, width_s), nothing)
+        latest = [block.total if width_s >= HOUR_S else block.steps for block in in_memory]
+        return width_s, points([*on_disk, *latest], begin, end, width_s)
 
     def _write(self, database: Database) -> bool:
         database.write([*self._events.values()], self._blocks, unsure=not self._clock_synced)

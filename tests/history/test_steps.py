@@ -74,7 +74,7 @@ def test_ticks_become_steps_and_points() -> None:
     recorder.push("fan", at + 1.0, ratio=None, rms_dbfs=None, state="unknown")
     (block,) = recorder.snapshot("fan")
     assert recorder.snapshot("pump") == []
-    found = points(block.steps, BEGINNING, BEGINNING + 120, 10)
+    found = points([block.steps], BEGINNING, BEGINNING + 120, 10)
     assert len(found) == 12
     assert found[0]["t"] == "2026-11-21T10:00:00.000Z"
     assert found[0]["ratio"] == {"min": 0.5, "mean": 0.5, "max": 0.5, "p50": 0.5, "p95": 0.5}
@@ -88,7 +88,7 @@ def test_ticks_become_steps_and_points() -> None:
         "rms_dbfs": dict.fromkeys(("min", "mean", "max")),
         "states": {},
     }
-    (point,) = points(block.steps, BEGINNING, BEGINNING + 120, 600)
+    (point,) = points([block.steps], BEGINNING, BEGINNING + 120, 600)
     assert point["ratio"]["min"] == 0.5
     assert point["ratio"]["max"] == 3.0
     assert point["ratio"]["p50"] == 0.5
@@ -108,7 +108,7 @@ def test_the_number_of_points_is_bounded_by_widening_them() -> None:
     for days in (0.01, 1, 30, 400, 4_000, 400_000):
         end = BEGINNING + int(days * 86_400)
         width_s = width(BEGINNING, end, 10)
-        assert len(points(np.zeros(0, DTYPE), BEGINNING, end, width_s)) <= MAX_POINTS
+        assert len(points([], BEGINNING, end, width_s)) <= MAX_POINTS
 
 
 def test_memory_is_bounded_whatever_the_clock_does() -> None:
@@ -118,4 +118,4 @@ def test_memory_is_bounded_whatever_the_clock_does() -> None:
     (block,) = recorder.take()
     assert len(block.steps) <= 1_001
     decode(encode(block.steps))
-    points(block.steps, 0, 4_000_000_000, width(0, 4_000_000_000, 10))
+    points([block.steps], 0, 4_000_000_000, width(0, 4_000_000_000, 10))
