@@ -1,5 +1,5 @@
 // The frame around the views: addresses, heading, links, theme.
-import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, render, useEffect, useRef, useState } from "./preact.js";
 import { post } from "./api.js";
 import { start, store, useStore, watch } from "./store.js";
 import { Notice, Shape } from "./parts.js";

@@ -1,5 +1,5 @@
 // Small parts that several views share.
-import { html } from "./vendor/preact.js";
+import { html } from "./preact.js";
 import { kindOf, moment, WORDS } from "./words.js";
 import { changed, command, isAdmin, store } from "./store.js";
 
