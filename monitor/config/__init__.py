@@ -1,6 +1,7 @@
 """The settings: their model, and how they are read and validated."""
 
 from monitor.config.clips import ClipsConfig
+from monitor.config.history import HistoryConfig
 from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
 from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
@@ -10,6 +11,7 @@ __all__ = [
     "AlarmConfig",
     "ClipsConfig",
     "Config",
+    "HistoryConfig",
     "HomeAssistantConfig",
     "IdleConfig",
     "MachineConfig",

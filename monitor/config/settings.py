@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, OneLine, Section, Slug
+from monitor.config.history import HistoryConfig
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
 from monitor.config.web import WebConfig
@@ -106,6 +107,7 @@ class Config(Section):
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
     web: WebConfig = WebConfig()
+    history: HistoryConfig = HistoryConfig()
 
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""

@@ -42,6 +42,7 @@ from monitor.daemon.watch.watchers import Watchers
 from monitor.errors import ConfigError, StethosError
 from monitor.events.event import EventClock, rfc3339
 from monitor.files import foreign_owner, lock
+from monitor.history.history import History
 from monitor.log_limit import LogLimit
 from monitor.mqtt.client import Received
 from monitor.mqtt.messages import (
@@ -65,8 +66,18 @@ READY_WITHIN_S = 1.5  # after this, READY no longer waits for a microphone with 
 FLUSH_S = 2.5  # time at shutdown to deliver queued messages
 SAVE_S = 0.5  # time at shutdown to save the state
 CLIPS_S = 1.0  # time at shutdown to write the last clips
+HISTORY_S = 1.0  # time at shutdown to write the unfinished hour
 DISK_PATIENCE_S = 120.0  # for one disk job; memory cards can be slow
-FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # changes to these require a restart
+FIXED = (
+    "node",
+    "mqtt",
+    "home_assistant",
+    "clips",
+    "history",
+    "private",
+    "state_dir",
+    "runtime_dir",
+)  # changes to these require a restart
 
 
 class Daemon:
@@ -117,8 +128,9 @@ class Daemon:
         self._watchers = Watchers(self._config.node, self._about_node)
         self._clips = self._make_clips()
         self._live_events = LiveEvents(self._watchers, self._clips)
+        self._history = History(self._config.state_dir, self._config.history, clock_synced=self._clock.synced)
         self._supervisor = Supervisor(
-            FanOut(self._sink, [self._live_events.publish], self._guard),
+            FanOut(self._sink, [self._history.record, self._live_events.publish], self._guard),
             self._alarms,
             self._clips,
             node=self._config.node,
@@ -131,14 +143,18 @@ class Daemon:
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         files = (self._state_file, self._slow_paths, self._audit_log)
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
+        self._watchdog.watch(self._history.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
+        self._history.start()
         requests = Requests(
             self._watchers,
             self._commands,
             self._clips,
+            self._history,
             SettingsCheck(config_path, environment),
+            files=self._live_events.files,
             config=lambda: self._config,
             snapshot=self._clip_snapshot,
         )
@@ -200,7 +216,8 @@ class Daemon:
 
     def _every_second(self) -> None:
         """Feed systemd's watchdog while every machine and every thread advances, and nothing here fails."""
-        self._clock.poll(self._sink.clock_corrected)
+        self._clock.poll(self._clock_corrected)
+        self._history.poll(time.time())
         self._discovery.poll(time.monotonic())
         self._save()
         self._audit_log.flush()
@@ -227,6 +244,10 @@ class Daemon:
         )
         broker = "broker connected" if counts.connected else f"broker away, {queued}"
         self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else f"{self._supervisor.in_words()}; {broker}")
+
+    def _clock_corrected(self, offset_s: float, *, synced: bool) -> None:
+        self._sink.clock_corrected(offset_s, synced=synced)
+        self._history.clock_corrected(offset_s, synced=synced)
 
     def _stop(self) -> None:
         self._stopped = True
@@ -317,7 +338,7 @@ class Daemon:
         return next((clip for clip in found if clip is not None), None)
 
     def _observe(self, machine: str, bundle: Bundle, timeline: EventClock) -> Observer:
-        return MachineWatch(machine, bundle, timeline, self._watchers, self._guard)
+        return MachineWatch(machine, bundle, timeline, watchers=self._watchers, history=self._history, guard=self._guard)
 
     def _about_node(self) -> dict[str, Any]:
         """The data of the line `node`."""
@@ -353,7 +374,9 @@ class Daemon:
             return
         self._alarms.act(machine, command)
         if isinstance(command, Acknowledge) and (event_id := self._alarms[machine].event) is not None:
-            self._live_events.acknowledge(event_id, rfc3339(datetime.now(timezone.utc)))
+            at = rfc3339(datetime.now(timezone.utc))
+            self._history.acknowledge(event_id, at)
+            self._live_events.acknowledge(event_id, at)
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
@@ -463,6 +486,7 @@ class Daemon:
             "state": self._save,
             "clips": partial(self._clip_worker.close, CLIPS_S),
             "mqtt": partial(self._sink.stop, FLUSH_S),
+            "history": partial(self._history.close, HISTORY_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),
             "audit log": partial(self._audit_log.close, SAVE_S),

@@ -98,6 +98,11 @@ def test_a_client_sees_everything_and_people_deal_with_an_anomaly(service: Servi
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         senders = [(line["command"], line["by"]) for line in lines]
         assert senders == [("ack", "web:admin"), ("disable", "web:admin"), ("enable", "tool")]
+        assert [one["id"] for one in ask(service, do="events")["events"]][1:] == [event["id"]]
+        stored = ask(service, do="event", id=event["id"])["event"]
+        assert stored == watch.of("event", id=event["id"])[-1]["data"]
+        with pytest.raises(ControlError, match="there is no event 00000000-0000-5000-8000-000000000000"):
+            ask(service, do="event", id="00000000-0000-5000-8000-000000000000")
         service.daemon.stop()
         watch.wait(lambda: watch.ended, "the end of the stream")
         assert watch.lines[-1] == {"kind": "bye", "data": None}
@@ -144,6 +149,40 @@ def test_what_the_page_may_not_do_a_local_tool_may(service: Service) -> None:
             ask(service, do="command", **wrong)
     with pytest.raises(ControlError, match=r'frames must be "all" or a list of machines'):
         ask(service, do="watch", frames="fan")
+
+
+def test_history_survives_a_kill_and_open_events_are_ended(service: Service) -> None:
+    service.configure("fan")
+    service.daemon.start().ready()
+    with Watching(run_folder(service)) as watch:
+        event = watch.until("event", event_type="start")["data"]
+        watch.wait(lambda: len(watch.of("state")) >= 12, "some ticks")
+    history = ask(service, do="history", machine="fan")
+    assert (history["machine"], history["step_s"]) == ("fan", 10)
+    assert 360 <= len(history["points"]) <= 362
+    scored = [point for point in history["points"] if point["n"]]
+    assert scored
+    assert scored[-1]["states"]["anomaly"] > 0
+    assert ask(service, do="event", id=event["id"])["event"]["end_reason"] is None
+    service.daemon.kill()
+    service.daemon.told.clear()
+    service.daemon.start().ready()
+    stored = ask(service, do="events", machine="fan")["events"][-1]
+    assert (stored["id"], stored["event_type"], stored["end_reason"]) == (event["id"], "end", "restarted")
+    assert ask(service, do="events", machine="fan", before=event["started_at"])["events"] == []
+    assert ask(service, do="events", machine="pump")["events"] == []
+    for wrong, message in (
+        ({"do": "history"}, "machine must match"),
+        ({"do": "history", "machine": "fan", "from": "2026-11-21", "to": "2026-11-20"}, "from must be before to"),
+        ({"do": "history", "machine": "fan", "to": "yesterday"}, "to must be a time such as 2026-11-21T10:00:00Z"),
+        ({"do": "history", "machine": "fan", "step_s": 0}, "step_s must be in"),
+        ({"do": "events", "limit": 1_000_000}, "limit must be in 1..500"),
+        ({"do": "event", "id": "../kept.json"}, "id must match"),
+        ({"do": "clip", "id": None}, "id must match"),
+    ):
+        with pytest.raises(ControlError, match=message):
+            ask(service, **wrong)
+    assert "Traceback" not in service.daemon.log
 
 
 def test_settings_come_with_the_lines_of_check_config(service: Service) -> None:

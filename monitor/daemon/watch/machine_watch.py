@@ -14,6 +14,7 @@ from monitor.daemon.guard import Guard
 from monitor.daemon.watch.watchers import Watchers
 from monitor.events.event import EventClock, rfc3339
 from monitor.events.pipeline import Result
+from monitor.history.history import History
 from monitor.mqtt.messages import StateMessage
 from monitor.scoring.features import TickFrames
 
@@ -49,13 +50,16 @@ def machine_data(settings: MachineConfig, bundle: Bundle | None) -> dict[str, An
 
 
 class MachineWatch:
-    """Passes the ticks of one running machine to the watching clients. An error in it never affects the machine."""
+    """Passes the ticks of one running machine to the clients and the history. An error in it never affects the machine."""
 
-    def __init__(self, machine: str, bundle: Bundle, timeline: EventClock, watchers: Watchers, guard: Guard) -> None:
+    def __init__(
+        self, machine: str, bundle: Bundle, timeline: EventClock, *, watchers: Watchers, history: History, guard: Guard
+    ) -> None:
         self._machine = machine
         self._range_db = _range_db(bundle)
         self._timeline = timeline
         self._watchers = watchers
+        self._history = history
         self._guard = guard
         self._frames: list[F32] = []
         self._begins = 0  # sample at which the frames of the next line begin
@@ -66,7 +70,13 @@ class MachineWatch:
 
     def push(self, tick: TickFrames | None, result: Result) -> None:
         """Receive a tick with its result; without sound there is no tick."""
+        self._guard.run("history: tick", lambda: self._store(result))
         self._guard.run("watch: frames", lambda: self._push(tick, result))
+
+    def _store(self, result: Result) -> None:
+        at = self._timeline.at(result.tick.stop).timestamp()
+        level = result.tick.rms_dbfs
+        self._history.push(self._machine, at, ratio=result.ratio, rms_dbfs=level, state=result.state)
 
     def _push(self, tick: TickFrames | None, result: Result) -> None:
         if tick is None or not self._watchers.wants_frames(self._machine):

@@ -1,5 +1,5 @@
 // The frame around the views: addresses, heading, links, theme.
-import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, render, useEffect, useRef, useState } from "./preact.js";
 import { post } from "./api.js";
 import { start, store, useStore, watch } from "./store.js";
 import { Notice, Shape } from "./parts.js";
@@ -82,11 +82,12 @@ function App() {
     addEventListener("themechange", themed);
     return () => { document.removeEventListener("click", clicked); removeEventListener("popstate", moved); removeEventListener("themechange", themed); };
   }, []);
-  useEffect(() => watch(place.view === "machine" || place.view === "learn" ? place.machine : null), [place.view, place.machine]);
   const machine = place.machine && machines.get(place.machine);
+  const watched = machine && (place.view === "machine" || place.view === "learn") ? place.machine : null;
+  useEffect(() => watch(watched), [watched]);
   document.title = `${machine ? machine.name : TITLES[place.view] || "Stethos"} · Stethos`;
   document.body.classList.toggle("kiosk", isKiosk());
-  if (!session) return html`<main class="message"><p>${problem || ""}</p></main>`;
+  if (!session) return problem && html`<main class="message"><p>${problem}</p></main>`;
   if (session.role === null) return html`<${Login} />`;
   const View = VIEWS[place.view];
   return html`<a class="skip" href="#main">Skip to the content</a>

@@ -1,5 +1,5 @@
 // One event: its picture, its sound, what was different, what was done about it.
-import { html, useEffect, useState } from "./vendor/preact.js";
+import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { isAdmin, keep, useStore, command } from "./store.js";
 import { bandText, endWords, levelText, number, RAISED_BY, ratioText, span, WORDS } from "./words.js";
@@ -9,7 +9,7 @@ export function EventPage({ machine, event: id }) {
   const { events } = useStore(), [problem, setProblem] = useState(null), [copied, setCopied] = useState(false), [part, setPart] = useState({});
   const path = `api/events/${encodeURIComponent(id)}`;
   const known = events.get(id);
-  useEffect(() => { get(path).then(({ event }) => { keep(event); setProblem(null); }, (error) => setProblem(error.message)); }, [id, known?.seq]);
+  useEffect(() => { get(path).then((answer) => { keep(answer); setProblem(null); }, (error) => setProblem(error.message)); }, [id, known?.seq]);
   const event = known;
   if (!event) return html`<section class="message"><h1>${problem ? "No such event" : ""}</h1>${problem && html`<p>${problem} <a href="m/${encodeURIComponent(machine.id)}">Show ${machine.name}</a></p>`}</section>`;
   const isOpen = event.event_type !== "end", isCurrent = machine.event?.id === id;

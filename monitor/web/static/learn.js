@@ -1,5 +1,5 @@
 // First steps: hear the machine, then learn its normal sound.
-import { html, useState } from "./vendor/preact.js";
+import { html, useState } from "./preact.js";
 import { command, isAdmin, useStore } from "./store.js";
 import { kindOf } from "./words.js";
 import { StateBadge, Time } from "./parts.js";

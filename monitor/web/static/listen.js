@@ -1,5 +1,5 @@
 // Live sound: 16 kHz, 16-bit, mono, over one response. One listener at a time.
-import { html } from "./vendor/preact.js";
+import { html } from "./preact.js";
 import { open } from "./api.js";
 import { changed, store } from "./store.js";
 

@@ -1,5 +1,5 @@
 // The password, before anything else is shown.
-import { html, useState } from "./vendor/preact.js";
+import { html, useState } from "./preact.js";
 import { post } from "./api.js";
 import { start, store } from "./store.js";
 

@@ -1,9 +1,9 @@
 // One machine: state, live sound, score, events, commands.
-import { html, useEffect, useState } from "./vendor/preact.js";
+import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { command, isAdmin, keep, useStore } from "./store.js";
 import { explain, kindOf, levelText, ratioText, span, WORDS } from "./words.js";
-import { Acknowledge, canAcknowledge, colour, Flags, Shape, StateBadge, Time } from "./parts.js";
+import { Acknowledge, colour, Flags, Shape, StateBadge, Time } from "./parts.js";
 import { Listen } from "./listen.js";
 import { Waterfall } from "./waterfall.js";
 import { Score } from "./score.js";
@@ -49,7 +49,7 @@ function Actions({ machine }) {
     ? { done: `${name}: snoozed for ${span(duration_s)}.`, undo: () => snooze(0) } : { done: `${name}: the snooze has ended.` });
   const toggle = (verb) => command(id, verb, {}, { done: `${name}: ${verb}d.`, undo: () => toggle(verb === "disable" ? "enable" : "disable") });
   return html`<div class="actions">
-    ${canAcknowledge(machine) && html`<${Acknowledge} machine=${machine} />`}
+    ${isAdmin() && html`<${Acknowledge} machine=${machine} />`}
     <${Listen} machine=${machine} />
     ${isAdmin() && html`
       ${state?.snoozed ? html`<button onClick=${() => snooze(0)}>End the snooze</button>` : html`<button onClick=${() => snooze(3600)}>Snooze 1 h</button>`}
@@ -66,7 +66,7 @@ function Outcome({ response }) {
 
 export function Machine({ machine }) {
   const { events } = useStore();
-  const [more, setMore] = useState(false), { id, state } = machine, kind = kindOf(state);
+  const [more, setMore] = useState(false), [pages, setPages] = useState(1), { id, state } = machine, kind = kindOf(state);
   const load = async (before) => {
     const query = new URLSearchParams({ limit: PAGE, ...(before && { before }) });
     const page = (await get(`api/machines/${encodeURIComponent(id)}/events?${query}`)).events;
@@ -74,7 +74,7 @@ export function Machine({ machine }) {
     setMore(page.length === PAGE);
   };
   useEffect(() => { load().catch(() => {}); }, [id]);
-  const own = [...events.values()].filter((one) => one.machine === id).sort(newestFirst);
+  const own = [...events.values()].filter((one) => one.machine === id).sort(newestFirst).slice(0, PAGE * pages);
   const go = (event) => document.querySelector(`a[href="${addressOf(event)}"]`)?.click();
   return html`<article class="machine ${colour(kind)}">
     <header class="head">
@@ -88,6 +88,6 @@ export function Machine({ machine }) {
     </header>
     <${Waterfall} machine=${machine} />
     <${Score} machine=${machine} events=${own} onOpen=${go} />
-    <${Events} events=${own} more=${more} onMore=${() => load(own.at(-1)?.onset_ts).catch(() => {})} />
+    <${Events} events=${own} more=${more} onMore=${() => load(own.at(-1)?.onset_ts).then(() => setPages(pages + 1), () => {})} />
   </article>`;
 }

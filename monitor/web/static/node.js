@@ -1,5 +1,5 @@
 // The computer itself: microphones, broker, disk, clock, versions, settings.
-import { html, useEffect, useState } from "./vendor/preact.js";
+import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { useStore } from "./store.js";
 import { levelText, megabytes, number, span } from "./words.js";

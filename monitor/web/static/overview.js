@@ -1,5 +1,5 @@
 // All machines, worst first.
-import { html } from "./vendor/preact.js";
+import { html } from "./preact.js";
 import { useStore } from "./store.js";
 import { explain, kindOf, ratioText, WORDS, worstFirst } from "./words.js";
 import { Acknowledge, canAcknowledge, colour, Flags, StateBadge, Strip, Time } from "./parts.js";

@@ -1,5 +1,5 @@
 // Small parts that several views share.
-import { html } from "./vendor/preact.js";
+import { html } from "./preact.js";
 import { kindOf, moment, WORDS } from "./words.js";
 import { changed, command, isAdmin, store } from "./store.js";
 
@@ -38,7 +38,7 @@ export const Strip = ({ points, alarm_ratio: alarm }) => {
 };
 
 export const canAcknowledge = (machine) => isAdmin() && machine.event && machine.state?.severity && !machine.state.acknowledged;
-export const Acknowledge = ({ machine }) => html`<button class="primary" onClick=${() =>
+export const Acknowledge = ({ machine }) => html`<button class="primary" disabled=${!canAcknowledge(machine)} onClick=${() =>
   command(machine.id, "ack", { id: machine.event.id }, { done: `${machine.name}: acknowledged. It does not notify again until it is normal.` })}>Acknowledge</button>`;
 
 /** What else is to be known about a state, in words. */

@@ -1,5 +1,5 @@
 // The score over time, with warning and alarm lines and events as marks.
-import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useRef, useState } from "./preact.js";
 import uPlot from "./vendor/uplot.js";
 import { get } from "./api.js";
 import { moment, ratioText } from "./words.js";

@@ -1,5 +1,5 @@
 // The page's copy of the node's state. Views subscribe to it; frames go to their listeners directly.
-import { useEffect, useReducer } from "./vendor/preact.js";
+import { useEffect, useReducer } from "./preact.js";
 import { get, post, Stream } from "./api.js";
 
 const HIDDEN_MS = 30000, MAX_EVENTS = 500;

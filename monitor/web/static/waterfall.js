@@ -1,5 +1,5 @@
 // The live spectrogram of the frames that are scored, and the expected against the present spectrum.
-import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useRef, useState } from "./preact.js";
 import { onFrame } from "./store.js";
 import { frequency } from "./words.js";
 

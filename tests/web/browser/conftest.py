@@ -71,8 +71,8 @@ def axe() -> str:
 
 @pytest.fixture
 def keep_screenshot(driver: Chrome, tmp_path: Path) -> Callable[[str], Path]:
-    """Screenshots are kept in STETHOS_ARTEFACTS, if that is set."""
-    folder = Path(os.environ.get("STETHOS_ARTEFACTS", tmp_path))
+    """Screenshots are kept in PAGE_ARTEFACTS, if that is set."""
+    folder = Path(os.environ.get("PAGE_ARTEFACTS", tmp_path))
 
     def keep(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)

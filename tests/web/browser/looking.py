@@ -27,9 +27,7 @@ def wait_for(driver: Chrome, *texts: str, within_s: float = 30.0) -> None:
     try:
         wait_until(all_shown, within_s=within_s)
     except AssertionError:
-        raise AssertionError(
-            f"not within {within_s:.0f} s: {missing}, but\n{shown(driver)}\n{driver.get_log('browser')}"
-        ) from None
+        raise AssertionError(f"not within {within_s:.0f} s: {missing}, but\n{shown(driver)}\n{errors(driver)}") from None
 
 
 def button(driver: Chrome, text: str) -> WebElement:
@@ -47,4 +45,5 @@ def resize(driver: Chrome, width: int, height: int, *, scheme: str = "light") ->
 
 def errors(driver: Chrome) -> list[Any]:
     """What the browser has complained about since the last call."""
-    return [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    entries = driver.get_log("browser")  # type: ignore[no-untyped-call]
+    return [entry for entry in entries if entry["level"] == "SEVERE"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import yaml
 
@@ -21,14 +22,17 @@ from tests.broker import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
-FAULT_S = (25, 125)  # of the demo's recording: the fault begins 6 s and ends 60 s after this start
+BEGINS_S, GROWN_S, REPAIRED_S = 25, 45, 85  # of the demo's recording: 6 s before the fault, when it is grown, when it ends
+N_TIMES = 20
 
 
 def fault_recording(folder: Path) -> Path:
-    """A minute of fault within normal sound; the alarm starts about 23 s after the start."""
+    """A quarter of an hour of fault after 6 s of normal sound; the alarm starts about 23 s after the start."""
     samples, rate_hz = soundfile.read(ROOT / "demo" / "fan-bearing.flac", dtype="int16")
     path = folder / "fault.flac"
-    soundfile.write(path, samples[FAULT_S[0] * rate_hz : FAULT_S[1] * rate_hz], rate_hz, subtype="PCM_16")
+    begins, grown, repaired = (at * rate_hz for at in (BEGINS_S, GROWN_S, REPAIRED_S))
+    sound = np.concatenate([samples[begins:repaired], *[samples[grown:repaired]] * N_TIMES])
+    soundfile.write(path, sound, rate_hz, subtype="PCM_16")
     return path
 
 
@@ -66,7 +70,10 @@ class Node:
     def start_page(self) -> None:
         """Start the page's process, and wait until it knows the machines."""
         self._start("page", [sys.executable, "-m", "monitor.cli.main", "web", "--config", str(self.folder / "monitor.yaml")])
-        wait_until(self._is_up, what=f"the page\n{self.log}")
+        try:
+            wait_until(self._is_up, within_s=120, what="the page")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
 
     def stop_page(self) -> None:
         self._stop("page")
@@ -98,6 +105,9 @@ class Node:
             self._stop(name)
 
     def _is_up(self) -> bool:
+        gone = [name for name, child in self._children.items() if child.poll() is not None]
+        if gone:
+            raise AssertionError(f"{', '.join(gone)} ended")
         with suppress(urllib.error.URLError, ConnectionError):
             answer = self.get("api/session")
             return answer["role"] is None or len(self.get("api/machines")["machines"]) == 2

@@ -70,7 +70,7 @@ def test_acknowledging_reaches_the_service_and_the_broker(driver: Chrome, broker
     button(driver, "Acknowledge").click()
     wait_for(driver, "acknowledged. It does not notify again until it is normal.")
     wait_until(lambda: retained_state(broker)["acknowledged"], what="the acknowledgement over MQTT")
-    wait_until(lambda: not [one for one in driver.find_elements(By.TAG_NAME, "button") if one.text == "Acknowledge"])
+    wait_until(lambda: not button(driver, "Acknowledge").is_enabled())
 
 
 def test_a_snooze_can_be_undone(driver: Chrome, broker: Broker) -> None:
