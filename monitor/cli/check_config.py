@@ -47,7 +47,10 @@ def check(config_path: Path | None) -> int:
     if config is not None:
         settings = config.model_dump(mode="json", by_alias=True)
         print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="", flush=True)
-        problems = [*service_problems(config), *_file_problems(config.mqtt), *_notify_problems(config)]
+        if config.mqtt is None:
+            print("# mqtt: null: no broker; events reach the history, clips, notifications and the page only")
+        problems = [*service_problems(config), *(() if config.mqtt is None else _file_problems(config.mqtt))]
+        problems += _notify_problems(config)
         for name, machine in config.machines.items():
             problems += _bundle_problems(name, machine, config.state_dir)
         warnings = [*exposed_files(config), *_microphone_warnings(config)]

@@ -37,6 +37,8 @@ COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has argume
     "check-config": "print the effective settings and their errors",
     "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
     "notify-test": "send a test message to the targets of notify, one or all",
+    "demo": "play recordings through the live service and serve the page; needs no microphone and no broker",
+    "web": "serve the page; --set-password opens it to other computers",
     "support": "collect the facts for a bug report, without secrets and without sound",
 }
 _MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
@@ -66,6 +68,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         publisher = None
         if arguments.publish:
+            if config.mqtt is None:
+                raise UsageError("--publish needs a broker, but mqtt is null in the configuration")
             from monitor.mqtt.publisher import MqttPublisher
 
             publisher = stack.enter_context(MqttPublisher(config.mqtt, node=config.node))

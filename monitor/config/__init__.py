@@ -6,6 +6,7 @@ from monitor.config.load import check_settings, load_config
 from monitor.config.mqtt import MqttConfig, TlsConfig
 from monitor.config.notify import NotifyConfig
 from monitor.config.settings import AlarmConfig, Config, HomeAssistantConfig, IdleConfig, MachineConfig
+from monitor.config.web import WebConfig
 
 __all__ = [
     "AlarmConfig",
@@ -18,6 +19,7 @@ __all__ = [
     "MqttConfig",
     "NotifyConfig",
     "TlsConfig",
+    "WebConfig",
     "check_settings",
     "load_config",
 ]

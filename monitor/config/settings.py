@@ -12,6 +12,7 @@ from monitor.config.history import HistoryConfig
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
 from monitor.config.notify import NotifyConfig
+from monitor.config.web import WebConfig
 from monitor.events.event import Severity
 
 _TEXT = r"[^\x00-\x1f\x7f]+"
@@ -34,6 +35,11 @@ def _idle_level(value: object) -> object:
     if not -200 <= level <= 0:
         raise ValueError(f"must be learned, null or a level in -200..0 dBFS, got {shown(value)}")
     return level
+
+
+def _null(value: object) -> object:
+    """The environment has only texts."""
+    return None if value == "null" else value
 
 
 class IdleConfig(Section):
@@ -102,10 +108,13 @@ class Config(Section):
     runtime_dir: ConfigPath = Path("/run/stethos")
     """Folder of the control socket; systemd sets it for the service."""
 
-    mqtt: MqttConfig = MqttConfig()
+    mqtt: Annotated[MqttConfig | None, BeforeValidator(_null)] = MqttConfig()
+    """null: no broker; events reach the history, clips and the page only."""
+
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
+    web: WebConfig = WebConfig()
     history: HistoryConfig = HistoryConfig()
 
     notify: dict[Slug, NotifyConfig] = Field(default={}, max_length=20, json_schema_extra={"additionalProperties": False})

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from monitor.clock import SteadyClock
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
-from monitor.events.event import Event, EventClock, Severity, rfc3339
-from monitor.events.pipeline import Result, State
+from monitor.events.event import Event, EventClock, Severity, State, rfc3339
+from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowPath
 from monitor.mqtt.messages import StateMessage
 from monitor.scoring.quality import Quality

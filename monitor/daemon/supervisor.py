@@ -20,8 +20,7 @@ from monitor.daemon.machine import Machine, MachineSpec
 from monitor.daemon.observer import Observe
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
-from monitor.events.event import Anchor
-from monitor.events.pipeline import State
+from monitor.events.event import Anchor, State
 from monitor.monitor import EPOCH
 from monitor.mqtt.messages import StateMessage
 from monitor.notify.service import Notifications

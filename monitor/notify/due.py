@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from monitor.events.event import Severity
-from monitor.events.pipeline import State
+from monitor.events.event import Severity, State
 
 Kind = Literal["start", "worse", "repeat", "flood"]
 

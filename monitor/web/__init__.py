@@ -1,1 +1,1 @@
-"""The page and its interface: a process of its own that talks to the service over the control socket."""
+"""The page, its interface and the metrics: a process of its own that sees the service through its control socket only."""

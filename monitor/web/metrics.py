@@ -19,8 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from monitor.events.event import Severity
-from monitor.events.pipeline import State
+from monitor.events.event import Severity, State
 
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST
 Data = Mapping[str, Any]

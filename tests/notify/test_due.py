@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from monitor.daemon.alarm import FLOOD_ABOVE, Alarm
-from monitor.events.event import Severity
-from monitor.events.pipeline import State
+from monitor.events.event import Severity, State
 from monitor.notify.due import Due, Kind
 
 REPEAT_S = 3_600.0

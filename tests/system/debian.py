@@ -69,10 +69,11 @@ def _install(folder: Path, system: Path) -> None:
         wheels.mkdir()
         wheel = build_wheel(wheels)
         pins = ("--constraint", ROOT / "constraints.txt")
-        _pip("download", "--only-binary=:all:", "--python-version", PYTHON, *pins, "--dest", wheels, wheel)
+        _pip("download", "--only-binary=:all:", "--python-version", PYTHON, *pins, "--dest", wheels, f"{wheel}[web]")
         for mount in ("root", "overlay"):
             (work / mount).mkdir()
-        inside = "python3 -m venv /opt/stethos && cd /opt/stethos/bin && ./pip install -q --no-index --find-links /mnt stethos"
+        install = "./pip install -q --no-index --find-links /mnt 'stethos[web]'"
+        inside = f"python3 -m venv /opt/stethos && cd /opt/stethos/bin && {install}"
         script = (
             'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3/overlay" "$3/root"\n'
             'mount --bind "$3/wheels" "$3/root/mnt"\n'

@@ -38,16 +38,15 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "history": "events config",
     "notify": "events config",
     "daemon": "scoring explain events bundle audio config monitor learning mqtt clips history notify",
-    "web": "events config",
-    "cli": "scoring explain events bundle audio config monitor learning mqtt clips history notify daemon web",
+    "web": "events audio config mqtt daemon",
+    "demo": "audio daemon",
+    "cli": "scoring explain events bundle audio config monitor learning mqtt clips history notify daemon web demo",
 }
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
 ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for module in GROUND}
 ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors", "events", "monitor")}  # the public face
-ALLOWED["train"] = {
-    "train",
-    *(f"monitor.{room}" for room in ROOMS if room not in ("daemon", "cli", "mqtt", "clips", "history", "notify", "web")),
-}
+NOT_IN_TRAIN = ("daemon", "cli", "mqtt", "clips", "history", "notify", "web", "demo")
+ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in NOT_IN_TRAIN)}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of `monitor` as well
     "synth": "",
@@ -68,6 +67,7 @@ ONLY_IN = {
     "sounddevice": {"monitor/audio/capture.py"},
     "apprise": {"monitor/notify/send.py"},
     "prometheus_client": {"monitor/web/metrics.py"},
+    "uvicorn": {"monitor/web/server.py"},
 }
 PURE = ("scoring", "explain", "events")
 NEVER_IN_MONITOR = {"tensorflow", "keras", "scipy", "sklearn", "matplotlib", "librosa", "train"}

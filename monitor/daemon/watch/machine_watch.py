@@ -26,7 +26,8 @@ Range = tuple[float, float]
 
 def machine_data(settings: MachineConfig, bundle: Bundle | None) -> dict[str, Any]:
     """The data of the line `machine`. Without a bundle, everything that comes from it is null."""
-    about = {"name": settings.name, "microphone": settings.microphone, "enabled": settings.enabled, "learned": bundle is not None}
+    about: dict[str, Any] = {"name": settings.name, "microphone": settings.microphone, "channel": settings.channel}
+    about |= {"enabled": settings.enabled, "learned": bundle is not None}
     if bundle is None:
         keys = ("bundle", "adapted", "threshold", "alarm_ratio", "rate_hz", "bands_hz", "tick_s", "frame_s", "expected_db")
         return {**about, **dict.fromkeys((*keys, "range_db"))}
