@@ -86,6 +86,19 @@ def test_an_anomaly_reaches_a_webhook_with_its_picture(rig: Rig) -> None:
         assert rig.daemon.stop()[0] == 0
 
 
+def test_without_a_broker_the_message_arrives_all_the_same(rig: Rig) -> None:
+    text = rig.daemon.config.read_text().replace(f"mqtt: {{port: {rig.broker.port}}}", "mqtt: null")
+    assert "mqtt: null" in text
+    rig.daemon.config.write_text(text)
+    with rig.webhook:
+        rig.daemon.start().ready()
+        rig.microphone.play(rig.fault)
+        wait_until(lambda: rig.webhook.received, within_s=90.0, what=f"the message\n{rig.daemon.log}")
+        assert rig.webhook.titles == ["Fan 3: Alarm"]
+        assert picture_of(rig.webhook.received[0]).startswith(b"\x89PNG")
+        assert rig.daemon.stop()[0] == 0
+
+
 def _snooze_and_wake(rig: Rig, listener: Subscriber) -> None:
     for duration_s in (600, 0):
         say(rig.broker, "stethos/pi/fan/set/snooze", f'{{"duration_s": {duration_s}}}')
