@@ -40,12 +40,15 @@ def read_regular(path: Path, *, max_bytes: int, within: Path | None = None) -> b
     return content
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write or replace a file. After a power cut, either the old or the new file exists. On OSError the old one stays."""
+def atomic_write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write or replace a file. After a power cut, either the old or the new file exists. On OSError the old one stays.
+
+    `mode` is reduced by the process's umask.
+    """
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # of a killed process, or a link
     try:
-        with part.open("xb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

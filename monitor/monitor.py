@@ -56,7 +56,8 @@ class Monitor:
     """Score the sound of one machine and decide. Every result is also passed to `sinks` and `recorder`, tick by tick.
 
     `identity` and `timeline` determine the origin and the times of events. By default, a monitor is a separate session on node
-    `local`, and its sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects the data for `describe_file`.
+    `local`, and its sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects the data for `describe_file`. `tap` receives each
+    result with the frames of its tick, before the sinks; without sound there is no tick. It must not fail.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Monitor:
         recorder: Recorder | None = None,
         sinks: Sequence[Sink] = (),
         excerpt: Excerpt | None = None,
+        tap: Callable[[TickFrames | None, Result], None] | None = None,
     ) -> None:
         idle = idle or IdleConfig()
         manifest = bundle.manifest
         self.bundle = bundle
         self._excerpt = excerpt
+        self._tap = tap
         self._recorder = recorder
         self._sinks = sinks if recorder is None else (*sinks, recorder)  # an event matters more than its clip
         self._scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
@@ -125,7 +128,7 @@ class Monitor:
 
     def no_input(self, stop: int, reason: str) -> Result:
         """Advance to sample `stop` without sound; `reason` is why there is none."""
-        return self._publish(self._pipeline.no_input(stop, reason))
+        return self._publish(None, self._pipeline.no_input(stop, reason))
 
     def close(self, reason: EndReason = "shutdown") -> Event | None:
         """End the stream; return the end event of the open anomaly, if there was one."""
@@ -151,9 +154,11 @@ class Monitor:
         result = self._pipeline.step(tick)
         if self._excerpt is not None:
             self._excerpt.push(result.tick, self._scorer.sounds())
-        return self._publish(result)
+        return self._publish(tick, result)
 
-    def _publish(self, result: Result) -> Result:
+    def _publish(self, tick: TickFrames | None, result: Result) -> Result:
+        if self._tap is not None:
+            self._tap(tick, result)
         self._call_sinks(lambda sink: sink.push(result))
         return result
 

@@ -15,7 +15,10 @@ settings.register_profile("any machine", deadline=None)  # a busy one is slow, n
 settings.load_profile("any machine")
 
 
-WAITS = ("audio", "mqtt", "clips", "daemon", "cli", "config", "contract", "system/test_live", "system/test_unit")
+WAITS = (
+    *("audio", "mqtt", "clips", "daemon", "demo", "web", "cli", "config", "contract", "notify"),
+    *("system/test_live", "system/test_unit", "system/test_web_unit"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         if arguments == ["--list"]:
             send({"devices": [asdict(device) for device in _devices(_portaudio(), with_rates=True)]})
         else:
-            threading.Thread(target=_exit_with_parent, daemon=True).start()
+            threading.Thread(target=exit_with_parent, daemon=True).start()
             _capture(Request(**json.loads(arguments[0])))
     except Unavailable as error:
         send({"trouble": error.reason, "detail": str(error)})
@@ -199,7 +199,7 @@ class _Utf8:
         return text.decode(errors="backslashreplace").encode()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """Exit when the parent does. Runs on a separate thread, because the main thread may hang in PortAudio."""
     try:
         while os.read(0, 1):

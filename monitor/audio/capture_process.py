@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from monitor.audio.capture import Request
@@ -13,6 +14,14 @@ from monitor.audio.devices import Device, Unavailable, device_from_json
 from monitor.audio.ring import Ring, new_ring_fd
 from monitor.child_process import child_command
 from monitor.errors import SourceError
+
+
+def capture_command(request: Request) -> list[str]:
+    """The command that captures a device."""
+    return child_command("monitor.audio.capture", json.dumps(request._asdict()))
+
+
+make_command: Callable[[Request], list[str]] = capture_command  # `monitor.demo` replaces it, to play recordings
 
 
 class CaptureProcess:
@@ -26,7 +35,7 @@ class CaptureProcess:
         request = request._replace(ring_fd=ring_fd)
         try:
             self._process = subprocess.Popen(
-                child_command("monitor.audio.capture", json.dumps(request._asdict())),
+                make_command(request),
                 stdin=subprocess.PIPE,  # never written to; it closes when we exit, which ends the child
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

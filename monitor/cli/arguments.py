@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from monitor.errors import UsageError
@@ -25,6 +26,35 @@ def within(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def number_of(low: int, high: int) -> Callable[[str], int]:
+    """For `type=`: a whole number in low..high."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be in {low}..{high}, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def moment(text: str) -> datetime:
+    """For `type=`: a time. Without an offset, it is UTC."""
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
+    at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
+    if not first <= at < last:
+        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
+    return at
+
+
+def local_time(at: datetime) -> str:
+    """A time for people, in the local time zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def channel_number(text: str) -> int:

@@ -16,9 +16,12 @@ from monitor.daemon.bundles.adaptations import in_use
 from monitor.daemon.bundles.load import SECRETS, exposed_files, idle_problem, service_problems
 from monitor.daemon.control import NAME
 from monitor.daemon.shared_microphone import shared_microphones
-from monitor.errors import ConfigError, SourceError, StethosError
+from monitor.errors import ConfigError, SinkError, SourceError, StethosError
 from monitor.files import read_regular
 from monitor.learning.report_text import duration
+from monitor.notify.child import run_jobs
+from monitor.notify.job import check_job
+from monitor.notify.send import NOT_INSTALLED
 from monitor.scoring.bandwidth import empty_bands
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,10 @@ def check(config_path: Path | None) -> int:
     if config is not None:
         settings = config.model_dump(mode="json", by_alias=True)
         print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="", flush=True)
-        problems = [*service_problems(config), *_file_problems(config.mqtt)]
+        if config.mqtt is None:
+            print("# mqtt: null: no broker; events reach the history, clips, notifications and the page only")
+        problems = [*service_problems(config), *(() if config.mqtt is None else _file_problems(config.mqtt))]
+        problems += _notify_problems(config)
         for name, machine in config.machines.items():
             problems += _bundle_problems(name, machine, config.state_dir)
         warnings = [*exposed_files(config), *_microphone_warnings(config)]
@@ -106,6 +112,23 @@ def _file_problems(mqtt: MqttConfig) -> Iterator[str]:
                 yield f"mqtt.{key}: {path} is empty"
         except OSError as error:
             yield f"mqtt.{key}: {path} cannot be read: {error.strerror}"
+
+
+def _notify_problems(config: Config) -> Iterator[str]:
+    """The targets of `notify` whose URL is missing or unknown to Apprise. Nothing is sent."""
+    jobs = {}
+    for name, target in config.notify.items():
+        try:
+            url = target.read_url(name)
+        except SinkError as error:
+            yield str(error)
+            continue
+        jobs[name] = check_job(url)
+    outcomes = run_jobs(*jobs.values()) if jobs else []
+    errors = {name: one.error for name, one in zip(jobs, outcomes, strict=True) if one.error is not None}
+    if NOT_INSTALLED in errors.values():
+        errors = {next(iter(errors)): NOT_INSTALLED}
+    yield from (f"notify.{name}: {error}" for name, error in errors.items())
 
 
 def _microphone_warnings(config: Config) -> Iterator[str]:

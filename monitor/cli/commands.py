@@ -7,14 +7,13 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor import __version__
-from monitor.cli.arguments import channel_number, configured_machine
+from monitor.cli.arguments import channel_number, configured_machine, moment
 from monitor.command_line import Parser
 from monitor.errors import StethosError, UsageError
 
@@ -33,8 +32,13 @@ COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has argume
     "record": "record normal sound for training, as FLAC clips",
     "learn": "learn a machine on this computer, from half an hour of its normal sound",
     "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
+    "events": "list the events of the past: what was different, how long, whether it was acknowledged",
+    "history": "print the scores of the past: ratio, level and state in steps of 10 s up to days",
     "check-config": "print the effective settings and their errors",
     "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
+    "notify-test": "send a test message to the targets of notify, one or all",
+    "demo": "play recordings through the live service and serve the page; needs no microphone and no broker",
+    "web": "serve the page; --set-password opens it to other computers",
     "support": "collect the facts for a bug report, without secrets and without sound",
 }
 _MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
@@ -64,6 +68,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         publisher = None
         if arguments.publish:
+            if config.mqtt is None:
+                raise UsageError("--publish needs a broker, but mqtt is null in the configuration")
             from monitor.mqtt.publisher import MqttPublisher
 
             publisher = stack.enter_context(MqttPublisher(config.mqtt, node=config.node))
@@ -170,7 +176,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--machine", type=_slug, metavar="ID", help="a configured machine, or the name to use")
     group.add_argument("--channel", type=channel_number, metavar="N", help="use channel N, from 1 (default: the mean of all)")
     group.add_argument("--speed", choices=("max", "1"), help="as fast as possible (max, the default), or in real time")
-    group.add_argument("--started-at", type=_utc, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)")
+    group.add_argument(
+        "--started-at", type=moment, metavar="UTC", help="when the recording began (default: 1970-01-01T00:00:00Z)"
+    )
     group.add_argument("--scores", action="store_true", help="write one more JSON line per segment")
     group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
     group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
@@ -192,18 +200,6 @@ def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
     """Add `--config FILE`, which may precede or follow a command."""
     text = "configuration (configs/monitor.yaml explains every key)"
     parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
-
-
-def _utc(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T10:00:00Z, got {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    first, last = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9001))
-    if not first <= moment < last:
-        raise argparse.ArgumentTypeError(f"must lie in the years 1970 to 9000, UTC, got {text!r}")
-    return moment
 
 
 def _slug(text: str) -> str:

@@ -10,7 +10,8 @@ import subprocess
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
@@ -22,13 +23,14 @@ import psutil
 from monitor.audio.devices import list_devices
 from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.redact import Redactor, who_and_where
-from monitor.config import Config, load_config
+from monitor.config import Config, MqttConfig, load_config
 from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError
 from monitor.files import as_owner
 from monitor.mqtt.credentials import password
+from monitor.notify.send import secret_parts
 
 UNIT = "stethos.service"
 COMMAND_S = 10.0
@@ -85,12 +87,19 @@ def collect(config_path: Path | None) -> dict[str, str]:
 
 
 def _to_hide(config: Config) -> dict[str, str]:
-    mqtt = config.mqtt
+    mqtt = config.mqtt or MqttConfig()
     try:
         secret = password(mqtt)
     except StethosError:
         secret = None  # unreadable, so it cannot end up in the archive either
-    return who_and_where(passwords=[secret], users=[mqtt.user], hosts=[mqtt.host])
+    return who_and_where(passwords=[secret, *_notify_urls(config)], users=[mqtt.user], hosts=[mqtt.host])
+
+
+def _notify_urls(config: Config) -> Iterator[str]:
+    """The URLs of `notify` and their parts, any of which may be a secret."""
+    for name, target in config.notify.items():
+        with suppress(StethosError):  # unreadable, so it cannot end up in the archive either
+            yield from secret_parts(target.read_url(name))
 
 
 def _try(fact: Callable[[], Any]) -> Any:

@@ -26,16 +26,20 @@ class ClipService:
         run: Callable[[Job], None],
         present: Callable[[str, bytes], None] | None,
         private: bool = False,
+        changed: Callable[[str], None] | None = None,
     ) -> None:
         """`store` receives the clips; with None, none are written. `run` runs a job, now or later. `present` publishes a PNG.
 
-        If `private`, no sound is written or sent, and pictures have a resolution of one second.
+        If `private`, no sound is written or sent, and pictures have a resolution of one second. `changed` receives the id of an
+        event that has a new clip or picture, where `run` runs its jobs.
         """
         self.n_saved = 0
         self._store = None if private else store
         self._run = run
         self._present = present
         self._private = private
+        self._changed = changed or (lambda _event_id: None)
+        self._latest: dict[str, tuple[str, bytes]] = {}  # event id and picture, by machine
         self._column_s = PRIVATE_COLUMN_S if private else 0.0
         self._fetched_at: float | None = None
         if self._store is not None:
@@ -49,7 +53,7 @@ class ClipService:
         """Publish a picture of a clip."""
         present = self._present
         if present is not None:
-            self._run(lambda: present(f"{clip.event.machine}/snapshot", self._picture(clip, reference)))
+            self._run(lambda: self._show(present, clip, reference))
 
     def save(self, clip: EventClip, reference: PictureReference) -> None:
         """Write a clip and its picture."""
@@ -66,7 +70,7 @@ class ClipService:
         """
         store, stem = self._store, clip_stem(machine, event_id)
         if store is None:
-            return "sending sound is disabled (private: true)" if self._private else "clips are disabled (clips.enabled: false)"
+            return self._no_clips
         if snapshot is None and stem not in store.stems:
             return f"there is no clip of {event_id}"
         wait_s = 0.0 if self._fetched_at is None else self._fetched_at + FETCH_EVERY_S - now
@@ -75,6 +79,49 @@ class ClipService:
         self._fetched_at = now
         self._run(lambda: self._send(store, stem, snapshot, send))
         return None
+
+    def has_clip(self, event_id: str) -> bool:
+        """Whether an event's clip is stored."""
+        return self._store is not None and _find(self._store.stems, event_id) is not None
+
+    def has_picture(self, event_id: str) -> bool:
+        """Whether there is a picture of an event."""
+        in_memory = any(found == event_id for found, _ in self._latest.values())
+        return in_memory or (self._store is not None and _find(self._store.pictures, event_id) is not None)
+
+    def read_clip(self, event_id: str, *, snapshot: EventClip | None) -> tuple[str, bytes]:
+        """The name and content of an event's clip; SinkError with the reason if there is none. Waits for the disk.
+
+        `snapshot` is the clip as recorded so far, if the event is still open.
+        """
+        if self._store is None:
+            raise SinkError(self._no_clips)
+        if snapshot is not None:
+            return f"{clip_stem(snapshot.event.machine, event_id)}.flac", _encode(snapshot)
+        stem = _find(self._store.stems, event_id)
+        if stem is None:
+            raise SinkError(f"there is no clip of {event_id}")
+        return f"{stem}.flac", self._store.read(stem)
+
+    def read_picture(self, event_id: str) -> tuple[str, bytes]:
+        """The name and content of an event's picture, of its whole clip if it is stored. SinkError as for a clip."""
+        stem = None if self._store is None else _find(self._store.pictures, event_id)
+        if self._store is not None and stem is not None:
+            return f"{stem}.png", self._store.read(stem, ".png")
+        for machine, (found, png) in [*self._latest.items()]:
+            if found == event_id:
+                return f"{clip_stem(machine, event_id)}.png", png
+        raise SinkError(f"there is no picture of {event_id}")
+
+    @property
+    def _no_clips(self) -> str:
+        return "sending sound is disabled (private: true)" if self._private else "clips are disabled (clips.enabled: false)"
+
+    def _show(self, present: Callable[[str, bytes], None], clip: EventClip, reference: PictureReference) -> None:
+        png = self._picture(clip, reference)
+        self._latest[clip.event.machine] = (clip.event.id, png)
+        present(f"{clip.event.machine}/snapshot", png)
+        self._changed(clip.event.id)
 
     def _send(self, store: ClipStore, stem: str, snapshot: EventClip | None, send: Callable[[bytes], None]) -> None:
         try:
@@ -89,9 +136,14 @@ class ClipService:
         stem = clip_stem(clip.event.machine, clip.event.id)
         store.save(stem, {".flac": _encode(clip), ".png": self._picture(clip, reference)})
         self.n_saved += 1
+        self._changed(clip.event.id)
 
     def _picture(self, clip: EventClip, reference: PictureReference) -> bytes:
         return draw(clip, reference, column_s=self._column_s, max_bytes=PICTURE_BYTES)
+
+
+def _find(stems: frozenset[str], event_id: str) -> str | None:
+    return next((stem for stem in stems if stem.endswith(f"-{event_id}")), None)
 
 
 def _encode(clip: EventClip) -> bytes:

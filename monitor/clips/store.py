@@ -12,9 +12,11 @@ import numpy as np
 
 from monitor.arrays import F32
 from monitor.errors import SinkError
-from monitor.files import atomic_write
+from monitor.files import atomic_write, read_regular
 
 OURS = re.compile(r"([a-z0-9_-]+-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(?:flac|png)(?:\.part)?")
+
+MAX_READ_BYTES = 100_000_000
 
 
 def clip_stem(machine: str, event_id: str) -> str:
@@ -25,18 +27,21 @@ def clip_stem(machine: str, event_id: str) -> str:
 class ClipStore:
     """A folder of clips and pictures. Other files in it are neither counted nor touched.
 
-    All methods wait for the disk, but `stems` can be read without waiting.
+    All methods wait for the disk, but `stems` and `pictures` can be read without waiting.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
         self.stems: frozenset[str] = frozenset()  # of the clips in it, as of the last call
+        self.pictures: frozenset[str] = frozenset()  # stems of the pictures
         self._max_bytes = max_bytes
 
     def rescan(self) -> None:
-        """List the clips in the folder, if it can be read."""
+        """List the clips and pictures in the folder, if it can be read."""
         with suppress(OSError):
-            self.stems = frozenset(path.stem for files in self._events().values() for path in files if path.suffix == ".flac")
+            paths = [path for files in self._events().values() for path in files]
+            self.stems = frozenset(path.stem for path in paths if path.suffix == ".flac")
+            self.pictures = frozenset(path.stem for path in paths if path.suffix == ".png")
 
     def check(self) -> None:
         """Raise SinkError if the folder is not writable."""
@@ -61,10 +66,10 @@ class ClipStore:
         finally:
             self.rescan()
 
-    def read(self, stem: str) -> bytes:
-        """Read an event's clip; SinkError if this fails."""
+    def read(self, stem: str, suffix: str = ".flac") -> bytes:
+        """Read an event's clip or picture; SinkError if this fails."""
         try:
-            return (self.folder / f"{stem}.flac").read_bytes()
+            return read_regular(self.folder / f"{stem}{suffix}", max_bytes=MAX_READ_BYTES, within=self.folder)
         except OSError as error:
             raise SinkError(f"{error.filename}: cannot be read: {error.strerror}") from error
 

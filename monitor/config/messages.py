@@ -17,6 +17,7 @@ KINDS = {
     "dict": "a section of keys",
     "model": "a section of keys",
 }
+SECRETS = re.compile(r".*password.*|notify(\.[^.]*)?(\.url\w*)?")  # keys whose values are not shown
 MAX_SHOWN = 80  # characters of a key or value
 Location = tuple[int | str, ...]
 
@@ -40,7 +41,7 @@ def _line(found: ErrorDetails, schema: dict[str, Any]) -> str:
         message = message.removeprefix("Value error, ")
         return f"{key} {message}" if message.startswith("must ") else f"{key}: {message}" if key else message
     rules = _at(location[:-1], schema).get("propertyNames", {}) if is_key else _at(location, schema)
-    got = "" if "password" in key else f", got {shown(found['input'])}"
+    got = "" if SECRETS.fullmatch(key) else f", got {shown(found['input'])}"
     return f"{key} {_allowed(kind, message, rules)}{got}"
 
 

@@ -8,8 +8,11 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.clips import ClipsConfig
 from monitor.config.fields import ConfigPath, OneLine, Section, Slug
+from monitor.config.history import HistoryConfig
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
+from monitor.config.notify import NotifyConfig
+from monitor.config.web import WebConfig
 from monitor.events.event import Severity
 
 _TEXT = r"[^\x00-\x1f\x7f]+"
@@ -32,6 +35,11 @@ def _idle_level(value: object) -> object:
     if not -200 <= level <= 0:
         raise ValueError(f"must be learned, null or a level in -200..0 dBFS, got {shown(value)}")
     return level
+
+
+def _null(value: object) -> object:
+    """The environment has only texts."""
+    return None if value == "null" else value
 
 
 class IdleConfig(Section):
@@ -100,10 +108,17 @@ class Config(Section):
     runtime_dir: ConfigPath = Path("/run/stethos")
     """Folder of the control socket; systemd sets it for the service."""
 
-    mqtt: MqttConfig = MqttConfig()
+    mqtt: Annotated[MqttConfig | None, BeforeValidator(_null)] = MqttConfig()
+    """null: no broker; events reach the history, clips and the page only."""
+
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
+    web: WebConfig = WebConfig()
+    history: HistoryConfig = HistoryConfig()
+
+    notify: dict[Slug, NotifyConfig] = Field(default={}, max_length=20, json_schema_extra={"additionalProperties": False})
+    """Receivers of messages about alarms, by name; needs stethos[notify]."""
 
     private: bool = False
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
@@ -128,4 +143,7 @@ class Config(Section):
                     f"machines.{name}.microphone_rate_hz must be {rate_hz or 'left out'} as in machines.{first}, which has "
                     f"the same microphone, got {machine.microphone_rate_hz or 'none'}"
                 )
+        for target, notify in self.notify.items():
+            if unknown := [name for name in notify.machines or () if name not in self.machines]:
+                raise ValueError(f"notify.{target}.machines must be of {', '.join(self.machines)}, got {', '.join(unknown)}")
         return self

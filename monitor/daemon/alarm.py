@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from monitor.events.event import Severity
-from monitor.events.pipeline import State
+from monitor.events.event import Severity, State
 
 MAX_SNOOZE_S = 86_400
 FLOOD_WITHIN_S = 600.0  # ISA-18.2: more than 10 alarms in 10 minutes are a flood
@@ -65,6 +64,11 @@ class Alarm:
             flooding=self._flooding,
             recent=len(self._starts),
         )
+
+    @property
+    def event(self) -> str | None:
+        """The id of the anomaly that can be acknowledged; None if there is none."""
+        return self._event
 
     @property
     def latest(self) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from monitor.config import Config
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.commands import Refused
 from monitor.daemon.state_file import AlarmState
+from monitor.events.event import Severity
 from monitor.mqtt.messages import Acknowledge, Command, Disable, Enable, Snooze
 
 
@@ -29,6 +30,11 @@ class Alarms:
 
     def __getitem__(self, machine: str) -> Alarm:
         return self._alarms[machine]
+
+    def follower(self, machine: str, severity: Severity) -> Alarm:
+        """A new alarm of that minimum severity, which begins with the floods of the machine's own."""
+        alarm = self._alarms[machine]
+        return Alarm(from_severity=severity, flooding=alarm.marks.flooding, starts=alarm.latest)
 
     def act(self, machine: str, command: Command) -> None:
         """Execute a command; Refused if that is not possible."""

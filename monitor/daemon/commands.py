@@ -35,17 +35,19 @@ class Arrived:
     name: str
     payload: bytes
     retained: bool
+    by: str | None = None  # who sent it over the control socket; None: it came over MQTT
+    reply: Callable[[ResponseMessage], None] | None = None
 
 
-Act = Callable[[str, Command], None]  # raises Refused
-Answer = Callable[[str, str], None]
+Act = Callable[[Arrived, Command], None]  # raises Refused
+Answer = Callable[[str, ResponseMessage], None]
 
 
 class Commands:
     """Accepts commands on any thread and executes them on the daemon's thread."""
 
     def __init__(self, act: Act, answer: Answer, record: Callable[[dict[str, Any]], None]) -> None:
-        """`answer` receives a topic relative to the node's, and a payload; `record` the line for the audit log."""
+        """`answer` receives the machine and the response to publish; `record` the line for the audit log."""
         self.n_dropped = 0
         self.n_failures = 0  # unexpected errors
         self._act = act
@@ -62,6 +64,14 @@ class Commands:
                 log.warning("too many commands; dropped so far: %d", self.n_dropped + 1)
             self.n_dropped += 1
 
+    def order(self, machine: str, name: str, payload: bytes, *, by: str, reply: Callable[[ResponseMessage], None]) -> None:
+        """Queue a command from the control socket; Refused if the queue is full. `reply` receives the response."""
+        try:
+            self._waiting.put_nowait(Arrived(machine, name, payload[: MAX_BYTES + 1], False, by, reply))
+        except queue.Full:
+            self.n_dropped += 1
+            raise Refused("too many commands at once; try again") from None
+
     def process_pending(self) -> bool:
         """Execute at most MAX_A_TURN queued commands; return whether there were any."""
         n_waiting = min(self._waiting.qsize(), MAX_A_TURN)  # only this thread removes commands
@@ -73,7 +83,7 @@ class Commands:
         command, reason = None, None
         try:
             command = read_command(arrived)
-            self._act(arrived.machine, command)
+            self._act(arrived, command)
         except Refused as error:
             reason = _printable(str(error))
         except Exception as error:
@@ -82,7 +92,9 @@ class Commands:
             reason = _printable(f"unexpected error: {type(error).__name__}")
         request = None if command is None else command.request
         payload = _printable(arrived.payload.decode("utf-8", "replace"))
-        self.answer(arrived.machine, arrived.name, reason=reason, request=request, payload=payload)
+        response = self.answer(arrived.machine, arrived.name, reason=reason, request=request, payload=payload, by=arrived.by)
+        if arrived.reply is not None:
+            arrived.reply(response)
 
     def answer(
         self,
@@ -93,10 +105,12 @@ class Commands:
         request: str | None,
         result: str | None = None,
         payload: str | None = None,
-    ) -> None:
+        by: str | None = None,
+    ) -> ResponseMessage:
         """Publish and record the response to a command. A long-running command gets a second response, with its result."""
         outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
-        log.info("%s: %s %s", machine, name, outcome if reason is None else f"refused: {reason}")
+        outcome = outcome if reason is None else f"refused: {reason}"
+        log.info("%s: %s %s%s", machine, name, outcome, "" if by is None else f" (by {by})")
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
             command=name,
@@ -105,8 +119,10 @@ class Commands:
             request=request,
             result=result,
         )
-        self._answer(f"{machine}/response", response.text)
-        self._record({"machine": machine, "payload": payload, **response.model_dump(exclude={"schema_"})})
+        self._answer(machine, response)
+        sender = {} if by is None else {"by": by}
+        self._record({"machine": machine, **sender, "payload": payload, **response.model_dump(exclude={"schema_"})})
+        return response
 
 
 def read_command(arrived: Arrived, known: Mapping[str, type[Command]] = COMMANDS) -> Command:

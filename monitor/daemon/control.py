@@ -2,7 +2,7 @@
 
 A request is an object with an action and its arguments, such as `{"do": "status"}`. The reply is an object, too;
 `{"error": "one line"}` means that the request was refused. If the action is a stream, bytes follow the reply until either side
-closes the connection. The socket's mode and directory determine who may connect.
+closes the connection. The socket's mode and directory determine who may connect. docs/control.md describes the requests.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import math
 import os
 import socket
 import stat
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,9 @@ NAME = "control.sock"  # in the runtime directory
 MODE = 0o660
 MAX_LINE = 1 << 16
 MAX_CLIENTS = 16
-MAX_STREAMS = 4  # how many of the clients may stream
+MAX_STREAMS = 8  # how many of the clients may stream
 TIMEOUT_S = 5.0
+ANSWER_S = 60.0  # for a handler that reads files or waits for a child process
 STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconnected
 NEXT_CLIENT_S = 0.005  # a flood of clients must not keep the machines waiting
 ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
@@ -45,9 +46,12 @@ class Reply:
 
     body: dict[str, Any]
     stream: AsyncGenerator[bytes, None] | None = None  # must not block the event loop
+    text: str | None = None  # the body as JSON, if another thread has written it already
+    is_file: bool = False  # the stream is short and does not count as one
 
 
-Handler = Callable[[dict[str, Any]], Reply]  # called in the event loop, so it must be quick; StethosError refuses the request
+# Called in the event loop, so it must be quick, or return an awaitable. StethosError refuses the request.
+Handler = Callable[[dict[str, Any]], Reply | Awaitable[Reply]]
 
 
 class ControlServer:
@@ -123,9 +127,9 @@ class ControlServer:
             try:
                 reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
                 try:
-                    stream = await asyncio.wait_for(self._reply(reader, writer), TIMEOUT_S)
-                    if stream is not None:
-                        await self._send(stream, reader, writer)
+                    reply = await self._reply(reader, writer)
+                    if reply.stream is not None:
+                        await self._send(reply.stream, reader, writer, is_counted=not reply.is_file)
                     writer.close()
                     await asyncio.wait_for(writer.wait_closed(), TIMEOUT_S)  # sends what the client has not read yet
                 finally:
@@ -136,20 +140,26 @@ class ControlServer:
                 self.n_failed += 1
                 log.exception("control socket: unexpected error")
 
-    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[bytes, None] | None:
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         try:
-            reply = self._answer(await reader.readline())
+            line = await asyncio.wait_for(reader.readline(), TIMEOUT_S)
+            reply = await asyncio.wait_for(self._answer(line), ANSWER_S)
         except ValueError:  # a line above the limit
             reply = _refusal(f"a request must have at most {MAX_LINE} bytes, got more")
         self._n_requests += 1
-        if reply.stream is not None and self._n_streams >= MAX_STREAMS:
+        if reply.stream is not None and not reply.is_file and self._n_streams >= MAX_STREAMS:
             reply = _refusal(f"at most {MAX_STREAMS} streams can be open at once")
         writer.write(_line(reply))
-        await writer.drain()
-        return reply.stream
+        await asyncio.wait_for(writer.drain(), TIMEOUT_S)
+        return reply
 
     async def _send(
-        self, stream: AsyncGenerator[bytes, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        stream: AsyncGenerator[bytes, None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        is_counted: bool,
     ) -> None:
         """Send a stream as fast as the client reads it, until it ends, or the client closes its side or stops reading."""
         n_sent = 0
@@ -161,7 +171,7 @@ class ControlServer:
                 await writer.drain()
                 n_sent += 1
 
-        self._n_streams += 1
+        self._n_streams += is_counted
         sending, closing = asyncio.ensure_future(write()), asyncio.ensure_future(reader.read(1))
         try:
             n_before = -1
@@ -175,13 +185,13 @@ class ControlServer:
             log.warning("control socket: disconnected a client that did not read its stream for %.0f s", STREAM_TIMEOUT_S)
             writer.transport.abort()
         finally:
-            self._n_streams -= 1
+            self._n_streams -= is_counted
             sending.cancel()
             closing.cancel()
             await asyncio.gather(sending, closing, return_exceptions=True)
             await stream.aclose()
 
-    def _answer(self, line: bytes) -> Reply:
+    async def _answer(self, line: bytes) -> Reply:
         try:
             request = json.loads(line, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
@@ -191,7 +201,8 @@ class ControlServer:
         if handler is None:
             return _refusal(f"do must be one of {', '.join(self._handlers)}, got {printable(str(do))[:40]}")
         try:
-            return handler(request)
+            reply = handler(request)
+            return reply if isinstance(reply, Reply) else await reply
         except StethosError as error:
             return _refusal(str(error))
         except Exception:
@@ -274,7 +285,8 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _line(reply: Reply) -> bytes:
-    return to_json(reply.body).encode("utf-8", "backslashreplace") + b"\n"
+    text = to_json(reply.body) if reply.text is None else reply.text
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def printable(text: str) -> str:

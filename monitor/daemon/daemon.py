@@ -5,13 +5,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import asdict
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from monitor.bundle import Bundle
+from monitor.clips.clip import EventClip
 from monitor.clips.service import ClipService
 from monitor.clips.store import ClipStore
 from monitor.clips.worker import BackgroundWorker
@@ -20,22 +20,41 @@ from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.calibration_job import CalibrationJob
-from monitor.daemon.bundles.load import exposed_files, load_bundles, machine_info, service_problems
-from monitor.daemon.commands import Commands, Refused
+from monitor.daemon.bundles.load import exposed_files, load_bundles, service_problems
+from monitor.daemon.commands import Arrived, Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
-from monitor.daemon.health import Health, versions
+from monitor.daemon.health import Health
+from monitor.daemon.node_report import Losses, NodeReport
 from monitor.daemon.notify import Notifier
+from monitor.daemon.observer import Observer
 from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
+from monitor.daemon.watch.fan_out import FanOut
+from monitor.daemon.watch.live_events import LiveEvents
+from monitor.daemon.watch.machine_watch import MachineWatch, machine_data
+from monitor.daemon.watch.requests import Requests
+from monitor.daemon.watch.settings_check import SettingsCheck
+from monitor.daemon.watch.watchers import Watchers
 from monitor.errors import ConfigError, StethosError
+from monitor.events.event import EventClock, rfc3339
 from monitor.files import foreign_owner, lock
+from monitor.history.history import History
 from monitor.log_limit import LogLimit
+from monitor.mqtt.broker import Broker, NoBroker
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, HealthMessage, InfoMessage, Snooze
+from monitor.mqtt.messages import (
+    Acknowledge,
+    Calibrate,
+    Command,
+    FetchClip,
+    ResponseMessage,
+    Snooze,
+)
 from monitor.mqtt.sink import MqttSink
+from monitor.notify.service import Notifications
 from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
@@ -46,8 +65,18 @@ READY_WITHIN_S = 1.5  # after this, READY no longer waits for a microphone with 
 FLUSH_S = 2.5  # time at shutdown to deliver queued messages
 SAVE_S = 0.5  # time at shutdown to save the state
 CLIPS_S = 1.0  # time at shutdown to write the last clips
+HISTORY_S = 1.0  # time at shutdown to write the unfinished hour
 DISK_PATIENCE_S = 120.0  # for one disk job; memory cards can be slow
-FIXED = ("node", "mqtt", "home_assistant", "clips", "private", "state_dir", "runtime_dir")  # changes to these require a restart
+FIXED = (
+    "node",
+    "mqtt",
+    "home_assistant",
+    "clips",
+    "history",
+    "private",
+    "state_dir",
+    "runtime_dir",
+)  # changes to these require a restart
 
 
 class Daemon:
@@ -65,7 +94,6 @@ class Daemon:
         for reason in broken.values():
             log.error("%s", reason)
         self._lock = _lock_state_dir(self._config.state_dir)
-        self._health = Health(self._config.state_dir)
         self._clock = Clock()
         self._state_file = StateFile(
             self._config.state_dir / "kept.json", ServiceState(), what="acknowledgements, snoozes, floods and disabled machines"
@@ -80,36 +108,61 @@ class Daemon:
         self._audit_log = AuditLog(self._config.state_dir / "commands.log")
         self._commands = Commands(self._act, self._answer, self._audit_log.record)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
-        birth = birth_topic(self._config)
-        self._sink = MqttSink(
-            self._config.mqtt,
-            node=self._config.node,
-            state_dir=self._config.state_dir,
-            on_command=self._commands.arrive,
-            subscriptions={} if birth is None else {birth: self._on_birth},
-            clock_synced=self._clock.synced,
-        )
+        self._sink = self._make_broker()
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
+        self._notifications = Notifications(self._config.state_dir, clock=self._alarms.clock, make_alarm=self._alarms.follower)
         self._clip_worker = BackgroundWorker("clips")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchers = Watchers(self._config.node, lambda: self._report.node())
         self._clips = self._make_clips()
+        self._live_events = LiveEvents(self._watchers, self._clips)
+        self._history = History(self._config.state_dir, self._config.history, clock_synced=self._clock.synced)
         self._supervisor = Supervisor(
-            self._sink, self._alarms, self._clips, node=self._config.node, slow_paths=self._slow_paths.loaded.machines
+            FanOut(self._sink, [self._history.record, self._live_events.publish], self._guard),
+            self._alarms,
+            self._clips,
+            node=self._config.node,
+            slow_paths=self._slow_paths.loaded.machines,
+            notifications=self._notifications,
+            observe=self._observe,
+            show_state=self._watchers.publish_state,
+        )
+        self._watchdog = Watchdog()
+        self._report = NodeReport(
+            Health(self._config.state_dir),
+            self._sink,
+            self._supervisor,
+            config=lambda: self._config,
+            bundles=lambda: self._bundles,
+            losses=self._losses,
         )
         self._apply_config(self._config, bundles)
-        self._watchdog = Watchdog()
-        self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
+        self._watchdog.watch(*(one.probe(patience_s=DISK_PATIENCE_S) for one in (self._clip_worker, self._notifications)))
         files = (self._state_file, self._slow_paths, self._audit_log)
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
+        self._watchdog.watch(self._history.probe(patience_s=DISK_PATIENCE_S))
         self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
+        self._history.start()
+        requests = Requests(
+            self._watchers,
+            self._commands,
+            self._clips,
+            self._history,
+            SettingsCheck(config_path, environment),
+            files=self._live_events.files,
+            config=lambda: self._config,
+            snapshot=self._clip_snapshot,
+        )
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
-                "status": lambda _: Reply(self._status()),
+                "status": lambda _: Reply(self._report.status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
                 "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
+                **requests.handlers(),
             },
         )
         self._stopped = False
@@ -120,7 +173,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
@@ -133,6 +186,8 @@ class Daemon:
             async with AsyncExitStack() as stack:  # from the last to the first, whatever fails
                 stack.callback(self._shut_down)
                 stack.push_async_callback(self._control.stop)
+                stack.push_async_callback(self._watchers.stop)
+                stack.callback(self._stop_machines)
                 stack.push_async_callback(self._calibration.stop)
 
     async def _poll(self) -> None:
@@ -158,7 +213,8 @@ class Daemon:
 
     def _every_second(self) -> None:
         """Feed systemd's watchdog while every machine and every thread advances, and nothing here fails."""
-        self._clock.poll(self._sink.clock_corrected)
+        self._clock.poll(self._clock_corrected)
+        self._history.poll(time.time())
         self._discovery.poll(time.monotonic())
         self._save()
         self._audit_log.flush()
@@ -167,21 +223,24 @@ class Daemon:
             self._save_slow_paths()
         if now >= self._health_at:
             self._health_at = now + HEALTH_EVERY_S
-            self._sink.publish_transient("health", self._health_message().text, retain=True)
+            self._sink.publish_transient("health", self._report.health().text, retain=True)
+        self._guard.run("watch", lambda: self._update_watchers(now))
         stalled = [*self._supervisor.stalled(), *self._watchdog.stalled(now)]
         if stalled and not self._stalled:
             log.error("stalled: %s", ", ".join(stalled))
         self._stalled = stalled
         if not stalled:
             self._notifier.send("WATCHDOG=1")
-        counts = self._sink.counts
-        queued = (
-            f"{counts.queued} events in memory only ({counts.outbox_error})"
-            if counts.outbox_error
-            else f"{counts.queued} events kept"
-        )
-        broker = "broker connected" if counts.connected else f"broker away, {queued}"
-        self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else f"{self._supervisor.in_words()}; {broker}")
+        self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else self._report.in_words())
+
+    def _update_watchers(self, now: float) -> None:
+        self._watchers.poll(now)
+        if self._report.has_changed():
+            self._watchers.publish_node()
+
+    def _clock_corrected(self, offset_s: float, *, synced: bool) -> None:
+        self._sink.clock_corrected(offset_s, synced=synced)
+        self._history.clock_corrected(offset_s, synced=synced)
 
     def _stop(self) -> None:
         self._stopped = True
@@ -244,16 +303,59 @@ class Daemon:
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
-        self._publish_info(bundles)
+        self._notifications.apply_config(config)
+        self._sink.publish_retained("info", self._report.info().text)
+        machines = {name: machine_data(settings, bundles.get(name)) for name, settings in config.machines.items()}
+        self._guard.run("watch: machines", lambda: self._watchers.apply_config(machines))
         self._save()
+
+    def _make_broker(self) -> Broker:
+        if self._config.mqtt is None:
+            return NoBroker()
+        birth = birth_topic(self._config)
+        return MqttSink(
+            self._config.mqtt,
+            node=self._config.node,
+            state_dir=self._config.state_dir,
+            on_command=self._commands.arrive,
+            subscriptions={} if birth is None else {birth: self._on_birth},
+            clock_synced=self._clock.synced,
+        )
 
     def _make_clips(self) -> ClipService:
         clips = self._config.clips
         store = ClipStore(self._config.state_dir / "clips", max_bytes=round(clips.max_mb * 1e6)) if clips.enabled else None
-        return ClipService(store, run=self._clip_worker.put, present=self._sink.publish_retained, private=self._config.private)
+        return ClipService(
+            store,
+            run=self._clip_worker.put,
+            present=self._present,
+            private=self._config.private,
+            changed=self._clip_changed,
+        )
 
-    def _act(self, machine: str, command: Command) -> None:
-        if not self._config.remote_changes and not isinstance(command, Acknowledge | Snooze | FetchClip):
+    def _present(self, topic: str, picture: bytes) -> None:
+        """Publish and send the picture of an event; called on the thread of the clips."""
+        self._sink.publish_retained(topic, picture)
+        self._notifications.show(topic.partition("/")[0], picture)
+
+    def _clip_changed(self, event_id: str) -> None:
+        """Called on the thread that writes clips."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._live_events.changed, event_id)
+
+    def _clip_snapshot(self, event_id: str) -> EventClip | None:
+        found = (machine.clip_snapshot(event_id) for machine in self._supervisor.machines.values())
+        return next((clip for clip in found if clip is not None), None)
+
+    def _observe(self, machine: str, bundle: Bundle, timeline: EventClock) -> Observer:
+        return MachineWatch(machine, bundle, timeline, watchers=self._watchers, history=self._history, guard=self._guard)
+
+    def _act(self, arrived: Arrived, command: Command) -> None:
+        machine = arrived.machine
+        is_local = arrived.by is not None and not arrived.by.startswith("web:")
+        is_change = not isinstance(command, Acknowledge | Snooze | FetchClip)
+        if is_change and not self._config.remote_changes and not is_local:
             raise Refused("commands that change detection are forbidden by the configuration (remote_changes: false)")
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
@@ -262,6 +364,10 @@ class Daemon:
             self._calibrate(machine, command)
             return
         self._alarms.act(machine, command)
+        if isinstance(command, Acknowledge) and (event_id := self._alarms[machine].event) is not None:
+            at = rfc3339(datetime.now(timezone.utc))
+            self._history.acknowledge(event_id, at)
+            self._live_events.acknowledge(event_id, at)
         self._supervisor.apply_config(self._config, self._bundles)
 
     def _fetch(self, machine: str, event_id: str) -> None:
@@ -292,8 +398,9 @@ class Daemon:
     def _calibrated(self, machine: str, command: Calibrate, reason: str | None, result: str | None) -> None:
         self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
 
-    def _answer(self, topic: str, text: str) -> None:
-        self._sink.publish_transient(topic, text, qos=1)
+    def _answer(self, machine: str, response: ResponseMessage) -> None:
+        self._sink.publish_transient(f"{machine}/response", response.text, qos=1)
+        self._guard.run("watch: response", lambda: self._watchers.publish_response(machine, response))
 
     def _on_birth(self, message: Received) -> None:
         if is_birth(message):
@@ -334,46 +441,38 @@ class Daemon:
             bundles |= {name: self._bundles[name]} if name in self._bundles else {}
         return config, bundles
 
-    def _publish_info(self, bundles: Mapping[str, Bundle]) -> None:
-        machines = {name: machine_info(settings, bundles.get(name)) for name, settings in self._config.machines.items()}
-        self._sink.publish_retained("info", InfoMessage(versions=versions(), machines=machines).text)
-
-    def _health_message(self) -> HealthMessage:
-        counts = self._sink.counts
-        return HealthMessage(
-            **self._health.read(),
-            **self._supervisor.counts(),
-            queued=counts.queued,
-            dropped=counts.dropped,
-            parked=counts.parked,
-            last_parked=counts.last_parked,
-            outbox_error=counts.outbox_error,
+    def _losses(self) -> Losses:
+        return Losses(
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
+            history_lost=self._history.n_lost,
+            history_error=self._history.error,
+            **self._notifications.counts,
             failures=sum(one.n_failures for one in (self._supervisor, self._watchdog, self._commands, self._guard)),
             clock_synced=self._clock.synced,
         )
 
-    def _status(self) -> dict[str, Any]:
-        """The reply to `status`."""
-        about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
-        return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
+    def _stop_machines(self) -> None:
+        """End the open events while clients are still connected."""
+        self._notifier.send("STOPPING=1")
+        self._guard.run("stop: slow paths", self._save_slow_paths)
+        self._guard.run("stop: machines", self._supervisor.stop)
 
     def _shut_down(self) -> None:
-        self._notifier.send("STOPPING=1")
         steps: dict[str, Callable[[], object]] = {
-            "slow paths": self._save_slow_paths,
-            "machines": self._supervisor.stop,
             "state": self._save,
             "clips": partial(self._clip_worker.close, CLIPS_S),
+            "notifications": partial(self._notifications.stop, SAVE_S),
             "mqtt": partial(self._sink.stop, FLUSH_S),
+            "history": partial(self._history.close, HISTORY_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),
             "audit log": partial(self._audit_log.close, SAVE_S),
         }
         for name, step in steps.items():
             self._guard.run(f"stop: {name}", step)
-        n_left = self._sink.counts.queued
+        counts = self._sink.counts
+        n_left = 0 if counts is None else counts.queued
         log.info("stopped%s", f"; {n_left} messages will be sent after the next start" if n_left else "")
 
 

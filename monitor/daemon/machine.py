@@ -4,6 +4,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -17,12 +18,13 @@ from monitor.clock import SteadyClock
 from monitor.config import MachineConfig
 from monitor.daemon.alarm import Alarm
 from monitor.daemon.assembly import make_drift, make_slow_path
+from monitor.daemon.observer import Observe
 from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import EndReason, Event, Identity, Severity
 from monitor.events.headline import headline
 from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowState
-from monitor.monitor import Monitor
+from monitor.monitor import Monitor, Sink
 
 log = logging.getLogger(__name__)
 NO_INPUT_EVERY_S = 1.0  # how often time is advanced without a microphone
@@ -60,7 +62,10 @@ class Machine:
         clock: SteadyClock,
         recorder: ClipRecorder,
         slow_state: SlowState | None = None,
+        sinks: Sequence[Sink] = (),
+        observe: Observe | None = None,
     ) -> None:
+        """`sinks` receive each result after the state publisher."""
         settings = spec.settings
         self.name = name
         self.bundle = bundle
@@ -70,6 +75,7 @@ class Machine:
         self._recorder = recorder
         self._reader = microphone.add_reader(channel=settings.channel, sample_rate_hz=bundle.manifest.front_end.sample_rate_hz)
         try:
+            observer = None if observe is None else observe(name, bundle, self._reader.timeline)
             self._publisher = StatePublisher(
                 outlet,
                 machine=name,
@@ -79,6 +85,7 @@ class Machine:
                 drift=make_drift(bundle),
                 slow_path=self.slow_path,
                 clock=clock,
+                watch=None if observer is None else observer.state,
             )
             self._monitor = Monitor(
                 bundle,
@@ -87,7 +94,8 @@ class Machine:
                 timeline=self._reader.timeline,
                 slow_path=self.slow_path,
                 recorder=recorder,
-                sinks=[self._publisher],
+                sinks=[self._publisher, *sinks],
+                tap=None if observer is None else observer.push,
             )
             self._slow_status = self.slow_path.status
             self._log_slow_path()

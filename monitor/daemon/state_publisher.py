@@ -1,18 +1,20 @@
 """The state publisher: publishes the events, state and anomaly flag of one machine, as often as specified in docs/mqtt.md."""
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from monitor.clock import SteadyClock
 from monitor.daemon.alarm import Alarm, Flag, Marks
 from monitor.events.drift import Drift
-from monitor.events.event import Event, EventClock, Severity, rfc3339
-from monitor.events.pipeline import Result, State
+from monitor.events.event import Event, EventClock, Severity, State, rfc3339
+from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowPath
 from monitor.mqtt.messages import StateMessage
 from monitor.scoring.quality import Quality
 
 STATE_EVERY_S = 10.0
+WATCHED_EVERY_S = 0.5  # for clients of the control socket
 
 
 class Outlet(Protocol):
@@ -30,7 +32,8 @@ class Outlet(Protocol):
 class StatePublisher:
     """Publishes `state` on change and every 10 s of sound, `anomaly` on change and when the alarm rings, and events.
 
-    `clock` is the alarm's, as for commands. Without it, the alarm uses the `timeline` of the sound.
+    `clock` is the alarm's, as for commands. Without it, the alarm uses the `timeline` of the sound. `watch` receives the state
+    after every tick; it must not fail.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class StatePublisher:
         drift: Drift | None = None,
         slow_path: SlowPath | None = None,
         clock: SteadyClock | None = None,
+        watch: Callable[[StateMessage], None] | None = None,
     ) -> None:
         self._outlet = outlet
         self._machine = machine
@@ -53,10 +57,11 @@ class StatePublisher:
         self._drift = drift
         self._slow_path = slow_path
         self._clock = clock
+        self._watch = watch
         self._state: tuple[State, str | None, Severity | None, Marks] | None = None
         self._anomaly: tuple[Flag, int] | None = None
         self._available: str | None = None
-        self._published_at = 0  # sample index
+        self._published_at = self._watched_at = 0  # sample index
 
     def push(self, result: Result) -> None:
         """Publish what has changed with this tick, or with a command since the last one."""
@@ -80,7 +85,7 @@ class StatePublisher:
 
     def publish_state(self, state: State, reason: str | None, since: datetime) -> None:
         """Publish a state without a result, so that no retained `normal` is left behind."""
-        self._publish(state, reason, since)
+        self._publish(self._message(state, reason, since))
         self._publish_anomaly(state, None)
 
     def _publish_result(self, result: Result) -> None:
@@ -91,14 +96,28 @@ class StatePublisher:
         score, ratio = result.tick.score, result.ratio
         if self._drift is not None and result.state == "normal" and score is not None and (ratio or 0.0) < 1.0:
             self._drift.update(score)
-        due = result.tick.stop - self._published_at >= STATE_EVERY_S * self._timeline.sample_rate_hz
-        if due or (result.state, result.reason, result.severity, self._alarm.marks) != self._state:
+        stop, rate_hz = result.tick.stop, self._timeline.sample_rate_hz
+        changed = (result.state, result.reason, result.severity, self._alarm.marks) != self._state
+        due = changed or stop - self._published_at >= STATE_EVERY_S * rate_hz
+        watched = self._watch is not None and (due or stop - self._watched_at >= WATCHED_EVERY_S * rate_hz)
+        if due or watched:
             since = self._timeline.at(result.since)
-            self._publish(result.state, result.reason, since, result.severity, score, ratio, result.tick.quality)
-            self._published_at = result.tick.stop
+            message = self._message(result.state, result.reason, since, result.severity, score, ratio, result.tick.quality)
+            self._watched_at = stop
+            if due:
+                self._published_at = stop
+                self._publish(message)
+            elif self._watch is not None:
+                self._watch(message)
         self._publish_anomaly(result.state, result.severity)
 
-    def _publish(
+    def _publish(self, message: StateMessage) -> None:
+        self._outlet.publish_retained(f"{self._machine}/state", message.text)
+        self._state = (message.state, message.reason, message.severity, self._alarm.marks)
+        if self._watch is not None:
+            self._watch(message)
+
+    def _message(
         self,
         state: State,
         reason: str | None,
@@ -107,12 +126,12 @@ class StatePublisher:
         score: float | None = None,
         ratio: float | None = None,
         quality: Quality | None = None,
-    ) -> None:
+    ) -> StateMessage:
         marks = self._alarm.marks
         until = marks.snoozed_until
         if until is not None and self._clock is not None:
             until += self._clock.step_s
-        message = StateMessage(
+        return StateMessage(
             state=state,
             reason=reason,
             severity=severity,
@@ -129,8 +148,6 @@ class StatePublisher:
             **_slow_path(self._slow_path),
             since=rfc3339(since),
         )
-        self._outlet.publish_retained(f"{self._machine}/state", message.text)
-        self._state = (state, reason, severity, marks)
 
     def _publish_anomaly(self, state: State, severity: Severity | None) -> None:
         anomaly = (self._alarm.flag(state, severity), self._alarm.rings)

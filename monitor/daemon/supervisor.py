@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Literal
 
 from monitor.audio.capture_process import CaptureProcess
@@ -16,11 +17,13 @@ from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_clip_recorder
 from monitor.daemon.guard import Guard
 from monitor.daemon.machine import Machine, MachineSpec
+from monitor.daemon.observer import Observe
 from monitor.daemon.state_file import SavedSlowPath
 from monitor.daemon.state_publisher import Outlet, StatePublisher
-from monitor.events.event import Anchor
-from monitor.events.pipeline import State
+from monitor.events.event import Anchor, State
 from monitor.monitor import EPOCH
+from monitor.mqtt.messages import StateMessage
+from monitor.notify.service import Notifications
 
 log = logging.getLogger(__name__)
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
@@ -51,13 +54,28 @@ class Supervisor:
     """
 
     def __init__(
-        self, outlet: Outlet, alarms: Alarms, clips: ClipService, *, node: str, slow_paths: Mapping[str, SavedSlowPath]
+        self,
+        outlet: Outlet,
+        alarms: Alarms,
+        clips: ClipService,
+        *,
+        node: str,
+        slow_paths: Mapping[str, SavedSlowPath],
+        notifications: Notifications | None = None,
+        observe: Observe | None = None,
+        show_state: Callable[[str, StateMessage], None] | None = None,
     ) -> None:
-        """`slow_paths` are the states saved by an earlier run."""
+        """`slow_paths` are the states saved by an earlier run.
+
+        `observe` makes the observer of a running machine, and `show_state` receives the state of one that is not running.
+        """
+        self._notifications = notifications
         self._outlet = outlet
         self._alarms = alarms
         self._clips = clips
         self._node = node
+        self._observe = observe
+        self._show_state = show_state
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
@@ -205,6 +223,8 @@ class Supervisor:
             clock=self._alarms.clock,
             recorder=make_clip_recorder(bundle, self._clips, self._config.clips),
             slow_state=self._slow_paths[name].state(bundle.id) if name in self._slow_paths else None,
+            sinks=() if self._notifications is None else (self._notifications.sink(name, self._alarms[name]),),
+            observe=self._observe,
         )
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
@@ -266,7 +286,8 @@ class Supervisor:
         """Publish the state of a machine that is not running."""
         now = datetime.now(timezone.utc)
         timeline = Anchor(utc=EPOCH, sample_rate_hz=1, synced=False)  # it has no sound
-        publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline)
+        show = None if self._show_state is None else partial(self._show_state, name)
+        publisher = StatePublisher(self._outlet, machine=name, threshold=None, timeline=timeline, watch=show)
         publisher.publish_state(state, reason, now)
         publisher.publish_available(False)
 

@@ -3,11 +3,13 @@
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from monitor.explain.bands import Band
+if TYPE_CHECKING:  # the settings need only the names of severities, and the page must not load NumPy
+    from monitor.explain.bands import Band
 
 EVENT_SCHEMA = 1
+State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]  # of a machine
 EventType = Literal["start", "update", "end"]
 RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
 Severity = Literal["warning", "alarm"]  # "warning": look at it soon; "alarm": worth a call at night
@@ -84,7 +86,7 @@ class Event:
     peak_ratio: float
     duration_s: float  # from the onset to the end of the last tick whose own score was over the threshold
     rms_dbfs: float
-    bands: tuple[Band, ...]
+    bands: "tuple[Band, ...]"
     summary: str
     bundle: str
     clip: str | None = None

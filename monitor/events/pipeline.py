@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from monitor.arrays import F64
 from monitor.block import Block
 from monitor.errors import ConfigError, ScoreError
 from monitor.events.decision import Rule, RuleState, decide, decide_at_once
-from monitor.events.event import EndReason, Event, EventClock, EventType, Identity, RaisedBy, Severity
+from monitor.events.event import EndReason, Event, EventClock, EventType, Identity, RaisedBy, Severity, State
 from monitor.events.onset import Anomaly, OnsetTracker, ScoredTick
 from monitor.events.slow_path import SlowPath
 from monitor.explain.bands import summarise
@@ -19,7 +18,6 @@ from monitor.scoring.fast_path import N_TICKS
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import Scorer, TickScore
 
-State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]
 UPDATE_EVERY_S = 60.0  # during an anomaly
 LOST_AFTER_S = 60.0  # an open anomaly ends after this long without a score
 QUIETEST_RATIO = 1000.0  # upper limit of the ratio of a machine that is off, where that is the anomaly

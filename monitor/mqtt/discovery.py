@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from monitor.events.event import EventType, Severity
-from monitor.events.pipeline import State
+from monitor.events.event import EventType, Severity, State
 
 Entity = dict[str, Any]
 NODE = "Node"  # in the topic of the node's own announcement; not a valid machine id

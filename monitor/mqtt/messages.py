@@ -6,8 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
-from monitor.events.event import EndReason, EventType, RaisedBy, Severity
-from monitor.events.pipeline import State
+from monitor.events.event import EndReason, EventType, RaisedBy, Severity, State
 from monitor.events.slow_path import Status as SlowStatus
 from monitor.json_lines import to_json
 
@@ -167,6 +166,12 @@ class HealthMessage(Sent):
     clips_lost: Count
     """Clips and pictures that could not be written, since the start."""
 
+    history_lost: Count
+    """Events and hours of scores that the history could not keep, since the start."""
+
+    history_error: str | None
+    """The reason why the history is in memory only; null while it is on disk, or disabled."""
+
     commands_dropped: Count
     """Commands dropped because too many came at once, since the start."""
 
@@ -177,6 +182,14 @@ class HealthMessage(Sent):
     overruns: Count
     gap_s: float
     last_frame_age_s: float | None
+    notifications_queued: Count = 0
+    """Messages of `notify` that are not delivered yet."""
+
+    notifications_failed: Count = 0
+    """Attempts to send them that failed, since the start; each is repeated."""
+
+    notifications_dropped: Count = 0
+    """Messages dropped since the start: there was no room for them, or their target is no longer configured."""
 
 
 class MachineInfo(BaseModel):

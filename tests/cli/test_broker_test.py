@@ -108,7 +108,7 @@ def test_a_password_file_of_the_unit_is_found_outside_of_the_service(
 ) -> None:
     """As `sudo monitor mqtt-test` does, to which systemd passes nothing."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path),))
+    monkeypatch.setattr("monitor.config.secrets.SOURCES", (str(tmp_path),))
     with shipped_broker(tmp_path, authority) as broker:
         assert as_user("hall-2", broker, authority)
         (tmp_path / "secret").rename(tmp_path / "mqtt-password")

@@ -14,9 +14,17 @@ TYPES = {"float": "number", "int": "integer", "bool": "boolean", "string": "stri
 GO = {"2006": "%Y", "01": "%m", "02": "%d", "15": "%H", "04": "%M", "05": "%S", "000": "%f"}  # Go's way to write a format
 
 
-def inputs() -> list[dict[str, Any]]:
+def configuration() -> dict[str, Any]:
     path = Path(__file__).parents[2] / "configs" / "telegraf" / "stethos.conf"
-    return list(tomllib.loads(path.read_text())["inputs"]["mqtt_consumer"])
+    return dict(tomllib.loads(path.read_text()))
+
+
+def inputs() -> list[dict[str, Any]]:
+    return list(configuration()["inputs"]["mqtt_consumer"])
+
+
+def test_it_prints_what_it_receives_until_a_database_is_set() -> None:
+    assert configuration()["outputs"] == {"file": [{"files": ["stdout"], "data_format": "influx"}]}
 
 
 def kinds(key: dict[str, Any]) -> set[str]:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from monitor.daemon.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.state_file import AlarmState, ServiceState
-from monitor.events.event import Severity
-from monitor.events.pipeline import State
+from monitor.events.event import Severity, State
 
 NOW = 1_800_000_000.0
 REPEAT_S = 3_600.0

@@ -18,7 +18,7 @@ from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon.alarm import MAX_SNOOZE_S
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.commands import MAX_BYTES, MAX_WAITING, Commands
+from monitor.daemon.commands import MAX_BYTES, MAX_WAITING, Arrived, Commands
 from monitor.daemon.state_file import AlarmState, ServiceState
 from monitor.mqtt.messages import Command, ResponseMessage
 
@@ -45,11 +45,11 @@ class Node:
         self.recorded: list[dict[str, Any]] = []
         self.commands = Commands(self._act, self._answer, self.recorded.append)
 
-    def _act(self, machine: str, command: Command) -> None:
-        self.alarms.act(machine, command)
+    def _act(self, arrived: Arrived, command: Command) -> None:
+        self.alarms.act(arrived.machine, command)
 
-    def _answer(self, topic: str, text: str) -> None:
-        self.answers.append((topic, ResponseMessage.model_validate(json.loads(text)).model_dump(by_alias=True)))
+    def _answer(self, machine: str, response: ResponseMessage) -> None:
+        self.answers.append((machine, ResponseMessage.model_validate(json.loads(response.text)).model_dump(by_alias=True)))
 
     def say(self, name: str, payload: str | bytes = "{}", *, machine: str = "fan", retained: bool = False) -> dict[str, Any]:
         """Send a command; the answer."""
@@ -57,8 +57,8 @@ class Node:
         n_before = len(self.answers)
         while self.commands.process_pending():
             pass
-        ((topic, answer),) = self.answers[n_before:]
-        assert topic == f"{machine}/response"
+        ((answered, answer),) = self.answers[n_before:]
+        assert answered == machine
         assert answer["command"] == name
         return answer
 

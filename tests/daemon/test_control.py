@@ -188,7 +188,7 @@ def test_a_stream_that_fails_is_logged_counted_and_ends(server: Running, caplog:
 
 def test_the_number_of_streams_is_bounded(server: Running, streams: Streams) -> None:
     connections = [opened(server.path) for _ in range(control.MAX_STREAMS)]
-    with pytest.raises(ControlError, match="refused by the service: at most 4 streams can be open at once"):
+    with pytest.raises(ControlError, match=f"refused by the service: at most {control.MAX_STREAMS} streams can be open at once"):
         open_stream(server.path, {"do": "stream"})
     assert request(server.path, {"do": "echo"}) is not None
     for connection in connections:

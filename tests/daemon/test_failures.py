@@ -30,7 +30,7 @@ from monitor.daemon import machine as machine_module
 from monitor.daemon import supervisor as supervisor_module
 from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.commands import Commands
+from monitor.daemon.commands import Arrived, Commands
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery
 from monitor.daemon.health import Health
 from monitor.daemon.notify import Notifier
@@ -229,10 +229,10 @@ def test_a_state_file_survives_an_unexpected_error(tmp_path: Path) -> None:
 def test_a_command_with_an_unexpected_error_is_refused_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     answers: list[str] = []
 
-    def act(_machine: str, _command: Command) -> None:
+    def act(_arrived: Arrived, _command: Command) -> None:
         raise RuntimeError("a bug")
 
-    commands = Commands(act, lambda _topic, text: answers.append(text), lambda _line: None)
+    commands = Commands(act, lambda _machine, response: answers.append(response.text), lambda _line: None)
     commands.arrive("fan", "ack", b"{}", retained=False)
     commands.process_pending()
     assert '"reason": "unexpected error: RuntimeError"' in answers[0]

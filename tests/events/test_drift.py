@@ -10,8 +10,8 @@ import pytest
 
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.drift import Drift
-from monitor.events.event import Anchor
-from monitor.events.pipeline import Result, State
+from monitor.events.event import Anchor, State
+from monitor.events.pipeline import Result
 from monitor.scoring.scorer import TickScore
 
 TICK_S = 1.024

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MqttConfig, TlsConfig
+from monitor.config.secrets import SOURCES
 from monitor.errors import SinkError
-from monitor.mqtt.credentials import SOURCES, password, tls_context
+from monitor.mqtt.credentials import password, tls_context
 from monitor.mqtt.publisher import MqttPublisher
 from monitor.mqtt.sink import MqttSink
 from tests.broker import Broker, running_broker
@@ -128,7 +129,7 @@ def test_a_password_comes_from_a_file(guarded: Broker, tmp_path: Path) -> None:
 def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     settings = {"user": "hall-2", "password_credential": "mqtt-password"}
-    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path / "a"), str(tmp_path / "b")))
+    monkeypatch.setattr("monitor.config.secrets.SOURCES", (str(tmp_path / "a"), str(tmp_path / "b")))
     told = refusal(guarded, **settings)
     sources = f"be a file in {tmp_path / 'a'} or {tmp_path / 'b'}, got neither"
     assert told.endswith(f"must be given by systemd (LoadCredential=mqtt-password:FILE) or {sources}")
@@ -144,7 +145,7 @@ def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: P
 def test_the_key_of_the_unit_is_found_outside_of_the_service(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.mqtt.credentials.SOURCES", (str(tmp_path),))
+    monkeypatch.setattr("monitor.config.secrets.SOURCES", (str(tmp_path),))
     mine = authority.sign("hall-3")
     mine.key.rename(tmp_path / "mqtt-key")
     key = Path("/run/credentials/no-such-unit.service/mqtt-key")

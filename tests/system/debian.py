@@ -73,7 +73,8 @@ def _install(folder: Path, system: Path) -> None:
         _pip("download", "--only-binary=:all:", "--python-version", PYTHON, *locked, "--dest", wheels)
         for mount in ("root", "overlay"):
             (work / mount).mkdir()
-        inside = "python3 -m venv /opt/stethos && cd /opt/stethos/bin && ./pip install -q --no-index --find-links /mnt stethos"
+        install = "./pip install -q --no-index --find-links /mnt 'stethos[web]'"
+        inside = f"python3 -m venv /opt/stethos && cd /opt/stethos/bin && {install}"
         script = (
             'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3/overlay" "$3/root"\n'
             'mount --bind "$3/wheels" "$3/root/mnt"\n'

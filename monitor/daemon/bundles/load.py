@@ -4,7 +4,7 @@ from pathlib import Path
 
 from monitor.bundle import Bundle
 from monitor.bundle.trial import load_after_trial
-from monitor.config import Config, IdleConfig, MachineConfig
+from monitor.config import Config, IdleConfig, MachineConfig, MqttConfig
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.errors import ConfigError, StethosError
 from monitor.files import readable_by_others
@@ -61,12 +61,16 @@ def service_problems(config: Config) -> list[str]:
 
 def exposed_files(config: Config) -> list[str]:
     """A warning for each secret and for the state directory if other users can read it."""
-    mqtt = config.mqtt
+    mqtt = config.mqtt or MqttConfig()
     secrets = {
         "mqtt.password_file": mqtt.password_file,
         "mqtt.password_credential": None if mqtt.password_credential is None else SECRETS / mqtt.password_credential,
         "mqtt.tls.key": None if mqtt.tls is None else mqtt.tls.key,
     }
+    for name, target in config.notify.items():
+        credential = target.url_credential
+        secrets[f"notify.{name}.url_file"] = target.url_file
+        secrets[f"notify.{name}.url_credential"] = None if credential is None else SECRETS / credential
     named = {key: path for key, path in secrets.items() if path is not None} | {"state_dir": config.state_dir}
     return [
         f"{key}: other users can read {path}; run: chmod o-rwx {path}" for key, path in named.items() if readable_by_others(path)

@@ -1,0 +1,1 @@
+"""The demonstration: the service with recordings in place of microphones. Nothing else may import this room."""

@@ -1,0 +1,87 @@
+"""A capture process that plays recordings: it writes their samples into the ring at the pace of a microphone, over and over.
+
+`python -m monitor.demo.playback REQUEST FILE…` takes the place of `monitor.audio.capture`, with the same request and the same
+messages.
+"""
+
+import itertools
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from monitor.arrays import F32
+from monitor.audio.capture import Request, exit_with_parent, redirect_output, send
+from monitor.audio.devices import Device
+from monitor.audio.recording import Recording
+from monitor.audio.ring import Ring, SoundFormat
+from monitor.child_process import child_command
+from monitor.errors import SourceError
+
+PERIOD_S = 0.05  # like the capture process
+FULL_SCALE = {"int16": (1 << 15, "<i2"), "int32": (1 << 31, "<i4")}
+
+
+def playback_command(request: Request, files: Sequence[Path]) -> list[str]:
+    """The command that captures these recordings instead of a device."""
+    return child_command("monitor.demo.playback", json.dumps(request._asdict()), *map(str, files))
+
+
+def main(arguments: list[str]) -> None:
+    """Play until the parent exits."""
+    redirect_output()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    request, files = Request(**json.loads(arguments[0])), [Path(name) for name in arguments[1:]]
+    rate_hz = request.rate_hz or request.wanted_rate_hz
+    try:
+        ring = Ring.create(SoundFormat(rate_hz, 1, request.sample_format), round(request.ring_s * rate_hz), fd=request.ring_fd)
+        periods = _periods(files, rate_hz)
+        first = next(periods)
+        send({"device": asdict(_device(files, rate_hz, request.selector))})
+        _play(ring, itertools.chain([first], periods))
+    except SourceError as error:
+        send({"trouble": "failed", "detail": str(error)})
+
+
+def _play(ring: Ring, periods: Iterator[F32]) -> None:
+    """Write each period when its last sample would have arrived."""
+    scale, dtype = FULL_SCALE[ring.format.sample_format]
+    started_s, n_frames = time.monotonic(), 0
+    for samples in periods:
+        n_frames += len(samples)
+        time.sleep(max(0.0, started_s + n_frames / ring.format.rate_hz - time.monotonic()))
+        data = np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1).astype(dtype).tobytes()
+        ring.write(memoryview(data), time_ns=time.monotonic_ns())
+
+
+def _periods(files: Sequence[Path], rate_hz: int) -> Iterator[F32]:
+    """The samples of all recordings, endlessly, in pieces of at most one period."""
+    n = round(PERIOD_S * rate_hz)
+    for path in itertools.cycle(files):
+        for block in Recording(path, sample_rate_hz=rate_hz).blocks():
+            for at in range(0, len(block.samples), n):
+                yield block.samples[at : at + n]
+
+
+def _device(files: Sequence[Path], rate_hz: int, selector: str) -> Device:
+    name = f"{selector.partition(':')[2]}: {', '.join(path.name for path in files)}"  # so that the selector matches it
+    return Device(
+        index=0,
+        name=name,
+        host_api="demo",
+        n_channels=1,
+        default_rate_hz=rate_hz,
+        rates_hz=(rate_hz,),
+        is_default=True,
+        usb=None,
+        selector=selector,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

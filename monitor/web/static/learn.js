@@ -1,0 +1,38 @@
+// First steps: hear the machine, then learn its normal sound.
+import { html, useState } from "./preact.js";
+import { command, isAdmin, useStore } from "./store.js";
+import { kindOf } from "./words.js";
+import { StateBadge, Time } from "./parts.js";
+import { Meter } from "./node.js";
+import { Listen } from "./listen.js";
+import { Waterfall } from "./waterfall.js";
+
+const advice = (state) => {
+  if (state?.rms_dbfs == null) return "No sound arrives. Check the microphone on the page Node.";
+  if (state.clipped_fraction > 0.001) return "Too loud: reduce the gain or move the microphone away.";
+  if (state.rms_dbfs < -70) return "Very quiet: move the microphone closer or raise its gain.";
+  return "Good level.";
+};
+
+export function Learn({ machine }) {
+  useStore();
+  const [minutes, setMinutes] = useState(30), { id, name, state, info, response } = machine;
+  const begin = (submit) => {
+    submit.preventDefault();
+    command(id, "learn", { minutes: Number(minutes) }, { done: `${name}: learning for ${minutes} min. Let it run as usual, at its usual loads.` });
+  };
+  const told = response?.command === "learn" ? response : null;
+  return html`<article class="learn"><p class="path"><a href="m/${encodeURIComponent(id)}">${name}</a></p><h1>First steps</h1>
+    <ol class="steps">
+      <li><h2>Place the microphone</h2><p>Close to the machine, away from doors and speech, where it can stay.</p>
+        <p class="row"><${Meter} name=${name} dbfs=${state?.rms_dbfs} /><span>${advice(state)}</span></p><p class="actions"><${Listen} machine=${machine} /></p></li>
+      <li><h2>Run the machine as usual</h2><p>Half an hour that covers its usual speeds and loads is enough for a first bundle. Nothing unusual may happen meanwhile.</p>
+        <${Waterfall} machine=${machine} /></li>
+      <li><h2>Learn</h2>
+        ${isAdmin() ? html`<form onSubmit=${begin}><p class="row"><label>Minutes <input type="number" min="6" max="240" required value=${minutes} onInput=${(e) => setMinutes(e.target.value)} /></label><button class="primary">Learn</button></p></form>`
+          : html`<p>An administrator can start it here, or on the node:</p>`}
+        <p class="meta">The same on the node: <code>monitor learn --machine ${id} --minutes ${minutes}</code></p>
+        ${told && html`<p role="status">${told.result || (told.accepted ? "Learning…" : `Refused: ${told.reason}`)} (<${Time} at=${told.ts} />)</p>`}</li>
+      <li><h2>Monitor</h2><p class="row"><${StateBadge} state=${state} /><span>${info?.learned === false || kindOf(state) === "learning" ? "Nothing is judged until it has learned." : `Bundle ${info?.bundle || "none"} is in use.`}</span></p></li>
+    </ol></article>`;
+}
