@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from monitor.web.problems import Problem, problem_response
 from monitor.web.service import Away, Refused, Service
 
 log = logging.getLogger(__name__)
+STOP_S = 1.0
 OPENAPI = Path(__file__).with_name("openapi.json")
 
 
@@ -48,8 +49,7 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         task.add_done_callback(ended)
         yield
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait((task,), timeout=STOP_S)
 
     async def stream(request: Request) -> Response:
         who = visitor(request)

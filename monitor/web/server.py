@@ -25,7 +25,7 @@ MAX_CLIENTS = 200
 HEAD_WITHIN_S = 10.0  # a request's head
 READ_WITHIN_S = 30.0  # a client that reads nothing of a response for this long is disconnected
 KEEP_ALIVE_S = 15
-STOP_S = 1
+ABORT_S, STOP_S = 0.5, 3  # at the stop, streams end after the first, whatever else is running after the second
 MAX_HEAD = 16_384
 MAX_PEM = 1_000_000
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
@@ -69,6 +69,11 @@ class LimitedProtocol(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def shutdown(self) -> None:
+        """At the stop of the page, give a response a moment."""
+        super().shutdown()
+        self.loop.call_later(ABORT_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""

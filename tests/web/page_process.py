@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -97,7 +98,10 @@ class PageProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
+        """With the allocator's settings of the unit."""
+        unit = (ROOT / "systemd" / "stethos-web.service").read_text()
+        allocator = dict(re.findall(r"(MALLOC_\w+)=(\d+)", unit))
+        return {**os.environ, **allocator, "PYTHONPATH": str(ROOT)}
 
     def set_password(self, password: str, option: str = "--set-password") -> "subprocess.CompletedProcess[str]":
         command = self.command(option)

@@ -97,13 +97,13 @@ class Logins:
 
     async def role_of(self, password: str, address: str) -> Role:
         """The role with this password; Problem if it is wrong, or was tried too often."""
+        self._check_attempts(address)
         if self._n_waiting >= MAX_WAITING:
             raise Problem(503, "too many logins at once; try again", headers={"Retry-After": "5"})
         self._n_waiting += 1
         try:
             async with self._one:  # one hash at a time: each takes 16 MB
-                if (wait_s := self._attempts.wait_s(address)) > 0:
-                    raise Problem(429, "too many wrong passwords; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
+                self._check_attempts(address)  # again, because those before it may have failed
                 try:
                     role = await asyncio.to_thread(self._passwords.role_of, password)
                 except StethosError as error:
@@ -115,6 +115,10 @@ class Logins:
                 return role
         finally:
             self._n_waiting -= 1
+
+    def _check_attempts(self, address: str) -> None:
+        if (wait_s := self._attempts.wait_s(address)) > 0:
+            raise Problem(429, "too many wrong passwords; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
 
 
 def _basic(text: str) -> str | None:
