@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from monitor.config import MqttConfig, load_config
-from monitor.errors import SinkError
+from monitor.errors import SinkError, UsageError
 from monitor.mqtt.client import CONNECT_TIMEOUT_S, Acknowledged, BrokerClient, Connected, Disconnected, Received, Signal
 from monitor.mqtt.connect_errors import alert, connect_error_text
 from monitor.mqtt.credentials import tls_context
@@ -24,6 +24,8 @@ EVENT_BYTES = 2_000  # events are shorter
 def run(arguments: argparse.Namespace) -> int:
     """`monitor mqtt-test --config FILE`."""
     config = load_config(arguments.config, os.environ)
+    if config.mqtt is None:
+        raise UsageError("mqtt is null in the configuration: this node works without a broker, so there is none to test")
     return try_broker(config.mqtt, config.node)
 
 

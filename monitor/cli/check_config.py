@@ -44,7 +44,9 @@ def check(config_path: Path | None) -> int:
     if config is not None:
         settings = config.model_dump(mode="json", by_alias=True)
         print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="", flush=True)
-        problems = [*service_problems(config), *_file_problems(config.mqtt)]
+        if config.mqtt is None:
+            print("# mqtt: null: no broker; events reach the history, clips and the page only")
+        problems = [*service_problems(config), *(() if config.mqtt is None else _file_problems(config.mqtt))]
         for name, machine in config.machines.items():
             problems += _bundle_problems(name, machine, config.state_dir)
         warnings = [*exposed_files(config), *_microphone_warnings(config)]

@@ -67,6 +67,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         publisher = None
         if arguments.publish:
+            if config.mqtt is None:
+                raise UsageError("--publish needs a broker, but mqtt is null in the configuration")
             from monitor.mqtt.publisher import MqttPublisher
 
             publisher = stack.enter_context(MqttPublisher(config.mqtt, node=config.node))

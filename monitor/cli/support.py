@@ -22,7 +22,7 @@ import psutil
 from monitor.audio.devices import list_devices
 from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.redact import Redactor, who_and_where
-from monitor.config import Config, load_config
+from monitor.config import Config, MqttConfig, load_config
 from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control import NAME, request
 from monitor.daemon.health import Health, versions
@@ -85,7 +85,7 @@ def collect(config_path: Path | None) -> dict[str, str]:
 
 
 def _to_hide(config: Config) -> dict[str, str]:
-    mqtt = config.mqtt
+    mqtt = config.mqtt or MqttConfig()
     try:
         secret = password(mqtt)
     except StethosError:

@@ -1,9 +1,10 @@
 """Types shared by the sections of the configuration."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic.fields import FieldInfo
 
 Slug = Annotated[
     str,
@@ -32,6 +33,10 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
 
 
+def _may_be_null(field: FieldInfo) -> bool:
+    return type(None) in get_args(field.annotation)
+
+
 class Section(BaseModel):
     """Keys that belong together; unknown ones are errors. Editors show the string below a field as its description."""
 
@@ -43,5 +48,6 @@ class Section(BaseModel):
         """A section in which every key is commented out counts as an empty section."""
         if not isinstance(settings, dict):
             return settings
-        sections = {key for key, field in cls.model_fields.items() if isinstance(field.default, Section | dict)}
+        fields = cls.model_fields.items()
+        sections = {key for key, field in fields if isinstance(field.default, Section | dict) and not _may_be_null(field)}
         return {key: {} if value is None and key in sections else value for key, value in settings.items()}

@@ -26,7 +26,7 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[Config | None, list[str]]:
     """The configuration, and one line for each wrong key. ConfigError if the file cannot be read at all."""
-    settings: dict[str, Any] = {} if path is None else read_as_written(path)
+    settings: dict[str, Any] = {} if path is None else read_as_written(path, sections=("mqtt",))
     given: dict[Location, str] = {}
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):

@@ -36,6 +36,11 @@ def _idle_level(value: object) -> object:
     return level
 
 
+def _null(value: object) -> object:
+    """The environment has only texts."""
+    return None if value == "null" else value
+
+
 class IdleConfig(Section):
     """When a machine counts as switched off, and how that is reported."""
 
@@ -102,7 +107,9 @@ class Config(Section):
     runtime_dir: ConfigPath = Path("/run/stethos")
     """Folder of the control socket; systemd sets it for the service."""
 
-    mqtt: MqttConfig = MqttConfig()
+    mqtt: Annotated[MqttConfig | None, BeforeValidator(_null)] = MqttConfig()
+    """null: no broker; events reach the history, clips and the page only."""
+
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()

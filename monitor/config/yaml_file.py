@@ -1,5 +1,6 @@
 """Read a YAML file that must be a mapping. Every error is one line that names the file and the position."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return _read(path, _Strict)
 
 
-def read_as_written(path: Path) -> dict[str, Any]:
-    """The keys of the file, with each value as text, null, list or mapping. The model converts the values."""
-    return _read(path, _AsWritten)
+def read_as_written(path: Path, *, sections: Collection[str] = ()) -> dict[str, Any]:
+    """The keys of the file, with each value as text, null, list or mapping. The model converts the values.
+
+    A top-level key without a value, unlike one that is `null`, counts as an empty section if `sections` names it.
+    """
+    return _read(path, _AsWritten, sections)
 
 
-def _read(path: Path, loader: type[_Strict]) -> dict[str, Any]:
+def _read(path: Path, loader: type[_Strict], sections: Collection[str] = ()) -> dict[str, Any]:
     try:
-        content = loader(read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")).get_single_data()
+        reader = loader(read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig"))
+        node = reader.get_single_node()
+        content = None if node is None else reader.construct_document(node)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -102,7 +108,13 @@ def _read(path: Path, loader: type[_Strict]) -> dict[str, Any]:
     for key in content:
         if not isinstance(key, str):
             raise ConfigError(f"{path}: every key must be text, got {key}")
-    return content
+    return content | {key: {} for key in _without_value(node) if key in sections}
+
+
+def _without_value(node: yaml.Node | None) -> list[str]:
+    """The keys of a mapping that have no value at all."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return [str(key.value) for key, value in pairs if isinstance(value, yaml.ScalarNode) and not value.value and not value.style]
 
 
 def _error(at: Any, problem: str) -> yaml.MarkedYAMLError:

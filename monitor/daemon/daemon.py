@@ -6,11 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
@@ -22,12 +20,13 @@ from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.calibration_job import CalibrationJob
-from monitor.daemon.bundles.load import exposed_files, load_bundles, machine_info, service_problems
+from monitor.daemon.bundles.load import exposed_files, load_bundles, service_problems
 from monitor.daemon.commands import Arrived, Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
-from monitor.daemon.health import Health, versions
+from monitor.daemon.health import Health
+from monitor.daemon.node_report import Losses, NodeReport
 from monitor.daemon.notify import Notifier
 from monitor.daemon.observer import Observer
 from monitor.daemon.shared_microphone import microphone_status, share_sound
@@ -44,14 +43,13 @@ from monitor.events.event import EventClock, rfc3339
 from monitor.files import foreign_owner, lock
 from monitor.history.history import History
 from monitor.log_limit import LogLimit
+from monitor.mqtt.broker import Broker, NoBroker
 from monitor.mqtt.client import Received
 from monitor.mqtt.messages import (
     Acknowledge,
     Calibrate,
     Command,
     FetchClip,
-    HealthMessage,
-    InfoMessage,
     ResponseMessage,
     Snooze,
 )
@@ -95,7 +93,6 @@ class Daemon:
         for reason in broken.values():
             log.error("%s", reason)
         self._lock = _lock_state_dir(self._config.state_dir)
-        self._health = Health(self._config.state_dir)
         self._clock = Clock()
         self._state_file = StateFile(
             self._config.state_dir / "kept.json", ServiceState(), what="acknowledgements, snoozes, floods and disabled machines"
@@ -110,22 +107,11 @@ class Daemon:
         self._audit_log = AuditLog(self._config.state_dir / "commands.log")
         self._commands = Commands(self._act, self._answer, self._audit_log.record)
         self._calibration = CalibrationJob(config_path, environment, self._calibrated)
-        birth = birth_topic(self._config)
-        self._sink = MqttSink(
-            self._config.mqtt,
-            node=self._config.node,
-            state_dir=self._config.state_dir,
-            on_command=self._commands.arrive,
-            subscriptions={} if birth is None else {birth: self._on_birth},
-            clock_synced=self._clock.synced,
-        )
+        self._sink = self._make_broker()
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
         self._clip_worker = BackgroundWorker("clips")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._versions = versions()
-        self._health_sent: HealthMessage | None = None
-        self._node_seen: object = None  # what was last sent about the node
-        self._watchers = Watchers(self._config.node, self._about_node)
+        self._watchers = Watchers(self._config.node, lambda: self._report.node())
         self._clips = self._make_clips()
         self._live_events = LiveEvents(self._watchers, self._clips)
         self._history = History(self._config.state_dir, self._config.history, clock_synced=self._clock.synced)
@@ -138,8 +124,16 @@ class Daemon:
             observe=self._observe,
             show_state=self._watchers.publish_state,
         )
-        self._apply_config(self._config, bundles)
         self._watchdog = Watchdog()
+        self._report = NodeReport(
+            Health(self._config.state_dir),
+            self._sink,
+            self._supervisor,
+            config=lambda: self._config,
+            bundles=lambda: self._bundles,
+            losses=self._losses,
+        )
+        self._apply_config(self._config, bundles)
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
         files = (self._state_file, self._slow_paths, self._audit_log)
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
@@ -161,7 +155,7 @@ class Daemon:
         self._control = ControlServer(
             self._config.runtime_dir / NAME,
             {
-                "status": lambda _: Reply(self._status()),
+                "status": lambda _: Reply(self._report.status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
                 "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
@@ -226,24 +220,20 @@ class Daemon:
             self._save_slow_paths()
         if now >= self._health_at:
             self._health_at = now + HEALTH_EVERY_S
-            self._health_sent = self._health_message()
-            self._sink.publish_transient("health", self._health_sent.text, retain=True)
-            self._node_seen = None
-        self._guard.run("watch", lambda: self._show_node(now))
+            self._sink.publish_transient("health", self._report.health().text, retain=True)
+        self._guard.run("watch", lambda: self._update_watchers(now))
         stalled = [*self._supervisor.stalled(), *self._watchdog.stalled(now)]
         if stalled and not self._stalled:
             log.error("stalled: %s", ", ".join(stalled))
         self._stalled = stalled
         if not stalled:
             self._notifier.send("WATCHDOG=1")
-        counts = self._sink.counts
-        queued = (
-            f"{counts.queued} events in memory only ({counts.outbox_error})"
-            if counts.outbox_error
-            else f"{counts.queued} events kept"
-        )
-        broker = "broker connected" if counts.connected else f"broker away, {queued}"
-        self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else f"{self._supervisor.in_words()}; {broker}")
+        self._notifier.status(f"stalled: {', '.join(stalled)}" if stalled else self._report.in_words())
+
+    def _update_watchers(self, now: float) -> None:
+        self._watchers.poll(now)
+        if self._report.has_changed():
+            self._watchers.publish_node()
 
     def _clock_corrected(self, offset_s: float, *, synced: bool) -> None:
         self._sink.clock_corrected(offset_s, synced=synced)
@@ -310,11 +300,23 @@ class Daemon:
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
-        self._sink.publish_retained("info", self._info_message().text)
+        self._sink.publish_retained("info", self._report.info().text)
         machines = {name: machine_data(settings, bundles.get(name)) for name, settings in config.machines.items()}
         self._guard.run("watch: machines", lambda: self._watchers.apply_config(machines))
-        self._node_seen = None
         self._save()
+
+    def _make_broker(self) -> Broker:
+        if self._config.mqtt is None:
+            return NoBroker()
+        birth = birth_topic(self._config)
+        return MqttSink(
+            self._config.mqtt,
+            node=self._config.node,
+            state_dir=self._config.state_dir,
+            on_command=self._commands.arrive,
+            subscriptions={} if birth is None else {birth: self._on_birth},
+            clock_synced=self._clock.synced,
+        )
 
     def _make_clips(self) -> ClipService:
         clips = self._config.clips
@@ -339,26 +341,6 @@ class Daemon:
 
     def _observe(self, machine: str, bundle: Bundle, timeline: EventClock) -> Observer:
         return MachineWatch(machine, bundle, timeline, watchers=self._watchers, history=self._history, guard=self._guard)
-
-    def _about_node(self) -> dict[str, Any]:
-        """The data of the line `node`."""
-        self._health_sent = health = self._health_sent or self._health_message()
-        return {
-            "node": self._config.node,
-            "info": self._info_message().model_dump(by_alias=True),
-            "health": health.model_dump(by_alias=True),
-            "mqtt": asdict(self._sink.counts),
-            **microphone_status(self._supervisor.microphones).body,
-        }
-
-    def _show_node(self, now: float) -> None:
-        """Publish the node's line when something other than a counter has changed."""
-        self._watchers.poll(now)
-        microphones = [(one.selector, one.device, one.trouble) for one in self._supervisor.microphones]
-        seen = (microphones, self._sink.counts.connected, self._sink.counts.outbox_error)
-        if seen != self._node_seen:
-            self._node_seen = seen
-            self._watchers.publish_node()
 
     def _act(self, arrived: Arrived, command: Command) -> None:
         machine = arrived.machine
@@ -450,30 +432,15 @@ class Daemon:
             bundles |= {name: self._bundles[name]} if name in self._bundles else {}
         return config, bundles
 
-    def _info_message(self) -> InfoMessage:
-        machines = {name: machine_info(settings, self._bundles.get(name)) for name, settings in self._config.machines.items()}
-        return InfoMessage(versions=self._versions, machines=machines)
-
-    def _health_message(self) -> HealthMessage:
-        counts = self._sink.counts
-        return HealthMessage(
-            **self._health.read(),
-            **self._supervisor.counts(),
-            queued=counts.queued,
-            dropped=counts.dropped,
-            parked=counts.parked,
-            last_parked=counts.last_parked,
-            outbox_error=counts.outbox_error,
+    def _losses(self) -> Losses:
+        return Losses(
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
             commands_dropped=self._commands.n_dropped,
+            history_lost=self._history.n_lost,
+            history_error=self._history.error,
             failures=sum(one.n_failures for one in (self._supervisor, self._watchdog, self._commands, self._guard)),
             clock_synced=self._clock.synced,
         )
-
-    def _status(self) -> dict[str, Any]:
-        """The reply to `status`."""
-        about = {"node": self._config.node, "state_dir": str(self._config.state_dir.absolute())}
-        return {**about, "mqtt": asdict(self._sink.counts), **self._supervisor.status()}
 
     def _stop_machines(self) -> None:
         """End the open events while clients are still connected."""
@@ -493,7 +460,8 @@ class Daemon:
         }
         for name, step in steps.items():
             self._guard.run(f"stop: {name}", step)
-        n_left = self._sink.counts.queued
+        counts = self._sink.counts
+        n_left = 0 if counts is None else counts.queued
         log.info("stopped%s", f"; {n_left} messages will be sent after the next start" if n_left else "")
 
 

@@ -8,9 +8,9 @@ from monitor import __version__
 from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.json_lines import to_json
+from monitor.mqtt.broker import Broker
 from monitor.mqtt.client import Received
 from monitor.mqtt.discovery import NODE, Announced, discovery_topic, machine_device, node_device
-from monitor.mqtt.sink import MqttSink
 
 log = logging.getLogger(__name__)
 NODE_LEAVES = ("status", "info", "health")
@@ -21,7 +21,7 @@ AGAIN_WITHIN_S = 10.0  # random delay, so that a hundred nodes do not respond at
 class HomeAssistantDiscovery:
     """Announces machines and clears the retained topics of earlier configurations, including those of earlier runs."""
 
-    def __init__(self, sink: MqttSink, *, left: Iterable[str]) -> None:
+    def __init__(self, sink: Broker, *, left: Iterable[str]) -> None:
         """`left` are the absolute retained topics of an earlier run."""
         self._sink = sink
         self._ours = set(left)
@@ -29,7 +29,9 @@ class HomeAssistantDiscovery:
         self._again_at: float | None = None
 
     def apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Announce the configured machines, and clear the other topics."""
+        """Announce the configured machines, and clear the other topics. Without a broker, they are remembered."""
+        if config.mqtt is None:
+            return
         base = f"{config.mqtt.prefix}/{config.node}"
         states = {f"{base}/{leaf}" for leaf in NODE_LEAVES}
         states |= {f"{base}/{machine}/{leaf}" for machine in config.machines for leaf in LEAVES}

@@ -166,6 +166,12 @@ class HealthMessage(Sent):
     clips_lost: Count
     """Clips and pictures that could not be written, since the start."""
 
+    history_lost: Count
+    """Events and hours of scores that the history could not keep, since the start."""
+
+    history_error: str | None
+    """The reason why the history is in memory only; null while it is on disk, or disabled."""
+
     commands_dropped: Count
     """Commands dropped because too many came at once, since the start."""
 

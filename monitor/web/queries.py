@@ -1,15 +1,27 @@
 """What clients may ask: query parameters and bodies."""
 
+import json
+import re
 from datetime import datetime, timezone
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from starlette.requests import Request
 
+from monitor.config.messages import shown
 from monitor.web.problems import Problem, validated
 
 FIRST, LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9000))
-Moment = Annotated[AwareDatetime, Field(ge=FIRST, le=LAST)]
+
+
+def _text(value: object) -> object:
+    """A number would count as Unix time."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\dT", value):
+        raise ValueError(f"must be a time such as 2026-11-21T10:00:00Z, got {shown(value)}")
+    return value
+
+
+Moment = Annotated[AwareDatetime, Field(ge=FIRST, le=LAST), BeforeValidator(_text)]
 STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -76,8 +88,6 @@ def rfc3339(moment: datetime) -> str:
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The body, which must be a JSON object; an empty body counts as one."""
-    import json
-
     try:
         found = json.loads(await request.body() or b"{}", parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import Config, check_settings, load_config
+from monitor.config import Config, MqttConfig, check_settings, load_config
 from monitor.errors import ConfigError
 
 
@@ -202,6 +202,16 @@ def test_an_empty_section_is_one_with_defaults(yaml: str, tmp_path: Path) -> Non
     assert load_config(write(tmp_path, yaml), environment) == load_config(None, environment)
 
 
+def test_only_an_explicit_null_means_no_broker(tmp_path: Path) -> None:
+    assert load(tmp_path, "mqtt: null").mqtt is None
+    assert load(tmp_path, "mqtt: ~").mqtt is None
+    assert load(tmp_path, "mqtt:\n").mqtt == MqttConfig()
+    assert load_config(None, {"STETHOS_MQTT": "null"}).mqtt is None
+    assert load_config(write(tmp_path, "mqtt: null"), {"STETHOS_MQTT__PORT": "1884"}).mqtt == MqttConfig(port=1884)
+    with pytest.raises(ConfigError, match="mqtt must be"):
+        load(tmp_path, "mqtt: none")
+
+
 def test_one_microphone_may_serve_several_machines_that_differ(tmp_path: Path) -> None:
     text = "machines: {left: {bundle: b, channel: 1}, right: {bundle: b, channel: 2}, also-right: {bundle: c, channel: 2}}"
     assert list(load(tmp_path, text).machines) == ["left", "right", "also-right"]
@@ -265,7 +275,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "node: hall\nmqtt: {port: 1000}\nmachines: {fan: {bundle: b}}\n")
     environment = {"STETHOS_MQTT__PORT": "2000", "STETHOS_MACHINES__FAN__CHANNEL": "2", "STETHOS_MACHINES__FAN__ENABLED": "off"}
     config = load_config(path, environment)
-    assert (config.node, config.mqtt.port) == ("hall", 2000)
+    assert (config.node, config.mqtt) == ("hall", MqttConfig(port=2000))
     assert (config.machines["fan"].channel, config.machines["fan"].enabled) == (2, False)
 
 

@@ -15,6 +15,7 @@ def run(broker: Broker, folder: Path, left: frozenset[str], settings: dict[str, 
     """One run of the service; returns what the next one has to know."""
     config = Config.model_validate({"node": "pi", "mqtt": {"port": broker.port}, **settings})
     bundles: dict[str, Bundle] = {}
+    assert config.mqtt is not None
     sink = MqttSink(config.mqtt, node=config.node, state_dir=folder)
     announcer = HomeAssistantDiscovery(sink, left=left)
     for machine in config.machines:

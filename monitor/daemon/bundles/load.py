@@ -4,7 +4,7 @@ from pathlib import Path
 
 from monitor.bundle import Bundle
 from monitor.bundle.trial import load_after_trial
-from monitor.config import Config, IdleConfig, MachineConfig
+from monitor.config import Config, IdleConfig, MachineConfig, MqttConfig
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.errors import ConfigError, StethosError
 from monitor.files import readable_by_others
@@ -61,7 +61,7 @@ def service_problems(config: Config) -> list[str]:
 
 def exposed_files(config: Config) -> list[str]:
     """A warning for each secret and for the state directory if other users can read it."""
-    mqtt = config.mqtt
+    mqtt = config.mqtt or MqttConfig()
     secrets = {
         "mqtt.password_file": mqtt.password_file,
         "mqtt.password_credential": None if mqtt.password_credential is None else SECRETS / mqtt.password_credential,

@@ -21,6 +21,7 @@ COOKIE = "stethos_session"
 HEADER = "x-stethos"
 MAX_BODY = 16_384
 BODY_WITHIN_S = 10.0
+DRAIN_S = 2.0
 CLOSED = ("/api", "/metrics")  # without a session
 OPEN = ("/api/session", "/api/login", "/metrics")  # metrics have a login of their own
 SECURITY_HEADERS = {
@@ -83,7 +84,8 @@ class Gate:
         try:
             receive = await self._let_in(scope, receive)
         except Problem as problem:
-            problem.headers["Connection"] = "close"  # what is left of the request is not read
+            if not await _is_drained(receive):
+                problem.headers["Connection"] = "close"
             await problem_response(Request(scope), problem)(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
@@ -193,6 +195,24 @@ def _check_sender(headers: Headers, who: Visitor) -> None:
         raise Problem(403, "the request comes from another origin; a proxy must pass the header Host on, with the port")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "content type must be application/json")
+
+
+async def _is_drained(receive: Receive) -> bool:
+    """Read what is left of a small body: closing the connection before would lose the response on its way."""
+
+    async def drain() -> bool:
+        n_bytes = 0
+        while n_bytes <= MAX_BODY:
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return True
+        return False
+
+    try:
+        return await asyncio.wait_for(drain(), DRAIN_S)
+    except asyncio.TimeoutError:
+        return False
 
 
 async def _body(headers: Headers, receive: Receive) -> Receive:
