@@ -94,9 +94,9 @@ export function Score({ machine, events, onOpen }) {
       plot.current?.destroy();
       const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "13px system-ui, sans-serif" };
       plot.current = new uPlot({
-        width: place.current.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+        width: place.current.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 24, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-        scales: { x: { range: () => latest.current.range }, y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
+        scales: { x: { range: () => latest.current.range }, y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(2 * max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
         axes: [{ ...axis, space: 88, size: 32, values: timeLabels }, { ...axis, size: 44, splits: (_, i, min, max) => LEVELS.filter((one) => one >= min && one <= max), values: (_, values) => values, filter: (_, values) => values }],
         series: [{}, { width: 0 }, { width: 0 }, { stroke: css("--ink"), width: 1.5, points: { show: false } }],
         bands: [{ series: [1, 2], fill: css("--shade") }],

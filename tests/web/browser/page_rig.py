@@ -50,7 +50,7 @@ class Node:
         bundle = str(ROOT / "models" / "demo-fan")
         settings: dict[str, Any] = {
             "node": "workshop",
-            "mqtt": {"port": 1} if self.broker_port is None else {"port": self.broker_port},
+            "mqtt": None if self.broker_port is None else {"port": self.broker_port},
             "home_assistant": {"enabled": False},
             "state_dir": str(self.folder / "state"),
             "runtime_dir": str(self.folder / "run"),

@@ -57,6 +57,7 @@ def usual_screen(driver: Chrome) -> Iterator[None]:
 
 
 def visit(driver: Chrome, node: Node, view: tuple[str, str], query: str = "") -> None:
+    errors(driver)  # those of earlier tests
     driver.get(f"http://127.0.0.1:{node.port}/{view[0]}{query}")
     wait_for(driver, view[1], "live")
 
