@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
@@ -29,7 +30,7 @@ from monitor.daemon.health import Health
 from monitor.daemon.node_report import Losses, NodeReport
 from monitor.daemon.notify import Notifier
 from monitor.daemon.observer import Observer
-from monitor.daemon.shared_microphone import microphone_status, share_sound
+from monitor.daemon.shared_microphone import Listening, microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.daemon.watch.fan_out import FanOut
@@ -128,6 +129,7 @@ class Daemon:
             show_state=self._watchers.publish_state,
         )
         self._watchdog = Watchdog()
+        self._listening = Listening()
         self._report = NodeReport(
             Health(self._config.state_dir),
             self._sink,
@@ -135,6 +137,7 @@ class Daemon:
             config=lambda: self._config,
             bundles=lambda: self._bundles,
             losses=self._losses,
+            listening=self._listening,
         )
         self._apply_config(self._config, bundles)
         self._watchdog.watch(*(one.probe(patience_s=DISK_PATIENCE_S) for one in (self._clip_worker, self._notifications)))
@@ -161,7 +164,7 @@ class Daemon:
                 "status": lambda _: Reply(self._report.status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
-                "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
+                "stream": self._share_sound,
                 **requests.handlers(),
             },
         )
@@ -244,6 +247,10 @@ class Daemon:
 
     def _stop(self) -> None:
         self._stopped = True
+
+    def _share_sound(self, request: dict[str, Any]) -> Reply:
+        microphones, private = self._supervisor.microphones, self._config.private
+        return share_sound(microphones, request, private=private, listening=self._listening)
 
     def _request_reload(self) -> Reply:
         self._reload_requested.set()
