@@ -186,6 +186,7 @@ def commands(n: int, seed: int) -> Iterator[tuple[str, tuple[str, bytes]]]:
         "disable": {"request": "x"},
         "clip": {"id": event},
         "calibrate": {"minutes": 5},
+        "learn": {"minutes": 30, "extend": True},
     }
     for number in range(n):
         name = list(payloads)[number % len(payloads)]
