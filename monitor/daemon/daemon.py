@@ -363,6 +363,8 @@ class Daemon:
 
     def _fetch(self, machine: str, event_id: str) -> None:
         self._check_configured(machine)
+        if self._config.mqtt is None:
+            raise Refused("there is no broker to send the clip to (mqtt: null)")
         running = self._supervisor.machines.get(machine)
         snapshot = None if running is None else running.clip_snapshot(event_id)
         send = partial(self._sink.publish_transient, f"{machine}/clip/{event_id}", qos=1)
