@@ -186,6 +186,7 @@ def commands(n: int, seed: int) -> Iterator[tuple[str, tuple[str, bytes]]]:
         "disable": {"request": "x"},
         "clip": {"id": event},
         "calibrate": {"minutes": 5},
+        "learn": {"minutes": 30, "extend": True},
     }
     for number in range(n):
         name = list(payloads)[number % len(payloads)]
@@ -241,7 +242,7 @@ async def _ask(content: bytes, path: Path) -> str | None:
         clips,
         history,
         SettingsCheck(None, {}),
-        files=lambda _: {"has_clip": False, "has_picture": False},
+        complete=lambda event: event,
         config=Config,
         snapshot=lambda _: None,
     )

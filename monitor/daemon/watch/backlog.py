@@ -18,7 +18,7 @@ class Backlog:
         self._frames = frames
         self.is_over = False  # it has overflowed
         self._lines: deque[bytes] = deque()
-        self._n_bytes = 0
+        self.n_bytes = 0  # that wait
         self._n_lost = 0  # frame lines since the last one that was accepted
         self._is_closed = False
         self._changed = asyncio.Event()
@@ -31,8 +31,8 @@ class Backlog:
         """Append a line. If there is no room, everything is dropped and the stream ends."""
         if self._is_closed:
             return
-        self._n_bytes += len(line)
-        if self._n_bytes > MAX_BYTES:
+        self.n_bytes += len(line)
+        if self.n_bytes > MAX_BYTES:
             self.is_over = True
             self._lines.clear()
             self.close()
@@ -42,7 +42,7 @@ class Backlog:
 
     def put_frame(self, line: bytes) -> None:
         """Append a line of frames if the client keeps up, else count it as lost."""
-        if self._n_bytes > MAX_FRAME_BYTES:
+        if self.n_bytes > MAX_FRAME_BYTES:
             self._n_lost += 1
             return
         if self._n_lost:
@@ -72,7 +72,7 @@ class Backlog:
         while self._lines and n_bytes < TAKE_BYTES:
             taken.append(self._lines.popleft())
             n_bytes += len(taken[-1])
-        self._n_bytes -= n_bytes
+        self.n_bytes -= n_bytes
         return b"".join(taken)
 
 
