@@ -26,7 +26,7 @@ export function EventPage({ machine, event: id }) {
     </div>
     ${(event.has_clip || isOpen) && !part.silent ? html`<audio controls preload="none" src="${path}/clip.flac" aria-label=${isOpen ? "Sound of this event so far" : "Sound of this event"} onError=${() => setPart({ ...part, silent: true })}></audio>`
       : html`<p class="meta">There is no sound of this event: none is stored, or it is private.</p>`}
-    ${event.has_picture && html`<img class="picture" src="${path}/picture.png" width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`} onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
+    ${event.has_picture && html`<img class="picture" src="${path}/picture.png?${event.has_clip ? "whole" : "start"}" width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`} onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
     <div class="columns">
       <section><h2>What is different</h2>
         ${event.bands.length ? html`<ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}</ul>` : html`<p class="meta">No single band stands out.</p>`}
