@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         config_path.write_text(yaml.safe_dump(_settings(plan, bundle.resolve(), folder, arguments.port or _free_port())))
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("STETHOS_", "NOTIFY_"))}
         config = load_config(config_path, environment)
+        logging.getLogger("monitor.web").setLevel(logging.WARNING)  # its hints are about passwords and units
         with _service(config_path, plan, environment):
             print(f"http://127.0.0.1:{config.web.port}/", flush=True)
             return run_server(config, environment)
@@ -85,7 +87,7 @@ def _settings(plan: Mapping[str, Sequence[Path]], bundle: Path, folder: Path, po
     folders = {"state_dir": str(folder / "state"), "runtime_dir": str(folder / "run")}
     return {
         "node": "demo",
-        "mqtt": {"port": 1, "reconnect_min_s": 60},
+        "mqtt": None,
         "home_assistant": {"enabled": False},
         "web": {"port": port, "state_dir": str(folder / "web")},
         "machines": machines,
