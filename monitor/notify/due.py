@@ -69,6 +69,8 @@ class Due:
         self._event: str | None = None  # the last anomaly
         self._sent: _Sent | None = None  # None as soon as the machine is normal, or snoozed
         self._last_event: str | None = None  # of the last message
+        self._severity: Severity | None = None  # of the last anomaly
+        self._acknowledged: Severity | None = None  # the severity that was acknowledged
 
     @property
     def n_recent(self) -> int:
@@ -92,6 +94,8 @@ class Due:
         """
         self._counting.update(state, severity, event=event, now=now)
         self._event = event or self._event
+        self._acknowledged = (self._acknowledged or self._severity or severity) if marks.acknowledged else None
+        self._severity = severity or self._severity
         flag = self._counting.flag(state, severity)
         if flag == "OFF" or marks.snoozed_until is not None:
             self._sent = None
@@ -101,13 +105,14 @@ class Due:
         if kind is not None:
             event_sent = None if self._counting.marks.flooding else self._event
             self._sent, self._last_event = _Sent(event_sent, severity, now), self._event
+            self._acknowledged = severity if marks.acknowledged else None
         return kind
 
     def _kind(self, severity: Severity | None, marks: AlarmMarks, repeat_s: float | None, now: float) -> Kind | None:
         sent, flooding = self._sent, self._counting.marks.flooding
         if sent is not None and not flooding and sent.severity == "warning" and severity == "alarm":
             return "worse"  # also if the warning was acknowledged
-        if marks.acknowledged:
+        if marks.acknowledged and (self._acknowledged == "alarm" or severity == "warning"):
             return None
         if flooding and (sent is None or sent.event is not None):
             return "flood"

@@ -1,6 +1,11 @@
 """Which messages are due, tick by tick: beginnings, repeats, acknowledgements, snoozes, floods."""
 
 from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.daemon.alarm import FLOOD_ABOVE, Alarm
 from monitor.events.event import Severity, State
@@ -18,11 +23,13 @@ class History:
     now: float = 1_800_000_000.0
     n_events: int = 0
     alarm: Alarm = field(init=False)
+    counting: Alarm = field(init=False)
     due: Due = field(init=False)
 
     def __post_init__(self) -> None:
         self.alarm = Alarm(from_severity=self.from_severity)
-        self.due = Due(Alarm(from_severity=self.level))
+        self.counting = Alarm(from_severity=self.level)
+        self.due = Due(self.counting)
 
     def tick(self, state: State, severity: Severity | None = None, *, event: str | None = None) -> Kind | None:
         self.now += 1.0
@@ -63,14 +70,26 @@ def test_a_warning_is_sent_to_targets_that_want_it_and_not_repeated_because_nobo
     assert History(level="warning", from_severity="warning").anomaly("warning", seconds=10_000) == ["start", "repeat", "repeat"]
 
 
-def test_a_warning_that_becomes_an_alarm_is_sent_again_even_if_it_was_acknowledged() -> None:
-    for level, kinds in (("warning", ["worse"]), ("alarm", ["start"])):
-        history = History(level="warning" if level == "warning" else "alarm", from_severity="warning")
-        history.anomaly("warning")
-        if level == "warning":
-            history.alarm.acknowledge(None)
-        first = history.tick("anomaly", "alarm", event="event-1")
-        assert [first, *history.stay("anomaly", "alarm", seconds=100)] == kinds
+@pytest.mark.parametrize(("level", "kind"), [("warning", "worse"), ("alarm", "start")])
+@pytest.mark.parametrize("is_acknowledged", [False, True])
+def test_a_warning_that_becomes_an_alarm_is_sent_even_if_it_was_acknowledged(
+    level: Severity, kind: Kind, is_acknowledged: bool
+) -> None:
+    history = History(level=level, from_severity="warning")
+    history.anomaly("warning")
+    if is_acknowledged:
+        assert history.alarm.acknowledge(None) is None
+        assert history.stay("anomaly", "warning", seconds=10_000) == []
+    first = history.tick("anomaly", "alarm", event="event-1")
+    repeats = [] if is_acknowledged else ["repeat", "repeat"]
+    assert [first, *history.stay("anomaly", "alarm", seconds=10_000)] == [kind, *repeats]
+
+
+def test_an_acknowledgement_just_before_a_warning_becomes_an_alarm_is_of_the_warning() -> None:
+    history = History(level="alarm", from_severity="warning")
+    history.anomaly("warning")
+    assert history.alarm.acknowledge(None) is None
+    assert history.tick("anomaly", "alarm", event="event-1") == "start"
 
 
 def test_a_snooze_silences_and_its_end_is_sent_if_the_anomaly_lasts() -> None:
@@ -116,3 +135,37 @@ def test_the_end_of_a_flood_does_not_send_the_anomaly_that_is_still_open() -> No
     assert history.anomaly(seconds=1_500) == ["flood"]
     assert not history.alarm.marks.flooding
     assert history.stay("anomaly", "alarm", seconds=4_000) == ["repeat"]
+
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["normal", "idle", "unknown"]), st.none(), st.booleans()),
+    st.tuples(st.just("anomaly"), st.sampled_from(["warning", "alarm"]), st.booleans()),
+    st.tuples(st.sampled_from(["acknowledge", "snooze", "wake"]), st.none(), st.booleans()),
+)
+
+
+@given(st.lists(STEPS, max_size=80), st.sampled_from(["warning", "alarm"]), st.sampled_from(["warning", "alarm"]))
+def test_whatever_happens_nothing_is_sent_without_reason_and_nothing_is_missed(
+    steps: list[tuple[str, Severity | None, bool]], level: Severity, from_severity: Severity
+) -> None:
+    history = History(level=level, from_severity=from_severity)
+    is_told = False
+    for what, severity, is_new in steps:
+        if what == "acknowledge":
+            history.alarm.acknowledge(None)
+            continue
+        if what in ("snooze", "wake"):
+            history.alarm.snooze(300.0 if what == "snooze" else 0.0, history.now)
+            continue
+        state = cast(State, what)
+        history.now += 20.0
+        history.n_events += is_new and state == "anomaly"
+        kind = history.tick(state, severity, event=f"event-{history.n_events}" if is_new and state == "anomaly" else None)
+        flag = history.counting.flag(state, severity)
+        is_snoozed = history.alarm.marks.snoozed_until is not None
+        if kind is not None:
+            assert flag == "ON"
+            assert not is_snoozed
+        is_told = (is_told or kind is not None) and flag != "OFF" and not is_snoozed
+        if flag == "ON" and not is_snoozed and not history.alarm.marks.acknowledged:
+            assert is_told

@@ -5,10 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +19,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from monitor.web.metrics import CONTENT_TYPE, METRICS, metrics_text
-from tests.broker import free_port
 from tests.conftest import ROOT, need
 from tests.waiting import wait_until
+from tests.web.prometheus import Prometheus, running_prometheus
 from tests.web.test_metrics import DEAF, MACHINES, STATE, everything
 
 CONFIGS = ROOT / "configs"
@@ -57,61 +54,23 @@ class Page:
         return [self.text.encode()]
 
 
-@dataclass
-class Prometheus:
-    port: int
-    page: Page
-
-    def get(self, path: str, **parameters: str) -> Any:
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            return json.load(reply)["data"]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        return list(self.get("query", query=expression)["result"])
-
-    def is_scraping(self) -> bool:
-        with suppress(OSError):
-            return any(one["value"][1] == "1" for one in self.query('up{job="stethos"}'))
-        return False
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(everything())
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """One that runs with the shipped configuration; only addresses and times differ."""
-    need(shutil.which("prometheus") is not None, "Debian's prometheus")
-    folder = tmp_path_factory.mktemp("prometheus")
-    page = Page(everything())
+def prometheus(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Prometheus]:
     server = make_server("127.0.0.1", 0, page, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = yaml.safe_load((CONFIGS / "prometheus" / "prometheus.yml").read_text())
-    config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(CONFIGS / "prometheus" / one) for one in config["rule_files"]]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{server.server_port}"]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
-    options = {
-        "config.file": folder / "prometheus.yml",
-        "storage.tsdb.path": folder / "data",
-        "web.listen-address": f"127.0.0.1:{port}",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["prometheus", *(f"--{key}={value}" for key, value in options.items())], stdout=log, stderr=log
-        )
-    found = Prometheus(port, page)
-    try:
-        wait_until(found.is_scraping, within_s=60.0, what="a scrape")
+    with running_prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.server_port}") as found:
         yield found
-    finally:
-        process.terminate()
-        process.wait(30)
-        server.shutdown()
-        server.server_close()
+    server.shutdown()
+    server.server_close()
 
 
-def test_prometheus_stores_every_metric_with_its_type(prometheus: Prometheus) -> None:
-    assert "application/openmetrics-text" in prometheus.page.accepted
+def test_prometheus_stores_every_metric_with_its_type(prometheus: Prometheus, page: Page) -> None:
+    assert "application/openmetrics-text" in page.accepted
     names = set(prometheus.get("label/__name__/values"))
     assert {one.sample_name for one in METRICS} <= names
     metadata = prometheus.get("metadata")
@@ -137,13 +96,13 @@ def test_every_rule_is_evaluated_and_the_alarm_fires(prometheus: Prometheus) -> 
     assert states()["StethosMachineUnknown"] == "pending"
 
 
-def test_when_the_service_is_gone_only_that_is_known(prometheus: Prometheus) -> None:
-    prometheus.page.text = metrics_text(None, MACHINES, {"fan": STATE})
+def test_when_the_service_is_gone_only_that_is_known(prometheus: Prometheus, page: Page) -> None:
+    page.text = metrics_text(None, MACHINES, {"fan": STATE})
     try:
         wait_until(lambda: prometheus.query("stethos_up == 0"), what="stethos_up 0")
         assert prometheus.query("stethos_machine_ratio") == []
     finally:
-        prometheus.page.text = everything()
+        page.text = everything()
         wait_until(lambda: prometheus.query("stethos_machine_ratio"), what="the metrics again")
 
 

@@ -1,6 +1,5 @@
 // The score over time, with warning and alarm lines and events as marks.
 import { html, useEffect, useRef, useState } from "./preact.js";
-import uPlot from "./vendor/uplot.js";
 import { get } from "./api.js";
 import { moment, ratioText } from "./words.js";
 
@@ -90,7 +89,9 @@ export function Score({ machine, events, onOpen }) {
   }, [id, range]);
 
   useEffect(() => {
+    let uPlot = null, isGone = false;
     const build = () => {
+      if (!uPlot || isGone) return;
       plot.current?.destroy();
       const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "13px system-ui, sans-serif" };
       plot.current = new uPlot({
@@ -110,11 +111,11 @@ export function Score({ machine, events, onOpen }) {
         if (near && near[0] < 12) latest.current.onOpen(near[1]);
       });
     };
-    build();
-    const resized = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
+    import("./vendor/uplot.js").then((module) => { uPlot = module.default; build(); }); // a third of the page, only needed here
+    const resized = new ResizeObserver(() => plot.current?.setSize({ width: place.current.clientWidth, height: HEIGHT }));
     resized.observe(place.current);
     addEventListener("themechange", build);
-    return () => { resized.disconnect(); removeEventListener("themechange", build); plot.current.destroy(); };
+    return () => { resized.disconnect(); removeEventListener("themechange", build); plot.current?.destroy(); isGone = true; };
   }, []);
 
   latest.current.points = points;
