@@ -4,11 +4,15 @@ import argparse
 import logging
 import math
 import os
+import signal
+import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -24,6 +28,7 @@ from monitor.config import MachineConfig, load_config
 from monitor.daemon.control import NAME, request
 from monitor.errors import SourceError, UsageError
 from monitor.explain.profile import Profiler, SegmentProfile
+from monitor.json_lines import to_json
 from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.rescore import ProfiledTick, TickRun
 from monitor.scoring.features import FeatureExtractor, TickFrames
@@ -31,6 +36,7 @@ from monitor.scoring.scorer import ScorerSpec
 
 log = logging.getLogger(__name__)
 IN_USE_WITHIN_S = 15.0
+PROGRESS_EVERY_S = 1.0
 EXTRA_S = 60.0  # extra time to wait for missing sound, beyond the requested duration
 
 
@@ -71,8 +77,25 @@ def add_arguments(
         help="channel N, counted from 1 (default: the machine's, else the mean of all)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the bundle to DIR and do not change the service")
+    # These two are used by the service.
+    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--progress", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--force", action="store_true", help="override checks that the sound matches the trained machine")
     return sound
+
+
+def follow_service(arguments: argparse.Namespace) -> None:
+    """Stop with the service, if it has started this command."""
+    if arguments.end_with_stdin:
+        threading.Thread(target=_exit_with_stdin, daemon=True).start()
+
+
+def _exit_with_stdin() -> None:
+    """Stop as if by ctrl-C when the process at the other end of stdin exits. It never writes."""
+    try:
+        os.read(sys.stdin.fileno(), 1)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def find_target(arguments: argparse.Namespace) -> Target:
@@ -102,7 +125,8 @@ def collect_ticks(arguments: argparse.Namespace, target: Target, bundle: Bundle)
         return [_read_recording(path, spec, channel=channel) for path in bar]
     assert target.settings is not None
     with logs_above_progress():
-        return [_read_microphone(target, target.settings, spec, channel=channel, wanted_s=60.0 * arguments.minutes)]
+        wanted_s, show = 60.0 * arguments.minutes, _print_progress if arguments.progress else None
+        return [_read_microphone(target, target.settings, spec, channel=channel, wanted_s=wanted_s, show=show)]
 
 
 def take_into_use(target: Target, bundle_id: str) -> str:
@@ -152,9 +176,18 @@ def _read_recording(path: Path, spec: ScorerSpec, *, channel: int | None) -> lis
 
 
 def _read_microphone(
-    target: Target, settings: MachineConfig, spec: ScorerSpec, *, channel: int | None, wanted_s: float
+    target: Target,
+    settings: MachineConfig,
+    spec: ScorerSpec,
+    *,
+    channel: int | None,
+    wanted_s: float,
+    show: Callable[[dict[str, Any]], None] | None,
 ) -> list[TickFrames]:
-    """Record like the service: its own stream if it is running, the same resampling and the same frames."""
+    """Record like the service: its own stream if it is running, the same resampling and the same frames.
+
+    `show` receives the progress once a second.
+    """
     rate_hz = spec.front_end.sample_rate_hz
     collector = TickCollector(spec)
     reader = ChannelReader(channel=channel, sample_rate_hz=rate_hz)
@@ -164,6 +197,7 @@ def _read_microphone(
     opened = open_microphone(
         settings.microphone, target.control, purpose="measure", rate_hz=settings.microphone_rate_hz, channel=channel
     )
+    show_at = 0.0
     bar = tqdm(total=round(wanted_s), desc=f"recording {target.machine}", unit="s", disable=None, leave=False)
     with opened as microphone, bar:
         reader.open(microphone.form)
@@ -179,8 +213,28 @@ def _read_microphone(
                 raise SourceError(f"microphone {settings.microphone}: got only {got_s:.0f} of {wanted_s:.0f} s: {reason}")
             if ticks:
                 bar.set_postfix_str(_level(ticks[-1]), refresh=False)
-            bar.update(round(min(wanted_s, len(ticks) * collector.step_samples / rate_hz)) - bar.n)
+            done_s = min(wanted_s, len(ticks) * collector.step_samples / rate_hz)
+            bar.update(round(done_s) - bar.n)
+            if show is not None and time.monotonic() >= show_at:
+                show_at = time.monotonic() + PROGRESS_EVERY_S
+                show({"phase": "recording", "done_s": round(done_s, 1), "wanted_s": wanted_s, **_input(ticks)})
+    if show is not None:
+        show({"phase": "computing", "done_s": wanted_s, "wanted_s": wanted_s, **_input(ticks)})
     return collector.end()
+
+
+def _input(ticks: Sequence[TickFrames]) -> dict[str, Any]:
+    """Level and problem of the last tick, and how many ticks cannot be used."""
+    if not ticks:
+        return {"rms_dbfs": None, "problem": None, "n_unusable": 0, "n_ticks": 0}
+    quality = ticks[-1].quality
+    n_unusable = sum(tick.quality.reason is not None for tick in ticks)
+    level = round(quality.rms_dbfs, 1)
+    return {"rms_dbfs": level, "problem": quality.reason, "n_unusable": n_unusable, "n_ticks": len(ticks)}
+
+
+def _print_progress(progress: dict[str, Any]) -> None:
+    print(f"progress: {to_json(progress)}", flush=True)
 
 
 class TickCollector:

@@ -1,10 +1,6 @@
 """`monitor calibrate`: adapt a bundle to a changed microphone, gain or mounting, or undo that."""
 
 import argparse
-import os
-import signal
-import sys
-import threading
 
 from monitor.bundle.write import check_place
 from monitor.cli import adaptation_input
@@ -31,13 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     sound = adaptation_input.add_arguments(parser, minutes=10.0, min_minutes=1.0, max_minutes=120.0)
     sound.add_argument("--undo", action="store_true", help=UNDO)
-    parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)  # used by the service
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Collect sound, compare it, fit and write a bundle, and make the service reload. Or undo that."""
-    if arguments.end_with_stdin:
-        threading.Thread(target=_exit_with_stdin, daemon=True).start()
+    adaptation_input.follow_service(arguments)
     if arguments.undo and (arguments.model or arguments.force or arguments.out or arguments.channel):
         raise UsageError("--undo accepts --machine and no other option")
     target = adaptation_input.find_target(arguments)
@@ -72,11 +66,3 @@ def _undo(target: adaptation_input.Target) -> int:
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     print(f"{target.machine}: {undone}; {used.id} is {adaptation_input.take_into_use(target, used.id)}")
     return 0
-
-
-def _exit_with_stdin() -> None:
-    """Stop as if by ctrl-C when the process at the other end of stdin exits. It never writes."""
-    try:
-        os.read(sys.stdin.fileno(), 1)
-    finally:
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Collect sound, learn and write a bundle, and make the service reload."""
+    adaptation_input.follow_service(arguments)
     if arguments.extend and (arguments.model or arguments.out):
         raise UsageError("--extend adds to a configured machine's sessions and cannot be combined with --model or --out")
     target = adaptation_input.find_target(arguments)

@@ -120,7 +120,7 @@ class Config(Section):
     """Never store or send sound: no clips, no `set/clip`, no `monitor record`, pictures with a resolution of whole seconds."""
 
     remote_changes: bool = True
-    """Whether commands over MQTT may change detection: `set/enable`, `set/disable`, `set/calibrate`. Others always may."""
+    """Whether commands over MQTT and from the page may change detection: `enable`, `disable`, `calibrate`, `learn`."""
 
     machines: dict[Slug, MachineConfig] = Field(default={}, json_schema_extra={"additionalProperties": False})
     """The monitored machines, by their id in topics and events."""

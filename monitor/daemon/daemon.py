@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
@@ -19,7 +20,7 @@ from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.audit_log import AuditLog
-from monitor.daemon.bundles.calibration_job import CalibrationJob
+from monitor.daemon.bundles.adaptation_job import Adaptation, AdaptationJob
 from monitor.daemon.bundles.load import exposed_files, load_bundles, service_problems
 from monitor.daemon.commands import Arrived, Commands, Refused
 from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
@@ -29,7 +30,7 @@ from monitor.daemon.health import Health
 from monitor.daemon.node_report import Losses, NodeReport
 from monitor.daemon.notify import Notifier
 from monitor.daemon.observer import Observer
-from monitor.daemon.shared_microphone import microphone_status, share_sound
+from monitor.daemon.shared_microphone import Listening, microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.daemon.watch.fan_out import FanOut
@@ -45,14 +46,7 @@ from monitor.history.history import History
 from monitor.log_limit import LogLimit
 from monitor.mqtt.broker import Broker, NoBroker
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import (
-    Acknowledge,
-    Calibrate,
-    Command,
-    FetchClip,
-    ResponseMessage,
-    Snooze,
-)
+from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, Learn, ResponseMessage, Snooze
 from monitor.mqtt.sink import MqttSink
 from monitor.threads import Probe, Watchdog
 
@@ -106,7 +100,7 @@ class Daemon:
         self._alarms = Alarms(self._state_file.loaded.alarms)
         self._audit_log = AuditLog(self._config.state_dir / "commands.log")
         self._commands = Commands(self._act, self._answer, self._audit_log.record)
-        self._calibration = CalibrationJob(config_path, environment, self._calibrated)
+        self._adaptation = AdaptationJob(config_path, environment, self._adapted, self._show_learning)
         self._sink = self._make_broker()
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
         self._clip_worker = BackgroundWorker("clips")
@@ -125,6 +119,7 @@ class Daemon:
             show_state=self._watchers.publish_state,
         )
         self._watchdog = Watchdog()
+        self._listening = Listening()
         self._report = NodeReport(
             Health(self._config.state_dir),
             self._sink,
@@ -132,6 +127,7 @@ class Daemon:
             config=lambda: self._config,
             bundles=lambda: self._bundles,
             losses=self._losses,
+            listening=self._listening,
         )
         self._apply_config(self._config, bundles)
         self._watchdog.watch(self._clip_worker.probe(patience_s=DISK_PATIENCE_S))
@@ -158,7 +154,7 @@ class Daemon:
                 "status": lambda _: Reply(self._report.status()),
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
-                "stream": lambda request: share_sound(self._supervisor.microphones, request, private=self._config.private),
+                "stream": self._share_sound,
                 **requests.handlers(),
             },
         )
@@ -185,7 +181,7 @@ class Daemon:
                 stack.push_async_callback(self._control.stop)
                 stack.push_async_callback(self._watchers.stop)
                 stack.callback(self._stop_machines)
-                stack.push_async_callback(self._calibration.stop)
+                stack.push_async_callback(self._adaptation.stop)
 
     async def _poll(self) -> None:
         ready_by = time.monotonic() + READY_WITHIN_S
@@ -241,6 +237,10 @@ class Daemon:
 
     def _stop(self) -> None:
         self._stopped = True
+
+    def _share_sound(self, request: dict[str, Any]) -> Reply:
+        microphones, private = self._supervisor.microphones, self._config.private
+        return share_sound(microphones, request, private=private, listening=self._listening)
 
     def _request_reload(self) -> Reply:
         self._reload_requested.set()
@@ -351,8 +351,8 @@ class Daemon:
         if isinstance(command, FetchClip):
             self._fetch(machine, command.id)
             return
-        if isinstance(command, Calibrate):
-            self._calibrate(machine, command)
+        if isinstance(command, Calibrate | Learn):
+            self._adapt(machine, command)
             return
         self._alarms.act(machine, command)
         if isinstance(command, Acknowledge) and (event_id := self._alarms[machine].event) is not None:
@@ -370,24 +370,29 @@ class Daemon:
         if reason is not None:
             raise Refused(reason)
 
-    def _calibrate(self, machine: str, command: Calibrate) -> None:
+    def _adapt(self, machine: str, command: Adaptation) -> None:
         self._check_configured(machine)
-        if not command.undo and machine not in self._supervisor.machines:
+        is_undo = isinstance(command, Calibrate) and command.undo
+        if not is_undo and machine not in self._supervisor.machines:
             raise Refused("the machine is disabled, or is being restarted after an error")
-        if command.reference:
+        if isinstance(command, Calibrate) and command.reference:
             if command.undo or command.force:
                 raise Refused("reference must be given without undo and force")
             self._supervisor.machines[machine].slow_path.restart()
             self._save_slow_paths()
             return
-        self._calibration.start(machine, command)
+        self._adaptation.start(machine, command)
 
     def _check_configured(self, machine: str) -> None:
         if machine not in self._config.machines:
             raise Refused(f"the machine must be one of {', '.join(self._config.machines)}, got {machine}")
 
-    def _calibrated(self, machine: str, command: Calibrate, reason: str | None, result: str | None) -> None:
-        self._commands.answer(machine, "calibrate", reason=reason, request=command.request, result=result)
+    def _adapted(self, machine: str, command: Adaptation, reason: str | None, result: str | None) -> None:
+        name = "learn" if isinstance(command, Learn) else "calibrate"
+        self._commands.answer(machine, name, reason=reason, request=command.request, result=result)
+
+    def _show_learning(self, machine: str, data: dict[str, Any] | None) -> None:
+        self._guard.run("watch: learning", lambda: self._watchers.publish_learning(machine, data))
 
     def _answer(self, machine: str, response: ResponseMessage) -> None:
         self._sink.publish_transient(f"{machine}/response", response.text, qos=1)

@@ -8,7 +8,7 @@ from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.daemon.bundles.load import machine_info
 from monitor.daemon.health import Health, versions
-from monitor.daemon.shared_microphone import microphone_status
+from monitor.daemon.shared_microphone import Listening, microphone_status
 from monitor.daemon.supervisor import Supervisor
 from monitor.mqtt.broker import Broker
 from monitor.mqtt.messages import HealthMessage, InfoMessage
@@ -38,6 +38,7 @@ class NodeReport:
         config: Callable[[], Config],
         bundles: Callable[[], Mapping[str, Bundle]],
         losses: Callable[[], Losses],
+        listening: Listening,
     ) -> None:
         """`config` and `bundles` return those in use."""
         self._health = health
@@ -46,6 +47,7 @@ class NodeReport:
         self._config = config
         self._bundles = bundles
         self._losses = losses
+        self._listening = listening
         self._versions = versions()
         self._latest: HealthMessage | None = None
         self._seen: object = None
@@ -79,6 +81,7 @@ class NodeReport:
             "info": self.info().model_dump(by_alias=True),
             "health": health.model_dump(by_alias=True),
             "mqtt": self._mqtt(),
+            "listening": self._listening.selector,
             **microphone_status(self._supervisor.microphones).body,
         }
 
@@ -94,7 +97,7 @@ class NodeReport:
         broker = None if counts is None else (counts.connected, counts.outbox_error)
         microphones = [(one.selector, one.device, one.trouble) for one in self._supervisor.microphones]
         health, info = self._latest, self.info()
-        seen = (microphones, broker, None if health is None else health.ts, info)
+        seen = (microphones, broker, self._listening.selector, None if health is None else health.ts, info)
         is_new, self._seen = seen != self._seen, seen
         return is_new
 

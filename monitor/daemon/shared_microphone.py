@@ -22,7 +22,7 @@ from monitor.daemon.control import Reply, open_stream, request
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)
-Purpose = Literal["record", "measure", "listen"]  # only what merely measures is allowed where the configuration is private
+Purpose = Literal["record", "measure", "listen"]  # whether the tool stores sound, only measurements, or plays it to a person
 POLL_S = 0.1
 MAX_CHUNKS = 64  # copied from the ring at a time (3 s)
 
@@ -37,25 +37,44 @@ class SharedMicrophone:
     trouble: str | None  # why there is no sound
 
 
+@dataclass
+class Listening:
+    """The microphone that a person listens to; one at a time."""
+
+    selector: str | None = None
+
+
 def microphone_status(microphones: Iterable[Microphone]) -> Reply:
     """The service's reply to `microphones`."""
     return Reply({"microphones": [_to_json(microphone) for microphone in microphones]})
 
 
-def share_sound(microphones: Iterable[Microphone], request: dict[str, Any], *, private: bool = False) -> Reply:
+def share_sound(
+    microphones: Iterable[Microphone],
+    request: dict[str, Any],
+    *,
+    private: bool = False,
+    listening: Listening | None = None,
+) -> Reply:
     """The service's reply to `stream`: the sound of `request["microphone"]` from now on.
 
-    If the configuration is `private`, tools that store sound are rejected.
+    If the configuration is `private`, only tools that measure are accepted. One person can listen at a time.
     """
-    selector = request.get("microphone")
-    if private and request.get("for") != "measure":
-        raise SourceError("storing sound is forbidden (private: true)")
+    selector, purpose = request.get("microphone"), request.get("for")
+    if private and purpose != "measure":
+        what = "listening" if purpose == "listen" else "storing sound"
+        raise SourceError(f"{what} is forbidden (private: true)")
+    if purpose == "listen" and listening is not None and listening.selector is not None:
+        raise SourceError(f"somebody else is listening to {listening.selector}")
     matching = [microphone for microphone in microphones if microphone.selector == selector]
     if not matching:
         raise SourceError(f"no configured microphone is {str(selector)[:100]}")
     for microphone in matching:
         if microphone.ring is not None:
-            return Reply(microphone.ring.format._asdict(), _stream(microphone, microphone.ring))
+            stream = _stream(microphone, microphone.ring)
+            if purpose == "listen" and listening is not None:
+                stream = _listened(stream, listening, microphone.selector)
+            return Reply(microphone.ring.format._asdict(), stream)
     trouble = matching[0].trouble
     raise SourceError(f"{matching[0].selector}: {'being opened' if trouble is None else trouble.detail}")
 
@@ -77,6 +96,19 @@ async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, N
             await asyncio.sleep(POLL_S)
     for sound in reader.release():
         yield _to_bytes(sound)
+
+
+async def _listened(stream: AsyncGenerator[bytes, None], listening: Listening, selector: str) -> AsyncGenerator[bytes, None]:
+    """The stream, unless another listener was faster."""
+    if listening.selector is not None:
+        return
+    listening.selector = selector
+    try:
+        async for data in stream:
+            yield data
+    finally:
+        listening.selector = None
+        await stream.aclose()
 
 
 def _to_bytes(sound: UnbrokenSound) -> bytes:

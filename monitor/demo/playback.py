@@ -49,14 +49,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _play(ring: Ring, periods: Iterator[F32]) -> None:
-    """Write each period when its last sample would have arrived."""
+    """Write each period when its last sample would have arrived. A busy computer delays sound, but none is lost."""
     scale, dtype = FULL_SCALE[ring.format.sample_format]
-    started_s, n_frames = time.monotonic(), 0
+    started_ns, n_frames = time.monotonic_ns(), 0
     for samples in periods:
         n_frames += len(samples)
-        time.sleep(max(0.0, started_s + n_frames / ring.format.rate_hz - time.monotonic()))
+        due_ns = started_ns + n_frames * 1_000_000_000 // ring.format.rate_hz
+        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
         data = np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1).astype(dtype).tobytes()
-        ring.write(memoryview(data), time_ns=time.monotonic_ns())
+        ring.write(memoryview(data), time_ns=due_ns)
 
 
 def _periods(files: Sequence[Path], rate_hz: int) -> Iterator[F32]:

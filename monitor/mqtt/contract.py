@@ -17,6 +17,7 @@ from monitor.mqtt.messages import (
     FetchClip,
     HealthMessage,
     InfoMessage,
+    Learn,
     ResponseMessage,
     Snooze,
     StateMessage,
@@ -29,6 +30,7 @@ COMMANDS: dict[str, type[Command]] = {
     "disable": Disable,
     "clip": FetchClip,
     "calibrate": Calibrate,
+    "learn": Learn,
 }
 
 

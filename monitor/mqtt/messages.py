@@ -265,6 +265,16 @@ class Calibrate(Command):
     """Let the slow path learn the machine's normal level again instead; the bundle is not changed."""
 
 
+class Learn(Command):
+    """Learn the machine from its normal sound, on this node."""
+
+    minutes: Annotated[int, Field(ge=6, le=MAX_CALIBRATION_MINUTES), BeforeValidator(_whole)] = 30
+    """Length of the recording, during which the machine must run normally."""
+
+    extend: bool = False
+    """Learn from this session and all earlier ones, instead of starting over."""
+
+
 class Snooze(Command):
     """Keep `anomaly` from being ON for a time; 0 ends the snooze."""
 

@@ -116,7 +116,7 @@ def run_server(config: Config, environment: Mapping[str, str]) -> int:
     log.info("the page is at %s://%s:%d%s/", scheme, _named(address), listener.getsockname()[1], web.base_path)
     if not is_open:
         log.info("only this computer may see it: set a password (monitor web --set-password), then restart it")
-    if not (STATIC / "index.html").exists():
+    if not (STATIC / "vendor" / "preact.js").exists():
         log.warning("%s", NOT_BUILT)
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogLimit())

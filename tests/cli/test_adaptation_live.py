@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from monitor.daemon.control import NAME, request
 from tests.broker import say
 from tests.daemon.daemon_process import ROOT
 from tests.daemon.deaf_fan import BASE, RATE_HZ, Service, running_service
+from tests.daemon.watching import Watching
 from tests.waiting import wait_until
 from train.synth import MACHINES, Growth, Scene
 
@@ -77,9 +79,14 @@ def test_a_calibration_over_mqtt_takes_effect_at_once_survives_a_restart_and_is_
         assert why in (service.order("calibrate", payload)["reason"] or ""), payload
     assert service.order("calibrate", '{"minutes": 1, "request": "shift 2"}')["accepted"]
     assert service.order("calibrate")["reason"] == "fan is being calibrated; one at a time"
+    assert service.order("learn")["reason"] == "fan is being calibrated; one at a time"
     n_states = len(service.states())
     n_answers = len(service.answers())
-    wait_until(lambda: len(service.answers()) > n_answers, 180.0, what="the result")  # the pipeline goes on meanwhile:
+    with Watching(service.daemon.folder / "run") as watch:
+        wait_until(lambda: len(service.answers()) > n_answers, 180.0, what="the result")  # the pipeline goes on meanwhile:
+        watch.until("learning", command="calibrate", phase="computing", done_s=60.0)
+        watch.wait(lambda: watch.of("learning")[-1]["data"] is None, "the end")
+        assert watch.until("response", command="calibrate", request="shift 2")["data"]["result"]
     assert len(service.states()) > n_states + 3
     answer = service.answers()[-1]
     assert (answer["request"], answer["reason"]) == ("shift 2", None)
@@ -147,18 +154,53 @@ def test_a_calibration_ends_with_the_service_that_was_killed(service: Service) -
     assert service.answers()[-1]["accepted"], service.answers()[-1]["reason"]
 
 
-def calibrating(service: Service) -> str:
-    """Ids of the processes that calibrate for it."""
-    command = ["pgrep", "-f", f"{service.daemon.config}.* calibrate"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+def test_learning_over_the_socket_shows_its_progress_and_ends_with_the_service(service: Service) -> None:
+    path = service.daemon.folder / "run" / NAME
+    configured = bundle(service)
+    with Watching(service.daemon.folder / "run") as watch:
+        order = {
+            "do": "command",
+            "machine": "fan",
+            "command": "learn",
+            "payload": {"minutes": 6, "extend": True},
+            "by": "web:admin",
+        }
+        reply = request(path, order, timeout_s=20.0)
+        assert reply is not None
+        assert reply.body["response"]["accepted"], reply.body
+        refused = request(path, order, timeout_s=20.0)
+        assert refused is not None
+        assert refused.body["response"]["reason"] == "fan is being learned; one at a time"
+        watch.wait(
+            lambda: watch.of("learning", phase="recording") and watch.of("learning")[-1]["data"]["done_s"] > 3.0, "progress"
+        )
+        data = watch.of("learning")[-1]["data"]
+        assert (data["command"], data["wanted_s"], data["problem"]) == ("learn", 360.0, None)
+        assert data["n_ticks"] > data["n_unusable"]
+        assert -60.0 < data["rms_dbfs"] < 0.0
+        with Watching(service.daemon.folder / "run") as late:
+            assert late.until("learning")["data"]["command"] == "learn"  # part of the snapshot
+        status, seconds = service.daemon.stop()
+        assert (status, seconds < 8.0) == (0, True)
+        assert watch.of("learning")[-1]["data"] is None
+    assert calibrating(service, "learn") == ""
+    service.daemon.told.clear()
+    service.daemon.start().ready()
+    service.until(lambda: bundle(service) == configured, "the configured bundle")
+
+
+def calibrating(service: Service, command: str = "calibrate") -> str:
+    """Ids of the processes that calibrate or learn for it."""
+    words = ["pgrep", "-f", f"{service.daemon.config}.* {command}"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="takes six minutes: LONG_TESTS=1")
 def test_a_machine_is_learned_while_the_service_runs(service: Service) -> None:
     service.until_state(state="anomaly")
-    done = tool(service, "learn", "--minutes", "5.5", "--yes")
-    out, err = done.communicate(timeout=500)
-    assert done.returncode == 0, err
-    assert "learned from 5." in out
+    assert service.order("learn", '{"minutes": 6}')["accepted"]
+    n_answers = len(service.answers())
+    wait_until(lambda: len(service.answers()) > n_answers, 600.0, what="the result")
+    assert "learned from 6" in (service.answers()[-1]["result"] or ""), service.answers()[-1]
     service.until(lambda: bundle(service)["adapted"] == "learn", "the new bundle")
     service.until_state(state="normal")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.daemon.bundles.calibration_job import CalibrationJob
+from monitor.daemon.bundles.adaptation_job import AdaptationJob
 from monitor.mqtt.messages import Calibrate
 from tests.conftest import ROOT
 
@@ -83,7 +83,7 @@ def test_a_calibration_over_mqtt_runs_no_code_from_the_folder_of_the_service(
     ended: list[Sequence[object]] = []
 
     async def run() -> None:
-        job = CalibrationJob(hostile.parent / "monitor.yaml", os.environ, lambda *result: ended.append(result))
+        job = AdaptationJob(hostile.parent / "monitor.yaml", os.environ, lambda *result: ended.append(result))
         job.start("fan", Calibrate(undo=True))
         while not ended:
             await asyncio.sleep(0.05)

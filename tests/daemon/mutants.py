@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from monitor.bundle import Bundle, load_bundle
-from monitor.config import Config
+from monitor.clips.service import ClipService
+from monitor.config import Config, HistoryConfig
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_slow_path
 from monitor.daemon.bundles.adaptations import FOLDER, IN_USE, in_use
@@ -20,9 +21,13 @@ from monitor.daemon.control import NAME, ControlServer, Reply
 from monitor.daemon.shared_microphone import microphone_status, share_sound
 from monitor.daemon.state_file import AlarmState, SavedSlowPath, SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
+from monitor.daemon.watch.requests import Requests
+from monitor.daemon.watch.settings_check import SettingsCheck
+from monitor.daemon.watch.watchers import Watchers
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
 from monitor.events.slow_path import N_BLOCKS, SlowState
+from monitor.history.history import History
 from monitor.scoring.scorer import TickScore
 from tests.daemon.test_commands import Node
 from tests.events.test_pipeline import START
@@ -181,6 +186,7 @@ def commands(n: int, seed: int) -> Iterator[tuple[str, tuple[str, bytes]]]:
         "disable": {"request": "x"},
         "clip": {"id": event},
         "calibrate": {"minutes": 5},
+        "learn": {"minutes": 30, "extend": True},
     }
     for number in range(n):
         name = list(payloads)[number % len(payloads)]
@@ -202,11 +208,18 @@ def read_command(mutant: tuple[str, bytes], folder: Path) -> str | None:
 def requests(n: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """`n` mutants of requests to the control socket, with or without the end of the line."""
     chance = random.Random(seed)
-    valid_requests = [
+    valid_requests: list[dict[str, Any]] = [
         {"do": "status"},
         {"do": "microphones"},
         {"do": "reload"},
         {"do": "stream", "microphone": "usb:1", "purpose": "record"},
+        {"do": "watch", "frames": ["fan"]},
+        {"do": "history", "machine": "fan", "from": "2026-11-21T10:00:00Z", "to": "2026-11-22T10:00:00Z", "step_s": 600},
+        {"do": "events", "machine": "fan", "before": "2026-11-21T10:00:00.000Z", "limit": 5},
+        {"do": "event", "id": "4273b15e-c770-5a8b-9bca-195df3daa8a1"},
+        {"do": "clip", "id": "4273b15e-c770-5a8b-9bca-195df3daa8a1"},
+        {"do": "picture", "id": "4273b15e-c770-5a8b-9bca-195df3daa8a1"},
+        {"do": "command", "machine": "fan", "command": "ack", "payload": {"request": "x"}, "by": "web:admin"},
     ]
     for number in range(n):
         request = valid_requests[number % len(valid_requests)]
@@ -221,6 +234,18 @@ def read_request(content: bytes, folder: Path) -> str | None:
 
 
 async def _ask(content: bytes, path: Path) -> str | None:
+    node, clips = Node(), ClipService(None, run=lambda job: job(), present=None)
+    history = History(path.parent, HistoryConfig(enabled=False), clock_synced=True)
+    requests = Requests(
+        Watchers("pi", lambda: {"node": "pi"}),
+        node.commands,
+        clips,
+        history,
+        SettingsCheck(None, {}),
+        files=lambda _: {"has_clip": False, "has_picture": False},
+        config=Config,
+        snapshot=lambda _: None,
+    )
     server = ControlServer(
         path,
         {
@@ -228,9 +253,18 @@ async def _ask(content: bytes, path: Path) -> str | None:
             "microphones": lambda _: microphone_status([]),
             "reload": lambda _: Reply({}),
             "stream": lambda request: share_sound([], request),
+            **requests.handlers(),
         },
     )
+
+    async def process_commands() -> None:
+        while True:
+            node.commands.process_pending()
+            await asyncio.sleep(0.001)
+
+    history.start()
     await server.start()
+    processing = asyncio.create_task(process_commands())
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
         writer.write(content)
@@ -240,6 +274,8 @@ async def _ask(content: bytes, path: Path) -> str | None:
         assert server.is_alive
         assert (server.n_failed, server.advanced()) == (0, 1)
     finally:
+        processing.cancel()
         await server.stop()
+        history.close(5.0)
     assert isinstance(reply, dict)
     return reply.get("error")

@@ -2,8 +2,12 @@
 
 import base64
 import json
+import random
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 import soundfile
 
 from monitor.daemon.control import NAME, ControlError, open_stream, request
+from monitor.daemon.shared_microphone import open_shared
 from monitor.mqtt.messages import HealthMessage, InfoMessage, ResponseMessage, StateMessage
 from tests.daemon.deaf_fan import Service, running_service
 from tests.daemon.watching import Watching
@@ -193,12 +198,85 @@ def test_settings_come_with_the_lines_of_check_config(service: Service) -> None:
     assert not [line for line in found["problems"] if line.startswith("error: ")]
 
 
-def test_a_client_that_never_reads_does_not_hold_up_the_others(service: Service) -> None:
+def test_one_person_listens_at_a_time_and_everybody_sees_it(service: Service) -> None:
     service.configure("fan")
     service.daemon.start().ready()
-    opened = open_stream(run_folder(service) / NAME, {"do": "watch", "frames": "all"})
-    assert opened is not None
-    deaf: socket.socket = opened[1]
-    with deaf, Watching(run_folder(service), frames="all") as watch:
-        watch.wait(lambda: len(watch.of("frame")) >= 10, "frames")
-        assert ask(service, do="status")["machines"]["fan"]["rms_dbfs"] is not None
+    path = run_folder(service) / NAME
+    with Watching(run_folder(service)) as watch:
+        watch.until("state", state="starting", reason=None)
+        watch.wait(lambda: watch.of("node")[-1]["data"]["microphones"][0]["device"], "the microphone")
+        stream = open_shared(path, "name:mic", purpose="listen")
+        assert stream is not None
+        with closing(stream):
+            watch.wait(stream.read, "sound")
+            watch.wait(lambda: watch.of("node")[-1]["data"]["listening"] == "name:mic", "a listener")
+            with pytest.raises(ControlError, match="somebody else is listening to name:mic"):
+                open_shared(path, "name:mic", purpose="listen")
+            measure = open_shared(path, "name:mic", purpose="measure")
+            assert measure is not None
+            measure.close()
+        watch.wait(lambda: watch.of("node")[-1]["data"]["listening"] is None, "no listener")
+        again = open_shared(path, "name:mic", purpose="listen")
+        assert again is not None
+        again.close()
+
+
+def test_private_sound_is_neither_sent_nor_listened_to(service: Service) -> None:
+    service.configure("fan", more="private: true")
+    service.daemon.start().ready()
+    with Watching(run_folder(service)) as watch:
+        event = watch.until("event", event_type="start", has_picture=True)["data"]
+        assert not event["has_clip"]
+        assert fetch(service, "picture", event["id"])[1][:4] == b"\x89PNG"
+        with pytest.raises(ControlError, match=r"sending sound is disabled \(private: true\)"):
+            fetch(service, "clip", event["id"])
+        with pytest.raises(ControlError, match=r"listening is forbidden \(private: true\)"):
+            open_shared(run_folder(service) / NAME, "name:mic", purpose="listen")
+
+
+def test_200_clients_and_one_that_never_reads_do_not_delay_a_tick(
+    service: Service, record_property: Callable[[str, object], None]
+) -> None:
+    service.configure("fan")
+    service.daemon.start().ready()
+    path = run_folder(service) / NAME
+    arrivals: list[float] = []
+    with Watching(run_folder(service), frames="all", on_frame=lambda: arrivals.append(time.monotonic())) as watch:
+        watch.wait(lambda: len(arrivals) >= 3, "frames")
+        opened = open_stream(path, {"do": "watch", "frames": "all"})
+        assert opened is not None
+        with opened[1], ExitStack() as stack:  # it never reads
+            stop = threading.Event()
+            flood = [threading.Thread(target=knock, args=(path, stop), daemon=True) for _ in range(200)]
+            n_before, began = len(arrivals), time.monotonic()
+            gap_before_s = watch.of("node")[-1]["data"]["health"]["gap_s"]
+            for thread in flood:
+                thread.start()
+            for thread in flood:
+                stack.callback(thread.join, 20)
+            stack.callback(stop.set)
+            watch.wait(lambda: len(arrivals) >= n_before + 20, "frames during the flood")
+            took_s = time.monotonic() - began
+        late_s = max(after - before for before, after in zip(arrivals[n_before:], arrivals[n_before + 1 :], strict=False))
+        record_property("figures", f"20 ticks in {took_s:.1f} s, at most {late_s:.2f} s apart; gaps before {gap_before_s} s")
+        assert took_s == pytest.approx(20 * 1.024, abs=3.0)
+        assert late_s < 3.0
+        assert not watch.of("lost")
+        ratios = [line["data"] for line in watch.of("frame")]
+        assert all(data["n"] in (0, 32) for data in ratios)
+    assert service.daemon.status is None
+    assert "Traceback" not in service.daemon.log
+    assert "stalled" not in service.daemon.log
+
+
+def knock(path: Path, stop: threading.Event) -> None:
+    """Connect again and again; ask, hang, or leave."""
+    chance = random.Random(threading.get_ident())
+    while not stop.is_set():
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+            client.sendall(chance.choice((b'{"do": "watch", "frames": "all"}\n', b'{"do": "events"}\n', b'{"do', b"")))
+            if chance.random() < 0.7:
+                client.recv(1 << 16)
+            stop.wait(chance.choice((0.0, 0.05, 0.3)))

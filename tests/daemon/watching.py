@@ -16,7 +16,9 @@ Line = dict[str, Any]
 class Watching:
     """Reads on a thread, until it is closed or the service ends the stream."""
 
-    def __init__(self, run_folder: Path, *, frames: object = ()) -> None:
+    def __init__(self, run_folder: Path, *, frames: object = (), on_frame: Callable[[], None] | None = None) -> None:
+        """`on_frame` is called when a line of frames arrives."""
+        self._on_frame = on_frame
         opened = open_stream(run_folder / NAME, {"do": "watch", "frames": frames or []})
         assert opened is not None
         self.reply, self._connection, self._received = opened
@@ -46,7 +48,10 @@ class Watching:
         received = bytearray(self._received)
         while True:
             *lines, rest = received.split(b"\n")
-            self.lines += [json.loads(line) for line in lines]
+            for line in map(json.loads, lines):
+                self.lines.append(line)
+                if self._on_frame is not None and line["kind"] == "frame":
+                    self._on_frame()
             received = bytearray(rest)
             try:
                 data = self._connection.recv(1 << 16)

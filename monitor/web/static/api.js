@@ -27,7 +27,7 @@ export const post = async (path, body = {}) => {
   return answer.status === 204 ? {} : answer.json();
 };
 
-const KINDS = ["node", "machine", "state", "frame", "event", "response", "service", "listener"];
+const KINDS = ["node", "machine", "state", "frame", "event", "response", "learning", "service", "listener"];
 const QUIET_MS = 5000, RETRY_MS = 60000, POLL_MS = 5000;
 
 /**

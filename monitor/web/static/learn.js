@@ -2,7 +2,7 @@
 import { html, useState } from "./preact.js";
 import { command, isAdmin, useStore } from "./store.js";
 import { kindOf } from "./words.js";
-import { StateBadge, Time } from "./parts.js";
+import { Progress, StateBadge, Time } from "./parts.js";
 import { Meter } from "./node.js";
 import { Listen } from "./listen.js";
 import { Waterfall } from "./waterfall.js";
@@ -16,10 +16,10 @@ const advice = (state) => {
 
 export function Learn({ machine }) {
   useStore();
-  const [minutes, setMinutes] = useState(30), { id, name, state, info, response } = machine;
+  const [minutes, setMinutes] = useState(30), [extend, setExtend] = useState(false), { id, name, state, info, response } = machine;
   const begin = (submit) => {
     submit.preventDefault();
-    command(id, "learn", { minutes: Number(minutes) }, { done: `${name}: learning for ${minutes} min. Let it run as usual, at its usual loads.` });
+    command(id, "learn", { minutes: Number(minutes), extend }, { done: `${name}: learning for ${minutes} min. Let it run as usual, at its usual loads.` });
   };
   const told = response?.command === "learn" ? response : null;
   return html`<article class="learn"><p class="path"><a href="m/${encodeURIComponent(id)}">${name}</a></p><h1>First steps</h1>
@@ -29,9 +29,10 @@ export function Learn({ machine }) {
       <li><h2>Run the machine as usual</h2><p>Half an hour that covers its usual speeds and loads is enough for a first bundle. Nothing unusual may happen meanwhile.</p>
         <${Waterfall} machine=${machine} /></li>
       <li><h2>Learn</h2>
-        ${isAdmin() ? html`<form onSubmit=${begin}><p class="row"><label>Minutes <input type="number" min="6" max="240" required value=${minutes} onInput=${(e) => setMinutes(e.target.value)} /></label><button class="primary">Learn</button></p></form>`
+        ${isAdmin() ? html`<form onSubmit=${begin}><p class="row"><label>Minutes <input type="number" min="6" max="120" required value=${minutes} onInput=${(e) => setMinutes(e.target.value)} /></label><label><input type="checkbox" checked=${extend} onChange=${(e) => setExtend(e.target.checked)} /> add to what it has learned before</label><button class="primary" disabled=${!!machine.learning}>Learn</button></p></form>`
           : html`<p>An administrator can start it here, or on the node:</p>`}
         <p class="meta">The same on the node: <code>monitor learn --machine ${id} --minutes ${minutes}</code></p>
+        <${Progress} learning=${machine.learning} />
         ${told && html`<p role="status">${told.result || (told.accepted ? "Learning…" : `Refused: ${told.reason}`)} (<${Time} at=${told.ts} />)</p>`}</li>
       <li><h2>Monitor</h2><p class="row"><${StateBadge} state=${state} /><span>${info?.learned === false || kindOf(state) === "learning" ? "Nothing is judged until it has learned." : `Bundle ${info?.bundle || "none"} is in use.`}</span></p></li>
     </ol></article>`;

@@ -17,7 +17,7 @@ export function Login() {
     setBusy(false);
   };
   return html`<main class="login"><form onSubmit=${submit}>
-    <h1>Stethos<span> · ${store.session.node || "node"}</span></h1>
+    <h1>Stethos${store.session.node && html`<span> · ${store.session.node}</span>`}</h1>
     <label for="password">Password</label>
     <input id="password" name="password" type="password" autocomplete="current-password" required autofocus aria-describedby="login-problem" />
     <button class="primary" disabled=${isBusy}>Sign in</button>

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { command, isAdmin, keep, useStore } from "./store.js";
 import { explain, kindOf, levelText, ratioText, span, WORDS } from "./words.js";
-import { Acknowledge, colour, Flags, Shape, StateBadge, Time } from "./parts.js";
+import { Acknowledge, colour, Flags, Progress, Shape, StateBadge, Time } from "./parts.js";
 import { Listen } from "./listen.js";
 import { Waterfall } from "./waterfall.js";
 import { Score } from "./score.js";
@@ -84,6 +84,7 @@ export function Machine({ machine }) {
       <p class="ratio big" title="score / threshold; 1 is the threshold">${ratioText(state?.ratio)}</p>
       <p class="why">${explain(machine)}${machine.info?.learned === false && html` <a href="m/${encodeURIComponent(id)}/learn">First steps</a>`}</p>
       <${Actions} machine=${machine} />
+      <${Progress} learning=${machine.learning} />
       <${Outcome} response=${machine.response} />
     </header>
     <${Waterfall} machine=${machine} />

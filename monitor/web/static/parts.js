@@ -1,6 +1,6 @@
 // Small parts that several views share.
 import { html } from "./preact.js";
-import { kindOf, moment, WORDS } from "./words.js";
+import { kindOf, moment, reasonText, span, WORDS } from "./words.js";
 import { changed, command, isAdmin, store } from "./store.js";
 
 const SHAPES = { // in a box of 16 x 16
@@ -48,6 +48,16 @@ export const Flags = ({ state }) => html`${state?.acknowledged && html`<span cla
 
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(([, value]) => value != null && value !== "" && value !== false).map(([name, value]) =>
   html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+
+/** How far learning or calibration is; nothing while neither runs. */
+export const Progress = ({ learning }) => {
+  if (!learning) return null;
+  const { command, phase, done_s: done, wanted_s: wanted, problem, n_unusable: unusable, n_ticks: ticks } = learning;
+  const percent = wanted ? Math.min(100, (100 * done) / wanted) : 0;
+  return html`<div class="progress"><span class="track" role="progressbar" aria-label=${command} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(percent)}>
+    <i style=${{ width: `${percent}%` }} /></span> <span>${command === "learn" ? "Learning" : "Calibrating"}: ${phase}, ${span(done)} of ${span(wanted)}${unusable > 0 && `; ${unusable} of ${ticks} ticks unusable`}</span>
+    ${problem && html`<span class="badge is-warning"><${Shape} kind="warning" />${reasonText(problem)}</span>`}</div>`;
+};
 
 export const Notice = () => {
   const { notice } = store;

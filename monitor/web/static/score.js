@@ -1,6 +1,5 @@
 // The score over time, with warning and alarm lines and events as marks.
 import { html, useEffect, useRef, useState } from "./preact.js";
-import uPlot from "./vendor/uplot.js";
 import { get } from "./api.js";
 import { moment, ratioText } from "./words.js";
 
@@ -90,13 +89,15 @@ export function Score({ machine, events, onOpen }) {
   }, [id, range]);
 
   useEffect(() => {
+    let uPlot = null, isGone = false;
     const build = () => {
+      if (!uPlot || isGone) return;
       plot.current?.destroy();
       const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "13px system-ui, sans-serif" };
       plot.current = new uPlot({
-        width: place.current.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+        width: place.current.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 24, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-        scales: { x: { range: () => latest.current.range }, y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
+        scales: { x: { range: () => latest.current.range }, y: { distr: 3, range: (_, min, max) => [Math.min(0.1, Math.max(min || 0.1, 0.02)), Math.max(2 * max || 0, 1.5 * (latest.current.alarm || 2), 4)] } },
         axes: [{ ...axis, space: 88, size: 32, values: timeLabels }, { ...axis, size: 44, splits: (_, i, min, max) => LEVELS.filter((one) => one >= min && one <= max), values: (_, values) => values, filter: (_, values) => values }],
         series: [{}, { width: 0 }, { width: 0 }, { stroke: css("--ink"), width: 1.5, points: { show: false } }],
         bands: [{ series: [1, 2], fill: css("--shade") }],
@@ -110,11 +111,11 @@ export function Score({ machine, events, onOpen }) {
         if (near && near[0] < 12) latest.current.onOpen(near[1]);
       });
     };
-    build();
-    const resized = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
+    import("./vendor/uplot.js").then((module) => { uPlot = module.default; build(); }); // a third of the page, only needed here
+    const resized = new ResizeObserver(() => plot.current?.setSize({ width: place.current.clientWidth, height: HEIGHT }));
     resized.observe(place.current);
     addEventListener("themechange", build);
-    return () => { resized.disconnect(); removeEventListener("themechange", build); plot.current.destroy(); };
+    return () => { resized.disconnect(); removeEventListener("themechange", build); plot.current?.destroy(); isGone = true; };
   }, []);
 
   latest.current.points = points;

@@ -29,7 +29,7 @@ export function onFrame(machine, listener) {
 }
 
 function machineOf(id) {
-  if (!store.machines.has(id)) store.machines.set(id, { id, name: id, state: null, info: null, event: null, strip: [], response: null });
+  if (!store.machines.has(id)) store.machines.set(id, { id, name: id, state: null, info: null, event: null, strip: [], response: null, learning: null });
   return store.machines.get(id);
 }
 
@@ -61,6 +61,7 @@ function receive(kind, id, data) {
     if (kind === "machine" && data) Object.assign(machine, { info: data, name: data.name || id });
     if (kind === "state") machine.state = data;
     if (kind === "response") machine.response = data;
+    if (kind === "learning") machine.learning = data;
     if (kind === "event") {
       const event = keep(data);
       if (event.event_type !== "end") machine.event = event;

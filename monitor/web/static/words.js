@@ -48,11 +48,14 @@ const END_REASONS = {
 };
 export const endWords = (event) => END_REASONS[event.end_reason] || event.end_reason;
 
+/** A reason in words, with the next step. */
+export const reasonText = (reason) => REASONS[reason] || reason.replaceAll("_", " ");
+
 /** One sentence below a machine's name: the anomaly, or the reason of a state, with the next step. */
 export const explain = (machine) => {
   const { state, event, info } = machine, kind = kindOf(state);
   if ((kind === "alarm" || kind === "warning") && event) return event.summary || "different from usual";
-  if (state?.reason) return REASONS[state.reason] || state.reason.replaceAll("_", " ");
+  if (state?.reason) return reasonText(state.reason);
   if (info && info.learned === false) return "Nothing is learned yet. Start with the first steps.";
   if (kind === "starting") return "Collecting sound; the first score follows within 10 s.";
   if (kind === "learning") return "Learning normal sound. Let the machine run as usual.";

@@ -26,14 +26,12 @@ BEGINS_S, GROWN_S, REPAIRED_S = 25, 45, 85  # of the demo's recording: 6 s befor
 N_TIMES = 20
 
 
-def fault_recording(folder: Path) -> Path:
+def fault_recording(folder: Path) -> None:
     """A quarter of an hour of fault after 6 s of normal sound; the alarm starts about 23 s after the start."""
     samples, rate_hz = soundfile.read(ROOT / "demo" / "fan-bearing.flac", dtype="int16")
-    path = folder / "fault.flac"
     begins, grown, repaired = (at * rate_hz for at in (BEGINS_S, GROWN_S, REPAIRED_S))
     sound = np.concatenate([samples[begins:repaired], *[samples[grown:repaired]] * N_TIMES])
-    soundfile.write(path, sound, rate_hz, subtype="PCM_16")
-    return path
+    soundfile.write(folder / "fault.flac", sound, rate_hz, subtype="PCM_16")
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Node:
         bundle = str(ROOT / "models" / "demo-fan")
         settings: dict[str, Any] = {
             "node": "workshop",
-            "mqtt": {"port": 1} if self.broker_port is None else {"port": self.broker_port},
+            "mqtt": None if self.broker_port is None else {"port": self.broker_port},
             "home_assistant": {"enabled": False},
             "state_dir": str(self.folder / "state"),
             "runtime_dir": str(self.folder / "run"),
@@ -62,10 +60,17 @@ class Node:
             },
         }
         (self.folder / "monitor.yaml").write_text(yaml.safe_dump(settings))
-        plan = {"name:fan": [str(fault_recording(self.folder))], "name:pump": [str(ROOT / "demo" / "fan-normal.flac")]}
-        self._start("service", child_command("monitor.demo.service", str(self.folder / "monitor.yaml"), json.dumps(plan)))
+        fault_recording(self.folder)
+        self.start_service()
         self.start_page()
         return self
+
+    def start_service(self) -> None:
+        plan = {"name:fan": [str(self.folder / "fault.flac")], "name:pump": [str(ROOT / "demo" / "fan-normal.flac")]}
+        self._start("service", child_command("monitor.demo.service", str(self.folder / "monitor.yaml"), json.dumps(plan)))
+
+    def stop_service(self) -> None:
+        self._stop("service")
 
     def start_page(self) -> None:
         """Start the page's process, and wait until it knows the machines."""
@@ -143,6 +148,7 @@ class Link:
         self.port: int = self._listener.getsockname()[1]
         self.requests: list[bytes] = []  # the first packet of each
         self.swallow: bytes | None = None  # answers of connections that have sent this are dropped
+        self.n_sound_bytes = 0  # of live sound that went to the browser
         self._is_broken = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -187,6 +193,8 @@ class Link:
                     sent.append(data)
                 elif self.swallow is not None and any(self.swallow in one for one in sent):
                     continue
+                elif any(b"/live.pcm" in one for one in sent):
+                    self.n_sound_bytes += len(data)
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):

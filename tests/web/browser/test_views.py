@@ -1,5 +1,6 @@
 """Every view: accessible in light and dark, steady, within its size, and as a screenshot at three sizes."""
 
+import gzip
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def usual_screen(driver: Chrome) -> Iterator[None]:
 
 
 def visit(driver: Chrome, node: Node, view: tuple[str, str], query: str = "") -> None:
+    errors(driver)  # those of earlier tests
     driver.get(f"http://127.0.0.1:{node.port}/{view[0]}{query}")
     wait_for(driver, view[1], "live")
 
@@ -153,9 +155,21 @@ def test_reduced_motion_stops_the_waterfall(driver: Chrome, alarmed: Node, views
     assert waited_s > 5
 
 
+def test_without_its_modules_the_page_says_what_to_run(driver: Chrome, alarmed: Node) -> None:
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/static/vendor/*"]})
+    try:
+        driver.get(f"http://127.0.0.1:{alarmed.port}/")
+        wait_for(driver, "The page is incomplete. Run scripts/make-page")
+    finally:
+        driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+
+
 def test_the_page_is_small() -> None:
+    """As files, and as sent."""
     files = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
-    assert sum(path.stat().st_size for path in files) < 150_000
+    assert sum(path.stat().st_size for path in files) < 155_000
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 65_000
 
 
 def test_a_password_is_asked_for(driver: Chrome, alarmed: Node, axe: str, keep_screenshot: Callable[[str], Path]) -> None:
