@@ -4,9 +4,11 @@ import argparse
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,9 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("STETHOS_", "NOTIFY_"))}
         config = load_config(config_path, environment)
         logging.getLogger("monitor.web").setLevel(logging.WARNING)  # its hints are about passwords and units
-        with _service(config_path, plan, environment):
+        with _service(config_path, plan, environment) as service:
             print(f"http://127.0.0.1:{config.web.port}/", flush=True)
-            return run_server(config, environment)
+            status = run_server(config, environment)
+            if service.poll() is not None:
+                raise StethosError(f"the service ended with status {service.returncode}")
+            return status
 
 
 def _plan(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -96,8 +101,10 @@ def _settings(plan: Mapping[str, Sequence[Path]], bundle: Path, folder: Path, po
 
 
 @contextmanager
-def _service(config_path: Path, plan: Mapping[str, Sequence[Path]], environment: Mapping[str, str]) -> Iterator[None]:
-    """The service as a child process. It ends with this one, however that ends."""
+def _service(
+    config_path: Path, plan: Mapping[str, Sequence[Path]], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The service as a child process. It ends with this one, however that ends; if it ends itself, this one is interrupted."""
     names = json.dumps({selector: [str(path) for path in files] for selector, files in plan.items()})
     command = child_command("monitor.demo.service", str(config_path), names)
     try:
@@ -105,9 +112,18 @@ def _service(config_path: Path, plan: Mapping[str, Sequence[Path]], environment:
     except OSError as error:
         raise StethosError(f"the service cannot be started: {error.strerror or error}") from None
     assert child.stdin is not None
+    is_stopping = threading.Event()
+
+    def wait() -> None:
+        child.wait()
+        if not is_stopping.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
     try:
-        yield
+        yield child
     finally:
+        is_stopping.set()
         child.stdin.close()  # it stops
         with suppress(subprocess.TimeoutExpired):
             child.wait(STOP_S)

@@ -22,7 +22,7 @@ from monitor.daemon.control import Reply, open_stream, request
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)
-Purpose = Literal["record", "measure", "listen"]  # only what merely measures is allowed where the configuration is private
+Purpose = Literal["record", "measure", "listen"]  # whether the tool stores sound, only measurements, or plays it to a person
 POLL_S = 0.1
 MAX_CHUNKS = 64  # copied from the ring at a time (3 s)
 

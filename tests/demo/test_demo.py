@@ -55,6 +55,21 @@ def test_it_plays_prints_its_address_and_ends_all_its_processes(tmp_path: Path, 
         demo.wait()
 
 
+def test_it_ends_when_its_service_does(tmp_path: Path) -> None:
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path), text=True)
+    try:
+        assert demo.stdout is not None
+        demo.stdout.readline()
+        [service] = [one for one in psutil.Process(demo.pid).children() if "monitor.demo.service" in one.cmdline()]
+        service.kill()
+        _, errors = demo.communicate(timeout=30)
+        assert demo.returncode == 1
+        assert errors.splitlines()[-1] == "monitor: error: the service ended with status -9"
+    finally:
+        demo.kill()
+        demo.wait()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def flood(page: PageProcess) -> dict[str, int]:
 
 
 def test_a_flood_and_a_kill_of_the_page_cost_no_sample_of_a_microphone(
-    tmp_path: Path, demo_bundle: Path, demo_normal: Path, record_property: object
+    tmp_path: Path, demo_bundle: Path, demo_normal: Path, record_property: Callable[[str, object], None]
 ) -> None:
     (tmp_path / "daemon").mkdir()
     with virtual_microphone(tmp_path / "audio", rate_hz=16_000) as microphone:
@@ -66,7 +66,7 @@ def test_a_flood_and_a_kill_of_the_page_cost_no_sample_of_a_microphone(
     assert "Traceback" not in page.log + daemon.log
     assert answers.get("200", 0) > 50
     figures = f"200 clients for {FLOOD_S:.0f} s: answers {dict(sorted(answers.items()))}; page {peak_mb:.0f} MB afterwards"
-    record_property("figures", figures)  # type: ignore[operator]
+    record_property("figures", figures)
     assert peak_mb < 80
 
 
@@ -94,11 +94,11 @@ def playing_service(folder: Path) -> Iterator[Path]:
         process.wait()
 
 
-def ticks(run: Path, during: object = None) -> list[tuple[str, float | None]]:
+def ticks(run: Path, during: Callable[[], None] | None = None) -> list[tuple[str, float | None]]:
     """Levels and score of every tick, from the first that is received; `during` is called when the first has come."""
     with Watching(run, frames="all") as watch:
         watch.until("frame")
-        if callable(during):
+        if during is not None:
             during()
         wait_until(lambda: len(watch.of("frame")) >= N_TICKS, N_TICKS + 30.0)
         assert not watch.of("lost")

@@ -1,11 +1,12 @@
 """The real page in front of the real service with a virtual microphone: what browsers see, and what they do."""
 
+import base64
 import http.client
 import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_browsers_see_states_events_and_files_and_people_deal_with_an_anomaly(bo
     assert both.service.answers()[-1]["request"] == "from the page"
     log = (both.service.daemon.folder / "state" / "commands.log").read_text()
     assert '"by": "web:admin"' in log
+
+    metrics = admin.get("metrics", Authorization=f"Basic {base64.b64encode(f'prometheus:{VIEWER}'.encode()).decode()}")
+    assert metrics.headers["content-type"].startswith("application/openmetrics-text")
+    lines = metrics.body.decode().splitlines()
+    assert {"stethos_up 1.0", 'stethos_machine_state{machine="fan",state="anomaly"} 1.0'} <= set(lines)
+    assert 'stethos_events_total{machine="fan",severity="alarm"} 1.0' in lines
+    points = admin.get("api/machines/fan/history").json["points"]
+    assert points and {"t", "n", "ratio", "rms_dbfs", "states"} <= points[-1].keys()
+    assert [one["id"] for one in admin.get("api/machines/fan/events").json["events"]] == [event["id"]]
 
     picture = admin.get(f"api/events/{event['id']}/picture.png")
     assert (picture.status, picture.headers["content-type"], picture.body[:4]) == (200, "image/png", b"\x89PNG")
@@ -253,7 +263,7 @@ def test_a_stream_ends_with_its_session(both: Both) -> None:
         assert time.monotonic() - began < 17
 
 
-def test_the_page_stays_within_its_budget(both: Both, record_property: object) -> None:
+def test_the_page_stays_within_its_budget(both: Both, record_property: Callable[[str, object], None]) -> None:
     admin = both.admin
     alone_mb = both.page.pss_mb()
     sources = [EventSource(admin, "?machine=fan") for _ in range(10)]
@@ -270,5 +280,5 @@ def test_the_page_stays_within_its_budget(both: Both, record_property: object) -
     percent = 10 * (after.user + after.system - cpu.user - cpu.system)
     assert "numpy" not in Path(f"/proc/{both.page.pid}/maps").read_text()
     figures = f"page: {alone_mb:.1f} MB alone, {ten_mb:.1f} MB and {percent:.1f} % of a core with ten viewers of one machine"
-    record_property("figures", figures)  # type: ignore[operator]
+    record_property("figures", figures)
     assert max(alone_mb, ten_mb) <= 40.0

@@ -161,3 +161,14 @@ def test_a_stopped_service_is_said_until_it_runs_again(driver: Chrome, node: Nod
     node.start_service()
     wait_for(driver, "live", "Pump", within_s=90)
     wait_until(lambda: not driver.find_elements(By.CSS_SELECTOR, ".banner"), what="the end of the banner")
+
+
+def test_learning_shows_its_progress(driver: Chrome, link: Link) -> None:
+    driver.get(f"http://127.0.0.1:{link.port}/m/pump/learn")
+    wait_for(driver, "Place the microphone", "Good level", "live")
+    button(driver, "Learn").click()
+    wait_for(driver, "learning for 30 min", "Learning: recording", within_s=60)
+    done = "return document.querySelector('.progress')?.innerText"
+    before = driver.execute_script(done)
+    wait_until(lambda: driver.execute_script(done) not in (before, None), what="progress")
+    assert not button(driver, "Learn").is_enabled()
