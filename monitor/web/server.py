@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,17 @@ def run_server(config: Config, environment: Mapping[str, str]) -> int:
     server = uvicorn.Server(uvicorn.Config(app, **_options(web)))
     try:
         with listener:
-            asyncio.run(server.serve(sockets=[listener]))
+            asyncio.run(_serve(server, listener, is_encrypted=web.tls is not None))
     except KeyboardInterrupt:
         pass
     return 1 if failures or not server.started else 0
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, *, is_encrypted: bool) -> None:
+    if is_encrypted:  # asyncio waits a minute for a handshake, and uvicorn does not count such connections
+        loop = asyncio.get_running_loop()
+        loop.create_server = partial(loop.create_server, ssl_handshake_timeout=HEAD_WITHIN_S)  # type: ignore[method-assign]
+    await server.serve(sockets=[listener])
 
 
 def _check_certificate(web: WebConfig) -> None:

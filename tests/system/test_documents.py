@@ -18,7 +18,7 @@ from tests.system.test_architecture import GROUND, ROOMS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
-COMMENTED = [*(ROOT / "configs").rglob("*.*"), ROOT / "systemd" / "stethos.service"]
+COMMENTED = [*(ROOT / "configs").rglob("*.*"), *(ROOT / "systemd").glob("*.service")]
 TOPS = "monitor|train|tests|benchmarks|docs|configs|systemd|scripts|demo"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(rf"`((?:{TOPS})/[\w./*-]*)(?:[: ][^`]*)?`")

@@ -357,6 +357,10 @@ def test_it_speaks_tls(tmp_path: Path) -> None:
         assert answer.status == 200
         assert "secure" in answer.headers["set-cookie"].lower()
         connection.close()
+        with socket.create_connection(("127.0.0.1", page.port), 20) as silent:
+            began = time.monotonic()
+            assert silent.recv(1) == b""
+            assert 5 < time.monotonic() - began < 14
     finally:
         page.kill()
 
