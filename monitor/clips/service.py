@@ -80,14 +80,15 @@ class ClipService:
         self._run(lambda: self._send(store, stem, snapshot, send))
         return None
 
-    def has_clip(self, event_id: str) -> bool:
+    def has_clip(self, machine: str, event_id: str) -> bool:
         """Whether an event's clip is stored."""
-        return self._store is not None and _find(self._store.stems, event_id) is not None
+        return self._store is not None and clip_stem(machine, event_id) in self._store.stems
 
-    def has_picture(self, event_id: str) -> bool:
+    def has_picture(self, machine: str, event_id: str) -> bool:
         """Whether there is a picture of an event."""
-        in_memory = any(found == event_id for found, _ in self._latest.values())
-        return in_memory or (self._store is not None and _find(self._store.pictures, event_id) is not None)
+        latest, _ = self._latest.get(machine, (None, b""))
+        is_stored = self._store is not None and clip_stem(machine, event_id) in self._store.pictures
+        return latest == event_id or is_stored
 
     def read_clip(self, event_id: str, *, snapshot: EventClip | None) -> tuple[str, bytes]:
         """The name and content of an event's clip; SinkError with the reason if there is none. Waits for the disk.

@@ -144,7 +144,7 @@ class Daemon:
             self._clips,
             self._history,
             SettingsCheck(config_path, environment),
-            files=self._live_events.files,
+            complete=self._live_events.complete,
             config=lambda: self._config,
             snapshot=self._clip_snapshot,
         )

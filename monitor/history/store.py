@@ -15,6 +15,7 @@ from monitor.history.database import Database, Limits, Message, shifted
 from monitor.history.points import HOUR_S, points, width
 from monitor.history.recorder import Block, ScoreRecorder
 from monitor.history.steps import Steps
+from monitor.json_lines import to_json
 
 log = logging.getLogger(__name__)
 MAX_EVENTS = 1_000  # in memory
@@ -46,6 +47,7 @@ class HistoryStore:
 
     def add_event(self, message: Message) -> None:
         """Add the next message of an event."""
+        to_json(message)  # raises ValueError here, and not when it is written with others
         before = self.event(message["id"]) or {"started_at": message["ts"], "acknowledged_at": None}
         self._events[message["id"]] = {**message, **{key: before[key] for key in ("started_at", "acknowledged_at")}}
         self.flush()
@@ -82,7 +84,8 @@ class HistoryStore:
         n_before = len(self._events) + len(self._blocks)
         self._events = dict([*self._events.items()][-MAX_EVENTS:])
         self._blocks = self._blocks[-MAX_BLOCKS:]
-        self.n_lost += n_before - len(self._events) - len(self._blocks)
+        if self._path is not None:
+            self.n_lost += n_before - len(self._events) - len(self._blocks)
 
     def close(self) -> None:
         """Write the rest and close the file."""
@@ -167,9 +170,11 @@ class HistoryStore:
 
     def _fail(self, error: Exception) -> None:
         """Log an error, unless it persists. A damaged file is replaced at once; otherwise the file is tried again later."""
+        if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+            raise error  # a bug
         is_damaged = not isinstance(error, sqlite3.OperationalError | OSError)
         text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        if self._database is not None and (is_damaged or isinstance(error, OSError)):
+        if self._database is not None and (is_damaged or "full" not in text):  # a full disk can still be read
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None

@@ -242,7 +242,7 @@ async def _ask(content: bytes, path: Path) -> str | None:
         clips,
         history,
         SettingsCheck(None, {}),
-        files=lambda _: {"has_clip": False, "has_picture": False},
+        complete=lambda event: event,
         config=Config,
         snapshot=lambda _: None,
     )

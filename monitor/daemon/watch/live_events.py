@@ -37,8 +37,9 @@ class LiveEvents:
     def changed(self, event_id: str) -> None:
         """Send an event with its current marks, if it is a recent one."""
         if event_id in self._events:
-            self._watchers.publish_event(self._events[event_id] | self.files(event_id))
+            self._watchers.publish_event(self.complete(self._events[event_id]))
 
-    def files(self, event_id: str) -> dict[str, bool]:
-        """Whether an event has a clip and a picture."""
-        return {"has_clip": self._clips.has_clip(event_id), "has_picture": self._clips.has_picture(event_id)}
+    def complete(self, event: dict[str, Any]) -> dict[str, Any]:
+        """An event, with whether it has a clip and a picture."""
+        about = event["machine"], event["id"]
+        return {**event, "has_clip": self._clips.has_clip(*about), "has_picture": self._clips.has_picture(*about)}

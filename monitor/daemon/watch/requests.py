@@ -45,11 +45,11 @@ class Requests:
         history: History,
         settings_check: SettingsCheck,
         *,
-        files: Callable[[str], dict[str, bool]],
+        complete: Callable[[dict[str, Any]], dict[str, Any]],
         config: Callable[[], Config],
         snapshot: Callable[[str], EventClip | None],
     ) -> None:
-        """`files` returns whether an event has a clip and a picture, `config` the settings in use.
+        """`complete` adds to an event whether it has a clip and a picture, and `config` returns the settings in use.
 
         `snapshot` returns the clip of an open event as recorded so far.
         """
@@ -58,7 +58,7 @@ class Requests:
         self._clips = clips
         self._history = history
         self._settings_check = settings_check
-        self._files = files
+        self._complete = complete
         self._config = config
         self._snapshot = snapshot
 
@@ -115,14 +115,14 @@ class Requests:
             raise ControlError(f"limit must be in 1..{MAX_EVENTS}, got {json.dumps(limit)[:80]}")
         until = None if before is None else rfc3339(before)
         events = await self._ask(lambda store: store.events(machine, until, limit))
-        return Reply({"events": [event | self._files(event["id"]) for event in events]})
+        return Reply({"events": [self._complete(event) for event in events]})
 
     async def _event(self, request: dict[str, Any]) -> Reply:
         event_id = _matching(request, "id", EVENT_ID)
         event = await self._ask(lambda store: store.event(event_id))
         if event is None:
             raise ControlError(f"there is no event {event_id}")
-        return Reply({"event": event | self._files(event_id)})
+        return Reply({"event": self._complete(event)})
 
     async def _ask(self, question: Callable[[HistoryStore], T]) -> T:
         """Have a question answered on the history's thread."""
