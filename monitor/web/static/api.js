@@ -28,7 +28,9 @@ export const post = async (path, body = {}) => {
 };
 
 const KINDS = ["node", "machine", "state", "frame", "event", "response", "learning", "service", "listener"];
-const QUIET_MS = 5000, RETRY_MS = 60000, POLL_MS = 5000;
+const QUIET_MS = 5000,
+  RETRY_MS = 60000,
+  POLL_MS = 5000;
 
 /**
  * The stream of one machine's frames and everybody's states and events, resumed after every break.
@@ -88,7 +90,10 @@ export class Stream {
     clearTimeout(this.quiet);
     const source = this.source;
     const again = (this.polling = setTimeout(() => this.#poll(), POLL_MS));
-    const word = await this.poll().then(() => "polling", (error) => (error.status === 401 ? "closed" : "lost"));
+    const word = await this.poll().then(
+      () => "polling",
+      (error) => (error.status === 401 ? "closed" : "lost"),
+    );
     if (source === this.source && again === this.polling) this.status(word);
   }
 }

@@ -24,8 +24,12 @@ function route() {
 }
 
 const STATUS = {
-  connecting: ["unknown", "connecting"], live: ["normal", "live"], polling: ["warning", "every 5 s"],
-  lost: ["alarm", "no connection"], paused: ["unknown", "paused"], closed: ["unknown", "signed out"],
+  connecting: ["unknown", "connecting"],
+  live: ["normal", "live"],
+  polling: ["warning", "every 5 s"],
+  lost: ["alarm", "no connection"],
+  paused: ["unknown", "paused"],
+  closed: ["unknown", "signed out"],
 };
 
 const systemTheme = matchMedia("(prefers-color-scheme: dark)");
@@ -40,19 +44,27 @@ function Bar({ view }) {
   const [kind, word] = STATUS[connection];
   const other = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   const flip = () => setTheme(other);
-  const logout = async () => { await post("api/logout").catch(() => {}); location.reload(); };
-  const lamp = (good, name, bad) => html`<span class="lamp is-${good ? "normal" : "warning"}"><${Shape} kind=${good ? "normal" : "warning"} />${good ? name : bad}</span>`;
+  const logout = async () => {
+    await post("api/logout").catch(() => {});
+    location.reload();
+  };
+  const lamp = (good, name, bad) =>
+    html`<span class="lamp is-${good ? "normal" : "warning"}">
+      <${Shape} kind=${good ? "normal" : "warning"} />${good ? name : bad}</span>`;
   return html`<header class="bar">
     <a class="name" href="./">Stethos<span> · ${node?.node || session?.node || "node"}</span></a>
-    <nav aria-label="Views"><a href="./" aria-current=${view === "overview" ? "page" : null}>Machines</a><a href="node" aria-current=${view === "node" ? "page" : null}>Node</a></nav>
+    <nav aria-label="Views"><a href="./" aria-current=${view === "overview" ? "page" : null}>Machines</a><a href="node"
+      aria-current=${view === "node" ? "page" : null}>Node</a></nav>
     <span class="lamps">
       ${node?.mqtt && lamp(node.mqtt.connected, "broker", "broker away")}
       ${node?.health && lamp(node.health.clock_synced, "clock", "clock not set")}
-      ${listener && html`<span class="lamp is-unknown" role="status"><${Shape} kind="idle" />someone listens to ${listener.machine}</span>`}
+      ${listener && html`<span class="lamp is-unknown" role="status">
+        <${Shape} kind="idle" />someone listens to ${listener.machine}</span>`}
       <span class="lamp is-${kind}" role="status"><${Shape} kind=${kind} />${word}</span>
     </span>
     <span class="tools">
-      <button onClick=${flip} aria-label=${other === "dark" ? "Dark colours" : "Light colours"}>${other === "dark" ? "☾" : "☀"}</button>
+      <button onClick=${flip}
+        aria-label=${other === "dark" ? "Dark colours" : "Light colours"}>${other === "dark" ? "☾" : "☀"}</button>
       ${session?.needs_password && session.role && html`<button onClick=${logout}>Sign out</button>`}
     </span>
   </header>`;
@@ -67,11 +79,30 @@ function App() {
   const [, redraw] = useState(0);
   const main = useRef();
   useEffect(() => {
-    const moved = () => { setPlace(route()); main.current?.focus({ preventScroll: true }); scrollTo(0, 0); };
+    const moved = () => {
+      setPlace(route());
+      main.current?.focus({ preventScroll: true });
+      scrollTo(0, 0);
+    };
     const clicked = (click) => {
       const link = click.target.closest?.("a[href]");
-      if (!link || link.hasAttribute("download") || link.target || click.button || click.ctrlKey || click.metaKey || click.shiftKey) return;
-      if (link.origin !== location.origin || !link.pathname.startsWith(ROOT) || link.pathname.startsWith(`${ROOT}api/`) || link.hash) return;
+      if (
+        !link ||
+        link.hasAttribute("download") ||
+        link.target ||
+        click.button ||
+        click.ctrlKey ||
+        click.metaKey ||
+        click.shiftKey
+      )
+        return;
+      if (
+        link.origin !== location.origin ||
+        !link.pathname.startsWith(ROOT) ||
+        link.pathname.startsWith(`${ROOT}api/`) ||
+        link.hash
+      )
+        return;
       click.preventDefault();
       history.pushState(null, "", link.pathname + (isKiosk() ? "?kiosk" : ""));
       moved();
@@ -80,7 +111,11 @@ function App() {
     document.addEventListener("click", clicked);
     addEventListener("popstate", moved);
     addEventListener("themechange", themed);
-    return () => { document.removeEventListener("click", clicked); removeEventListener("popstate", moved); removeEventListener("themechange", themed); };
+    return () => {
+      document.removeEventListener("click", clicked);
+      removeEventListener("popstate", moved);
+      removeEventListener("themechange", themed);
+    };
   }, []);
   const machine = place.machine && machines.get(place.machine);
   const watched = machine && (place.view === "machine" || place.view === "learn") ? place.machine : null;
@@ -92,10 +127,15 @@ function App() {
   const View = VIEWS[place.view];
   return html`<a class="skip" href="#main">Skip to the content</a>
     <${Bar} view=${place.view} />
-    ${(connection === "lost" || problem) && html`<p class="banner" role="alert">▲ ${problem || "The node does not answer. What you see is out of date; it is tried again every 5 s."}</p>`}
+    ${(connection === "lost" || problem) && html`<p class="banner"
+      role="alert">▲ ${problem || "The node does not answer. What you see is out of date; it is tried again every 5 s."}</p>`}
     <main id="main" tabindex="-1" ref=${main}>
-      ${place.machine && !machine ? html`<section class="message"><h1>No machine ${place.machine}</h1><p>It is not in this node's configuration. <a href="./">Show all machines</a></p></section>`
-        : html`<${View} key=${`${place.view}/${place.machine}/${place.event}`} machine=${machine} event=${place.event} />`}
+      ${
+        place.machine && !machine
+          ? html`<section class="message"><h1>No machine ${place.machine}</h1>
+            <p>It is not in this node's configuration. <a href="./">Show all machines</a></p></section>`
+          : html`<${View} key=${`${place.view}/${place.machine}/${place.event}`} machine=${machine} event=${place.event} />`
+      }
     </main>
     <${Notice} />`;
 }

@@ -6,30 +6,64 @@ import { bandText, endWords, levelText, number, RAISED_BY, ratioText, span, WORD
 import { colour, Facts, Shape, Time } from "./parts.js";
 
 export function EventPage({ machine, event: id }) {
-  const { events } = useStore(), [problem, setProblem] = useState(null), [copied, setCopied] = useState(false), [part, setPart] = useState({});
+  const { events } = useStore(),
+    [problem, setProblem] = useState(null),
+    [copied, setCopied] = useState(false),
+    [part, setPart] = useState({});
   const path = `api/events/${encodeURIComponent(id)}`;
   const known = events.get(id);
-  useEffect(() => { get(path).then((answer) => { keep(answer); setProblem(null); }, (error) => setProblem(error.message)); }, [id, known?.seq]);
+  useEffect(() => {
+    get(path).then(
+      (answer) => {
+        keep(answer);
+        setProblem(null);
+      },
+      (error) => setProblem(error.message),
+    );
+  }, [id, known?.seq]);
   const event = known;
-  if (!event) return html`<section class="message"><h1>${problem ? "No such event" : ""}</h1>${problem && html`<p>${problem} <a href="m/${encodeURIComponent(machine.id)}">Show ${machine.name}</a></p>`}</section>`;
-  const isOpen = event.event_type !== "end", isCurrent = machine.event?.id === id;
-  const acknowledged = event.acknowledged_at ? html`<${Time} at=${event.acknowledged_at} />` : isCurrent && machine.state?.acknowledged ? "yes" : "no";
-  const copy = () => navigator.clipboard.writeText(location.href).then(() => setCopied(true), () => {});
+  if (!event)
+    return html`<section class="message"><h1>${problem ? "No such event" : ""}</h1>${problem &&
+      html`<p>${problem} <a href="m/${encodeURIComponent(machine.id)}">Show ${machine.name}</a></p>`}</section>`;
+  const isOpen = event.event_type !== "end",
+    isCurrent = machine.event?.id === id;
+  const acknowledged = event.acknowledged_at
+    ? html`<${Time} at=${event.acknowledged_at} />`
+    : isCurrent && machine.state?.acknowledged
+      ? "yes"
+      : "no";
+  const copy = () =>
+    navigator.clipboard.writeText(location.href).then(
+      () => setCopied(true),
+      () => {},
+    );
   return html`<article class="event ${colour(event.severity)}">
     <p class="path"><a href="m/${encodeURIComponent(machine.id)}">${machine.name}</a></p>
-    <h1><span class="badge ${colour(event.severity)}"><${Shape} kind=${event.severity} />${WORDS[event.severity]}</span> <${Time} at=${event.onset_ts} />${isOpen ? ", still open" : `, ${span(event.duration_s)}`}</h1>
+    <h1><span class="badge ${colour(event.severity)}">
+      <${Shape} kind=${event.severity} />${WORDS[event.severity]}</span> <${Time} at=${event.onset_ts} />${isOpen ? ", still open" : `, ${span(event.duration_s)}`}</h1>
     <p class="why">${event.summary}</p>
     <div class="actions">
-      ${isAdmin() && isOpen && isCurrent && !machine.state?.acknowledged && html`<button class="primary" onClick=${() => command(machine.id, "ack", { id }, { done: "Acknowledged." })}>Acknowledge</button>`}
+      ${isAdmin() && isOpen && isCurrent && !machine.state?.acknowledged && html`<button class="primary"
+        onClick=${() => command(machine.id, "ack", { id }, { done: "Acknowledged." })}>Acknowledge</button>`}
       ${navigator.clipboard && html`<button onClick=${copy}>${copied ? "Link copied" : "Copy the link"}</button>`}
-      ${event.has_clip && html`<a class="button" href="${path}/clip.flac" download=${event.clip || `${id}.flac`}>Save the sound</a>`}
+      ${event.has_clip && html`<a class="button" href="${path}/clip.flac"
+        download=${event.clip || `${id}.flac`}>Save the sound</a>`}
     </div>
-    ${(event.has_clip || isOpen) && !part.silent ? html`<audio controls preload="none" src="${path}/clip.flac" aria-label=${isOpen ? "Sound of this event so far" : "Sound of this event"} onError=${() => setPart({ ...part, silent: true })}></audio>`
-      : html`<p class="meta">There is no sound of this event: none is stored, or it is private.</p>`}
-    ${event.has_picture && html`<img class="picture" src="${path}/picture.png?${event.has_clip ? "whole" : "start"}" width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`} onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
+    ${
+      (event.has_clip || isOpen) && !part.silent
+        ? html`<audio controls preload="none" src="${path}/clip.flac"
+          aria-label=${isOpen ? "Sound of this event so far" : "Sound of this event"}
+          onError=${() => setPart({ ...part, silent: true })}></audio>`
+        : html`<p class="meta">There is no sound of this event: none is stored, or it is private.</p>`
+    }
+    ${event.has_picture && html`<img class="picture" src="${path}/picture.png?${event.has_clip ? "whole" : "start"}"
+      width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`}
+      onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
     <div class="columns">
       <section><h2>What is different</h2>
-        ${event.bands.length ? html`<ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}</ul>` : html`<p class="meta">No single band stands out.</p>`}
+        ${event.bands.length
+          ? html`<ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}</ul>`
+          : html`<p class="meta">No single band stands out.</p>`}
         ${event.impulses_hz && html`<p>Impulses about ${number(event.impulses_hz)} times a second</p>`}
       </section>
       <section><h2>Facts</h2><${Facts} rows=${[

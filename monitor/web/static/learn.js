@@ -16,24 +16,41 @@ const advice = (state) => {
 
 export function Learn({ machine }) {
   useStore();
-  const [minutes, setMinutes] = useState(30), [extend, setExtend] = useState(false), { id, name, state, info, response } = machine;
+  const [minutes, setMinutes] = useState(30),
+    [extend, setExtend] = useState(false),
+    { id, name, state, info, response } = machine;
   const begin = (submit) => {
     submit.preventDefault();
-    command(id, "learn", { minutes: Number(minutes), extend }, { done: `${name}: learning for ${minutes} min. Let it run as usual, at its usual loads.` });
+    command(
+      id,
+      "learn",
+      { minutes: Number(minutes), extend },
+      { done: `${name}: learning for ${minutes} min. Let it run as usual, at its usual loads.` },
+    );
   };
   const told = response?.command === "learn" ? response : null;
   return html`<article class="learn"><p class="path"><a href="m/${encodeURIComponent(id)}">${name}</a></p><h1>First steps</h1>
     <ol class="steps">
       <li><h2>Place the microphone</h2><p>Close to the machine, away from doors and speech, where it can stay.</p>
-        <p class="row"><${Meter} name=${name} dbfs=${state?.rms_dbfs} /><span>${advice(state)}</span></p><p class="actions"><${Listen} machine=${machine} /></p></li>
-      <li><h2>Run the machine as usual</h2><p>Half an hour that covers its usual speeds and loads is enough for a first bundle. Nothing unusual may happen meanwhile.</p>
+        <p class="row"><${Meter} name=${name} dbfs=${state?.rms_dbfs} /><span>${advice(state)}</span></p><p class="actions">
+          <${Listen} machine=${machine} /></p></li>
+      <li><h2>Run the machine as usual</h2>
+        <p>Half an hour that covers its usual speeds and loads is enough for a first bundle. Nothing unusual may happen meanwhile.</p>
         <${Waterfall} machine=${machine} /></li>
       <li><h2>Learn</h2>
-        ${isAdmin() ? html`<form onSubmit=${begin}><p class="row"><label>Minutes <input type="number" min="6" max="120" required value=${minutes} onInput=${(e) => setMinutes(e.target.value)} /></label><label><input type="checkbox" checked=${extend} onChange=${(e) => setExtend(e.target.checked)} /> add to what it has learned before</label><button class="primary" disabled=${!!machine.learning}>Learn</button></p></form>`
-          : html`<p>An administrator can start it here, or on the node:</p>`}
+        ${
+          isAdmin()
+            ? html`<form onSubmit=${begin}><p class="row"><label>Minutes <input type="number" min="6"
+              max="120" required value=${minutes} onInput=${(e) => setMinutes(e.target.value)} /></label><label>
+              <input type="checkbox" checked=${extend}
+              onChange=${(e) => setExtend(e.target.checked)} /> add to what it has learned before</label>
+              <button class="primary" disabled=${!!machine.learning}>Learn</button></p></form>`
+            : html`<p>An administrator can start it here, or on the node:</p>`
+        }
         <p class="meta">The same on the node: <code>monitor learn --machine ${id} --minutes ${minutes}</code></p>
         <${Progress} learning=${machine.learning} />
         ${told && html`<p role="status">${told.result || (told.accepted ? "Learning…" : `Refused: ${told.reason}`)} (<${Time} at=${told.ts} />)</p>`}</li>
-      <li><h2>Monitor</h2><p class="row"><${StateBadge} state=${state} /><span>${info?.learned === false || kindOf(state) === "learning" ? "Nothing is judged until it has learned." : `Bundle ${info?.bundle || "none"} is in use.`}</span></p></li>
+      <li><h2>Monitor</h2><p class="row"><${StateBadge} state=${state} />
+        <span>${info?.learned === false || kindOf(state) === "learning" ? "Nothing is judged until it has learned." : `Bundle ${info?.bundle || "none"} is in use.`}</span></p></li>
     </ol></article>`;
 }

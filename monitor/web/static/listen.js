@@ -3,7 +3,8 @@ import { html } from "./preact.js";
 import { open } from "./api.js";
 import { changed, store } from "./store.js";
 
-const RATE_HZ = 16000, LEAD_S = 0.3;
+const RATE_HZ = 16000,
+  LEAD_S = 0.3;
 let current = null; // { id, context, abort }
 
 /** Where samples go: an AudioWorklet, or buffers in sequence where the page has no secure origin. */
@@ -16,7 +17,8 @@ async function speaker(context) {
   }
   let next = 0;
   return (samples) => {
-    const buffer = context.createBuffer(1, samples.length, RATE_HZ), source = context.createBufferSource();
+    const buffer = context.createBuffer(1, samples.length, RATE_HZ),
+      source = context.createBufferSource();
     buffer.copyToChannel(samples, 0);
     source.buffer = buffer;
     source.connect(context.destination);
@@ -32,7 +34,8 @@ async function play(machine) {
   changed();
   try {
     const answer = await open(`api/machines/${encodeURIComponent(machine.id)}/live.pcm`, { signal: mine.abort.signal });
-    const reader = answer.body.getReader(), push = await speaker(mine.context);
+    const reader = answer.body.getReader(),
+      push = await speaker(mine.context);
     let odd = new Uint8Array(0);
     for (;;) {
       const { done, value } = await reader.read();
@@ -40,7 +43,9 @@ async function play(machine) {
       const bytes = new Uint8Array(odd.length + value.length);
       bytes.set(odd);
       bytes.set(value, odd.length);
-      const n = bytes.length >> 1, view = new DataView(bytes.buffer), samples = new Float32Array(n);
+      const n = bytes.length >> 1,
+        view = new DataView(bytes.buffer),
+        samples = new Float32Array(n);
       for (let i = 0; i < n; i++) samples[i] = view.getInt16(2 * i, true) / 32768;
       odd = bytes.slice(2 * n);
       if (n) push(samples);
@@ -61,5 +66,6 @@ function stop() {
 
 export const Listen = ({ machine }) => {
   const isOn = current?.id === machine.id;
-  return html`<button aria-pressed=${isOn} onClick=${() => (isOn ? stop() : play(machine))}>${isOn ? "Stop listening" : "Listen"}</button>`;
+  return html`<button aria-pressed=${isOn}
+    onClick=${() => (isOn ? stop() : play(machine))}>${isOn ? "Stop listening" : "Listen"}</button>`;
 };

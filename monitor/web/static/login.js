@@ -4,7 +4,8 @@ import { post } from "./api.js";
 import { start, store } from "./store.js";
 
 export function Login() {
-  const [problem, setProblem] = useState(null), [isBusy, setBusy] = useState(false);
+  const [problem, setProblem] = useState(null),
+    [isBusy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -19,7 +20,8 @@ export function Login() {
   return html`<main class="login"><form onSubmit=${submit}>
     <h1>Stethos${store.session.node && html`<span> · ${store.session.node}</span>`}</h1>
     <label for="password">Password</label>
-    <input id="password" name="password" type="password" autocomplete="current-password" required autofocus aria-describedby="login-problem" />
+    <input id="password" name="password" type="password"
+      autocomplete="current-password" required autofocus aria-describedby="login-problem" />
     <button class="primary" disabled=${isBusy}>Sign in</button>
     <p id="login-problem" role="alert">${problem}</p>
   </form></main>`;

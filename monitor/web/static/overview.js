@@ -20,18 +20,22 @@ function Sentence({ machines }) {
 }
 
 function Card({ machine }) {
-  const { state, info, strip } = machine, kind = kindOf(state);
+  const { state, info, strip } = machine,
+    kind = kindOf(state);
   const isUnlearned = info?.learned === false;
   return html`<li class="card ${colour(kind)}">
     <div class="card-head">
       <h2><a href=${address(machine.id)}>${machine.name}</a></h2>
       <span class="ratio" title="score / threshold; 1 is the threshold">${ratioText(state?.ratio)}</span>
     </div>
-    <p class="meta states"><${StateBadge} state=${state} /> ${state && html`<span>since <${Time} at=${state.since} /></span>`} <${Flags} state=${state} /></p>
+    <p class="meta states"><${StateBadge} state=${state} /> ${state && html`<span>since <${Time} at=${state.since} />
+      </span>`} <${Flags} state=${state} /></p>
     <${Strip} points=${strip || []} alarm_ratio=${info?.alarm_ratio} />
-    <p class="why">${isUnlearned ? html`<a href="${address(machine.id)}/learn">First steps: teach it normal sound</a>` : explain(machine)}</p>
+    <p class="why">${isUnlearned
+      ? html`<a href="${address(machine.id)}/learn">First steps: teach it normal sound</a>` : explain(machine)}</p>
     <p class="actions">${canAcknowledge(machine) && html`<${Acknowledge} machine=${machine} />`}
-      ${machine.event && html`<a class="button" href="${address(machine.id)}/e/${encodeURIComponent(machine.event.id)}">Details</a>`}
+      ${machine.event && html`<a class="button"
+        href="${address(machine.id)}/e/${encodeURIComponent(machine.event.id)}">Details</a>`}
       ${(kind === "alarm" || kind === "warning") && html`<${Listen} machine=${machine} />`}</p>
   </li>`;
 }
@@ -41,7 +45,9 @@ export function Overview() {
   const all = [...machines.values()].sort(worstFirst);
   if (!all.length) {
     if (connection === "connecting") return null;
-    return html`<section class="message"><h1>No machine yet</h1><p>Add one below <code>machines</code> in the configuration, then reload the service. <a href="node">Show the settings</a></p></section>`;
+    return html`<section class="message"><h1>No machine yet</h1>
+      <p>Add one below <code>machines</code> in the configuration, then reload the service. <a href="node">Show the settings</a></p></section>`;
   }
-  return html`<section class="overview"><${Sentence} machines=${all} /><ul class="cards">${all.map((one) => html`<${Card} key=${one.id} machine=${one} />`)}</ul></section>`;
+  return html`<section class="overview"><${Sentence} machines=${all} />
+    <ul class="cards">${all.map((one) => html`<${Card} key=${one.id} machine=${one} />`)}</ul></section>`;
 }

@@ -1,5 +1,6 @@
 // Plays the samples that it is sent, from a buffer of 2 s; starts after 0.3 s and again after it ran dry.
-const SIZE = 32000, LEAD = 4800;
+const SIZE = 32000,
+  LEAD = 4800;
 
 class Pcm extends AudioWorkletProcessor {
   constructor() {
@@ -9,7 +10,10 @@ class Pcm extends AudioWorkletProcessor {
     this.isPlaying = false;
     this.port.onmessage = ({ data }) => {
       for (const sample of data) {
-        if (this.held === SIZE) { this.read = (this.read + 1) % SIZE; this.held--; }
+        if (this.held === SIZE) {
+          this.read = (this.read + 1) % SIZE;
+          this.held--;
+        }
         this.buffer[(this.read + this.held++) % SIZE] = sample;
       }
       if (this.held >= LEAD) this.isPlaying = true;
@@ -19,7 +23,10 @@ class Pcm extends AudioWorkletProcessor {
   process(_, [[out]]) {
     for (let i = 0; i < out.length; i++) {
       if (this.held === 0) this.isPlaying = false;
-      if (!this.isPlaying) { out[i] = 0; continue; }
+      if (!this.isPlaying) {
+        out[i] = 0;
+        continue;
+      }
       out[i] = this.buffer[this.read];
       this.read = (this.read + 1) % SIZE;
       this.held--;

@@ -2,23 +2,40 @@
 import { useEffect, useReducer } from "./preact.js";
 import { get, post, Stream } from "./api.js";
 
-const HIDDEN_MS = 30000, MAX_EVENTS = 500;
+const HIDDEN_MS = 30000,
+  MAX_EVENTS = 500;
 
-export const store = { session: null, node: null, machines: new Map(), events: new Map(), connection: "connecting", listener: null, notice: null, problem: null };
-const listeners = new Set(), frameListeners = new Set();
+export const store = {
+  session: null,
+  node: null,
+  machines: new Map(),
+  events: new Map(),
+  connection: "connecting",
+  listener: null,
+  notice: null,
+  problem: null,
+};
+const listeners = new Set(),
+  frameListeners = new Set();
 let pending = false;
 
 /** Redraw the views once, in the next frame. */
 export function changed() {
   if (pending) return;
   pending = true;
-  const run = () => { pending = false; listeners.forEach((one) => one()); };
+  const run = () => {
+    pending = false;
+    listeners.forEach((one) => one());
+  };
   document.hidden ? setTimeout(run, 250) : requestAnimationFrame(run);
 }
 
 export function useStore() {
   const [, redraw] = useReducer((n) => n + 1, 0);
-  useEffect(() => { listeners.add(redraw); return () => listeners.delete(redraw); }, []);
+  useEffect(() => {
+    listeners.add(redraw);
+    return () => listeners.delete(redraw);
+  }, []);
   return store;
 }
 
@@ -29,14 +46,16 @@ export function onFrame(machine, listener) {
 }
 
 function machineOf(id) {
-  if (!store.machines.has(id)) store.machines.set(id, { id, name: id, state: null, info: null, event: null, strip: [], response: null, learning: null });
+  if (!store.machines.has(id))
+    store.machines.set(id, { id, name: id, state: null, info: null, event: null, strip: [], response: null, learning: null });
   return store.machines.get(id);
 }
 
 /** Keep an event unless a later message of it is known. */
 export function keep(event) {
   const known = store.events.get(event.id);
-  if (known && (known.seq > event.seq || (known.seq === event.seq && known.acknowledged_at && !event.acknowledged_at))) return known;
+  if (known && (known.seq > event.seq || (known.seq === event.seq && known.acknowledged_at && !event.acknowledged_at)))
+    return known;
   store.events.delete(event.id);
   store.events.set(event.id, event);
   if (store.events.size > MAX_EVENTS) store.events.delete(store.events.keys().next().value);
@@ -49,8 +68,7 @@ function receive(kind, id, data) {
   else if (kind === "service") {
     store.problem = data.running ? null : data.reason;
     if (!data.resumed && data.running) poll().catch(() => {}); // events may have ended meanwhile
-  }
-  else if (kind === "frame") {
+  } else if (kind === "frame") {
     for (const [machine, listener] of frameListeners) if (machine === id) listener(data);
     const state = store.machines.get(id)?.state;
     if (!state || data.ratio == null || state.ratio == null) return;
@@ -84,21 +102,29 @@ async function poll() {
 }
 
 function status(word) {
-  if (word === "closed") { stream.close(); void start(); return; }
+  if (word === "closed") {
+    stream.close();
+    void start();
+    return;
+  }
   if (store.connection === word) return;
   store.connection = word;
   changed();
 }
 
 const stream = new Stream({ receive, poll, status });
-let isOpen = false, hiding = null;
+let isOpen = false,
+  hiding = null;
 
 /** Ask who we are, then load everything and open the stream. */
 export async function start() {
   try {
     store.session = await get("api/session");
     store.problem = null;
-    if (store.session.role === null) { changed(); return; }
+    if (store.session.role === null) {
+      changed();
+      return;
+    }
     await poll();
     isOpen = true;
     if (!document.hidden) stream.open();
@@ -119,22 +145,35 @@ export function watch(machine) {
 
 function hide() {
   clearTimeout(hiding);
-  hiding = setTimeout(() => { stream.close(); status("paused"); }, HIDDEN_MS);
+  hiding = setTimeout(() => {
+    stream.close();
+    status("paused");
+  }, HIDDEN_MS);
 }
 document.addEventListener("visibilitychange", () => {
   if (!isOpen) return;
-  if (document.hidden) { hide(); return; }
+  if (document.hidden) {
+    hide();
+    return;
+  }
   clearTimeout(hiding);
-  if (!stream.source) { stream.open(); poll().catch(() => {}); }
+  if (!stream.source) {
+    stream.open();
+    poll().catch(() => {});
+  }
 });
-setInterval(() => { if (isOpen && !document.hidden) poll().catch(() => {}); }, 15 * 60000); // the strips of 24 h
+setInterval(() => {
+  if (isOpen && !document.hidden) poll().catch(() => {});
+}, 15 * 60000); // the strips of 24 h
 
 /** Send a command; the notice shows its outcome, with a way to undo it where there is one. */
 export async function command(machine, name, body = {}, { done = null, undo = null } = {}) {
   try {
     const response = await post(`api/machines/${encodeURIComponent(machine)}/${name}`, body);
     machineOf(machine).response = response;
-    store.notice = response.accepted ? { text: done || `${name}: accepted`, undo } : { text: `Not done: ${response.reason}`, bad: true };
+    store.notice = response.accepted
+      ? { text: done || `${name}: accepted`, undo }
+      : { text: `Not done: ${response.reason}`, bad: true };
   } catch (error) {
     store.notice = { text: `Not done: ${error.message}`, bad: true };
   }

@@ -1,8 +1,14 @@
 // Words and numbers as people read them. Pure functions.
 
 export const WORDS = {
-  normal: "Normal", warning: "Warning", alarm: "Alarm", unknown: "Unknown", starting: "Starting", learning: "Learning",
-  idle: "Idle", disabled: "Disabled",
+  normal: "Normal",
+  warning: "Warning",
+  alarm: "Alarm",
+  unknown: "Unknown",
+  starting: "Starting",
+  learning: "Learning",
+  idle: "Idle",
+  disabled: "Disabled",
 };
 const ORDER = ["alarm", "warning", "unknown", "learning", "starting", "normal", "idle", "disabled"];
 
@@ -13,7 +19,9 @@ export const kindOf = (state) => {
   return state.state in WORDS ? state.state : "unknown";
 };
 export const worstFirst = (a, b) =>
-  ORDER.indexOf(kindOf(a.state)) - ORDER.indexOf(kindOf(b.state)) || (b.state?.ratio ?? 0) - (a.state?.ratio ?? 0) || a.id.localeCompare(b.id);
+  ORDER.indexOf(kindOf(a.state)) - ORDER.indexOf(kindOf(b.state)) ||
+  (b.state?.ratio ?? 0) - (a.state?.ratio ?? 0) ||
+  a.id.localeCompare(b.id);
 
 const REASONS = {
   bandwidth: "The sound lacks the upper frequencies that the bundle expects. Use a microphone with a higher rate.",
@@ -43,8 +51,12 @@ export const RAISED_BY = {
   slow: "above its usual level for 15 minutes",
 };
 const END_REASONS = {
-  cleared: "normal again", lost: "no usable sound for 60 s", shutdown: "the service was stopped", restarted: "the service was restarted",
-  disabled: "the machine was disabled", reloaded: "the settings were changed",
+  cleared: "normal again",
+  lost: "no usable sound for 60 s",
+  shutdown: "the service was stopped",
+  restarted: "the service was restarted",
+  disabled: "the machine was disabled",
+  reloaded: "the settings were changed",
 };
 export const endWords = (event) => END_REASONS[event.end_reason] || event.end_reason;
 
@@ -53,7 +65,8 @@ export const reasonText = (reason) => REASONS[reason] || reason.replaceAll("_", 
 
 /** One sentence below a machine's name: the anomaly, or the reason of a state, with the next step. */
 export const explain = (machine) => {
-  const { state, event, info } = machine, kind = kindOf(state);
+  const { state, event, info } = machine,
+    kind = kindOf(state);
   if ((kind === "alarm" || kind === "warning") && event) return event.summary || "different from usual";
   if (state?.reason) return reasonText(state.reason);
   if (info && info.learned === false) return "Nothing is learned yet. Start with the first steps.";
@@ -70,9 +83,10 @@ export const ratioText = (ratio) => (ratio == null ? "–" : `${two.format(ratio
 export const levelText = (dbfs) => (dbfs == null ? "–" : `${Math.round(dbfs)} dBFS`.replace("-", "−"));
 export const frequency = (hz) => (hz < 1000 ? `${Math.round(hz)} Hz` : `${(hz / 1000).toFixed(1)} kHz`);
 export const bandText = (band) => {
-  const range = band.high_hz < 1000
-    ? `${Math.round(band.low_hz)}–${Math.round(band.high_hz)} Hz`
-    : `${(band.low_hz / 1000).toFixed(1)}–${(band.high_hz / 1000).toFixed(1)} kHz`;
+  const range =
+    band.high_hz < 1000
+      ? `${Math.round(band.low_hz)}–${Math.round(band.high_hz)} Hz`
+      : `${(band.low_hz / 1000).toFixed(1)}–${(band.high_hz / 1000).toFixed(1)} kHz`;
   return `${Math.round(Math.abs(band.excess_db))} dB ${band.excess_db < 0 ? "less" : "more"} than usual at ${range}`;
 };
 export const span = (seconds) => {
@@ -88,8 +102,10 @@ export const moment = (text, now = Date.now()) => {
   const t = new Date(text);
   if (Number.isNaN(+t)) return "–";
   const day = (x) => new Date(x).toDateString();
-  const more = day(t) === day(now) ? {} : Math.abs(now - t) < 6 * 864e5 ? { weekday: "long" } : { day: "numeric", month: "short" };
+  const more =
+    day(t) === day(now) ? {} : Math.abs(now - t) < 6 * 864e5 ? { weekday: "long" } : { day: "numeric", month: "short" };
   if (t.getFullYear() !== new Date(now).getFullYear()) more.year = "numeric";
   return t.toLocaleString("en-GB", { ...more, ...clock }).replace(" at ", " ");
 };
-export const megabytes = (mb) => (mb == null ? "–" : mb >= 1000 ? `${(mb / 1000).toFixed(mb < 1e4 ? 1 : 0)} GB` : `${Math.round(mb)} MB`);
+export const megabytes = (mb) =>
+  mb == null ? "–" : mb >= 1000 ? `${(mb / 1000).toFixed(mb < 1e4 ? 1 : 0)} GB` : `${Math.round(mb)} MB`;
