@@ -19,6 +19,7 @@ from monitor.scoring.fast_path import Fast
 WARNING_CHANCE = 0.005  # probability that a normal segment exceeds the warning level: about one warning a day
 ALARM_CHANCE = 1e-4  # probability that a normal segment exceeds the alarm level: about one alarm a month
 FILE_CHANCE = 0.035  # probability that a normal recording exceeds the file threshold
+WARNING_MARGIN = 2.0  # the warning level is set for a probability this much smaller, because its model is uncertain, too
 WARNINGS_PER_WEEK, ALARMS_PER_WEEK = 7.0, 0.25  # upper limits on the rates after the rule, given these probabilities
 FUSED_PRIOR = Prior(limit=0.17, per_recording=1.1, weight=15)  # for a mean of components (benchmarks.decide --part spread)
 ERROR_PRIOR = Prior(limit=0.15, per_recording=0.0, weight=5)  # for a plain reconstruction error, which varies less
@@ -127,7 +128,7 @@ def predicted_thresholds(held_out: HeldOut, *, prior: Prior, min_threshold: floa
         return max(min_threshold, MIN_MARGIN * model.typical, model.threshold(chance))
 
     return Thresholds(
-        segment=level(segments, WARNING_CHANCE),
+        segment=level(segments, WARNING_CHANCE / WARNING_MARGIN),
         alarm=level(segments, ALARM_CHANCE),
         file=level(files, FILE_CHANCE),
         file_alarm=level(files, ALARM_CHANCE),
