@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,27 @@ from tests.waiting import wait_until
 COMMAND = [sys.executable, "-m", "monitor.cli.main", "demo"]
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name: the path of a socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
 def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_plays_prints_its_address_and_ends_all_its_processes(tmp_path: Path, ending: signal.Signals) -> None:
-    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path), text=True)
+def test_it_plays_prints_its_address_and_ends_all_its_processes(folder: Path, ending: signal.Signals) -> None:
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(folder), text=True)
     try:
         assert demo.stdout is not None and demo.stderr is not None
         address = demo.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:") and address.endswith("/")
 
         def machines() -> dict[str, Any]:
+            assert demo.poll() is None
             try:
                 with urllib.request.urlopen(f"{address}api/machines", timeout=10) as answer:
                     return {one["id"]: one for one in json.load(answer)["machines"]}
@@ -49,14 +59,14 @@ def test_it_plays_prints_its_address_and_ends_all_its_processes(tmp_path: Path, 
         wait_until(lambda: not [one for one in children if one.is_running()], what="the end of its processes")
         if ending != signal.SIGKILL:
             assert demo.returncode in (0, 130)
-            assert [path.name for path in tmp_path.iterdir() if path.name.startswith("stethos-demo")] == []
+            assert [path.name for path in folder.iterdir() if path.name.startswith("stethos-demo")] == []
     finally:
         demo.kill()
         demo.wait()
 
 
-def test_it_ends_when_its_service_does(tmp_path: Path) -> None:
-    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path), text=True)
+def test_it_ends_when_its_service_does(folder: Path) -> None:
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(folder), text=True)
     try:
         assert demo.stdout is not None
         demo.stdout.readline()
@@ -78,8 +88,8 @@ def test_it_ends_when_its_service_does(tmp_path: Path) -> None:
         (["--port", "70000"], 2, "--port must be in 0..65535, got 70000"),
     ],
 )
-def test_what_cannot_be_played_is_one_line(tmp_path: Path, arguments: list[str], status: int, text: str) -> None:
-    result = subprocess.run([*COMMAND, *arguments], capture_output=True, env=environment(tmp_path), text=True, check=False)
+def test_what_cannot_be_played_is_one_line(folder: Path, arguments: list[str], status: int, text: str) -> None:
+    result = subprocess.run([*COMMAND, *arguments], capture_output=True, env=environment(folder), text=True, check=False)
     assert result.returncode == status
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1 and text in result.stderr
