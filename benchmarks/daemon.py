@@ -25,8 +25,8 @@ import soundfile
 
 from benchmarks.ear import RATE_HZ, Ear
 from monitor.bundle.manifest import read_manifest
-from monitor.daemon.control import NAME, request
-from monitor.daemon.shared_microphone import open_shared
+from monitor.daemon.control.shared_microphone import open_shared
+from monitor.daemon.control.socket import NAME, request
 from tests.broker import PERSISTENT, running_broker
 from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import Rack, virtual_microphones

@@ -9,7 +9,7 @@ import numpy as np
 
 from monitor.arrays import F64
 from monitor.audio.gaps import UnbrokenSound
-from monitor.daemon.shared_microphone import SoundStream
+from monitor.daemon.control.shared_microphone import SoundStream
 from tests.rig import VirtualMicrophone
 
 RATE_HZ = 16000

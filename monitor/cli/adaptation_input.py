@@ -25,7 +25,7 @@ from monitor.cli.arguments import channel_number, configured_machine, within
 from monitor.cli.progress import logs_above_progress
 from monitor.cli.recording.microphone_input import POLL_S, open_microphone
 from monitor.config import MachineConfig, load_config
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from monitor.errors import SourceError, UsageError
 from monitor.explain.profile import Profiler, SegmentProfile
 from monitor.json_lines import to_json

@@ -14,8 +14,8 @@ from monitor.cli.devices import merge
 from monitor.config import Config, MachineConfig, MqttConfig, check_settings
 from monitor.daemon.bundles.adaptations import in_use
 from monitor.daemon.bundles.load import SECRETS, exposed_files, idle_problem, service_problems
-from monitor.daemon.control import NAME
-from monitor.daemon.shared_microphone import shared_microphones
+from monitor.daemon.control.shared_microphone import shared_microphones
+from monitor.daemon.control.socket import NAME
 from monitor.errors import ConfigError, SinkError, SourceError, StethosError
 from monitor.files import read_regular
 from monitor.learning.report_text import duration

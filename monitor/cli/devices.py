@@ -22,8 +22,8 @@ from monitor.cli.arguments import selector, within
 from monitor.cli.recording.level import FLOOR_DBFS, Level, levels
 from monitor.cli.recording.microphone_input import POLL_S, open_microphone
 from monitor.config import Config, load_config
-from monitor.daemon.control import NAME, ControlError
-from monitor.daemon.shared_microphone import SharedMicrophone, shared_microphones
+from monitor.daemon.control.shared_microphone import SharedMicrophone, shared_microphones
+from monitor.daemon.control.socket import NAME, ControlError
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from monitor.clips.store import ClipStore, clip_stem
 from monitor.config import Config
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from monitor.events.event import rfc3339
 from monitor.files import as_owner
 from monitor.history.points import points, width

@@ -26,7 +26,7 @@ from monitor.cli.recording.level import levels
 from monitor.cli.recording.microphone_input import POLL_S, MicrophoneInput, open_microphone
 from monitor.cli.recording.session import RecordingSession, Take
 from monitor.config import Config, load_config
-from monitor.daemon.control import NAME
+from monitor.daemon.control.socket import NAME
 from monitor.errors import UsageError
 
 log = logging.getLogger(__name__)

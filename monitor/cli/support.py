@@ -25,7 +25,7 @@ from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.redact import Redactor, who_and_where
 from monitor.config import Config, MqttConfig, load_config
 from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from monitor.daemon.health import Health, versions
 from monitor.errors import StethosError, UsageError
 from monitor.files import as_owner

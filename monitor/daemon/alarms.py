@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon.alarm import Alarm
-from monitor.daemon.commands import Refused
+from monitor.daemon.control.commands import Refused
 from monitor.daemon.state_file import AlarmState
 from monitor.events.event import Severity
 from monitor.mqtt.messages import Acknowledge, Command, Disable, Enable, Snooze

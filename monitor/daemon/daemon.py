@@ -19,18 +19,18 @@ from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
 from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.audit_log import AuditLog
 from monitor.daemon.bundles.adaptation_job import Adaptation, AdaptationJob
 from monitor.daemon.bundles.load import exposed_files, load_bundles, service_problems
-from monitor.daemon.commands import Arrived, Commands, Refused
-from monitor.daemon.control import NAME, ControlError, ControlServer, Reply
+from monitor.daemon.control.audit_log import AuditLog
+from monitor.daemon.control.commands import Arrived, Commands, Refused
+from monitor.daemon.control.shared_microphone import Listening, microphone_status, share_sound
+from monitor.daemon.control.socket import NAME, ControlError, ControlServer, Reply
 from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health
 from monitor.daemon.node_report import Losses, NodeReport
 from monitor.daemon.notify import Notifier
 from monitor.daemon.observer import Observer
-from monitor.daemon.shared_microphone import Listening, microphone_status, share_sound
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.daemon.watch.fan_out import FanOut

@@ -7,8 +7,8 @@ from typing import Any
 from monitor.bundle import Bundle
 from monitor.config import Config
 from monitor.daemon.bundles.load import machine_info
+from monitor.daemon.control.shared_microphone import Listening, microphone_status
 from monitor.daemon.health import Health, versions
-from monitor.daemon.shared_microphone import Listening, microphone_status
 from monitor.daemon.supervisor import Supervisor
 from monitor.mqtt.broker import Broker
 from monitor.mqtt.messages import HealthMessage, InfoMessage

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.broker import say
 from tests.daemon.daemon_process import ROOT
 from tests.daemon.deaf_fan import BASE, RATE_HZ, Service, running_service

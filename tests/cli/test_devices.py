@@ -12,8 +12,8 @@ import soundfile
 from monitor.audio.devices import Device, Usb
 from monitor.cli.devices import merge
 from monitor.cli.recording.level import levels
-from monitor.daemon.control import NAME
-from monitor.daemon.shared_microphone import SharedMicrophone, find_shared
+from monitor.daemon.control.shared_microphone import SharedMicrophone, find_shared
+from monitor.daemon.control.socket import NAME
 from monitor.errors import SourceError
 from tests.cli.tool import run
 from tests.daemon.sharing import sharing

@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from monitor.cli.recording.session import RecordingSession, Take
-from monitor.daemon.control import NAME
+from monitor.daemon.control.socket import NAME
 from monitor.errors import SinkError, SourceError, UsageError
 from tests.cli.tool import run, start
 from tests.daemon.sharing import sharing

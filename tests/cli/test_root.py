@@ -13,7 +13,7 @@ from monitor.bundle import load_bundle
 from monitor.bundle.manifest import MANIFEST
 from monitor.bundle.write import file_ref
 from monitor.daemon.bundles.adaptations import FOLDER, IN_USE
-from monitor.daemon.control import NAME
+from monitor.daemon.control.socket import NAME
 from monitor.daemon.daemon import run_daemon
 from monitor.errors import ConfigError
 from tests.cli.bench import Bench, made

@@ -17,7 +17,7 @@ import yaml
 
 from monitor.audio.devices import Device, Usb
 from monitor.cli.redact import Redactor
-from monitor.daemon.control import NAME, ControlServer, Reply
+from monitor.daemon.control.socket import NAME, ControlServer, Reply
 from monitor.errors import UsageError
 from tests.cli.tool import run
 

@@ -17,8 +17,8 @@ from monitor.config import Config, HistoryConfig
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_slow_path
 from monitor.daemon.bundles.adaptations import FOLDER, IN_USE, in_use
-from monitor.daemon.control import NAME, ControlServer, Reply
-from monitor.daemon.shared_microphone import microphone_status, share_sound
+from monitor.daemon.control.shared_microphone import microphone_status, share_sound
+from monitor.daemon.control.socket import NAME, ControlServer, Reply
 from monitor.daemon.state_file import AlarmState, SavedSlowPath, SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.daemon.watch.requests import Requests

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from monitor.audio.microphone import Microphone
-from monitor.daemon.control import ControlServer
-from monitor.daemon.shared_microphone import microphone_status, share_sound, shared_microphones
+from monitor.daemon.control.shared_microphone import microphone_status, share_sound, shared_microphones
+from monitor.daemon.control.socket import ControlServer
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

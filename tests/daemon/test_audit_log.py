@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from monitor.daemon import audit_log
-from monitor.daemon.audit_log import AuditLog
+from monitor.daemon.control import audit_log
+from monitor.daemon.control.audit_log import AuditLog
 from tests.daemon.deaf_fan import Service, running_service
 from tests.waiting import wait_until
 

@@ -18,7 +18,7 @@ from monitor.clock import SteadyClock
 from monitor.config import Config
 from monitor.daemon.alarm import MAX_SNOOZE_S
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.commands import MAX_BYTES, MAX_WAITING, Arrived, Commands
+from monitor.daemon.control.commands import MAX_BYTES, MAX_WAITING, Arrived, Commands
 from monitor.daemon.state_file import AlarmState, ServiceState
 from monitor.mqtt.messages import Command, ResponseMessage
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from monitor.daemon import control
-from monitor.daemon.control import ControlError, ControlServer, Handler, Reply, open_stream, request
+from monitor.daemon.control import socket as control
+from monitor.daemon.control.socket import ControlError, ControlServer, Handler, Reply, open_stream, request
 from monitor.errors import SourceError
 from tests.waiting import wait_until
 

@@ -30,7 +30,7 @@ from monitor.daemon import machine as machine_module
 from monitor.daemon import supervisor as supervisor_module
 from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
 from monitor.daemon.alarms import Alarms
-from monitor.daemon.commands import Arrived, Commands
+from monitor.daemon.control.commands import Arrived, Commands
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery
 from monitor.daemon.health import Health
 from monitor.daemon.notify import Notifier

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.cli.main import main
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.daemon.daemon_process import DaemonProcess
 from tests.daemon.watching import Watching
 from tests.rig import virtual_microphone

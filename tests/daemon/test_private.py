@@ -9,8 +9,8 @@ import pytest
 
 from monitor.config import Config
 from monitor.daemon.bundles.load import exposed_files
-from monitor.daemon.control import NAME, ControlError
-from monitor.daemon.shared_microphone import open_shared
+from monitor.daemon.control.shared_microphone import open_shared
+from monitor.daemon.control.socket import NAME, ControlError
 from monitor.errors import SourceError, UsageError
 from tests.cli.tool import run
 from tests.daemon.daemon_process import DaemonProcess

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.cli.bench import RATE_HZ, made
 from tests.daemon.daemon_process import ROOT, DaemonProcess
 from tests.waiting import wait_until

@@ -12,8 +12,8 @@ import pytest
 
 from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.ring import SoundFormat
-from monitor.daemon.control import NAME, ControlError
-from monitor.daemon.shared_microphone import SoundStream, open_shared
+from monitor.daemon.control.shared_microphone import SoundStream, open_shared
+from monitor.daemon.control.socket import NAME, ControlError
 from tests.daemon.sharing import sharing
 from tests.rig import VirtualMicrophone, virtual_microphone
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor.daemon.control import Reply
+from monitor.daemon.control.socket import Reply
 from monitor.daemon.watch import backlog as backlog_module
 from monitor.daemon.watch.backlog import MAX_BYTES, MAX_FRAME_BYTES, Backlog, line_of
 from monitor.daemon.watch.machine_watch import encode_levels

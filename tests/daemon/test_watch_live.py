@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, ControlError, open_stream, request
-from monitor.daemon.shared_microphone import open_shared
+from monitor.daemon.control.shared_microphone import open_shared
+from monitor.daemon.control.socket import NAME, ControlError, open_stream, request
 from monitor.mqtt.messages import HealthMessage, InfoMessage, ResponseMessage, StateMessage
 from tests.daemon.deaf_fan import Service, running_service
 from tests.daemon.watching import Watching

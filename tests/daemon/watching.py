@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from monitor.daemon.control import NAME, open_stream
+from monitor.daemon.control.socket import NAME, open_stream
 from tests.waiting import wait_until
 
 Line = dict[str, Any]

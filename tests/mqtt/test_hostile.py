@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MqttConfig
-from monitor.daemon.commands import Commands
+from monitor.daemon.control.commands import Commands
 from monitor.mqtt.client import MAX_PACKETS, BrokerClient, Connected, Disconnected, Received, Signal
 from monitor.mqtt.packets import MAX_BYTES
 from monitor.mqtt.sink import MqttSink

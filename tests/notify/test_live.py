@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from monitor.cli.support import collect
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.broker import PERSISTENT, Broker, running_broker, say
 from tests.daemon.daemon_process import DaemonProcess
 from tests.notify.receivers import Webhook, picture_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.broker import PERSISTENT, Broker, running_broker
 from tests.daemon.daemon_process import DaemonProcess
 from tests.replay.command import monitor

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import soundfile
 
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.broker import PERSISTENT, running_broker
 from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import virtual_microphone, virtual_microphones

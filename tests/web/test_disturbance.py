@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from monitor.child_process import child_command
-from monitor.daemon.control import NAME, request
+from monitor.daemon.control.socket import NAME, request
 from tests.daemon.daemon_process import DaemonProcess
 from tests.daemon.watching import Watching
 from tests.rig import virtual_microphone

@@ -10,7 +10,7 @@ from typing import Protocol
 from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import SoundFormat
-from monitor.daemon.shared_microphone import Purpose, SoundStream, find_shared, open_shared, shared_microphones
+from monitor.daemon.control.shared_microphone import Purpose, SoundStream, find_shared, open_shared, shared_microphones
 from monitor.errors import SourceError, StethosError
 
 log = logging.getLogger(__name__)

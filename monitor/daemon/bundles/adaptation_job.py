@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.child_process import child_command
-from monitor.daemon.commands import MAX_REASON, Refused
+from monitor.daemon.control.commands import MAX_REASON, Refused
 from monitor.mqtt.messages import Calibrate, Learn
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from monitor.clips.clip import EventClip
 from monitor.clips.service import ClipService
 from monitor.config import Config
-from monitor.daemon.commands import Commands
-from monitor.daemon.control import ControlError, Handler, Reply
+from monitor.daemon.control.commands import Commands
+from monitor.daemon.control.socket import ControlError, Handler, Reply
 from monitor.daemon.watch.settings_check import SettingsCheck, public_settings
 from monitor.daemon.watch.watchers import Watchers
 from monitor.events.event import rfc3339

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from monitor.daemon.control import ControlError, Reply
+from monitor.daemon.control.socket import ControlError, Reply
 from monitor.daemon.watch.backlog import Backlog, line_of
 from monitor.mqtt.messages import ResponseMessage, StateMessage
 

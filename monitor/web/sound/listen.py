@@ -14,7 +14,7 @@ import numpy as np
 from monitor.arrays import F32
 from monitor.audio.pcm import mono, to_float
 from monitor.audio.resample import Resampler
-from monitor.daemon.shared_microphone import SoundStream, open_shared
+from monitor.daemon.control.shared_microphone import SoundStream, open_shared
 from monitor.errors import StethosError
 from monitor.json_lines import to_json
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitor.config.messages import problems
-from monitor.daemon.control import printable
+from monitor.daemon.control.socket import printable
 from monitor.errors import StethosError
 from monitor.events.event import rfc3339
 from monitor.mqtt.contract import COMMANDS

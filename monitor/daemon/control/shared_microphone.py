@@ -18,7 +18,7 @@ from monitor.audio.devices import Device, Unavailable, device_from_json, find_de
 from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Ring, SoundFormat
-from monitor.daemon.control import Reply, open_stream, request
+from monitor.daemon.control.socket import Reply, open_stream, request
 from monitor.errors import SourceError
 
 log = logging.getLogger(__name__)

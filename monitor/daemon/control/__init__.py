@@ -1,0 +1,1 @@
+"""What tools and people ask of the running service: the control socket, commands, and shared microphones."""
