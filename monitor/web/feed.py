@@ -113,8 +113,8 @@ class Feed:
         before = set(+self._watched)
         self._watched[machine] += change
         self._watched = +self._watched
-        if set(self._watched) != before:
-            self._watched_changed.set()
+        if change > 0 or set(self._watched) != before:
+            self._watched_changed.set()  # a new connection begins with the frames of the last minute
 
     def _id(self) -> str:
         return f"{self._epoch}-{self._number}"

@@ -127,6 +127,11 @@ def test_frames_are_those_of_the_ticks_and_only_for_those_who_want_them(service:
         one.wait(lambda: len(one.of("frame")) >= 5, "frames")
         assert {line["machine"] for line in one.of("frame")} == {"fan"}
         assert not other.of("frame")
+        with Watching(run_folder(service), frames=["fan"]) as late:
+            late.wait(lambda: late.of("frame"), "the latest frames")
+            data = late.of("frame")[0]["data"]
+            assert data["n"] >= 4 * 32
+            assert len(base64.b64decode(data["levels"])) == data["n"] * 64
         data = one.of("frame")[-1]["data"]
         levels = base64.b64decode(data["levels"])
         assert (data["n"], len(levels)) == (32, 32 * 64)

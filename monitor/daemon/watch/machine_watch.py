@@ -63,6 +63,7 @@ class MachineWatch:
         self._guard = guard
         self._frames: list[F32] = []
         self._begins = 0  # sample at which the frames of the next line begin
+        self._stop = 0  # sample at which the last line ended
 
     def state(self, message: StateMessage) -> None:
         """Send the state after a tick."""
@@ -79,7 +80,7 @@ class MachineWatch:
         self._history.push(self._machine, at, ratio=result.ratio, rms_dbfs=level, state=result.state)
 
     def _push(self, tick: TickFrames | None, result: Result) -> None:
-        if tick is None or not self._watchers.wants_frames(self._machine):
+        if tick is None:
             self._frames = []
             return
         if not self._frames:
@@ -96,7 +97,8 @@ class MachineWatch:
             "n": sum(map(len, frames)),
             "levels": encode_levels(frames, self._range_db),
         }
-        self._watchers.publish_frames(self._machine, data)
+        self._watchers.publish_frames(self._machine, data, follows=self._begins == self._stop)
+        self._stop = tick.stop
 
 
 def encode_levels(frames: Sequence[F32], range_db: Range) -> str:

@@ -1,9 +1,11 @@
 """The stream `watch`: node, machines, states, frames, events and responses as JSON lines, to any number of clients."""
 
 import asyncio
+import base64
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.daemon.control.socket import ControlError, Reply
@@ -12,6 +14,7 @@ from monitor.mqtt.messages import ResponseMessage, StateMessage
 
 log = logging.getLogger(__name__)
 STATE_EVERY_S = 1.9  # after which a state without a change is sent again
+MAX_RECENT_BYTES = 256_000  # of the frames that a new client receives; 60 s and more of 64 bands at 16 kHz
 BYE_S = 0.5  # time at the stop to send the rest
 Event = dict[str, Any]  # an event message with `started_at`, `acknowledged_at`, `has_clip`, `has_picture`
 
@@ -29,6 +32,7 @@ class Watchers:
         self._clients: set[Backlog] = set()
         self._machines: dict[str, bytes] = {}
         self._states: dict[str, tuple[bytes, float]] = {}  # with the time at which they were sent, monotonic
+        self._recent: dict[str, deque[Mapping[str, Any]]] = {}  # the latest unbroken frames of each machine
         self._open: dict[str, Event] = {}  # events by id
         self._learning: dict[str, bytes] = {}
 
@@ -39,10 +43,6 @@ class Watchers:
         if wanted != "all" and not is_list:
             raise ControlError('frames must be "all" or a list of machines')
         return Reply({"node": self._node}, self._stream(None if wanted == "all" else frozenset(wanted)))
-
-    def wants_frames(self, machine: str) -> bool:
-        """Whether any client wants the frames of a machine."""
-        return any(client.wants_frames(machine) for client in self._clients)
 
     @property
     def n_clients(self) -> int:
@@ -61,11 +61,13 @@ class Watchers:
         for name in gone:
             self._send(line_of("machine", None, machine=name))
             self._states.pop(name, None)
+            self._recent.pop(name, None)
             self._learning.pop(name, None)
         self._open = {key: event for key, event in self._open.items() if event["machine"] not in gone}
         for name, line in lines.items():
             if self._machines.get(name) != line:
                 self._send(line)
+                self._recent.pop(name, None)
         self._machines = lines
 
     def publish_state(self, machine: str, message: StateMessage) -> None:
@@ -74,8 +76,16 @@ class Watchers:
         self._states[machine] = (line, time.monotonic())
         self._send(line)
 
-    def publish_frames(self, machine: str, data: Mapping[str, Any]) -> None:
-        """Send frames to the clients that want them."""
+    def publish_frames(self, machine: str, data: Mapping[str, Any], *, follows: bool) -> None:
+        """Send frames to the clients that want them. `follows`: without a gap after the last ones."""
+        recent = self._recent.setdefault(machine, deque())
+        if not follows:
+            recent.clear()
+        recent.append(data)
+        while sum(len(one["levels"]) for one in recent) > MAX_RECENT_BYTES:
+            recent.popleft()
+        if not any(client.wants_frames(machine) for client in self._clients):
+            return
         line = line_of("frame", data, machine=machine)
         for client in self._clients:
             if client.wants_frames(machine):
@@ -129,14 +139,28 @@ class Watchers:
         lines += [line_of("event", event, machine=event["machine"]) for event in self._open.values()]
         return b"".join([*lines, *self._learning.values()])
 
+    def _recent_frames(self, client: Backlog) -> bytes:
+        """The latest frames of the machines that a client wants, one line each."""
+        return b"".join(
+            line_of("frame", joined(recent), machine=machine)
+            for machine, recent in self._recent.items()
+            if recent and client.wants_frames(machine)
+        )
+
     async def _stream(self, frames: frozenset[str] | None) -> AsyncGenerator[bytes, None]:
         client = Backlog(frames)
         self._clients.add(client)
         try:
-            yield self._snapshot()
+            yield self._snapshot() + self._recent_frames(client)
             while (lines := await client.take()) is not None:
                 yield lines
             if client.is_over:
                 log.warning("control socket: disconnected a client that watched and did not read")
         finally:
             self._clients.discard(client)
+
+
+def joined(frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several lines of frames, one after the other, as one."""
+    levels = b"".join(base64.b64decode(one["levels"]) for one in frames)
+    return {**frames[-1], "n": sum(one["n"] for one in frames), "levels": base64.b64encode(levels).decode()}

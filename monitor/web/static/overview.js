@@ -12,7 +12,7 @@ function Sentence({ machines }) {
   const count = (kind) => kinds.filter((one) => one === kind).length;
   if (kinds.every((kind) => kind === "normal")) {
     const since = machines.map((one) => one.state.since).reduce((a, b) => (a > b ? a : b));
-    const who = machines.length === 1 ? machines[0].name : `All ${machines.length} machines`;
+    const who = machines.length === 1 ? machines[0].name : machines.length === 2 ? "Both machines" : `All ${machines.length} machines`;
     return html`<h1>${who} normal since <${Time} at=${since} /></h1>`;
   }
   const worst = ["alarm", "warning", "unknown", "learning", "starting", "normal", "idle", "disabled"].filter(count);

@@ -33,7 +33,8 @@ export class Picture {
     const { width, height } = this.canvas,
       end = Date.parse(t);
     const passed = this.end === null ? n : Math.round((end - this.end) / 1000 / this.frameS);
-    const shift = Math.min(width, passed > 1.5 * n ? passed : n);
+    // A long part may repeat what is shown already.
+    const shift = Math.min(width, passed > 1.5 * n || passed < 0.5 * n ? Math.max(passed, 0) : n);
     this.end = end;
     this.context.globalCompositeOperation = "copy";
     this.context.drawImage(this.canvas, -shift, 0);
@@ -124,15 +125,18 @@ export function Waterfall({ machine }) {
     };
     const resized = new ResizeObserver(draw);
     resized.observe(canvas);
-    const [low, high] = info.range_db;
+    const [low, high] = info.range_db,
+      segment = Math.round((SEGMENT_TICKS * info.tick_s) / info.frame_s);
     const stop = onFrame(id, (message) => {
       const frame = decode(message);
       if (frame.levels.length !== frame.n * nBands || !frame.n) return;
       picture.push(frame);
+      const first = Math.max(0, frame.n - segment);
+      if (first) means.length = 0;
       const mean = Array.from({ length: nBands }, (_, band) => {
         let sum = 0;
-        for (let i = 0; i < frame.n; i++) sum += frame.levels[i * nBands + band];
-        return low + ((sum / frame.n) * (high - low)) / 255;
+        for (let i = first; i < frame.n; i++) sum += frame.levels[i * nBands + band];
+        return low + ((sum / (frame.n - first)) * (high - low)) / 255;
       });
       if (means.push(mean) > SEGMENT_TICKS) means.shift();
       if (still.matches && performance.now() - drawn < STILL_MS && drawn) return;
