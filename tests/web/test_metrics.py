@@ -25,13 +25,13 @@ NODE: dict[str, Any] = {
     "info": {
         "schema": 1,
         "versions": {"stethos": "0.2.0", "python": "3.11.7", "system": "Linux aarch64", "numpy": "2.4.6"},
-        "machines": {"fan": {"name": 'Fan "3", hall 2', "microphone": "default", "bundle": "demo-fan@7a87bd690e68"}},
+        "machines": {"fan": {"name": 'Fan "3", hall 2', "microphone": "default", "bundle": "demo-fan@08dec4fc3aea"}},
     },
     "health": HEALTH,
     "mqtt": {"connected": True, "queued": 3},
     "microphones": [{"selector": "default", "trouble": None}, {"selector": "name:mic", "trouble": "lost"}],
 }
-MACHINES: dict[str, dict[str, Any]] = {"fan": {"name": "Fan 3", "bundle": "demo-fan@7a87bd690e68"}, "pump": {"name": None}}
+MACHINES: dict[str, dict[str, Any]] = {"fan": {"name": "Fan 3", "bundle": "demo-fan@08dec4fc3aea"}, "pump": {"name": None}}
 
 
 def everything() -> str:
