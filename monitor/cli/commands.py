@@ -27,21 +27,20 @@ if TYPE_CHECKING:
     from monitor.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
-COMMANDS = {  # each is a module of monitor.cli with `run` and, if it has arguments, `add_arguments`
-    "devices": "list the microphones, their capabilities and their names; --level shows how loud each is",
-    "record": "record normal sound for training, as FLAC clips",
-    "learn": "learn a machine on this computer, from half an hour of its normal sound",
-    "calibrate": "adapt a bundle to a microphone that was changed or moved; --undo reverts it",
-    "events": "list the events of the past: what was different, how long, whether it was acknowledged",
-    "history": "print the scores of the past: ratio, level and state in steps of 10 s up to days",
-    "check-config": "print the effective settings and their errors",
-    "mqtt-test": "test the broker step by step: name, port, TLS, login, publish, read back, last will",
-    "notify-test": "send a test message to the targets of notify, one or all",
-    "demo": "play recordings through the live service and serve the page; needs no microphone and no broker",
-    "web": "serve the page; --set-password opens it to other computers",
-    "support": "collect the facts for a bug report, without secrets and without sound",
+COMMANDS = {  # by name: the module of monitor.cli with `run` and, if it has arguments, `add_arguments`; the help
+    "devices": ("devices", "list the microphones, their capabilities and their names; --level shows how loud each is"),
+    "record": ("record", "record normal sound for training, as FLAC clips"),
+    "learn": ("adapting.learn", "learn a machine on this computer, from half an hour of its normal sound"),
+    "calibrate": ("adapting.calibrate", "adapt a bundle to a microphone that was changed or moved; --undo reverts it"),
+    "events": ("past.events", "list the events of the past: what was different, how long, whether it was acknowledged"),
+    "history": ("past.history", "print the scores of the past: ratio, level and state in steps of 10 s up to days"),
+    "check-config": ("checking.check_config", "print the effective settings and their errors"),
+    "mqtt-test": ("checking.broker_test", "test the broker step by step: name, port, TLS, login, publish, read back, last will"),
+    "notify-test": ("checking.notify_test", "send a test message to the targets of notify, one or all"),
+    "demo": ("demo", "play recordings through the live service and serve the page; needs no microphone and no broker"),
+    "web": ("web", "serve the page; --set-password opens it to other computers"),
+    "support": ("checking.support", "collect the facts for a bug report, without secrets and without sound"),
 }
-_MODULES = {"mqtt-test": "broker_test"}  # modules whose name differs from their command
 EXIT_ANOMALY = 3
 
 
@@ -185,11 +184,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--large-bundle", action="store_true", help="accept a bundle (--model) of up to 2 GB, for study")
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, text in COMMANDS.items():
+    for name, (module_name, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_config(command, argparse.SUPPRESS)
         if name in argv:  # other commands are not imported
-            module = import_module(f"monitor.cli.{_MODULES.get(name, name.replace('-', '_'))}")
+            module = import_module(f"monitor.cli.{module_name}")
             if hasattr(module, "add_arguments"):
                 module.add_arguments(command)
             command.set_defaults(run=module.run)

@@ -109,7 +109,7 @@ class Config(Section):
     """Folder of the control socket; systemd sets it for the service."""
 
     mqtt: Annotated[MqttConfig | None, BeforeValidator(_null)] = MqttConfig()
-    """null: no broker; events reach the history, clips and the page only."""
+    """null: no broker; events reach the history, clips, notifications and the page only."""
 
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     alarm: AlarmConfig = AlarmConfig()

@@ -17,7 +17,7 @@ from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
-from monitor.cli.adaptation_input import TickCollector
+from monitor.cli.adapting.adaptation_input import TickCollector
 from monitor.cli.main import main
 from monitor.config import load_config
 from monitor.daemon.bundles.adaptations import FOLDER, in_use

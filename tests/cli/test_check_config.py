@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from monitor.audio.devices import Device
-from monitor.cli.check_config import check, misfits
+from monitor.cli.checking.check_config import check, misfits
 from monitor.config import MachineConfig
 from tests.daemon.daemon_process import DaemonProcess
 from tests.rig import VirtualMicrophone
@@ -144,7 +144,7 @@ def test_a_missing_or_empty_credential_is_a_problem(
     tmp_path: Path, demo_bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = f"node: hall\nmqtt: {{user: fan, password_credential: secret}}\nmachines: {{fan: {{bundle: {demo_bundle}}}}}\n"
-    monkeypatch.setattr("monitor.cli.check_config.SECRETS", tmp_path)  # as in a shell
+    monkeypatch.setattr("monitor.cli.checking.check_config.SECRETS", tmp_path)  # as in a shell
     assert check(write(tmp_path, text)) == 78
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))  # as in the service
     (tmp_path / "secret").write_text("\n")

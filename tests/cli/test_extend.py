@@ -11,7 +11,7 @@ import pytest
 
 from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.cli.adaptation_input import TickCollector
+from monitor.cli.adapting.adaptation_input import TickCollector
 from monitor.daemon.bundles.adaptations import FOLDER
 from monitor.errors import SourceError
 from monitor.learning import sessions as learned

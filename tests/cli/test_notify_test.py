@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.cli.check_config import check
+from monitor.cli.checking.check_config import check
 from monitor.errors import UsageError
 from tests.cli.tool import run
 from tests.notify.receivers import Webhook, picture_of

@@ -103,7 +103,7 @@ sys.meta_path.insert(0, Interrupt())
 
 
 @pytest.mark.parametrize(
-    "module", ["monitor.command_line", "argparse", "monitor.cli.commands", "monitor.cli.check_config", "yaml"]
+    "module", ["monitor.command_line", "argparse", "monitor.cli.commands", "monitor.cli.checking.check_config", "yaml"]
 )
 def test_an_interrupt_during_the_start_is_one_line(module: str) -> None:
     done = monitor("check-config", code=INTERRUPT.format(module, "raise KeyboardInterrupt"))

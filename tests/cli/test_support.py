@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from monitor.audio.devices import Device, Usb
-from monitor.cli.redact import Redactor
+from monitor.cli.checking.redact import Redactor
 from monitor.daemon.control.socket import NAME, ControlServer, Reply
 from monitor.errors import UsageError
 from tests.cli.tool import run
@@ -141,7 +141,7 @@ def test_a_fact_that_cannot_be_collected_has_its_error(place: Path, monkeypatch:
 
 
 def test_a_command_that_hangs_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.cli.support.COMMAND_S", 0.3)
+    monkeypatch.setattr("monitor.cli.checking.support.COMMAND_S", 0.3)
     (place / "bin" / "journalctl").write_text("#!/bin/sh\nexec sleep 60\n")
     assert run("support", "--config", place / "monitor.yaml", "--out", place / "report.zip") == 0
     assert "timed out" in json.loads(contents(place / "report.zip")["journal.txt"])["error"]
@@ -181,8 +181,8 @@ def test_the_host_and_the_serial_numbers_are_hidden_in_every_spelling(place: Pat
     usb = Usb("0d8c", "0014", "A1B2C3D4", "1-1.2")
     name = "alsa_input.usb-Blue_Yeti_REV8_A1B2C3D4-00.analog"
     device = Device(0, name, "ALSA", 2, 48_000, (), False, usb, "usb:0d8c:0014:A1B2C3D4")
-    monkeypatch.setattr("monitor.cli.support.list_devices", lambda: [device])
-    monkeypatch.setattr("monitor.cli.redact._SERIALS", (str(place / "sys" / "*" / "serial"),))
+    monkeypatch.setattr("monitor.cli.checking.support.list_devices", lambda: [device])
+    monkeypatch.setattr("monitor.cli.checking.redact._SERIALS", (str(place / "sys" / "*" / "serial"),))
     (place / "sys" / "1-1").mkdir(parents=True)
     (place / "sys" / "1-1" / "serial").write_text("A1B2C3D4\n")
     monkeypatch.setattr(socket, "gethostname", lambda: "Halle-3.factory.example")

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from monitor.cli.commands import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 
 
 def run(name: str, *words: object) -> int:
     """`monitor NAME WORDS…`."""
-    module = importlib.import_module(f"monitor.cli.{name}")
+    module = importlib.import_module(f"monitor.cli.{next(one for one, _ in COMMANDS.values() if one.split('.')[-1] == name)}")
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path)
     module.add_arguments(parser)

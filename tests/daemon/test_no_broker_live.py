@@ -79,7 +79,7 @@ def test_the_commands_say_that_there_is_no_broker(
     assert main(["--config", str(config), "check-config"]) == 0
     out = capsys.readouterr().out
     assert "\nmqtt: null\n" in out
-    assert "# mqtt: null: no broker; events reach the history, clips and the page only" in out
+    assert "# mqtt: null: no broker; events reach the history, clips, notifications and the page only" in out
     assert main(["--config", str(config), "mqtt-test"]) == 2
     assert main(["--config", str(config), "--replay", str(demo_normal), "--model", str(demo_bundle), "--publish"]) == 2
     assert caplog.messages == [

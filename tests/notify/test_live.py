@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from monitor.cli.support import collect
+from monitor.cli.checking.support import collect
 from monitor.daemon.control.socket import NAME, request
 from tests.broker import PERSISTENT, Broker, running_broker, say
 from tests.daemon.daemon_process import DaemonProcess

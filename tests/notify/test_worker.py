@@ -213,7 +213,7 @@ def test_the_child_is_limited_and_shows_no_secret_to_other_processes(tmp_path: P
 
 
 def test_the_daemons_side_never_imports_apprise() -> None:
-    code = "import sys; import monitor.daemon.daemon, monitor.cli.notify_test; print('apprise' in sys.modules)"
+    code = "import sys; import monitor.daemon.daemon, monitor.cli.checking.notify_test; print('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "False\n"
 

@@ -3,7 +3,7 @@
 import argparse
 
 from monitor.bundle.write import check_place
-from monitor.cli import adaptation_input
+from monitor.cli.adapting import adaptation_input
 from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import UsageError
 from monitor.learning.on_device import AdaptedBundle

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from monitor.bundle.write import bundle_name, check_place
-from monitor.cli import adaptation_input
+from monitor.cli.adapting import adaptation_input
 from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import SinkError, UsageError
 from monitor.files import as_owner

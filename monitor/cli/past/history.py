@@ -7,8 +7,8 @@ import time
 from datetime import datetime
 from typing import Any
 
-from monitor.cli import past
 from monitor.cli.arguments import configured_machine, local_time, moment, within
+from monitor.cli.past import source
 from monitor.config import load_config
 from monitor.errors import UsageError
 from monitor.json_lines import JsonLines
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= begin < end:
         raise UsageError("--from must be before --to, and after 1970")
     step_s = arguments.step or max(10.0, (end - begin) / 24)
-    found = past.history(config, machine=machine, begin=begin, end=end, step_s=step_s)
+    found = source.history(config, machine=machine, begin=begin, end=end, step_s=step_s)
     if arguments.json:
         lines = JsonLines(sys.stdout)
         for point in found["points"]:

@@ -6,8 +6,8 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from monitor.cli import past
 from monitor.cli.arguments import local_time, moment, number_of
+from monitor.cli.past import source
 from monitor.config import load_config
 from monitor.errors import printable
 from monitor.json_lines import JsonLines
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the events."""
     config = load_config(arguments.config, os.environ)
-    found = past.events(config, machine=arguments.machine, before=arguments.before, limit=arguments.limit)
+    found = source.events(config, machine=arguments.machine, before=arguments.before, limit=arguments.limit)
     if arguments.json:
         lines = JsonLines(sys.stdout)
         for event in found:

@@ -22,7 +22,7 @@ import psutil
 
 from monitor.audio.devices import list_devices
 from monitor.bundle.manifest import MANIFEST, read_manifest
-from monitor.cli.redact import Redactor, who_and_where
+from monitor.cli.checking.redact import Redactor, who_and_where
 from monitor.config import Config, MqttConfig, load_config
 from monitor.daemon.bundles.adaptations import FOLDER, read_adaptation
 from monitor.daemon.control.socket import NAME, request

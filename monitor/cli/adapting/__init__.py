@@ -1,0 +1,1 @@
+"""Commands that adapt a bundle to a machine at its place."""

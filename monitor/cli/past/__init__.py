@@ -1,0 +1,1 @@
+"""Commands that print the past: events and scores."""
