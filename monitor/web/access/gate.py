@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import IPv6Address, ip_address
@@ -46,6 +46,7 @@ class Visitor:
     is_encrypted: bool
     role: Role | None = None
     token: str | None = field(default=None, repr=False)
+    still_allowed: Callable[[], bool] = lambda: True  # for responses that last
 
 
 def visitor(request: Request) -> Visitor:
@@ -100,6 +101,7 @@ class Gate:
         if has_password:
             who.token = _cookie(headers)
             who.role = self._sessions.role(who.token)
+            who.still_allowed = lambda: self._sessions.role(who.token) == who.role
         elif _is_loopback(who.address) and not any(name in headers for name in FORWARDED):
             who.role = "admin"
         else:
