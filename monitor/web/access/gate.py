@@ -123,11 +123,10 @@ class Gate:
         address = _plain((scope.get("client") or ("", 0))[0])
         host, scheme = headers.get("host", ""), scope["scheme"]
         if _is_in(address, self._config.proxies):
-            said = [one.strip() for one in headers.get("x-forwarded-for", "").split(",") if one.strip()]
-            others = [_plain(one) for one in said if not _is_in(_plain(one), self._config.proxies)]
-            address = others[-1] if others else address
-            host = headers.get("x-forwarded-host", host).rpartition(",")[2].strip()
-            scheme = headers.get("x-forwarded-proto", scheme).rpartition(",")[2].strip()
+            addresses = map(_plain, _forwarded(headers, "for"))
+            address = [address, *(one for one in addresses if not _is_in(one, self._config.proxies))][-1]
+            host = [host, *_forwarded(headers, "host")][-1]
+            scheme = [scheme, *_forwarded(headers, "proto")][-1]
         return Visitor(address, host.lower(), scheme == "https")
 
     def _check_host(self, given: str, has_password: bool) -> None:
@@ -139,6 +138,12 @@ class Gate:
             is_address, is_local = False, name == "localhost"
         if not (is_local or (has_password and (is_address or name in self._hosts))):
             raise Problem(403, "host must be an address or name of this computer, or listed in web.hosts, got another")
+
+
+def _forwarded(headers: Headers, what: str) -> list[str]:
+    """The values of a header of proxies, the nearest last. Some proxies add a line to those that the client has sent."""
+    values = ",".join(headers.getlist(f"x-forwarded-{what}")).split(",")
+    return [one.strip() for one in values if one.strip()]
 
 
 def _hostname(host: str) -> str:
