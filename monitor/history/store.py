@@ -66,7 +66,7 @@ class HistoryStore:
 
     def correct(self, offset_s: float, *, synced: bool) -> None:
         """The clock was `offset_s` behind: shift what this run recorded before it was set. It is reliable now if `synced`."""
-        self._recorder.shift(offset_s)
+        self._recorder.shift(offset_s, now=time.time())
         self._clock_synced = synced
         unsure = {key: event for key, event in self._events.items() if not event["clock_synced"]}
         self._events |= {key: shifted(event, offset_s, synced=synced) for key, event in unsure.items()}

@@ -294,3 +294,18 @@ def test_times_recorded_before_the_clock_was_set_are_shifted(tmp_path: Path) -> 
         store.close()
         store = opened(path)
     store.close()
+
+
+def test_an_event_of_an_earlier_run_keeps_its_beginning_when_the_clock_is_set(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    store = opened(path)
+    add(store, anomaly(1)[0])
+    store.close()
+    store = HistoryStore(path, LIMITS, ScoreRecorder(), clock_synced=False)
+    store.open()
+    (before,) = store.events(None, None, 10)
+    store.correct(7_200.0, synced=True)
+    (event,) = store.events(None, None, 10)
+    assert (event["started_at"], event["onset_ts"]) == (before["started_at"], before["onset_ts"])
+    assert event["ts"] > before["ts"]
+    store.close()
