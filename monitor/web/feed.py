@@ -55,7 +55,7 @@ class Viewer:
 class Feed:
     """The newest of everything, and the last entries for viewers that resume.
 
-    Nodes, machines, states and open events are as the service sent them (docs/control.md). `running` is whether it is
+    Nodes, machines, states, open events and learning are as the service sent them (docs/control.md). `running` is whether it is
     connected, `reason` why not.
     """
 
@@ -66,6 +66,7 @@ class Feed:
         self.machines: dict[str, dict[str, Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
         self.open_events: dict[str, dict[str, Any]] = {}
+        self.learning: dict[str, dict[str, Any]] = {}
         self.listener: dict[str, Any] | None = None
         self.event_counts: Counter[tuple[str, str]] = Counter()  # anomalies that began, by machine and severity
         self._service = service
@@ -133,7 +134,8 @@ class Feed:
         if not self.running:
             return []
         lines: list[tuple[str, str | None, Any]] = [("node", None, self.node)]
-        for kind, newest in (("machine", self.machines), ("state", self.states), ("event", self.open_events)):
+        about = {"machine": self.machines, "state": self.states, "event": self.open_events, "learning": self.learning}
+        for kind, newest in about.items():
             lines += [(kind, machine, data) for machine, data in newest.items()]
         entries = [
             Entry(self._number, kind, machine, self._render(kind, to_json({"kind": kind, "machine": machine, "data": data})))
@@ -175,6 +177,8 @@ class Feed:
                     pause_s = RETRY_S[0]
                     for newest in (self.machines, self.states, self.open_events):
                         newest.clear()
+                    for machine in list(self.learning):  # if it goes on, the service repeats it
+                        self._take(to_json({"kind": "learning", "machine": machine, "data": None}))
                     while (line := await self._line(reader)) is not None:
                         self._take(line)
                 reason = AWAY
@@ -238,6 +242,10 @@ class Feed:
             self.machines[machine] = data
         elif kind == "state":
             self.states[machine] = data
+        elif kind == "learning" and data is None:
+            self.learning.pop(machine, None)
+        elif kind == "learning":
+            self.learning[machine] = data
         elif kind == "event":
             if data["event_type"] == "end":
                 self.open_events.pop(machine, None)
@@ -254,6 +262,6 @@ class Feed:
 
     def _forget_all_but(self, machines: Any) -> None:
         """Drop the machines that a reload has removed."""
-        for newest in (self.machines, self.states, self.open_events):
+        for newest in (self.machines, self.states, self.open_events, self.learning):
             for gone in set(newest) - set(machines):
                 del newest[gone]

@@ -1,0 +1,56 @@
+"""The feed of a service that is played here."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monitor.json_lines import to_json
+from monitor.web.feed import Feed
+from monitor.web.service import Service
+
+LEARNING = {"command": "learn", "phase": "recording", "done_s": 3.0}
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within 5 s")
+
+
+def test_whoever_comes_while_a_machine_is_learned_sees_it_until_the_service_is_gone(tmp_path: Path) -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_first = not connections
+        connections.append(writer)
+        lines: list[dict[str, Any]] = [
+            {"node": "hall"},
+            {"kind": "node", "data": {"node": "hall"}},
+            {"kind": "machine", "machine": "fan", "data": {}},
+        ]
+        lines += [{"kind": "learning", "machine": "fan", "data": LEARNING}] if is_first else []
+        writer.write("".join(f"{to_json(line)}\n" for line in lines).encode())
+
+    async def look() -> tuple[str, list[object]]:
+        server = await asyncio.start_unix_server(serve, str(tmp_path / "control.sock"))
+        feed = Feed(Service(tmp_path / "control.sock"))
+        running = asyncio.create_task(feed.run())
+        await until(lambda: "fan" in feed.learning)
+        with feed.viewer(None, None) as (viewer, first):
+            connections[0].close()
+            await until(lambda: len(connections) > 1 and feed.running)
+            later = [viewer.waiting.get_nowait() for _ in range(viewer.waiting.qsize())]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        for connection in connections:
+            connection.close()
+        server.close()
+        return first, [json.loads(one.text.partition("data: ")[2])["data"] for one in later if one.kind == "learning"]
+
+    first, later = asyncio.run(look())
+    assert to_json({"kind": "learning", "machine": "fan", "data": LEARNING}) in first
+    assert later == [None]
