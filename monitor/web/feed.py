@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 KEPT_BYTES = 2_000_000  # of states and events, for viewers that come back
 MAX_BACKLOG = 300  # of one viewer; then it is disconnected, and resumes
 MAX_FRAMES_WAITING = 8  # then frames are dropped for this viewer
+SETTLE_S = 0.2  # viewers who come and go meanwhile are one new connection for frames
 RETRY_S = (0.5, 10.0)  # first and longest pause before reconnecting
 STATES_EVERY_S = 10.0  # no line for this long: the service hangs
 NODE_EVERY_S = 90.0  # the same for a node without machines
@@ -194,6 +195,7 @@ class Feed:
     async def _receive_frames(self) -> None:
         """Receive the frames of the machines that somebody looks at, over a connection that exists only meanwhile."""
         while True:
+            await asyncio.sleep(SETTLE_S)
             self._watched_changed.clear()
             if not self._watched:
                 await self._watched_changed.wait()

@@ -21,6 +21,30 @@ async def until(is_true: Callable[[], bool]) -> None:
     raise AssertionError("not within 5 s")
 
 
+def test_viewers_who_come_and_go_are_few_connections_to_the_service(tmp_path: Path) -> None:
+    n_connections = 0
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_connections
+        n_connections += 1
+        writer.write(b'{"node": "hall"}\n{"kind": "node", "data": {"node": "hall"}}\n')
+
+    async def flood() -> None:
+        server = await asyncio.start_unix_server(serve, str(tmp_path / "control.sock"))
+        feed = Feed(Service(tmp_path / "control.sock"))
+        running = asyncio.create_task(feed.run())
+        await until(lambda: feed.running)
+        for _ in range(50):
+            with feed.viewer("fan", None):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        server.close()
+
+    asyncio.run(flood())
+    assert n_connections < 10
+
+
 def test_whoever_comes_while_a_machine_is_learned_sees_it_until_the_service_is_gone(tmp_path: Path) -> None:
     connections: list[asyncio.StreamWriter] = []
 
