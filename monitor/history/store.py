@@ -183,7 +183,7 @@ class HistoryStore:
             return
         self._retry_at = time.monotonic() + RETRY_S
         if self.error is None:
-            log.error("history: cannot write %s, it goes on in memory: %s", self._path, text)
+            log.error("history: cannot write %s, continuing in memory: %s", self._path, text)
         self.error = text
 
     def _set_aside(self, reason: str) -> None:

@@ -187,7 +187,7 @@ class Feed:
                 reason = str(error)
             except (KeyError, TypeError, ValueError):
                 log.exception("unexpected line from the service")
-                reason = "the service and the page do not understand each other: install the same version of both"
+                reason = "the versions of the service and the page differ: install the same version of both"
             self._set_running(False, reason)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_S[1])

@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
             add(store, *anomaly(number))
         filled(recorder, BEGINNING, 3_600.0)
         store.add_blocks()
-        assert len([line for line in caplog.messages if "it goes on in memory" in line]) == 1
+        assert len([line for line in caplog.messages if "continuing in memory" in line]) == 1
         assert store.error is not None
         assert len(ids(store)) == 39
         n_scores = sum(point["n"] for point in store.points("fan", BEGINNING, BEGINNING + 3_600, 10)[1])
