@@ -1,6 +1,7 @@
 """The service's states, events and frames, received over one connection and shared by all viewers."""
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
@@ -85,18 +86,21 @@ class Feed:
         await asyncio.gather(self._receive_all(), self._receive_frames())
 
     @contextmanager
-    def viewer(self, machine: str | None, last_id: str | None) -> Iterator[tuple[Viewer, str]]:
-        """A viewer, and the text to send it first: what it missed since `last_id`, or how things are."""
+    def viewer(self, machine: str | None, last_id: str | None) -> Iterator[tuple[Viewer, Iterator[str]]]:
+        """A viewer, and the texts to send it first: what it missed since `last_id`, or how things are.
+
+        They are made one by one, because all that are kept, for every viewer at once, would not fit into memory.
+        """
         viewer = Viewer(machine)
         missed = self._since(last_id)
         entries = self._snapshot() if missed is None else missed
         first = self._render("service", to_json({**self._service_state(), "resumed": missed is not None}))
-        text = first + "".join(self.with_id(entry) for entry in entries if viewer.wants(entry)) + f"id: {self._id()}\n\n"
+        texts = itertools.chain([first], (self.with_id(one) for one in entries if viewer.wants(one)), [f"id: {self._id()}\n\n"])
         self._viewers.add(viewer)
         if machine is not None:
             self._watch(machine, 1)
         try:
-            yield viewer, text
+            yield viewer, texts
         finally:
             self._viewers.discard(viewer)
             if machine is not None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ def test_whoever_comes_while_a_machine_is_learned_sees_it_until_the_service_is_g
         feed = Feed(Service(tmp_path / "control.sock"))
         running = asyncio.create_task(feed.run())
         await until(lambda: "fan" in feed.learning)
-        with feed.viewer(None, None) as (viewer, first):
+        with feed.viewer(None, None) as (viewer, texts):
+            first = "".join(texts)
             connections[0].close()
             await until(lambda: len(connections) > 1 and feed.running)
             later = [viewer.waiting.get_nowait() for _ in range(viewer.waiting.qsize())]
@@ -78,3 +81,18 @@ def test_whoever_comes_while_a_machine_is_learned_sees_it_until_the_service_is_g
     first, later = asyncio.run(look())
     assert to_json({"kind": "learning", "machine": "fan", "data": LEARNING}) in first
     assert later == [None]
+
+
+def test_many_viewers_who_resume_do_not_each_hold_all_that_is_kept(tmp_path: Path) -> None:
+    feed = Feed(Service(tmp_path / "control.sock"))
+    with feed.viewer(None, None) as (_, texts):
+        begin = "".join(texts).rpartition("id: ")[2].strip()
+    for _ in range(2_000):
+        feed.set_listener({"machine": "fan", "by": "x" * 900, "since": ""})
+    with ExitStack() as stack:
+        tracemalloc.start()
+        viewers = [stack.enter_context(feed.viewer(None, begin)) for _ in range(50)]
+        n_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert n_bytes < 5_000_000
+        assert all(sum(map(len, texts)) > 1_500_000 for _, texts in viewers[:2])
