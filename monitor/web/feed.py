@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from monitor.json_lines import to_json
 from monitor.web.service import AWAY, SILENT, Away, Refused, Service
+from monitor.web.tasks import end
 
 log = logging.getLogger(__name__)
 KEPT_BYTES = 2_000_000  # of states and events, for viewers that come back
@@ -209,9 +210,7 @@ class Feed:
             try:
                 await asyncio.wait((receiving, changing), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                receiving.cancel()
-                changing.cancel()
-                await asyncio.gather(receiving, changing, return_exceptions=True)
+                await end(receiving, changing)
 
     async def _frames_of(self, machines: list[str]) -> None:
         """Until the connection ends; then wait a little, so that the caller may try again."""

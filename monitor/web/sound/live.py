@@ -18,6 +18,7 @@ from monitor.child_process import child_command
 from monitor.web.access.gate import Visitor
 from monitor.web.feed import Feed
 from monitor.web.problems import Problem
+from monitor.web.tasks import end
 
 RATE_HZ = 16_000
 STARTS_WITHIN_S = 15.0
@@ -97,9 +98,7 @@ class LiveResponse(Response):
                     if done or not self._who.still_allowed():
                         break
             finally:
-                gone.cancel()
-                sending.cancel()
-                await asyncio.gather(gone, sending, return_exceptions=True)
+                await end(gone, sending)
                 await stop(child)
         finally:
             self._live.release()
