@@ -140,8 +140,12 @@ def _recorders(
             failures.append(error)
             log.error("monitor: error: %s", error)
 
-    present = None if publisher is None else publisher.publish_retained
-    service = ClipService(store, run=run, present=present, private=config.private)
+    def present(machine: str, _: str, png: bytes) -> None:
+        assert publisher is not None
+        publisher.publish_retained(f"{machine}/snapshot", png)
+
+    shown = None if publisher is None else present
+    service = ClipService(store, run=run, present=shown, private=config.private)
     return lambda: make_clip_recorder(bundle, service, config.clips)
 
 

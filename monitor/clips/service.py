@@ -24,11 +24,12 @@ class ClipService:
         store: ClipStore | None,
         *,
         run: Callable[[Job], None],
-        present: Callable[[str, bytes], None] | None,
+        present: Callable[[str, str, bytes], None] | None,
         private: bool = False,
         changed: Callable[[str], None] | None = None,
     ) -> None:
-        """`store` receives the clips; with None, none are written. `run` runs a job, now or later. `present` publishes a PNG.
+        """`store` receives the clips; with None, none are written. `run` runs a job, now or later. `present` publishes a PNG
+        of a machine and an event.
 
         If `private`, no sound is written or sent, and pictures have a resolution of one second. `changed` receives the id of an
         event that has a new clip or picture, where `run` runs its jobs.
@@ -118,10 +119,10 @@ class ClipService:
     def _no_clips(self) -> str:
         return "sending sound is disabled (private: true)" if self._private else "clips are disabled (clips.enabled: false)"
 
-    def _show(self, present: Callable[[str, bytes], None], clip: EventClip, reference: PictureReference) -> None:
+    def _show(self, present: Callable[[str, str, bytes], None], clip: EventClip, reference: PictureReference) -> None:
         png = self._picture(clip, reference)
         self._latest[clip.event.machine] = (clip.event.id, png)
-        present(f"{clip.event.machine}/snapshot", png)
+        present(clip.event.machine, clip.event.id, png)
         self._changed(clip.event.id)
 
     def _send(self, store: ClipStore, stem: str, snapshot: EventClip | None, send: Callable[[bytes], None]) -> None:

@@ -333,10 +333,10 @@ class Daemon:
             changed=self._clip_changed,
         )
 
-    def _present(self, topic: str, picture: bytes) -> None:
+    def _present(self, machine: str, event_id: str, picture: bytes) -> None:
         """Publish and send the picture of an event; called on the thread of the clips."""
-        self._sink.publish_retained(topic, picture)
-        self._notifications.show(topic.partition("/")[0], picture)
+        self._sink.publish_retained(f"{machine}/snapshot", picture)
+        self._notifications.show(machine, event_id, picture)
 
     def _clip_changed(self, event_id: str) -> None:
         """Called on the thread that writes clips."""

@@ -220,8 +220,9 @@ class Database:
 
 
 def shifted(event: Message, offset_s: float, *, synced: bool) -> Message:
-    """The event, recorded by a clock that was `offset_s` behind."""
-    times = {key: _later(event[key], offset_s) for key in ("ts", "onset_ts", "started_at", "acknowledged_at") if event[key]}
+    """The event, recorded by a clock that was `offset_s` behind. Of one that an earlier run left open, that clock set the end."""
+    keys = ("ts",) if event.get("end_reason") == "restarted" else ("ts", "onset_ts", "started_at", "acknowledged_at")
+    times = {key: _later(event[key], offset_s) for key in keys if event[key]}
     return {**event, **times, "clock_synced": synced}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.history.points import merged
+from monitor.history.points import HOUR_S, merged
 from monitor.history.steps import DTYPE, MAX_STEPS, STATES, STEP_S, Steps
 
 MAX_TICK_S = 30.0  # a longer time between two ticks is not attributed to a state
@@ -65,22 +65,23 @@ class ScoreRecorder:
         """A copy of the blocks so far, of one machine or of all."""
         with self._lock:
             names = [name for name in self._current if machine in (None, name)]
-            return [block for name in names if (block := _block(name, self._current[name])) is not None]
+            return [block for name in names for block in _blocks(name, self._current[name])]
 
     def take(self) -> list[Block]:
         """The blocks so far; the next tick begins new ones."""
         with self._lock:
             current, self._current = self._current, {}
-        blocks = [_block(name, one) for name, one in current.items()]
-        return [block for block in blocks if block is not None]
+        return [block for name, one in current.items() for block in _blocks(name, one)]
 
-    def shift(self, offset_s: float) -> None:
-        """Shift all times, because the clock was `offset_s` behind."""
+    def shift(self, offset_s: float, *, now: float) -> None:
+        """Shift all times, because the clock was `offset_s` behind. Those of the last seconds before `now` are right already."""
         offset = round(offset_s / STEP_S) * STEP_S
         with self._lock:
             for current in self._current.values():
-                current.steps["t"][: current.n_steps] += offset
-                current.start += offset
+                times = current.steps["t"][: current.n_steps]
+                times += np.where((now - 2 * STEP_S < times) & (times <= now), 0, offset)
+                if not now - 2 * STEP_S < current.start <= now:
+                    current.start += offset
         self._last.clear()
 
 
@@ -108,14 +109,19 @@ def _row(start: int, ratios: list[float], levels: list[float], seconds: list[flo
     return row
 
 
-def _block(machine: str, current: _Current) -> Block | None:
+def _blocks(machine: str, current: _Current) -> list[Block]:
+    """The steps in the order of their times; one block, unless the clock was set."""
     steps = current.steps[: current.n_steps]
     if any(current.seconds):
         last = _row(current.start, current.ratios, current.levels, current.seconds)
         steps = np.append(steps, last)
     if not len(steps):
-        return None
-    return Block(machine, steps.copy(), _total(steps, current.all_ratios))
+        return []
+    steps = steps[np.argsort(steps["t"], kind="stable")]
+    parts = np.split(steps, np.flatnonzero(np.diff(steps["t"]) > HOUR_S) + 1)
+    if len(parts) == 1:
+        return [Block(machine, steps, _total(steps, current.all_ratios))]
+    return [Block(machine, part, _total(part, array("f"))) for part in parts]
 
 
 def _total(steps: Steps, all_ratios: "array[float]") -> Steps:

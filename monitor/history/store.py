@@ -66,7 +66,7 @@ class HistoryStore:
 
     def correct(self, offset_s: float, *, synced: bool) -> None:
         """The clock was `offset_s` behind: shift what this run recorded before it was set. It is reliable now if `synced`."""
-        self._recorder.shift(offset_s)
+        self._recorder.shift(offset_s, now=time.time())
         self._clock_synced = synced
         unsure = {key: event for key, event in self._events.items() if not event["clock_synced"]}
         self._events |= {key: shifted(event, offset_s, synced=synced) for key, event in unsure.items()}
@@ -183,7 +183,7 @@ class HistoryStore:
             return
         self._retry_at = time.monotonic() + RETRY_S
         if self.error is None:
-            log.error("history: cannot write %s, it goes on in memory: %s", self._path, text)
+            log.error("history: cannot write %s, continuing in memory: %s", self._path, text)
         self.error = text
 
     def _set_aside(self, reason: str) -> None:

@@ -12,10 +12,11 @@ _TABLE = """CREATE TABLE message (row INTEGER PRIMARY KEY, target TEXT NOT NULL,
 title TEXT NOT NULL, body TEXT NOT NULL, picture BLOB);"""
 
 
-def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Append all messages of one database to another."""
-    rows = source.execute(f"SELECT {COLUMNS} FROM message ORDER BY row").fetchall()
-    target.executemany(f"INSERT INTO message ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+def copy(source: sqlite3.Connection, target: sqlite3.Connection, *, keeps_rows: bool) -> None:
+    """Append all messages of one database to another, which must be empty if they are to keep their numbers."""
+    number = "row" if keeps_rows else "NULL"
+    rows = source.execute(f"SELECT {number}, {COLUMNS} FROM message ORDER BY row").fetchall()
+    target.executemany(f"INSERT INTO message (row, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 @contextmanager

@@ -118,7 +118,7 @@ class NotifyQueue:
                 with transaction(disk):
                     if not self._unread:  # those on disk are in memory, too, unless they have been sent since
                         disk.execute("DELETE FROM message")
-                    copy(self._db, disk)
+                    copy(self._db, disk, keeps_rows=not self._unread)
             except sqlite3.Error:
                 disk.close()
                 raise
@@ -131,7 +131,9 @@ class NotifyQueue:
         log.info("notify: messages are on disk again, in %s", self._path)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. Messages in memory are moved to the disk if it works again."""
+        self._retry_at = 0.0
+        self.check_disk()
         self._db.close()
 
     def _change(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -155,7 +157,11 @@ class NotifyQueue:
 
     def _make_room(self) -> None:
         """Remove as many messages as are beyond the limits."""
-        sizes = self._db.execute(f"SELECT row, {SIZE} FROM message ORDER BY severity = 'alarm', row").fetchall()
+        try:
+            sizes = self._db.execute(f"SELECT row, {SIZE} FROM message ORDER BY severity = 'alarm', row").fetchall()
+        except sqlite3.Error as error:
+            self._to_memory(error)
+            return
         n, n_bytes = len(sizes), sum(size for _, size in sizes)
         dropped = []
         for row, size in sizes:
@@ -170,7 +176,7 @@ class NotifyQueue:
         """Continue in memory with what can be read."""
         memory = connect(MEMORY)
         try:
-            copy(self._db, memory)
+            copy(self._db, memory, keeps_rows=True)  # a message may be in flight, and is removed by its number
         except sqlite3.Error as second:
             self._unread = isinstance(second, sqlite3.OperationalError)  # perhaps it can be read later
         self._db.close()

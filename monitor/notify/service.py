@@ -52,12 +52,11 @@ class Notifications:
         """The receiver of a machine's results. It must come after the one that updates `alarm`."""
         return MachineNotifier(self, machine, alarm)
 
-    def show(self, machine: str, picture: bytes) -> None:
-        """Receive the picture of a machine's last event; on any thread."""
-        event = self._events.get(machine)
-        if event is not None and self._worker is not None:
-            self._pictures[machine] = event.id, picture
-            self._worker.attach(event.id, picture)
+    def show(self, machine: str, event_id: str, picture: bytes) -> None:
+        """Receive the picture of an event; on any thread."""
+        if self._worker is not None:
+            self._pictures[machine] = event_id, picture
+            self._worker.attach(event_id, picture)
 
     @property
     def counts(self) -> dict[str, Any]:

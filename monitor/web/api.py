@@ -122,12 +122,12 @@ class Api:
         machine = request.query_params.get("machine")
         if machine is not None and self._feed.running:
             self._check_known(machine)
-        return self._streams.response(request, machine, request.scope["still_allowed"])
+        return self._streams.response(request, machine, visitor(request).still_allowed)
 
     async def live(self, request: Request) -> Response:
         """A machine's sound as it happens."""
         machine = self._named(request)
-        return LiveResponse(self._live, machine=machine, by=str(visitor(request).role), info=self._feed.machines[machine])
+        return LiveResponse(self._live, machine=machine, who=visitor(request), info=self._feed.machines[machine])
 
     async def _machine(self, machine: str) -> dict[str, Any]:
         return {

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from monitor.config.web import WebConfig
-from monitor.web.access.gate import Gate, visitor
+from monitor.web.access.gate import Gate
 from monitor.web.access.login import Logins
 from monitor.web.access.passwords import Passwords
 from monitor.web.access.sessions import Sessions
@@ -51,11 +51,6 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         task.cancel()
         await asyncio.wait((task,), timeout=STOP_S)
 
-    async def stream(request: Request) -> Response:
-        who = visitor(request)
-        request.scope["still_allowed"] = lambda: who.token is None or sessions.role(who.token) is not None
-        return await api.stream(request)
-
     async def metrics(request: Request) -> Response:
         await logins.check_header(request)
         return await api.metrics(request)
@@ -79,7 +74,7 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         Route("/api/events/{event}/picture.png", api.picture),
         Route("/api/node", api.node),
         Route("/api/settings", api.settings),
-        Route("/api/stream", stream),
+        Route("/api/stream", api.stream),
         Route("/api/openapi.json", openapi),
         Route("/metrics", metrics),
         Route("/api{rest:path}", _nothing),

@@ -1,6 +1,7 @@
 """The service's states, events and frames, received over one connection and shared by all viewers."""
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
@@ -11,11 +12,13 @@ from typing import Any, NamedTuple
 
 from monitor.json_lines import to_json
 from monitor.web.service import AWAY, SILENT, Away, Refused, Service
+from monitor.web.tasks import end
 
 log = logging.getLogger(__name__)
 KEPT_BYTES = 2_000_000  # of states and events, for viewers that come back
 MAX_BACKLOG = 300  # of one viewer; then it is disconnected, and resumes
 MAX_FRAMES_WAITING = 8  # then frames are dropped for this viewer
+SETTLE_S = 0.2  # viewers who come and go meanwhile are one new connection for frames
 RETRY_S = (0.5, 10.0)  # first and longest pause before reconnecting
 STATES_EVERY_S = 10.0  # no line for this long: the service hangs
 NODE_EVERY_S = 90.0  # the same for a node without machines
@@ -55,7 +58,7 @@ class Viewer:
 class Feed:
     """The newest of everything, and the last entries for viewers that resume.
 
-    Nodes, machines, states and open events are as the service sent them (docs/control.md). `running` is whether it is
+    Nodes, machines, states, open events and learning are as the service sent them (docs/control.md). `running` is whether it is
     connected, `reason` why not.
     """
 
@@ -66,6 +69,7 @@ class Feed:
         self.machines: dict[str, dict[str, Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
         self.open_events: dict[str, dict[str, Any]] = {}
+        self.learning: dict[str, dict[str, Any]] = {}
         self.listener: dict[str, Any] | None = None
         self.event_counts: Counter[tuple[str, str]] = Counter()  # anomalies that began, by machine and severity
         self._service = service
@@ -83,18 +87,21 @@ class Feed:
         await asyncio.gather(self._receive_all(), self._receive_frames())
 
     @contextmanager
-    def viewer(self, machine: str | None, last_id: str | None) -> Iterator[tuple[Viewer, str]]:
-        """A viewer, and the text to send it first: what it missed since `last_id`, or how things are."""
+    def viewer(self, machine: str | None, last_id: str | None) -> Iterator[tuple[Viewer, Iterator[str]]]:
+        """A viewer, and the texts to send it first: what it missed since `last_id`, or how things are.
+
+        They are made one by one, because all that are kept, for every viewer at once, would not fit into memory.
+        """
         viewer = Viewer(machine)
         missed = self._since(last_id)
         entries = self._snapshot() if missed is None else missed
         first = self._render("service", to_json({**self._service_state(), "resumed": missed is not None}))
-        text = first + "".join(self.with_id(entry) for entry in entries if viewer.wants(entry)) + f"id: {self._id()}\n\n"
+        texts = itertools.chain([first], (self.with_id(one) for one in entries if viewer.wants(one)), [f"id: {self._id()}\n\n"])
         self._viewers.add(viewer)
         if machine is not None:
             self._watch(machine, 1)
         try:
-            yield viewer, text
+            yield viewer, texts
         finally:
             self._viewers.discard(viewer)
             if machine is not None:
@@ -133,7 +140,8 @@ class Feed:
         if not self.running:
             return []
         lines: list[tuple[str, str | None, Any]] = [("node", None, self.node)]
-        for kind, newest in (("machine", self.machines), ("state", self.states), ("event", self.open_events)):
+        about = {"machine": self.machines, "state": self.states, "event": self.open_events, "learning": self.learning}
+        for kind, newest in about.items():
             lines += [(kind, machine, data) for machine, data in newest.items()]
         entries = [
             Entry(self._number, kind, machine, self._render(kind, to_json({"kind": kind, "machine": machine, "data": data})))
@@ -175,6 +183,8 @@ class Feed:
                     pause_s = RETRY_S[0]
                     for newest in (self.machines, self.states, self.open_events):
                         newest.clear()
+                    for machine in list(self.learning):  # if it goes on, the service repeats it
+                        self._take(to_json({"kind": "learning", "machine": machine, "data": None}))
                     while (line := await self._line(reader)) is not None:
                         self._take(line)
                 reason = AWAY
@@ -182,7 +192,7 @@ class Feed:
                 reason = str(error)
             except (KeyError, TypeError, ValueError):
                 log.exception("unexpected line from the service")
-                reason = "the service and the page do not understand each other: install the same version of both"
+                reason = "the versions of the service and the page differ: install the same version of both"
             self._set_running(False, reason)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_S[1])
@@ -190,6 +200,7 @@ class Feed:
     async def _receive_frames(self) -> None:
         """Receive the frames of the machines that somebody looks at, over a connection that exists only meanwhile."""
         while True:
+            await asyncio.sleep(SETTLE_S)
             self._watched_changed.clear()
             if not self._watched:
                 await self._watched_changed.wait()
@@ -199,9 +210,7 @@ class Feed:
             try:
                 await asyncio.wait((receiving, changing), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                receiving.cancel()
-                changing.cancel()
-                await asyncio.gather(receiving, changing, return_exceptions=True)
+                await end(receiving, changing)
 
     async def _frames_of(self, machines: list[str]) -> None:
         """Until the connection ends; then wait a little, so that the caller may try again."""
@@ -238,6 +247,10 @@ class Feed:
             self.machines[machine] = data
         elif kind == "state":
             self.states[machine] = data
+        elif kind == "learning" and data is None:
+            self.learning.pop(machine, None)
+        elif kind == "learning":
+            self.learning[machine] = data
         elif kind == "event":
             if data["event_type"] == "end":
                 self.open_events.pop(machine, None)
@@ -254,6 +267,6 @@ class Feed:
 
     def _forget_all_but(self, machines: Any) -> None:
         """Drop the machines that a reload has removed."""
-        for newest in (self.machines, self.states, self.open_events):
+        for newest in (self.machines, self.states, self.open_events, self.learning):
             for gone in set(newest) - set(machines):
                 del newest[gone]

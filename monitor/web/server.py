@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import Config, WebConfig
 from monitor.errors import ConfigError, StethosError
-from monitor.files import read_regular
+from monitor.files import foreign_owner, read_regular
 from monitor.log_limit import LogLimit
 from monitor.web.access.passwords import Passwords
 from monitor.web.app import make_app
@@ -109,6 +109,10 @@ def state_dir(config: WebConfig, environment: Mapping[str, str]) -> Path:
 def run_server(config: Config, environment: Mapping[str, str]) -> int:
     """Serve the page until stopped by a signal; return the exit status."""
     web, folder = config.web, state_dir(config.web, environment)
+    if (owner := foreign_owner(folder)) is not None:  # who could lead root's writes elsewhere by links
+        raise ConfigError(
+            f"the page's folder {folder} belongs to user {owner}: run as that user (systemctl start stethos-web), not as root"
+        )
     _check_certificate(web)
     is_open = Passwords(folder).is_set
     address = web.listen if is_open else "127.0.0.1"

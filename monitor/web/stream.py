@@ -34,8 +34,10 @@ class Streams:
     async def _events(self, machine: str | None, last_id: str | None, still_allowed: Callable[[], bool]) -> AsyncIterator[str]:
         self._n_open += 1
         try:
-            with self._feed.viewer(machine, last_id) as (viewer, first):
-                yield f"retry: {RETRY_MS}\n\n{first}"
+            with self._feed.viewer(machine, last_id) as (viewer, texts):
+                yield f"retry: {RETRY_MS}\n\n"
+                for text in texts:
+                    yield text
                 loop = asyncio.get_running_loop()
                 comment_at = loop.time() + COMMENT_EVERY_S
                 while not viewer.lagged:

@@ -48,7 +48,7 @@ REFERENCE = PictureReference(
 def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> ClipService:
     """An service that writes while it is told."""
     store = None if folder is None else ClipStore(folder, max_bytes=10**8)
-    present = None if shown is None else lambda _topic, png: shown.append(png)
+    present = None if shown is None else lambda _machine, _event, png: shown.append(png)
     return ClipService(store, run=lambda job: job(), present=present, private=private)
 
 

@@ -227,3 +227,11 @@ def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
     tracemalloc.stop()
     assert after - before < 100_000
     assert node.alarms.state() == {}
+
+
+def test_the_topic_of_a_command_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    commands = Commands(lambda _arrived, _command: None, lambda _machine, _response: None, lambda _line: None)
+    commands.arrive("fan\nforged", "ack\nforged", b"{}", False)
+    assert commands.process_pending()
+    assert not any("\n" in line for line in caplog.messages)

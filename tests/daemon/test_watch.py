@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monitor.config import Config
 from monitor.daemon.control.socket import Reply
 from monitor.daemon.watch import backlog as backlog_module
 from monitor.daemon.watch.backlog import MAX_BYTES, MAX_FRAME_BYTES, Backlog, line_of
 from monitor.daemon.watch.machine_watch import encode_levels
+from monitor.daemon.watch.settings_check import public_settings
 from monitor.daemon.watch.watchers import Watchers
 from tests.mqtt.anomalies import anomaly
 
@@ -112,3 +114,11 @@ def test_levels_are_linear_over_the_range() -> None:
     frames = np.array([[-60.0, -20.0, 20.0], [-99.0, -59.9, 99.0]], np.float32)
     assert list(base64.b64decode(encode_levels([frames], (-60.0, 20.0)))) == [0, 128, 255, 0, 0, 255]
     assert encode_levels([], (-60.0, 20.0)) == ""
+
+
+def test_the_address_of_a_receiver_is_not_among_the_public_settings() -> None:
+    config = Config.model_validate(
+        {"notify": {"shift": {"url": "jsons://hooks.example.org/T0/TOKEN"}, "boss": {"url_file": "/x"}}}
+    )
+    public = public_settings(config)["notify"]
+    assert (public["shift"]["url"], public["boss"]["url"]) == ("jsons://<hidden>", None)

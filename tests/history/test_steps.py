@@ -115,7 +115,30 @@ def test_memory_is_bounded_whatever_the_clock_does() -> None:
     recorder, chance = ScoreRecorder(), random.Random(1)
     for _ in range(5_000):
         recorder.push("fan", chance.uniform(0, 4e9), ratio=1.0, rms_dbfs=-30.0, state="normal")
+    blocks = [block.steps for block in recorder.take()]
+    assert sum(map(len, blocks)) <= 1_001
+    for steps in blocks:
+        assert decode(encode(steps))["t"].tolist() == steps["t"].tolist()
+    points(blocks, 0, 4_000_000_000, width(0, 4_000_000_000, 10))
+
+
+@pytest.mark.parametrize("step_s", [-7_200, -600, -30, 600, 40 * 86_400])
+def test_a_clock_that_is_set_puts_no_score_where_there_was_none(step_s: int) -> None:
+    recorder = ScoreRecorder()
+    for second in (*range(120), *range(120 + step_s, 240 + step_s)):
+        recorder.push("fan", BEGINNING + second, ratio=1.0, rms_dbfs=-30.0, state="normal")
+    stored = np.concatenate([decode(encode(block.steps)) for block in recorder.take()])
+    expected = {BEGINNING + at for first in (0, 120 + step_s) for at in range(first, first + 120, 10)}
+    assert set(stored["t"].tolist()) == expected
+    assert stored["n"].sum() == 240
+
+
+@pytest.mark.parametrize("offset_s", [-86_400, 86_400, 30 * 86_400])
+def test_scores_that_have_the_right_time_already_are_not_shifted(offset_s: int) -> None:
+    recorder, now = ScoreRecorder(), BEGINNING + 121
+    for second in range(120):
+        at = BEGINNING + second - (offset_s if second < 119 else 0)
+        recorder.push("fan", at, ratio=1.0, rms_dbfs=-30.0, state="normal")
+    recorder.shift(offset_s, now=now)
     (block,) = recorder.take()
-    assert len(block.steps) <= 1_001
-    decode(encode(block.steps))
-    points([block.steps], 0, 4_000_000_000, width(0, 4_000_000_000, 10))
+    assert set(block.steps["t"].tolist()) == set(range(BEGINNING, BEGINNING + 120, 10))

@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
             add(store, *anomaly(number))
         filled(recorder, BEGINNING, 3_600.0)
         store.add_blocks()
-        assert len([line for line in caplog.messages if "it goes on in memory" in line]) == 1
+        assert len([line for line in caplog.messages if "continuing in memory" in line]) == 1
         assert store.error is not None
         assert len(ids(store)) == 39
         n_scores = sum(point["n"] for point in store.points("fan", BEGINNING, BEGINNING + 3_600, 10)[1])
@@ -293,4 +293,19 @@ def test_times_recorded_before_the_clock_was_set_are_shifted(tmp_path: Path) -> 
         assert sum(1 for point in steps if point["n"]) == 60
         store.close()
         store = opened(path)
+    store.close()
+
+
+def test_an_event_of_an_earlier_run_keeps_its_beginning_when_the_clock_is_set(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    store = opened(path)
+    add(store, anomaly(1)[0])
+    store.close()
+    store = HistoryStore(path, LIMITS, ScoreRecorder(), clock_synced=False)
+    store.open()
+    (before,) = store.events(None, None, 10)
+    store.correct(7_200.0, synced=True)
+    (event,) = store.events(None, None, 10)
+    assert (event["started_at"], event["onset_ts"]) == (before["started_at"], before["onset_ts"])
+    assert event["ts"] > before["ts"]
     store.close()

@@ -108,3 +108,30 @@ def test_a_full_disk_means_memory_and_what_was_sent_meanwhile_is_not_sent_again(
         again = NotifyQueue(disk / "queue.sqlite")
         assert titles(again) == ["Title 2"]
         again.close()
+
+
+def test_a_message_in_flight_while_the_disk_fails_is_the_one_that_is_removed(tmp_path: Path) -> None:
+    with tmpfs(tmp_path, n_bytes=262_144) as disk:
+        queue = NotifyQueue(disk / "queue.sqlite")
+        queue.add([message(number) for number in range(1, 5)])
+        queue.remove(queue.waiting()[0].row)
+        sending = queue.waiting()[0]
+        with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1_024)):
+                pass
+        queue.add([message(5, size=100_000)])
+        assert queue.error is not None
+        queue.remove(sending.row)
+        assert titles(queue) == ["Title 3", "Title 4", "Title 5"]
+        queue.close()
+
+
+def test_the_stop_stores_what_was_in_memory_if_the_disk_works_again(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    other = NotifyQueue(path)  # holds the lock
+    queue = NotifyQueue(path)
+    queue.add([message(1)])
+    assert queue.error is not None
+    other.close()
+    queue.close()
+    assert titles(NotifyQueue(path)) == ["Title 1"]

@@ -11,6 +11,7 @@ from monitor.daemon.alarms import Alarms
 from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.event import Anchor, Identity
 from monitor.monitor import EPOCH
+from monitor.notify import worker as worker_module
 from monitor.notify.service import Notifications
 from tests.daemon.test_failures import Outlet
 from tests.notify.receivers import Webhook
@@ -88,3 +89,20 @@ def test_an_error_of_ours_is_counted_and_the_monitoring_goes_on(
     assert notifications.n_errors > 10
     assert caplog.text.count("notify: fan: unexpected error") == 1
     assert notifications.probe(patience_s=1.0).n_failures() == notifications.n_errors
+
+
+def test_a_picture_that_is_late_is_not_sent_with_a_later_event(
+    tmp_path: Path, demo_bundle: Path, demo_fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "PICTURE_S", 1.0)
+    alarms, receiver = Alarms({}), Webhook()
+    settings = config(demo_bundle, shift={"url": receiver.url, "machines": ["fan"]})
+    alarms.apply_config(settings)
+    notifications = Notifications(tmp_path, clock=alarms.clock, make_alarm=alarms.follower)
+    notifications.apply_config(settings)
+    with receiver:
+        play(demo_bundle, demo_fault, alarms, notifications)
+        notifications.show("fan", "57e01217-0000-5000-8000-000000000000", b"of an earlier event")
+        wait_until(lambda: receiver.received != [], what="a message")
+        notifications.stop(10.0)
+    assert receiver.received[0]["attachments"] == []

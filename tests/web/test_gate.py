@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority
+from tests.conftest import need
 from tests.web.page_process import ADMIN, ROOT, VIEWER, Client, PageProcess, running_page
 
 EVENT = "f1443b8e-4545-5056-a24c-af876cd15ebf"
@@ -335,6 +337,17 @@ def test_without_a_password_only_this_computer_sees_the_page(tmp_path: Path) -> 
             other.settimeout(5)
             assert other.connect_ex((socket.gethostbyname(socket.gethostname()), page.port)) != 0 or _is_loopback()
         assert "set a password" in page.log
+
+
+def test_root_does_not_use_the_folder_of_another_user(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "root")
+    page = PageProcess(tmp_path / "page")
+    folder = page.folder / "web-state"
+    folder.mkdir()
+    os.chown(folder, 12_345, 12_345)
+    done = subprocess.run(page.command(), capture_output=True, text=True, env=page.environment, timeout=20, check=False)
+    reason = f"{folder} belongs to user 12345: run as that user (systemctl start stethos-web), not as root"
+    assert (done.returncode, done.stderr) == (78, f"monitor: error: the page's folder {reason}\n")
 
 
 def _is_loopback() -> bool:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine", metavar="ID", help="of this machine only (default: of all)")
     parser.add_argument("--before", type=moment, metavar="UTC", help="started before this time, such as 2026-11-21T10:00:00Z")
     parser.add_argument(
-        "--limit", type=number_of(1, 1_000_000), default=20, metavar="N", help="at most so many events (default: 20)"
+        "--limit", type=number_of(1, 1_000_000), default=20, metavar="N", help="maximum number of events (default: 20)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 

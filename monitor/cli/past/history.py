@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--machine", metavar="ID", help="a machine (default: the only one configured)")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument(
-        "--hours", type=within(0.01, 1e6), default=24.0, metavar="N", help="so many hours before the end (default: 24)"
-    )
+    begin.add_argument("--hours", type=within(0.01, 1e6), default=24.0, metavar="N", help="hours before the end (default: 24)")
     begin.add_argument("--from", dest="begin", type=moment, metavar="UTC", help="from this time on, such as 2026-11-21T10:00:00Z")
     parser.add_argument("--to", dest="end", type=moment, metavar="UTC", help="up to this time (default: now)")
     parser.add_argument("--step", type=within(10, 3.2e7), metavar="S", help="width of a step in s (default: 1/24 of the range)")

@@ -110,7 +110,8 @@ class Commands:
         """Publish and record the response to a command. A long-running command gets a second response, with its result."""
         outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
         outcome = outcome if reason is None else f"refused: {reason}"
-        log.info("%s: %s %s%s", machine, name, outcome, "" if by is None else f" (by {by})")
+        sender = "" if by is None else f" (by {by})"
+        log.info("%s: %s %s%s", _printable(machine), _printable(name), outcome, sender)
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
             command=name,
@@ -120,8 +121,8 @@ class Commands:
             result=result,
         )
         self._answer(machine, response)
-        sender = {} if by is None else {"by": by}
-        self._record({"machine": machine, **sender, "payload": payload, **response.model_dump(exclude={"schema_"})})
+        who = {} if by is None else {"by": by}
+        self._record({"machine": machine, **who, "payload": payload, **response.model_dump(exclude={"schema_"})})
         return response
 
 

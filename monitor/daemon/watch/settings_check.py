@@ -65,9 +65,11 @@ class SettingsCheck:
 
 
 def public_settings(config: Config) -> dict[str, Any]:
-    """The settings as JSON. Secrets are not part of the configuration; logins in addresses are hidden."""
+    """The settings as JSON. Secrets are not part of the configuration; logins and what may be a token are hidden."""
     settings = _hide(config.model_dump(mode="json", by_alias=True))
     assert isinstance(settings, dict)
+    for target in settings["notify"].values():  # a path may be a secret, such as a topic
+        target["url"] = target["url"] and re.sub("(?<=://).*", "<hidden>", target["url"])
     return settings
 
 

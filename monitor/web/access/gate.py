@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import IPv6Address, ip_address
@@ -46,6 +46,7 @@ class Visitor:
     is_encrypted: bool
     role: Role | None = None
     token: str | None = field(default=None, repr=False)
+    still_allowed: Callable[[], bool] = lambda: True  # for responses that last
 
 
 def visitor(request: Request) -> Visitor:
@@ -100,6 +101,7 @@ class Gate:
         if has_password:
             who.token = _cookie(headers)
             who.role = self._sessions.role(who.token)
+            who.still_allowed = lambda: self._sessions.role(who.token) == who.role
         elif _is_loopback(who.address) and not any(name in headers for name in FORWARDED):
             who.role = "admin"
         else:
@@ -121,11 +123,10 @@ class Gate:
         address = _plain((scope.get("client") or ("", 0))[0])
         host, scheme = headers.get("host", ""), scope["scheme"]
         if _is_in(address, self._config.proxies):
-            said = [one.strip() for one in headers.get("x-forwarded-for", "").split(",") if one.strip()]
-            others = [_plain(one) for one in said if not _is_in(_plain(one), self._config.proxies)]
-            address = others[-1] if others else address
-            host = headers.get("x-forwarded-host", host).rpartition(",")[2].strip()
-            scheme = headers.get("x-forwarded-proto", scheme).rpartition(",")[2].strip()
+            addresses = map(_plain, _forwarded(headers, "for"))
+            address = [address, *(one for one in addresses if not _is_in(one, self._config.proxies))][-1]
+            host = [host, *_forwarded(headers, "host")][-1]
+            scheme = [scheme, *_forwarded(headers, "proto")][-1]
         return Visitor(address, host.lower(), scheme == "https")
 
     def _check_host(self, given: str, has_password: bool) -> None:
@@ -137,6 +138,12 @@ class Gate:
             is_address, is_local = False, name == "localhost"
         if not (is_local or (has_password and (is_address or name in self._hosts))):
             raise Problem(403, "host must be an address or name of this computer, or listed in web.hosts, got another")
+
+
+def _forwarded(headers: Headers, what: str) -> list[str]:
+    """The values of a header of proxies, the nearest last. Some proxies add a line to those that the client has sent."""
+    values = ",".join(headers.getlist(f"x-forwarded-{what}")).split(",")
+    return [one.strip() for one in values if one.strip()]
 
 
 def _hostname(host: str) -> str:

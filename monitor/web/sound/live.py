@@ -15,13 +15,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from monitor.child_process import child_command
+from monitor.web.access.gate import Visitor
 from monitor.web.feed import Feed
 from monitor.web.problems import Problem
+from monitor.web.tasks import end
 
 RATE_HZ = 16_000
 STARTS_WITHIN_S = 15.0
 SILENT_S = 10.0
 MAX_S = 3_600.0
+CHECK_S = 5.0  # how often the listener's session is checked
 PIECE = 4_096
 
 
@@ -68,14 +71,14 @@ class Live:
 
 
 class LiveResponse(Response):
-    """The sound of one machine until either side ends it."""
+    """The sound of one machine until either side ends it, or the listener's session is over."""
 
-    def __init__(self, live: Live, *, machine: str, by: str, info: dict[str, Any]) -> None:
+    def __init__(self, live: Live, *, machine: str, who: Visitor, info: dict[str, Any]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Sample-Rate": str(RATE_HZ)}
         super().__init__(headers=headers, media_type=f"audio/L16;rate={RATE_HZ};channels=1;endianness=little-endian")
         del self.headers["content-length"]
         self._live = live
-        self._machine, self._by = machine, by
+        self._machine, self._who = machine, who
         self._microphone = info["microphone"], info.get("channel")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,17 +87,18 @@ class LiveResponse(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        self._live.take(self._machine, self._by)
+        self._live.take(self._machine, str(self._who.role))
         try:
             child = await self._live.start(*self._microphone)
             gone = asyncio.ensure_future(_gone(receive))
             sending = asyncio.ensure_future(self._send(child, send))
             try:
-                await asyncio.wait((gone, sending), timeout=MAX_S, return_when=asyncio.FIRST_COMPLETED)
+                for _ in range(round(MAX_S / CHECK_S)):
+                    done, _ = await asyncio.wait((gone, sending), timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+                    if done or not self._who.still_allowed():
+                        break
             finally:
-                gone.cancel()
-                sending.cancel()
-                await asyncio.gather(gone, sending, return_exceptions=True)
+                await end(gone, sending)
                 await stop(child)
         finally:
             self._live.release()
@@ -125,7 +129,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def stop(child: Process) -> None:
-    """Kill the child and reap it."""
+    """Kill the child, reap it and close its pipe, which would stay open as long as there is sound in it."""
     if child.returncode is None:
         child.kill()
-    await child.wait()
+    await child.communicate()
