@@ -22,7 +22,7 @@ def off(n_s: int) -> F32:
     return noise(7, n_s * 16000, level=0.0005)
 
 
-def with_idle(*, is_anomaly: bool = False) -> Pipeline:
+def with_idle(*, is_anomaly: bool = False, below_dbfs: float = -50.0) -> Pipeline:
     reference = linear_scorer()
     reference.reset()
     for _ in reference.push(Block(0, NORMAL)):
@@ -30,7 +30,7 @@ def with_idle(*, is_anomaly: bool = False) -> Pipeline:
     normal = reference.file_score()
     assert normal is not None
     scorer = linear_scorer()
-    scorer.idle_below_dbfs = -50.0
+    scorer.idle_below_dbfs = below_dbfs
     return Pipeline(
         scorer,
         threshold=1.5 * normal,
@@ -68,6 +68,13 @@ def test_silence_can_itself_be_the_anomaly() -> None:
     assert seconds(start.onset_ts) == pytest.approx(20.0, abs=1.1)
     assert end.end_reason == "cleared"
     assert "idle" not in {step.state for step in steps}
+
+
+def test_the_ratio_of_silence_is_limited() -> None:
+    """The room is at -66 dBFS or -86 dBFS, and the machine is expected at -20 dBFS at least."""
+    for level, ratio in ((0.0005, 200.0), (0.00005, 1000.0)):
+        steps, _ = run(noise(7, 20 * 16000, level=level), with_idle(is_anomaly=True, below_dbfs=-20.0))
+        assert [step.ratio for step in steps[:-1]] == [pytest.approx(ratio, rel=0.05)] * (len(steps) - 1)
 
 
 def test_without_input_a_machine_is_unknown_at_once_and_scored_again_within_a_segment() -> None:

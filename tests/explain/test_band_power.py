@@ -65,3 +65,8 @@ def test_less_than_a_window_is_heard_too() -> None:
     for runs in ([Run(0, noise[: n // 3])], gappy):
         density = band_power_db(runs, LIMITS, sample_rate_hz=RATE_HZ)
         assert np.median(density) == pytest.approx(10.0 * np.log10(2.0 / RATE_HZ), abs=1.0)
+
+
+@pytest.mark.parametrize(("width_hz", "n"), [(0.1, 32768), (8.0, 32768), (15.7, 16384), (250.0, 1024), (2000.0, 256)])
+def test_a_window_has_sixteen_bins_in_the_narrowest_band(width_hz: float, n: int) -> None:
+    assert n_window(np.array([0.0, 4000.0, 4000.0 + width_hz]), 16000) == n

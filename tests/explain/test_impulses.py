@@ -116,3 +116,14 @@ def test_a_pooled_spectrum_has_the_shape_that_a_bundle_keeps(sample_rate_hz: int
         pooled = envelope.pooled_db(pooled_rates_hz(sample_rate_hz))
         assert pooled.shape == pooled_shape(sample_rate_hz)
         assert np.isfinite(pooled).all()
+
+
+def test_a_stretch_has_no_constant_part_and_a_gap_is_silent() -> None:
+    gappy = spectrum_of(noise(1, N // 4), 3.0 * noise(2, N // 4))
+    assert gappy.power[:, 0].max() < 1e-6
+    assert gappy.step_hz == 2000.0 / 12288  # six seconds of 2,000 values, in multiples of 512
+
+
+def test_gain_has_no_effect_on_the_envelope_spectrum() -> None:
+    plain, loud = spectrum_of(noise(1, N)), spectrum_of(10.0 * noise(1, N))
+    np.testing.assert_allclose(loud.power, plain.power, rtol=1e-3, atol=1e-6)

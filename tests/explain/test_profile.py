@@ -87,3 +87,9 @@ def test_sound_is_compared_by_the_level_that_the_reference_has(ticks: list[TickF
     np.testing.assert_array_equal(
         comparable_level(sounds, replace(plain, levels=plain.best_levels), FRONT_END), level(sounds, FRONT_END)
     )
+
+
+def test_the_spread_of_three_profiles_has_two_in_the_divisor() -> None:
+    zeros = np.zeros(8)
+    three = [SegmentProfile(zeros + db, zeros + db, np.zeros((1, 1), np.float32) + db) for db in (-3.0, 0.0, 3.0)]
+    np.testing.assert_allclose(fit_reference(three).spread_db, 3.0)

@@ -1,6 +1,7 @@
 """Recordings measured once are scored as the device scores them, in folds that lose nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 
 import numpy as np
@@ -166,3 +167,31 @@ def test_segments_that_share_no_sound_are_the_units_and_joined_ones_count_once()
     )
     assert len(found.file_scores) == 9
     assert found.hours == pytest.approx(17 * TICK / 16000 / 3600)
+
+
+def test_a_segment_ends_with_its_last_tick_and_spans_at_most_twice_its_length() -> None:
+    nine = counted(9)[0]
+    assert nine.segment_stops(4).tolist() == [TICK * (at + 1) for at in range(3, 9)]
+    assert nine.segment_stops(10).tolist() == []
+    assert nine.segments(9)[:, 0].tolist() == [36.0]
+    for n_missing, n_across in ((4, 3), (5, 0)):
+        gap = replace(nine, starts=nine.starts + TICK * n_missing * (np.arange(9) >= 5))
+        assert len(gap.segments(4)) == len(gap.segment_stops(4)) == 2 + n_across + 1
+        assert gap.segment_stops(4)[-1] == TICK * (9 + n_missing)
+
+
+def test_few_recordings_are_cut_into_folds_between_segments() -> None:
+    """Recordings of 9 and 5 ticks hold segments of 4 at 0, 4 and 9."""
+    folds = time_folds(counted(9, 5), n_folds=3, n_ticks=4)
+    assert [numbers(fold) for fold in folds] == [list(range(4)), list(range(4, 9)), list(range(9, 14))]
+    two = time_folds(counted(9, 5), n_folds=2, n_ticks=4)
+    assert [numbers(fold) for fold in two] == [list(range(9)), list(range(9, 14))]
+    whole = time_folds(counted(1, 2, 3), n_folds=3, n_ticks=4)
+    assert [numbers(fold) for fold in whole] == [[0], [1, 2], [3, 4, 5]]
+
+
+def test_a_stretch_has_levels_and_hours_of_its_own() -> None:
+    one = replace(counted(4)[0], levels_dbfs=np.arange(4.0), hours=2.0)
+    assert one[1:3].levels_dbfs.tolist() == [1.0, 2.0]
+    assert one[1:3].hours == 1.0
+    assert counted(0)[0][:0].hours == 0.0

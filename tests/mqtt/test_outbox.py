@@ -4,7 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +301,80 @@ def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
         outbox._db.execute("INSERT INTO nowhere VALUES (1)")
     assert outbox.totals == before
     assert keys(held(outbox)) == keys(anomaly(1))
+
+
+def test_a_limit_of_messages_or_bytes_may_be_reached() -> None:
+    start, end = anomaly(1)[0], anomaly(1)[-1]
+    ample = Outbox(":memory:", AMPLE)
+    put(ample, start, end)
+    n_bytes = sum(len(row.payload.encode()) for row in ample.after(0, 2))
+    for limits, n in (
+        (Limits(messages=2, n_bytes=10_000), 2),
+        (Limits(messages=1, n_bytes=10_000), 0),
+        (Limits(messages=9, n_bytes=n_bytes), 2),
+        (Limits(messages=9, n_bytes=n_bytes - 1), 0),
+    ):
+        outbox = Outbox(":memory:", limits)
+        put(outbox, start, end)
+        assert (outbox.totals.n, outbox.totals.n_bytes) == (n, n_bytes if n else 0)
+        assert outbox.totals.n_dropped == 2 - n
+
+
+def test_rows_are_numbered_from_the_first_and_on_from_what_is_there(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", AMPLE, first_row=100)
+    put(outbox, *anomaly(1))
+    numbers = [row.row for row in outbox.after(0, 10)]
+    assert numbers == list(range(100, 100 + len(numbers)))
+    assert [row.row for row in outbox.after(100, 1)] == [101]
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.sqlite", AMPLE)
+    put(again, anomaly(2)[0])
+    assert [row.row for row in again.after(numbers[-1], 10)] == [numbers[-1] + 1]
+
+
+def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    store(path, *anomaly(1))
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+        db.execute("PRAGMA user_version = 2")
+    with pytest.raises(sqlite3.DatabaseError, match="schema must be 1, got 2"):
+        Outbox(path, AMPLE)
+
+
+def test_uncertain_times_are_shifted_and_certain_ones_are_not() -> None:
+    outbox = Outbox(":memory:", AMPLE)
+    unsure, sure = anomaly(1, clock_synced=False)[0], anomaly(2, clock_synced=True)[0]
+    put(outbox, unsure, sure)
+    before = held(outbox)
+    with outbox.transaction():
+        outbox.correct(60.0, synced=False)
+    after = held(outbox)
+    assert datetime.fromisoformat(after[0]["ts"].replace("Z", "+00:00")) == (
+        datetime.fromisoformat(before[0]["ts"].replace("Z", "+00:00")) + timedelta(seconds=60)
+    )
+    assert after[0]["clock_synced"] is False
+    assert after[1] == before[1]
+    with outbox.transaction():
+        outbox.correct(1.0)
+        outbox.correct(1.0)  # once the clock is set, the times are certain
+    last = held(outbox)[0]
+    assert last["clock_synced"] is True
+    assert datetime.fromisoformat(last["onset_ts"].replace("Z", "+00:00")) == (
+        datetime.fromisoformat(before[0]["onset_ts"].replace("Z", "+00:00")) + timedelta(seconds=61)
+    )
+
+
+def test_an_outbox_takes_over_the_rows_of_another() -> None:
+    first, second = Outbox(":memory:", AMPLE), Outbox(":memory:", AMPLE, first_row=50)
+    put(first, anomaly(1)[0])
+    put(second, anomaly(1)[-1], anomaly(2)[0])
+    second.after(0, 1)
+    with first.transaction():
+        first.absorb(second)
+    assert [row.row for row in first.after(0, 10)] == [1, 50, 51]
+    assert first.totals.n == 3
+    end_open(first)
+    assert [message["id"] for message in held(first)[3:]] == [anomaly(2)[0].id]  # the first one had ended
+    put(first, anomaly(3)[0])
+    assert [row.row for row in first.after(52, 10)] == [53]

@@ -31,7 +31,11 @@ FAST = learned()
 
 
 def listening(
-    *, segment_threshold: float | None = None, alarm_threshold: float | None = None, idle_below_dbfs: float | None = None
+    *,
+    segment_threshold: float | None = None,
+    alarm_threshold: float | None = None,
+    fast_threshold: float = FAST.threshold_db,
+    idle_below_dbfs: float | None = None,
 ) -> Pipeline:
     """A pipeline with the fast path; with a high threshold for segments nothing else ever raises."""
     frames = frames_of(blocks(NORMAL))
@@ -45,7 +49,7 @@ def listening(
         scorer,
         threshold=segment_threshold or 1.5 * normal,
         alarm_threshold=alarm_threshold,
-        fast_threshold=FAST.threshold_db,
+        fast_threshold=fast_threshold,
         rule=Rule(),
         expected=Reference(frames.mean(axis=0), np.full(64, 0.5, np.float32)),
         identity=IDENTITY,
@@ -165,6 +169,16 @@ def test_a_weak_fault_is_left_to_the_segments() -> None:
     start = starts(run(signal, listening())[1])[0]
     assert start.raised_by == "segments"
     assert seconds(start.ts) > 40
+
+
+def test_an_excess_of_exactly_the_threshold_is_an_alarm() -> None:
+    signal = with_scream(30, 16 * TICK, 10**9)
+    steps, _ = run(signal, listening(segment_threshold=1e9))
+    largest_db = max(step.tick.excess_db for step in steps if step.tick.excess_db is not None)
+    (start, *_) = starts(run(signal, listening(segment_threshold=1e9, fast_threshold=largest_db))[1])
+    assert (start.severity, start.ratio) == ("alarm", 1.0)
+    assert start.threshold == pytest.approx(largest_db, abs=1e-6)
+    assert run(signal, listening(segment_threshold=1e9, fast_threshold=1.001 * largest_db))[1] == []
 
 
 def test_without_a_threshold_there_is_no_fast_path() -> None:
