@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 KEPT_BYTES = 2_000_000  # of states and events, for viewers that come back
 MAX_BACKLOG = 300  # of one viewer; then it is disconnected, and resumes
 MAX_FRAMES_WAITING = 8  # then frames are dropped for this viewer
+MAX_RECENT = 400_000  # characters of a machine's latest frames, for viewers that come
 SETTLE_S = 0.2  # viewers who come and go meanwhile are one new connection for frames
 RETRY_S = (0.5, 10.0)  # first and longest pause before reconnecting
 STATES_EVERY_S = 10.0  # no line for this long: the service hangs
@@ -80,6 +81,7 @@ class Feed:
         self._number = 0
         self._viewers: set[Viewer] = set()
         self._watched: Counter[str] = Counter()  # machines whose frames are wanted
+        self._recent: dict[str, deque[str]] = {}  # their latest frames
         self._watched_changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -97,6 +99,7 @@ class Feed:
         entries = self._snapshot() if missed is None else missed
         first = self._render("service", to_json({**self._service_state(), "resumed": missed is not None}))
         texts = itertools.chain([first], (self.with_id(one) for one in entries if viewer.wants(one)), [f"id: {self._id()}\n\n"])
+        texts = itertools.chain(texts, tuple(self._recent.get(machine or "", ())))
         self._viewers.add(viewer)
         if machine is not None:
             self._watch(machine, 1)
@@ -120,8 +123,9 @@ class Feed:
         before = set(+self._watched)
         self._watched[machine] += change
         self._watched = +self._watched
-        if change > 0 or set(self._watched) != before:
-            self._watched_changed.set()  # a new connection begins with the frames of the last minute
+        if set(self._watched) != before:
+            self._watched_changed.set()
+            self._recent = {one: frames for one, frames in self._recent.items() if one in self._watched}
 
     def _id(self) -> str:
         return f"{self._epoch}-{self._number}"
@@ -216,12 +220,27 @@ class Feed:
         """Until the connection ends; then wait a little, so that the caller may try again."""
         try:
             async with self._service.open("watch", frames=machines) as (_, reader):
+                seen = set()
                 while (line := await self._line(reader)) is not None:
                     if self.running and (parsed := json.loads(line)).get("kind") == "frame":
-                        self._add("frame", parsed["machine"], line)
+                        machine = parsed["machine"]
+                        self._add_frames(machine, line, is_first=machine not in seen)
+                        seen.add(machine)
         except (Away, Refused, KeyError, TypeError, ValueError):
             pass  # the other connection reports it
         await asyncio.sleep(RETRY_S[0])
+
+    def _add_frames(self, machine: str, line: str, *, is_first: bool) -> None:
+        """Pass frames on. The first of a connection are those of the last minute, which viewers may have already."""
+        recent = self._recent.get(machine)
+        if is_first or recent is None:
+            self._recent[machine] = deque([self._render("frame", line)])
+        else:
+            recent.append(self._render("frame", line))
+            while sum(map(len, recent)) > MAX_RECENT:
+                recent.popleft()
+        if recent is None or not is_first:
+            self._add("frame", machine, line)
 
     async def _line(self, reader: asyncio.StreamReader) -> str | None:
         """The next line; None at the end."""
