@@ -47,10 +47,11 @@ class Flood:
         )
         each = zip(range(200), itertools.cycle(behaviours), strict=False)
         clients = [asyncio.create_task(self._again_and_again(behaviour, number)) for number, behaviour in each]
-        await asyncio.wait(clients, timeout=self._ends - time.monotonic())
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        _, left = await asyncio.wait(clients, timeout=self._ends - time.monotonic())
+        while left:  # up to Python 3.11, `wait_for` may swallow a cancellation
+            for client in left:
+                client.cancel()
+            _, left = await asyncio.wait(left, timeout=0.5)
 
     async def _again_and_again(self, behaviour: Callable[[int], Awaitable[None]], number: int) -> None:
         turns = itertools.count(number)
