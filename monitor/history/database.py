@@ -74,6 +74,7 @@ class Database:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA cache_size = -512")  # kB; by default 2 MB stay in memory after every hour
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found not in (0, SCHEMA):
             raise sqlite3.DatabaseError(f"schema must be {SCHEMA}, got {found}")

@@ -11,6 +11,7 @@ import pytest
 
 from monitor.errors import SourceError, StethosError, printable
 from tests.train.datasets.trees import make
+from tests.waiting import wait_until
 from train.datasets import load_split, open_clip, read_dataset, recording_order, save_split, split_dataset
 from train.datasets.files import sound_files
 from train.datasets.survey import survey
@@ -152,13 +153,18 @@ def test_clips_that_come_and_go_are_named(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=come_and_go)
     thread.start()
+    errors: set[str | None] = set()
+
+    def both_seen() -> bool:
+        errors.update(one.error for one in survey(dataset.clips, workers=1))
+        return len(errors) > 1
+
     try:
-        errors = {one.error for _ in range(300) for one in survey(dataset.clips, workers=1)}
+        wait_until(both_seen, 60.0)
     finally:
         ended.set()
         thread.join()
     assert all(error is None or error.startswith(f"{path}: ") for error in errors)
-    assert len(errors) > 1
 
 
 def test_a_clip_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
