@@ -16,7 +16,7 @@ from monitor.errors import ConfigError
 from monitor.events.decision import Rule, RuleState, decide
 from monitor.learning.false_alarms import count_events, poisson_bound
 from monitor.learning.methods import block_maxima, conformal_threshold, mean_sigma_threshold
-from monitor.learning.thresholds import ALARM_CHANCE, FUSED_PRIOR, WARNING_CHANCE, WARNING_MARGIN, Calibration, HeldOut
+from monitor.learning.thresholds import FUSED_PRIOR, Calibration, HeldOut
 from train.calibration.tails import Tail, fit_tail, gamma_quantile
 from train.calibration.thresholds import calibrate
 from train.recipes.method import METHODS, Method, MethodName
@@ -143,7 +143,7 @@ def test_one_bang_in_the_calibration_sound_does_not_make_the_default_deaf() -> N
     assert calibrated(segment_scores(ticks), method=Method(name="conformal", false_alarm=0.006)).threshold > 2 * quiet
 
 
-@pytest.mark.parametrize(("chance", "level"), [(WARNING_CHANCE / WARNING_MARGIN, "threshold"), (ALARM_CHANCE, "alarm_threshold")])
+@pytest.mark.parametrize(("chance", "level"), [(0.0025, "threshold"), (1e-4, "alarm_threshold")])
 def test_the_levels_of_the_default_are_predictive_quantiles_of_segments_that_share_no_sound(chance: float, level: str) -> None:
     for seed in range(5):
         logs = np.log(steady(seed)[::10])

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,41 @@ def test_many_viewers_who_resume_do_not_each_hold_all_that_is_kept(tmp_path: Pat
         tracemalloc.stop()
         assert n_bytes < 5_000_000
         assert all(sum(map(len, texts)) > 1_500_000 for _, texts in viewers[:2])
+
+
+def test_every_viewer_begins_with_the_last_minute_and_receives_it_once(tmp_path: Path) -> None:
+    n_connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_connections
+        request = json.loads(await reader.readline())
+        writer.write(b'{"node": "hall"}\n{"kind": "node", "data": {"node": "hall"}}\n')
+        if request["frames"]:
+            n_connections += 1
+            for part in (f"minute {n_connections}", f"tick {n_connections}"):
+                writer.write(to_json({"kind": "frame", "machine": "fan", "data": part}).encode() + b"\n")
+
+    async def watch() -> None:
+        server = await asyncio.start_unix_server(serve, str(tmp_path / "control.sock"))
+        feed = Feed(Service(tmp_path / "control.sock"))
+        running = asyncio.create_task(feed.run())
+        await until(lambda: feed.running)
+        with feed.viewer("fan", None) as (first, texts):
+            assert not frames(texts)
+            await until(lambda: first.waiting.qsize() >= 2)
+            assert frames(first.waiting.get_nowait().text for _ in range(2)) == ["minute 1", "tick 1"]
+            with feed.viewer("fan", None) as (_, texts):
+                assert frames(texts) == ["minute 1", "tick 1"]
+            with feed.viewer("pump", None):  # a new connection
+                await until(lambda: first.waiting.qsize() >= 1)
+                assert frames([first.waiting.get_nowait().text]) == ["tick 2"]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        server.close()
+
+    asyncio.run(watch())
+
+
+def frames(texts: Iterable[str]) -> list[str]:
+    """The data of the frames among server-sent events."""
+    return [json.loads(text.split("data: ")[1])["data"] for text in texts if text.startswith("event: frame\n")]
