@@ -35,14 +35,9 @@ class TFLiteModel:
 
     def __init__(self, content: bytes, *, n_rows: int) -> None:
         check_network(content)
-        try:
-            with _quiet_stderr():
-                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
-                self._interpreter.allocate_tensors()
-            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
-            raise BundleError(f"model cannot be loaded: {_first_line(error)}") from error
-        self._in, self._out = inputs[0], outputs[0]
+        self._content = content
+        self._interpreter = self._load()
+        self._in, self._out = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self.input_shape = tuple(int(n) for n in self._in["shape"][1:])  # of a row
         self._batch = self._fix_rows(n_rows)
         self._quantise_in = _quantisation(self._in)
@@ -63,6 +58,15 @@ class TFLiteModel:
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._out["index"]).reshape(self._batch, -1)
 
+    def _load(self) -> Any:
+        try:
+            with _quiet_stderr():
+                interpreter = Interpreter(model_content=self._content, num_threads=1)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"model cannot be loaded: {_first_line(error)}") from error
+        return interpreter
+
     def _fix_rows(self, n_rows: int) -> int:
         """Set the batch size: all rows at once, or one by one if the model's operators require a fixed batch."""
         for batch in (n_rows, 1):
@@ -72,6 +76,7 @@ class TFLiteModel:
                 self._interpreter.invoke()
             except (ValueError, RuntimeError) as error:
                 refusal = error
+                self._interpreter = self._load()  # tflite-runtime crashes if it goes on after a failure
                 continue
             self._out = self._interpreter.get_output_details()[0]
             if self._out["shape"][0] == batch:

@@ -36,9 +36,14 @@ class Bundle:
         return f"{self.manifest.name}@{self.digest[:12]}"
 
     @property
+    def is_base(self) -> bool:
+        """Whether it belongs to no machine, so that it judges nothing until `monitor learn` has learned one with it."""
+        return self.manifest.base is not None
+
+    @property
     def expected(self) -> Reference | None:
-        """The reference of normal sound, if the bundle contains one."""
-        return None if self.statistics is None else self.statistics.expected
+        """The reference of normal sound, if the bundle contains one. That of many machines is no reference."""
+        return None if self.statistics is None or self.is_base else self.statistics.expected
 
     def scorer(self, *, idle_below_dbfs: float | None = None) -> Scorer:
         """A scorer with a separate interpreter. Below `idle_below_dbfs` the machine counts as off."""

@@ -174,6 +174,7 @@ class Manifest(_Part):
     schema_: Literal[1] = Field(alias="schema")
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     created: AwareDatetime
+    base: Literal[True] | None = None  # belongs to no machine: its network is kept, but it judges nothing
     front_end: Annotated[FrontEndSpec, Field(discriminator="kind")]
     window: WindowSpec
     tick_frames: TickFrames

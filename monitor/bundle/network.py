@@ -200,6 +200,9 @@ def _same_type(operator: _Operator, *inputs: _Tensor) -> None:
     """Check that inputs and output are all float32, or all int8 with scales that the arithmetic can bridge."""
     kinds = {tensor.type for tensor in (*inputs, operator.output)}
     operator.require(kinds in ({F32}, {I8}), f"has types {', '.join(sorted(_TYPES[kind] for kind in kinds))}")
+    operator.require(
+        all(len(tensor.scale) < 2 for tensor in inputs), "has more than one scale"
+    )  # only weights may: XNNPACK aborts
     for tensor in (
         inputs if kinds == {I8} and operator.name not in ("LOGISTIC", "TANH") else ()
     ):  # their outputs have fixed scales

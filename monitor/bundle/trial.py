@@ -32,7 +32,7 @@ def load_after_trial(folder: Path, tried: Path) -> Bundle:
     passed = _passed(tried)
     if key in passed:
         return load_bundle(folder)
-    _try(folder)
+    try_bundle(folder)
     bundle = load_bundle(folder)
     with suppress(OSError):  # it will be tried again
         atomic_write(tried, "".join(f"{one}\n" for one in [*passed, key][-MAX_TRIED:]).encode())
@@ -46,8 +46,8 @@ def _passed(tried: Path) -> list[str]:
         return []
 
 
-def _try(folder: Path) -> None:
-    """Load the bundle in a child process; BundleError if that fails."""
+def try_bundle(folder: Path) -> None:
+    """Load the bundle in a child process; BundleError if that crashes, hangs or refuses it."""
     command = child_command("monitor.bundle.trial", str(folder))
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=WALL_S, check=False)

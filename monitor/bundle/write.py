@@ -13,7 +13,7 @@ from monitor.bundle.budget import DEVICE, WORKSTATION, check_budget
 from monitor.bundle.load import load_bundle, sha256
 from monitor.bundle.manifest import MANIFEST, Manifest
 from monitor.bundle.network import check_network
-from monitor.errors import BundleError, UsageError
+from monitor.errors import BundleError, ConfigError, UsageError
 from monitor.files import atomic_replace_dir
 
 log = logging.getLogger(__name__)
@@ -74,9 +74,20 @@ def manifest_json(manifest: Manifest) -> bytes:
 
 def amended(manifest: Manifest, **changes: Any) -> Manifest:
     """The manifest with some keys changed and the time updated."""
-    content = {**dict(manifest), "schema": manifest.schema_, "created": datetime.now(timezone.utc).replace(microsecond=0)}
+    content = {**dict(manifest), "schema": manifest.schema_, "created": created()}
     del content["schema_"]
     return Manifest.model_validate({**content, **changes})
+
+
+def created() -> datetime:
+    """The time that a manifest states: now, in seconds, or SOURCE_DATE_EPOCH, which makes bundles reproducible. ConfigError."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")  # https://reproducible-builds.org/specs/source-date-epoch/
+    try:
+        if given is not None:
+            return datetime.fromtimestamp(int(given), timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(f"SOURCE_DATE_EPOCH must be seconds since 1970, got {given!r}") from error
+    return datetime.now(timezone.utc).replace(microsecond=0)
 
 
 def file_ref(name: str, content: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the settings need only the names of severities, and the pag
     from monitor.explain.bands import Band
 
 EVENT_SCHEMA = 1
-State = Literal["starting", "normal", "anomaly", "idle", "unknown", "disabled"]  # of a machine
+State = Literal["starting", "learning", "normal", "anomaly", "idle", "unknown", "disabled"]  # of a machine
 EventType = Literal["start", "update", "end"]
 RaisedBy = Literal["segments", "fast", "slow"]  # k of n segments, the fast path, or the slow path
 Severity = Literal["warning", "alarm"]  # "warning": look at it soon; "alarm": worth a call at night
@@ -62,9 +62,17 @@ class Anchor:
         return self.utc + timedelta(seconds=sample / self.sample_rate_hz)
 
 
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"  # what `rfc3339` writes
+
+
 def rfc3339(moment: datetime) -> str:
     """UTC with milliseconds and a Z, such as 2026-11-21T10:00:00.000Z."""
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_rfc3339(text: str) -> datetime:
+    """The time that `rfc3339` has written."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no Z
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +100,9 @@ class Event:
     clip: str | None = None
     end_reason: EndReason | None = None
     raised_by: RaisedBy = "segments"
+    decided_by: RaisedBy = "segments"  # the rule that `score`, `ratio` and `threshold` belong to
     impulses_hz: float | None = None  # unusual impulses per second
+    test: bool = False  # of `monitor test-alarm`; no machine has a fault
 
     def to_dict(self) -> dict[str, Any]:
         """The flat JSON object that is published over MQTT."""

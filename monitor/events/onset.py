@@ -80,7 +80,7 @@ class Anomaly:
 
     start: int
     last_stop: int
-    peak_ratio: float
+    peak_ratio: float  # on the scale of `raised_by`
     severity: Severity
     raised_by: RaisedBy = "segments"
     seq: int = 0
@@ -106,9 +106,11 @@ class Anomaly:
         """Include one more scored tick."""
         if tick.fast_ratio >= 1.0:
             self.last_stop = tick.stop
+        if self.raised_by == "fast":
             self.peak_ratio = max(self.peak_ratio, tick.fast_ratio)
         if tick.ratio is None:
             return
         if tick.passed and tick.ratio >= 1.0:  # ignore a tick that passes by chance long afterwards
             self.last_stop = tick.stop
-        self.peak_ratio = max(self.peak_ratio, tick.ratio)
+        if self.raised_by == "segments":
+            self.peak_ratio = max(self.peak_ratio, tick.ratio)

@@ -172,9 +172,9 @@ class Pipeline:
             return "anomaly", None
         segment_ticks = self._scorer.spec.segment_ticks
         if 2 * len(self._unscored) >= segment_ticks:  # report the most frequent reason
-            return _unscored(max(self._unscored, key=self._unscored.count))
+            return unscored_state(max(self._unscored, key=self._unscored.count))
         if self._state not in ("starting", "idle") and 2 * tick.n_ticks < segment_ticks:
-            return _unscored(tick.reason or self._reason or "gap")
+            return unscored_state(tick.reason or self._reason or "gap")
         return self._state, self._reason
 
     def _end_if_lost(self, tick: TickScore) -> Event | None:
@@ -233,7 +233,8 @@ class Pipeline:
         slow_ratio = slow.median / slow.normal_level.limit
         if self._anomaly is not None and slow.raised:
             self._anomaly.last_stop = tick.stop
-            self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
+            if self._anomaly.raised_by == "slow":
+                self._anomaly.peak_ratio = max(self._anomaly.peak_ratio, slow_ratio)
         return _Decided(tick, slow.median, slow.normal_level.limit, slow_ratio, "slow")
 
     def _level_db(self) -> F64:
@@ -315,6 +316,7 @@ class Pipeline:
             impulses_hz=None if described.impulses_hz is None else round(described.impulses_hz, 2),
             end_reason=reason,
             raised_by=anomaly.raised_by,
+            decided_by=decided.by,
         )
         anomaly.seq += 1
         return event
@@ -333,5 +335,6 @@ class Pipeline:
         return describe(self._scorer.sounds(last=last), self._expected, self._scorer.spec.front_end)
 
 
-def _unscored(reason: str) -> tuple[State, str | None]:
+def unscored_state(reason: str) -> tuple[State, str | None]:
+    """State and reason of a machine whose ticks cannot be scored for this reason."""
     return ("idle", None) if reason == "idle" else ("unknown", reason)

@@ -1,5 +1,6 @@
 """A model passes only if nothing in it can crash a runtime."""
 
+import copy
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from monitor.bundle.interpreter import RUNTIME
+from monitor.bundle.interpreter import RUNTIME, TFLiteModel
 from monitor.bundle.network import check_network
 from monitor.bundle.trial import load_after_trial
 from monitor.errors import BundleError
@@ -103,6 +105,65 @@ def test_a_crafted_model_is_refused(model: bytes, change: Change, message: str) 
         check_network(pack(tables))
     assert str(caught.value).startswith(("model cannot be loaded: ", "model must have"))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "options", "kind"), [("ADD", 0, schema.AddOptionsT, 11), ("SUB", 41, schema.SubOptionsT, 28)]
+)
+def test_a_scale_per_channel_is_only_for_weights(model: bytes, name: str, code: int, options: type, kind: int) -> None:
+    """XNNPACK aborts the process if an operand of an addition has several scales."""
+    tables = unpack(model)
+    first, graph = operator(tables), tables.subgraphs[0]
+    weight = weights(tables)
+    width = graph.tensors[first.outputs[0]].shape[-1]
+    operand = copy.deepcopy(weight)
+    operand.shape, operand.shapeSignature, operand.buffer = [width], None, len(tables.buffers)
+    operand.quantization.scale = list(operand.quantization.scale[:width])
+    operand.quantization.zeroPoint = [0] * width
+    tables.buffers.append(schema.BufferT())
+    tables.buffers[-1].data = np.ones(width, np.uint8)
+    graph.tensors += [operand, copy.deepcopy(graph.tensors[first.outputs[0]])]
+    added = copy.deepcopy(first)
+    added.inputs, added.outputs = [first.outputs[0], len(graph.tensors) - 2], [len(graph.tensors) - 1]
+    tables.operatorCodes.append(copy.deepcopy(tables.operatorCodes[0]))
+    tables.operatorCodes[-1].builtinCode = tables.operatorCodes[-1].deprecatedBuiltinCode = code
+    added.opcodeIndex, added.builtinOptionsType, added.builtinOptions = len(tables.operatorCodes) - 1, kind, options()
+    graph.operators.insert(1, added)
+    graph.operators[2].inputs[0] = added.outputs[0]
+    with pytest.raises(BundleError, match=f"{name} has more than one scale"):
+        check_network(pack(tables))
+    operand.quantization.scale, operand.quantization.zeroPoint = operand.quantization.scale[:1], [0]
+    check_network(pack(tables))
+
+
+def float_model(*operators: tuple[int, int, Any]) -> bytes:
+    """Operators of one input, which is also the second of ADD, in a row: code, kind of options, options."""
+    tables, graph = schema.ModelT(), schema.SubGraphT()
+    tables.version, tables.description, tables.subgraphs = 3, b"", [graph]
+    tables.buffers, tables.metadata, tables.signatureDefs = [schema.BufferT()], [], []
+    tables.operatorCodes, graph.operators, graph.tensors, graph.name = [], [], [], b"main"
+    for number in range(len(operators) + 1):
+        tensor = schema.TensorT()
+        tensor.shape, tensor.name = [1, 16], b"%d" % number
+        graph.tensors.append(tensor)
+    for number, (builtin, kind, options) in enumerate(operators):
+        code, one = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        tables.operatorCodes.append(code)
+        one.opcodeIndex, one.builtinOptionsType, one.builtinOptions = number, kind, options
+        one.inputs, one.outputs = [number] * (2 if builtin == 0 else 1), [number + 1]
+        graph.operators.append(one)
+    graph.inputs, graph.outputs = [0], [len(operators)]
+    return pack(tables)
+
+
+def test_a_model_of_a_fixed_number_of_rows_is_run_row_by_row() -> None:
+    """tflite-runtime crashed, because it was used again after it had failed to take more rows."""
+    reshape = schema.ReshapeOptionsT()
+    reshape.newShape = [1, 16]
+    model = float_model((0, 11, schema.AddOptionsT()), (22, 17, reshape), (0, 11, schema.AddOptionsT()))
+    windows = np.random.default_rng(0).normal(-60.0, 5.0, (4, 16)).astype(np.float32)
+    np.testing.assert_allclose(TFLiteModel(model, n_rows=4).predict(windows), 4 * windows, rtol=1e-6)
 
 
 def test_a_table_that_is_shared_a_million_times_is_refused(model: bytes) -> None:

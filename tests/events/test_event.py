@@ -31,7 +31,7 @@ def test_an_event_is_flat_json_with_milliseconds_in_utc() -> None:
     assert list(message) == [
         *("schema", "event_type", "id", "seq", "ts", "onset_ts", "clock_synced", "node", "machine", "severity", "score", "ratio"),
         *("threshold", "peak_ratio", "duration_s", "rms_dbfs", "bands", "summary", "bundle", "clip", "end_reason", "raised_by"),
-        "impulses_hz",
+        *("decided_by", "impulses_hz", "test"),
     ]
     assert message["schema"] == 1
     assert (message["ts"], message["onset_ts"]) == ("2026-11-21T10:00:01.500Z", "2026-11-21T10:00:00.000Z")

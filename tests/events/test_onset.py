@@ -65,7 +65,7 @@ def test_a_gross_fault_begins_with_the_ticks_of_the_fast_path() -> None:
         (1.0, 1.0, 0.0, 110, 1.2),
         (2.0, None, 0.0, 50, 1.2),
         (0.5, None, 1.0, 110, 1.2),
-        (0.5, 0.6, 4.0, 110, 4.0),  # the fast path
+        (0.5, 0.6, 4.0, 110, 1.2),  # the fast path, whose ratio is on another scale
         (0.5, 5.0, 4.0, 110, 5.0),
     ],
 )

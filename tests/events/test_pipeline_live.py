@@ -67,6 +67,7 @@ def test_silence_can_itself_be_the_anomaly() -> None:
     assert start.summary == f"the machine is not heard: {start.rms_dbfs:.0f} dBFS, expected at least -50"
     assert seconds(start.onset_ts) == pytest.approx(20.0, abs=1.1)
     assert end.end_reason == "cleared"
+    assert (start.severity, end.severity) == ("alarm", "alarm")
     assert "idle" not in {step.state for step in steps}
 
 
@@ -83,6 +84,7 @@ def test_without_input_a_machine_is_unknown_at_once_and_scored_again_within_a_se
         pass
     gone = pipeline.no_input(len(NORMAL) + 16000, "microphone_lost")
     assert (gone.state, gone.reason, gone.ratio, gone.event) == ("unknown", "microphone_lost", None, None)
+    assert gone.tick.n_ticks == 0
     back_at = len(NORMAL) + 50 * 16000
     back = [step for block in blocks(NORMAL, [5 * 16000]) for step in pipeline.push(Block(back_at + block.start, block.samples))]
     assert states(back) == [("unknown", "gap"), ("normal", None)]

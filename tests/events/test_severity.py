@@ -46,6 +46,15 @@ def test_without_an_alarm_threshold_everything_is_an_alarm() -> None:
     assert {event.severity for event in events} == {"alarm"}
 
 
+def test_an_alarm_needs_the_ratio_of_its_threshold_to_that_for_warnings() -> None:
+    signal = hissing([(40, 0.0), (60, STRONG)])
+    steps, _ = run(signal, make_pipeline(alarm_margin=1e6))
+    largest = max(step.ratio for step in steps if step.ratio is not None)
+    for part, severity in ((0.8, "alarm"), (1.2, "warning")):
+        _, events = run(signal, make_pipeline(alarm_margin=1.5 * part * largest))
+        assert events[-1].severity == severity
+
+
 def test_an_alarm_threshold_below_that_for_warnings_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"alarm_threshold must be at least threshold \(.*\), got "):
         make_pipeline(alarm_margin=1.4)
