@@ -24,6 +24,7 @@ from monitor.learning.on_device import (
 )
 from monitor.learning.report_text import duration
 from monitor.learning.rescore import RescoreResult, TickRun, held_out, independent_sums, profiles, rescore
+from monitor.learning.thresholds import Calibration
 from monitor.scoring.components import Detector, least_spread_db
 from monitor.scoring.fast_path import FAST_TICK_S, fit_fast
 from monitor.scoring.scorer import Scorer
@@ -95,8 +96,16 @@ def learn(base: Bundle, streams: Sequence[TickRun], *, name: str, force: bool = 
         calibration=found.manifest_part(),
         clear_ratio=found.clear_ratio,
         metrics={"held_out_mean": found.score_mean, "held_out_max": float(normal.segment_scores.max())},
-        messages=(*messages, f"learned from {duration(found.hours)} of sound. {found.statement}"),
+        messages=(*messages, f"learned from {duration(found.hours)} of sound{_levels(found)}. {found.statement}"),
     )
+
+
+def _levels(found: Calibration) -> str:
+    """The levels of warnings and alarms in words."""
+    if found.alarm_threshold is None:
+        return ""
+    warning, alarm = (level / found.score_mean for level in (found.threshold, found.alarm_threshold))
+    return f": a warning from {warning:.1f} x the usual score, an alarm from {alarm:.1f} x"
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,7 @@ def finish(
     changed = amended(
         manifest,
         name=name,
+        base=None,
         model=dict(manifest.model) | file_ref(MODEL, base.model),
         detector={**detector, "error": manifest.detector.error, "statistics": file_ref(STATISTICS, statistics)},
         calibration=calibration,

@@ -39,6 +39,8 @@ def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False
     calibrated before.
     """
     manifest, known = base.manifest, base.statistics
+    if base.is_base:
+        raise SourceError("the base bundle knows no machine to compare with; learn this one first (monitor learn)")
     if known is None:
         raise SourceError("the bundle has no statistics of normal sound to compare with")
     spec, n_recordings = manifest.scorer_spec, len(streams)
@@ -74,7 +76,7 @@ def recalibrate(base: Bundle, streams: Sequence[TickRun], *, force: bool = False
         segment_ticks=manifest.segment_ticks,
         tick_s=spec.tick_s,
         n_recordings=n_recordings,
-        n_learned=trained_with.n_units or len(kept.scores),
+        n_learned=trained_with.n_units or sum(map(len, kept.sequences)),
     )
     found = calibrate_here(normal, manifest, manifest.detector.components, min_threshold=trained_with.threshold, notes=notes)
     not_below = {
@@ -138,11 +140,9 @@ def _without_idle(stream: TickRun, below_dbfs: float) -> TickRun:
 
 
 def _below(result: RescoreResult, threshold: float) -> RescoreResult:
-    """The segments and ticks below the threshold."""
+    """The sequences and ticks below the threshold."""
     return replace(
         result,
-        scores=result.scores[result.scores < threshold],
-        frames=result.frames[result.scores < threshold],
         sequences=tuple(scores[run] for scores in result.sequences for run in runs(scores < threshold)),
         ticks=tuple(tuple(t for t in piece if t.score is None or t.score < threshold) for piece in result.ticks),
     )

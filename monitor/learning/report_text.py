@@ -26,7 +26,7 @@ def report_text(
     elif promised is not None:
         sentences.append(f"the method aims at a rate of false events of at most {per_week(promised)}")
     if bound is None:
-        sentences.append("the recordings are too short to replay the rule, so the rate of false events could not be verified")
+        sentences.append("the recordings are too short to count false events in a replay, so their rate could not be verified")
     else:
         sentences.append(
             f"a replay raised {count(events, 'false event')}, so the rate is below {per_week(bound)} (95 % confidence)"
@@ -39,11 +39,11 @@ def per_week(rate: float) -> str:
     return f"{significant(rate / 7)} a day" if rate > 20 else f"{significant(rate)} a week"
 
 
-def duration(hours: float) -> str:
-    """A duration as text."""
+def duration(hours: float, digits: int = 3) -> str:
+    """A duration as text: `48 s`, `14 min`, `1.3 h`."""
     if hours < 1 / 60:
-        return f"{significant(hours * 3600)} s"
-    return f"{significant(hours * 60)} min" if hours < 1 else f"{significant(hours)} h"
+        return f"{significant(hours * 3600, digits)} s"
+    return f"{significant(hours * 60, digits)} min" if hours < 1 else f"{significant(hours, digits)} h"
 
 
 def significant(number: float, digits: int = 3) -> str:

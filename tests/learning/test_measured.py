@@ -156,6 +156,7 @@ def test_each_fold_is_scored_by_its_own_detector() -> None:
     assert found.sequences[1] == pytest.approx(2.0 * plain.sequences[1])
     assert found.file_scores == pytest.approx(plain.file_scores * [1.0, 2.0])
     assert found.tick_scores == pytest.approx(plain.tick_scores * np.repeat([1.0, 2.0], [6, 9]))
+    assert found.tick_levels_dbfs.tolist() == [*first.levels_dbfs, *second.levels_dbfs]
 
 
 def test_segments_that_share_no_sound_are_the_units_and_joined_ones_count_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 from monitor.arrays import F32, F64, Bool
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
-from monitor.cli.adapting.adaptation_input import TickCollector
+from monitor.cli.adapting.tick_input import TickCollector
 from monitor.errors import SourceError
 from monitor.events.decision import Rule
 from monitor.learning.learn import learn

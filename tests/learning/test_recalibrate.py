@@ -96,7 +96,7 @@ def test_a_machine_is_learned_from_fifths_of_its_sound(base: Bundle, sound: Tick
     assert calibration.fast_threshold is not None
     assert calibration.score_mean == pytest.approx(1.0, abs=0.2)
     assert found.manifest.provenance.metrics["held_out_mean"] == calibration.score_mean
-    assert found.messages[-1].startswith("learned from 5.02 min of sound. ")
+    assert found.messages[-1].startswith("learned from 5.02 min of sound: a warning from ")
     with pytest.raises(SourceError, match=r"at least 5 min of usable sound is needed, got 4\.9"):
         learn(base, [sound[:290]], name="learned")
 

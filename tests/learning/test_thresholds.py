@@ -312,7 +312,7 @@ def test_recordings_too_short_for_the_rule_show_no_rate() -> None:
     assert found.bound_95_per_week is None
     assert (found.n_blocks, found.n_recordings) == (40, 40)
     assert (
-        "The recordings are too short to replay the rule, so the rate of false events could not be verified." in found.statement
+        "The recordings are too short to count false events in a replay, so their rate could not be verified." in found.statement
     )
 
 

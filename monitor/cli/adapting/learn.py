@@ -7,38 +7,42 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from monitor.bundle.write import bundle_name, check_place
-from monitor.cli.adapting import adaptation_input
+from monitor.cli.adapting import adaptation_input, ask_service
+from monitor.cli.adapting.tick_input import collect_ticks
 from monitor.daemon.bundles import adaptations as adapted
 from monitor.errors import SinkError, UsageError
 from monitor.files import as_owner
 from monitor.learning.learn import learn
 from monitor.learning.on_device import AdaptedBundle
 from monitor.learning.report_text import count
-from monitor.learning.sessions import LearnedSession, read_sessions, remove_other_sessions, write_session
+from monitor.learning.stored.sessions import LearnedSession, read_sessions, remove_other_sessions, write_session
+from monitor.learning.stored.unfinished import UnfinishedSession, remove_unfinished
+from monitor.mqtt.messages import LEARN_MINUTES, MAX_LEARN_MINUTES, MIN_LEARN_MINUTES
 
 log = logging.getLogger(__name__)
+RESTART_S = 60.0
 
 EPILOG = """\
 The machine must run normally, at its usual loads. The network of the configured bundle (for example, the shipped one) is kept;
 the statistics of normal sound and the threshold are learned from this machine. No sound is written to disk. To keep the sound,
 run `monitor record` at the same time, or record first and run `monitor learn --from CLIPS`. The service keeps running and uses
-the new bundle at once. `monitor calibrate --undo` restores the previous one.
+the new bundle at once. `monitor calibrate --undo` restores the previous one. If the service runs, it does the learning: it goes
+on when this command is interrupted, and after a restart of the service.
 
 The session is stored as spectral frames, not as sound (at most 64 MB a machine; nothing with private: true). On another day or
 at another load, --extend adds a session and learns from all of them. Without --extend, learning starts over.
 
-  monitor --config monitor.yaml learn --minutes 30
-  monitor --config monitor.yaml learn --minutes 30 --extend
-  monitor --config monitor.yaml learn --machine pump --from my-pump/normal/*.flac
+  sudo monitor learn
+  sudo monitor learn --minutes 30 --extend
+  sudo monitor learn --machine pump --from my-pump/normal/*.flac
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    adaptation_input.add_arguments(parser, minutes=30.0, min_minutes=5.5, max_minutes=240.0)
+    adaptation_input.add_arguments(parser, minutes=LEARN_MINUTES, min_minutes=MIN_LEARN_MINUTES, max_minutes=MAX_LEARN_MINUTES)
     parser.add_argument("--extend", action="store_true", help="learn from this session and all earlier ones")
+    parser.add_argument("--stop", action="store_true", help="stop the service's learning and discard what it recorded")
     parser.add_argument("--yes", action="store_true", help="confirm that the machine runs normally; do not ask")
 
 
@@ -54,12 +58,22 @@ def run(arguments: argparse.Namespace) -> int:
         name = bundle_name(arguments.out)
         check_place(arguments.out)
         _confirm(arguments, target.machine or name)
-        streams = adaptation_input.collect_ticks(arguments, target, target.configured)
+        streams = collect_ticks(arguments, target, target.configured)
         adaptation_input.write_out(arguments.out, learn(target.configured, streams, name=name, force=arguments.force))
         return 0
     assert target.machine is not None
+    if arguments.stop:
+        ask_service.stop_in_service(target)
+        print(f"{target.machine}: learning stopped")
+        return 0
     _confirm(arguments, target.machine)
-    with adapted.only_one(target.state_dir, target.machine):
+    is_asking = not (arguments.files or arguments.channel or arguments.end_with_stdin)
+    if is_asking and ask_service.runs_in_service(target):
+        command = {"minutes": arguments.minutes, "extend": arguments.extend, "force": arguments.force}
+        print(ask_service.learn_in_service(target, command))
+        return 0
+    wait_s = RESTART_S if arguments.end_with_stdin else 0.0  # the command of a service that was killed may be about to end
+    with adapted.only_one(target.state_dir, target.machine, wait_s=wait_s):
         made = _learn_here(arguments, target, target.machine)
     used = adapted.in_use(target.state_dir, target.machine, target.configured)
     state = adaptation_input.take_into_use(target, used.id)
@@ -75,12 +89,16 @@ def _learn_here(arguments: argparse.Namespace, target: adaptation_input.Target, 
     with as_owner(target.state_dir) as state:
         earlier = read_sessions(state, machine, spec) if arguments.extend else []
     earlier_streams = [stream for session in earlier for stream in session.streams]
-    streams = adaptation_input.collect_ticks(arguments, target, configured)
+    is_resumable = arguments.end_with_stdin and not target.private
+    unfinished = UnfinishedSession(target.state_dir, machine, spec) if is_resumable else None
+    streams = collect_ticks(arguments, target, configured, unfinished)
     name = machine if machine[0].isalnum() else configured.manifest.name
     made = learn(configured, [*earlier_streams, *streams], name=name, force=arguments.force)
     if arguments.extend:
         made = replace(made, messages=(_extended(earlier, spec.tick_s), *made.messages))
     bundle = adapted.keep(target.state_dir, machine, configured, made, kind="learn", extends=arguments.extend)
+    if arguments.end_with_stdin:
+        remove_unfinished(target.state_dir, machine)
     try:
         with as_owner(target.state_dir) as state:
             if not arguments.extend:

@@ -17,13 +17,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from monitor.bundle import Bundle, load_bundle
-from monitor.bundle.manifest import one_line
+from monitor.bundle.manifest import one_line, read_manifest
+from monitor.bundle.trial import load_after_trial
 from monitor.bundle.write import write_bundle
 from monitor.errors import SinkError, StethosError, UsageError, printable
 from monitor.events.event import rfc3339
 from monitor.files import as_owner, atomic_write, below, lock, read_regular
 from monitor.learning.on_device import AdaptedBundle
-from monitor.learning.sessions import STAMP, remove_session
+from monitor.learning.stored.sessions import STAMP, remove_session
 
 log = logging.getLogger(__name__)
 FOLDER = "adapted"
@@ -52,7 +53,10 @@ class Adaptation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     configured: str
-    """Name and hash of the configured bundle. If another bundle is configured, the adaptations are ignored."""
+    """Name and hash of the configured bundle. If another bundle is configured, the adaptations are ignored.
+
+    A base bundle that is replaced by one of the same name, as by an upgrade, is not another one.
+    """
 
     learn: FolderName | None = None
     """Folder of the learned bundle."""
@@ -66,10 +70,18 @@ class Adaptation(BaseModel):
     log: tuple[Entry, ...] = ()
     """The last 50 adaptations and undos."""
 
+    def is_of(self, configured: Bundle) -> bool:
+        """Whether these are adaptations of this bundle."""
+        is_upgraded = configured.is_base and self.configured.rpartition("@")[0] == configured.manifest.name
+        return is_upgraded or self.configured == configured.id
 
-def in_use(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
-    """The adapted bundle if there is a valid one based on `configured`, else `configured`."""
-    return _top(state_dir, machine, configured, ("calibrate", "learn"))
+
+def in_use(state_dir: Path, machine: str, configured: Bundle, *, tried: Path | None = None) -> Bundle:
+    """The adapted bundle if there is a valid one based on `configured`, else `configured`.
+
+    With `tried`, a network that is not that of `configured` is loaded in a child process first (`load_after_trial`).
+    """
+    return _top(state_dir, machine, configured, ("calibrate", "learn"), tried)
 
 
 def base_of(state_dir: Path, machine: str, configured: Bundle) -> Bundle:
@@ -85,7 +97,7 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle,
     name = f"{kind}-{datetime.now(timezone.utc):{STAMP}}"
     with as_owner(state_dir) as here:
         folder, before = _folder(here, machine), _read(here, machine)
-        if before is None or before.configured != configured.id:
+        if before is None or not before.is_of(configured):
             before = Adaptation(configured=configured.id, log=() if before is None else before.log)
         try:
             write_bundle(folder / name, made.files, made.manifest)
@@ -101,10 +113,10 @@ def keep(state_dir: Path, machine: str, configured: Bundle, made: AdaptedBundle,
     return name
 
 
-def undo(state_dir: Path, machine: str) -> str:
+def undo(state_dir: Path, machine: str, configured: Bundle, *, force: bool = False) -> str:
     """Undo the last adaptation and return a description of the undo. UsageError if there is none.
 
-    Undoing a learned bundle also deletes its session.
+    Undoing a learned bundle also deletes its session. If nothing learned is left then, UsageError unless `force`.
     """
     with as_owner(state_dir) as here:
         folder, before = _folder(here, machine), _read(here, machine)
@@ -115,8 +127,14 @@ def undo(state_dir: Path, machine: str) -> str:
         changes: dict[str, object] = {"calibrate": None}
         if what == "learn":
             changes = {"learn": before.extended[-1] if before.extended else None, "extended": before.extended[:-1]}
+        after = before.model_copy(update=changes)
+        if configured.is_base and after.learn is None and not force:
+            raise UsageError(
+                f"this would leave nothing learned: {machine} would not be monitored until it has learned again; "
+                "give force to undo it anyway"
+            )
         try:
-            _write(folder, before.model_copy(update=changes), did="undo", said=said)
+            _write(folder, after, did="undo", said=said)
         except OSError as error:
             raise SinkError(f"{folder}: cannot be written: {error.strerror}") from error
         if what == "learn" and before.learn is not None:
@@ -125,16 +143,19 @@ def undo(state_dir: Path, machine: str) -> str:
 
 
 @contextmanager
-def only_one(state_dir: Path, machine: str) -> Iterator[None]:
-    """Lock the machine against another learn or calibrate; UsageError if one is already running."""
+def only_one(state_dir: Path, machine: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Lock the machine against another learn or calibrate; UsageError if one is still running after `wait_s`."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with as_owner(state_dir) as here:
             folder = _folder(here, machine)
             folder.mkdir(parents=True, exist_ok=True)
-            held = lock(folder / "lock")
+            held = lock(folder / "lock", wait_s=wait_s)
     except BlockingIOError:
-        raise UsageError(f"another learn or calibrate is already running for {machine}") from None
+        raise UsageError(
+            f"another learn or calibrate is already running for {machine}; end it with Ctrl-C, or if the service learns, with: "
+            f"monitor learn --machine {machine} --stop"
+        ) from None
     except OSError as error:
         raise SinkError(f"{error.filename}: cannot be written: {error.strerror}; use sudo, or --out") from error
     try:
@@ -149,15 +170,22 @@ def read_adaptation(state_dir: Path, machine: str) -> Adaptation | None:
         return _read(here, machine)
 
 
-def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, ...]) -> Bundle:
+def _load(folder: Path, configured: Bundle, tried: Path | None) -> Bundle:
+    """Load an adapted bundle. Its network is the configured one, or that of a base bundle which an upgrade has replaced."""
+    if not configured.is_base or read_manifest(folder).model.sha256 == configured.manifest.model.sha256:
+        return load_bundle(folder, network=configured.model)
+    return load_bundle(folder) if tried is None else load_after_trial(folder, tried)
+
+
+def _top(state_dir: Path, machine: str, configured: Bundle, kinds: tuple[Kind, ...], tried: Path | None = None) -> Bundle:
     try:
         with as_owner(state_dir) as here:
             found = _read(here, machine)
             names = [] if found is None else [name for kind in kinds if (name := getattr(found, kind)) is not None]
             if found is None or not names:
                 return configured
-            if found.configured == configured.id:
-                return load_bundle(_folder(here, machine) / names[0], network=configured.model)
+            if found.is_of(configured):
+                return _load(_folder(here, machine) / names[0], configured, tried)
         reason = f"it was made from {printable(found.configured)[:100]}, but {configured.id} is configured"
         log.warning("%s: ignoring the adapted bundle: %s", machine, reason)
     except StethosError as error:

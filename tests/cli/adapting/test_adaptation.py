@@ -17,7 +17,7 @@ from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
 from monitor.bundle import Bundle, load_bundle
-from monitor.cli.adapting.adaptation_input import TickCollector
+from monitor.cli.adapting.tick_input import TickCollector
 from monitor.cli.main import main
 from monitor.config import load_config
 from monitor.daemon.bundles.adaptations import FOLDER, in_use
@@ -242,7 +242,7 @@ def test_each_step_is_undone_by_the_same_command(bench: Bench) -> None:
     assert done == ["learn", "calibrate", "calibrate", "undo", "undo"]
 
 
-@pytest.mark.parametrize("more", ["--minutes 5", "--from x.wav", "--channel 1", "--force", "--out x"])
+@pytest.mark.parametrize("more", ["--minutes 5", "--from x.wav", "--channel 1", "--out x"])
 def test_undo_accepts_no_other_option(bench: Bench, more: str) -> None:
     words = ["--config", str(bench.folder / "monitor.yaml"), "calibrate", "--undo", *more.split()]
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,18 @@ import pytest
 
 from monitor.block import Block
 from monitor.bundle import load_bundle
-from monitor.cli.adapting.adaptation_input import TickCollector
+from monitor.cli.adapting.tick_input import TickCollector
 from monitor.daemon.bundles.adaptations import FOLDER
 from monitor.errors import SourceError
-from monitor.learning import sessions as learned
 from monitor.learning.false_alarms import count_events
 from monitor.learning.rescore import ProfiledTick, profiles
-from monitor.learning.session_file import decode, encode, halved
-from monitor.learning.sessions import read_sessions, remove_other_sessions, write_session
+from monitor.learning.stored import sessions as learned
+from monitor.learning.stored.session_file import decode, encode, halved
+from monitor.learning.stored.sessions import read_sessions, remove_other_sessions, write_session
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 from tests.cli.bench import RATE_HZ, Bench, made
+from tests.conftest import ROOT
 from tests.tmpfs import tmpfs
 from train.recipes.recipe import load_recipe
 
@@ -79,6 +81,45 @@ def test_undoing_an_extension_restores_the_earlier_bundle_and_drops_the_session(
     assert "nothing was learned or calibrated here for fan" in bench.run("calibrate", "--undo", status=2)
     assert sorted(path.name for path in (bench.state / FOLDER / "fan").iterdir()) == ["in-use.json", "lock"]
     assert "no earlier session found; this is the first" in bench.run("learn", "--yes", "--extend", "--from", day(bench, 0))
+
+
+def test_the_step_that_leaves_nothing_learned_is_taken_only_after_a_warning(bench: Bench) -> None:
+    manifest = bench.bundle / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "base": True}))
+    assert "base bundle: nothing is judged until it has learned; next: monitor learn --machine fan" in bench.run("check-config")
+    bench.run("learn", "--yes", "--from", day(bench, 0))
+    assert not bench.used().is_base
+    bench.run("calibrate", "--from", day(bench, 0, seconds=60.0))
+    assert "calibration undone" in bench.run("calibrate", "--undo")
+    warning = "this would leave nothing learned: fan would not be monitored until it has learned again"
+    assert warning in bench.run("calibrate", "--undo", status=2)
+    assert not bench.used().is_base
+    assert "learning undone" in bench.run("calibrate", "--undo", "--force")
+    assert bench.used().is_base
+    assert "knows no machine to compare with" in bench.run("calibrate", "--from", day(bench, 0, seconds=60.0), status=1)
+
+
+def test_what_was_learned_survives_an_upgrade_of_the_base_bundle(bench: Bench, tmp_path: Path) -> None:
+    """The base bundle of the next version has another network and another front end."""
+    manifest = bench.bundle / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "base": True}))
+    bench.run("learn", "--yes", "--from", day(bench, 0))
+    learned_from_old = bench.used().id
+    shutil.rmtree(bench.bundle)
+    shutil.copytree(ROOT / "models" / "base", bench.bundle)
+    text = (bench.bundle / "manifest.json").read_text()
+    (bench.bundle / "manifest.json").write_text(text.replace('"name": "base"', '"name": "demo-fan"'))
+    assert bench.used().id == learned_from_old
+    assert "made by monitor learn from demo-fan@" in bench.run("check-config")
+    assert n_events(bench, 0, "bearing") == 1
+    bench.run("calibrate", "--from", day(bench, 0, seconds=60.0))
+    assert bench.used().manifest.provenance.adapted is not None
+    bench.run("calibrate", "--undo")
+    assert bench.used().id == learned_from_old
+    refused = bench.run("learn", "--yes", "--extend", "--from", day(bench, 1), status=1)
+    assert refused.endswith("different front end than the configured bundle's; remove it, or learn without --extend")
+    bench.run("learn", "--yes", "--from", day(bench, 1))
+    assert bench.used().model == load_bundle(bench.bundle).model
 
 
 def test_unusable_sound_is_not_stored(bench: Bench) -> None:

@@ -15,8 +15,8 @@ from monitor.errors import SourceError
 from monitor.explain.envelope import pooled_shape
 from monitor.explain.profile import SegmentProfile
 from monitor.learning.rescore import ProfiledTick
-from monitor.learning.session_file import decode, encode, halved
-from monitor.learning.sessions import LearnedSession, read_sessions, remove_other_sessions, remove_session, write_session
+from monitor.learning.stored.session_file import decode, encode, halved
+from monitor.learning.stored.sessions import LearnedSession, read_sessions, remove_other_sessions, remove_session, write_session
 from monitor.scoring.features import TickFrames
 from tests.scoring.linear import FRONT_END, TICK, linear_scorer
 from tests.signals import hum

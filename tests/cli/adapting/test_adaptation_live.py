@@ -21,6 +21,8 @@ from tests.daemon.watching import Watching
 from tests.waiting import wait_until
 from train.synth import MACHINES, Growth, Scene
 
+IS_LEARNED = 'fan is being learned; one at a time. To end it: monitor learn --machine fan --stop, or {"stop": true} to set/learn'
+
 
 @pytest.fixture(scope="module")
 def louder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -78,8 +80,8 @@ def test_a_calibration_over_mqtt_takes_effect_at_once_survives_a_restart_and_is_
     ):
         assert why in (service.order("calibrate", payload)["reason"] or ""), payload
     assert service.order("calibrate", '{"minutes": 1, "request": "shift 2"}')["accepted"]
-    assert service.order("calibrate")["reason"] == "fan is being calibrated; one at a time"
-    assert service.order("learn")["reason"] == "fan is being calibrated; one at a time"
+    assert service.order("calibrate")["reason"] == "fan is being calibrated; one at a time. Wait until it ends"
+    assert service.order("learn")["reason"] == "fan is being calibrated; one at a time. Wait until it ends"
     n_states = len(service.states())
     n_answers = len(service.answers())
     with Watching(service.daemon.folder / "run") as watch:
@@ -115,7 +117,8 @@ def test_a_person_calibrates_while_the_service_runs_and_a_kill_leaves_the_old_bu
     interrupted = tool(service, "calibrate", "--minutes", "1")
     wait_for_sound(interrupted)
     rival = tool(service, "calibrate", "--minutes", "1")
-    assert "another learn or calibrate is already running for fan" in rival.communicate(timeout=30)[1]
+    told = rival.communicate(timeout=30)[1]
+    assert "another learn or calibrate is already running for fan; end it with Ctrl-C, or if the service learns, with" in told
     assert rival.returncode == 2
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(10) == 130
@@ -170,7 +173,7 @@ def test_learning_over_the_socket_shows_its_progress_and_ends_with_the_service(s
         assert reply.body["response"]["accepted"], reply.body
         refused = request(path, order, timeout_s=20.0)
         assert refused is not None
-        assert refused.body["response"]["reason"] == "fan is being learned; one at a time"
+        assert refused.body["response"]["reason"] == IS_LEARNED
         watch.wait(
             lambda: watch.of("learning", phase="recording") and watch.of("learning")[-1]["data"]["done_s"] > 3.0, "progress"
         )

@@ -15,7 +15,7 @@ from monitor.errors import SinkError, SourceError
 from monitor.files import atomic_write, below
 from monitor.learning.report_text import duration
 from monitor.learning.rescore import TickRun
-from monitor.learning.session_file import MAX_BYTES, decode, encode, halved
+from monitor.learning.stored.session_file import MAX_BYTES, decode, encode, halved
 from monitor.scoring.features import TickFrames
 from monitor.scoring.scorer import ScorerSpec
 
