@@ -1,0 +1,1 @@
+"""`monitor setup`: from a plugged-in microphone to a running service, by questions."""
