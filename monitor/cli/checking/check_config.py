@@ -27,6 +27,12 @@ from monitor.scoring.bandwidth import empty_bands
 log = logging.getLogger(__name__)
 EXIT_REFUSED = 78
 MAX_FILE_BYTES = 1_000_000
+EPILOG = """\
+Prints the settings as YAML, then every error and warning. Exit status: 0, or 78 if the service would refuse the file.
+
+  monitor check-config
+  monitor --config new.yaml check-config
+"""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +74,7 @@ def _bundle_problems(name: str, machine: MachineConfig, state_dir: Path) -> Iter
     except StethosError as error:
         yield f"machines.{name}.bundle: {error}"
         return
-    print(f"# {name}: {_in_words(bundle)}{_remark(machine)}")
+    print(f"# {name}: {_in_words(name, bundle)}{_remark(machine)}")
     if (problem := idle_problem(name, machine.idle, bundle)) is not None:
         yield problem
     front_end, rate_hz = bundle.manifest.front_end, machine.microphone_rate_hz
@@ -80,9 +86,12 @@ def _bundle_problems(name: str, machine: MachineConfig, state_dir: Path) -> Iter
         )
 
 
-def _in_words(bundle: Bundle) -> str:
+def _in_words(name: str, bundle: Bundle) -> str:
     manifest = bundle.manifest
     calibration, adapted = manifest.calibration, manifest.provenance.adapted
+    if bundle.is_base:
+        next_step = f"nothing is judged until it has learned; next: monitor learn --machine {name}"
+        return f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, a base bundle: {next_step}"
     return (
         f"{bundle.id}, {manifest.front_end.sample_rate_hz} Hz, threshold {calibration.threshold:.4g} "
         f"set on {duration(calibration.hours)} of normal sound"
@@ -145,7 +154,7 @@ def _microphone_warnings(config: Config) -> Iterator[str]:
         try:
             device = find_device(devices, machine.microphone)
         except SourceError as error:
-            yield f"machines.{name}.microphone: {error}"
+            yield f"machines.{name}.microphone: {machine.microphone}: {error}"
             continue
         yield from (f"machines.{name}.{problem}" for problem in misfits(machine, device))
 

@@ -42,6 +42,10 @@ _README = """Facts about an installation of Stethos, for a bug report.
 It contains no sound. Recognised passwords, user names, host names, serial numbers and network addresses were replaced by
 <hidden>, <user>, <host>, <serial> and <address>. Please review it before you send it.
 """
+EPILOG = """\
+  sudo monitor support
+  sudo monitor support --out report.zip
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -97,7 +97,7 @@ machines:
 
 def test_no_machine_is_a_problem(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert check(write(tmp_path, "node: hall\nmachines:\n")) == 78
-    assert errors(caplog) == ["no machine is configured"]
+    assert errors(caplog) == ["no machine is configured; run: sudo monitor setup"]
 
 
 def test_the_password_itself_is_never_printed(
@@ -120,7 +120,10 @@ def test_a_missing_file_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("machines: {{fan: {{bundle: {0}}}}}", "node must be set: this computer's name in topics and events"),
+        (
+            "machines: {{fan: {{bundle: {0}}}}}",
+            "node must be set (replay is a default): this computer's name in topics and events",
+        ),
         (
             "node: hall\nmachines: {{fan: {{bundle: {0}, idle: {{means: anomaly}}}}}}",
             "machines.fan.idle.below_dbfs must be a level in dBFS where idle means anomaly: the bundle has learned none",
@@ -173,7 +176,7 @@ def test_a_selector_that_matches_no_microphone_is_a_warning(
     assert check(write(tmp_path, text % ("usb:1234:5678", 1))) == 0
     assert check(write(tmp_path, text % ("name:mic", 250))) == 0
     absent, channel = warnings(caplog)
-    assert absent.startswith("machines.fan.microphone: no microphone matches usb:1234:5678; present: ")
+    assert absent.startswith("machines.fan.microphone: usb:1234:5678: no such microphone; present: ")
     assert channel.startswith("machines.fan.channel must be in 1..")
 
 

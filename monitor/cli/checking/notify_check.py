@@ -15,6 +15,13 @@ from monitor.notify.child import Outcome, run_jobs
 from monitor.notify.job import make_job
 from monitor.notify.message import render, test_event
 
+EPILOG = """\
+Sends to the targets without the service. `monitor test-alarm` tests the whole chain, with the service.
+
+  sudo monitor notify-test
+  sudo monitor notify-test shift --machine fan
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -31,12 +31,12 @@ def test_every_target_has_one_line_and_a_failure_is_the_exit_status(
 ) -> None:
     with Webhook() as webhook:
         config = configure(f"good: {{url: '{webhook.url}'}}", "bad: {url: 'json://127.0.0.1:1/hook'}", "lost: {url_file: gone}")
-        assert run("notify_test", "--config", config) == 1
+        assert run("notify_check", "--config", config) == 1
         good, bad, lost = capsys.readouterr().out.splitlines()
         assert good.startswith("good: sent in ")
         assert bad == "bad: FAILED: A Connection error occurred sending JSON notification to 127.0.0.1."
         assert lost == f"lost: FAILED: notify.lost.url_file: {config.parent / 'gone'} cannot be read: No such file or directory"
-        assert run("notify_test", "--config", config, "good", "--machine", "pump") == 0
+        assert run("notify_check", "--config", config, "good", "--machine", "pump") == 0
     first, second = webhook.received
     assert (first["title"], second["title"]) == ("Fan 3: TEST", "pump: TEST")
     assert "This is a test. No machine has a fault." in first["message"]
@@ -49,21 +49,21 @@ def test_a_title_of_ones_own_is_marked_and_a_machine_that_is_not_the_targets_is_
     with Webhook() as webhook:
         target = f"shift: {{url: '{webhook.url}', machines: [pump], title: 'About {{name}}', picture: false}}"
         config = configure(target)
-        assert run("notify_test", "--config", config) == 0
+        assert run("notify_check", "--config", config) == 0
         assert webhook.titles == ["TEST: About pump"]
         assert webhook.received[0]["attachments"] == []
-        assert run("notify_test", "--config", config, "--machine", "fan") == 0
+        assert run("notify_check", "--config", config, "--machine", "fan") == 0
         assert capsys.readouterr().out.splitlines()[-1] == "shift: skipped, it receives no messages about fan"
         with pytest.raises(UsageError, match="--machine must be one of pump for shift, got fan"):
-            run("notify_test", "--config", config, "shift", "--machine", "fan")
+            run("notify_check", "--config", config, "shift", "--machine", "fan")
 
 
 def test_an_unknown_target_and_none_at_all_are_errors_of_usage(configure: Configure) -> None:
     with pytest.raises(UsageError, match="TARGET must be one of shift, got boss"):
-        run("notify_test", "--config", configure("shift: {url: 'json://127.0.0.1:1/hook'}"), "boss")
+        run("notify_check", "--config", configure("shift: {url: 'json://127.0.0.1:1/hook'}"), "boss")
     path = configure("{}")
     with pytest.raises(UsageError, match="the configuration has no target"):
-        run("notify_test", "--config", path)
+        run("notify_check", "--config", path)
 
 
 def test_check_config_names_every_wrong_target_and_no_secret(

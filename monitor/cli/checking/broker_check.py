@@ -19,6 +19,13 @@ from monitor.mqtt.credentials import tls_context
 
 TIMEOUT_S = 5.0
 EVENT_BYTES = 2_000  # events are shorter
+EPILOG = """\
+Stops at the first step that fails, and names its likely cause. It publishes to `<prefix>/<node>/mqtt-test` only. Exit status: 0
+if every step succeeds, else 1.
+
+  sudo monitor mqtt-test
+  monitor --config new.yaml mqtt-test
+"""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +48,7 @@ def try_broker(config: MqttConfig, node: str) -> int:
         "read back": test.read_back,
         "last will": test.last_will,
     }
-    print(f"Testing the broker at {config.host}:{config.port} for node {node}:")
+    print(f"Testing the broker at {config.address} for node {node}:")
     try:
         for name, step in steps.items():
             print(f"  {name:10}", end="", flush=True)

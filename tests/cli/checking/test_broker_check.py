@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.cli.checking.broker_test import try_broker
+from monitor.cli.checking.broker_check import try_broker
 from monitor.config import MqttConfig
 from tests.broker import Broker, deaf_broker, free_port, running_broker
 from tests.certificates import Authority
