@@ -11,7 +11,7 @@ def add(commands: Commands) -> None:
     report = commands.add_parser(
         "report",
         help="compare two reports",
-        description="Compare two reports of `train evaluate`: metrics with differences, and figures.",
+        description="Compare two reports of `train evaluate` on the same clips: which bundle is better, metrics, and figures.",
     )
     report.add_argument("--compare", type=Path, nargs=2, required=True, metavar=("A", "B"), help="two reports")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", help="the comparison to write or replace")
@@ -23,5 +23,5 @@ def _run(arguments: argparse.Namespace) -> None:
     from train.report.write import PAGE
 
     one, other = arguments.compare
-    compare(one, other, arguments.out)
-    print(f"wrote {arguments.out / PAGE}\nnext: open it in a browser (works offline)")
+    said = compare(one, other, arguments.out)
+    print("\n".join((*said.lines, f"wrote {arguments.out / PAGE}", f"next: {said.next_step}")))

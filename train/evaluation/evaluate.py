@@ -14,7 +14,7 @@ from monitor.arrays import F64, Bool
 from monitor.audio.recording import Recording, file_sha256
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.budget import WORKSTATION
-from monitor.errors import SourceError, printable
+from monitor.errors import BundleError, SourceError, printable
 from monitor.scoring.components import Detector
 from monitor.scoring.scorer import Scorer, TickScore
 from train.calibration.cross_fitted import Stretch, read_cross_fitted
@@ -116,6 +116,8 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     where no clip can be scored.
     """
     bundle = load_bundle(folder, budget=WORKSTATION)
+    if bundle.is_base:
+        raise BundleError(f"{folder}: is a base bundle, which judges nothing; it is learned on the device (monitor learn)")
     data_sha256 = dataset.sha256()
     known = known_split(folder, bundle.manifest, dataset, data_sha256=data_sha256, given=split)
     roles = _roles(dataset, known)

@@ -1,13 +1,15 @@
-"""Compare two reports: metrics with differences, and main figures."""
+"""Compare two reports: which is better, metrics with differences, and main figures."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from monitor.errors import UsageError
+from train.report.better import better
 from train.report.files import KIND, to_csv
-from train.report.page import Item, Note, Pair, Section, Table, number, render_page
+from train.report.page import Front, Item, Pair, Section, Table, number, render_page
 from train.report.style import ReportFigure
+from train.report.verdict import Verdict
 from train.report.write import COMPARISON, METRICS, PAGE, check_out, replace_folder
 
 _FIGURES = {
@@ -48,19 +50,22 @@ _METRICS: dict[str, tuple[str, ...]] = {
 _GROUP = ("kind", "name")
 
 
-def compare(one: Path, other: Path, out: Path) -> None:
-    """Write a page and a table that compare two reports; UsageError where a folder is not a report."""
+def compare(one: Path, other: Path, out: Path) -> Verdict:
+    """Write a page and a table that compare two reports, and return the verdict; UsageError where a folder is not a report."""
     a, b = _read(one), _read(other)
     if out.exists() and any(out.samefile(folder) for folder in (one, other)):
         raise UsageError(f"--out must not be one of the compared folders, got {out}")
     check_out(out, kind="comparison")
     try:
-        replace_folder(out, _files(one, other, a, b))
+        is_same = a["dataset"]["sha256"] == b["dataset"]["sha256"]
+        said = better(one, other, is_same_data=is_same, doubts=_doubts(a, b))
+        replace_folder(out, _files(one, other, a, b, said))
     except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(f"{one} or {other}: {METRICS} is incomplete: {type(error).__name__} {error}") from error
+    return said
 
 
-def _files(one: Path, other: Path, a: dict[str, Any], b: dict[str, Any]) -> dict[str, bytes]:
+def _files(one: Path, other: Path, a: dict[str, Any], b: dict[str, Any], said: Verdict) -> dict[str, bytes]:
     """The page and the table."""
     names = (one.resolve().name, other.resolve().name)
     rows = [
@@ -70,12 +75,12 @@ def _files(one: Path, other: Path, a: dict[str, Any], b: dict[str, Any]) -> dict
     shown = [(name, _text(x), _text(y), _difference(x, y)) for name, x, y in rows if x is not None or y is not None]
     head = ("metric", f"A: {names[0]}", f"B: {names[1]}", "B - A")
     sections = [
-        Section("metrics", "Metrics", [*_warnings(a, b), Table(head=head, rows=shown), _intervals(a, b, head[:3])]),
+        Section("metrics", "Metrics", [Table(head=head, rows=shown), _intervals(a, b, head[:3])]),
         Section("figures", "Figures", _pairs(one, other)),
         Section("provenance", "Provenance", [Table(head=("what", *head[1:3]), rows=_provenance(a, b), words=True)]),
     ]
     raw = [(name, x, y, None if x is None or y is None else y - x) for name, x, y in rows]
-    page = render_page(f"{names[0]} against {names[1]}", sections)
+    page = render_page(f"Comparison: A is {names[0]}, B is {names[1]}", sections, front=Front(verdict=said))
     return {PAGE: page, COMPARISON: to_csv(("metric", "a", "b", "difference"), raw)}
 
 
@@ -112,15 +117,15 @@ def _group_rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, float |
     ]
 
 
-def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[Item]:
-    notes: list[Item] = []
+def _doubts(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    found = []
     if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
-        notes.append(Note("The two were evaluated on different data, which may explain differences.", warning=True))
+        return ["The two were evaluated on different data, which may explain differences."]
     counts = [(one["dataset"]["n_test_normal"], one["dataset"]["n_test_anomaly"]) for one in (a, b)]
     if counts[0] != counts[1]:
-        text = "They were tested on {} normal and {} anomalous clips, and on {} and {}."
-        notes.append(Note(text.format(*counts[0], *counts[1]), warning=True))
-    return notes
+        text = "A was tested on {} normal and {} anomalous clips, B on {} and {}: only those that both tested count above."
+        found.append(text.format(*counts[0], *counts[1]))
+    return found
 
 
 def _intervals(a: dict[str, Any], b: dict[str, Any], head: tuple[str, ...]) -> Item:

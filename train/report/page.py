@@ -9,6 +9,7 @@ import jinja2
 
 from train.report.player import Player
 from train.report.style import ReportFigure
+from train.report.verdict import Verdict
 
 _HALF_PAGE = 700  # pixels, of a figure's PNG
 
@@ -59,8 +60,18 @@ class Section:
     items: Sequence[Item]
 
 
-def render_page(title: str, sections: Sequence[Section]) -> bytes:
-    """The page, UTF-8; everything outside the template is escaped."""
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """The first screen: the verdict, figures and sounds. `gain` says how loud the sounds are played."""
+
+    verdict: Verdict
+    figures: Sequence[ReportFigure] = ()
+    players: Sequence[Player] = ()
+    gain: str = ""
+
+
+def render_page(title: str, sections: Sequence[Section], *, front: Front | None = None) -> bytes:
+    """The page, UTF-8; everything outside the template is escaped. Behind a front the sections are folded away."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("train", "report"),
         autoescape=True,
@@ -70,7 +81,7 @@ def render_page(title: str, sections: Sequence[Section]) -> bytes:
     )
     template = environment.get_template("page.html.j2")
     shown = [section for section in sections if section.items]
-    return template.render(title=title, sections=shown, png_uri=_png_uri).encode("utf-8", "replace")
+    return template.render(title=title, sections=shown, front=front, png_uri=_png_uri).encode("utf-8", "replace")
 
 
 def number(value: float | None, *, digits: int = 3) -> str:

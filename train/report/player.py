@@ -34,13 +34,11 @@ def players(details: Sequence[CloseUp]) -> tuple[list[Player], str]:
     gain_db = min(_MAX_GAIN_DB, float(20 * np.log10(_PEAK / max(peak, 1e-6))))
     gain = np.float32(10 ** (gain_db / 20))
     made = [
-        Player(f"{NAMES[detail.score.clip.label]}: {detail.score.name}", _flac_uri(gain * samples, detail.rate_hz))
+        Player(f"{NAMES[detail.score.clip.label].capitalize()}: {detail.score.name}", _flac_uri(gain * samples, detail.rate_hz))
         for detail, samples in zip(details, heard, strict=True)
     ]
-    return (
-        made,
-        f"At most the first {MAX_S:g} s, played {abs(gain_db):.0f} dB {'louder' if gain_db >= 0 else 'softer'} than recorded.",
-    )
+    louder = "louder" if gain_db >= 0 else "softer"
+    return made, f"Typical clips: at most the first {MAX_S:g} s, played {abs(gain_db):.0f} dB {louder} than recorded."
 
 
 def _flac_uri(samples: F32, rate_hz: int) -> str:

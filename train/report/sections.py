@@ -10,11 +10,12 @@ from monitor.arrays import F64
 from train.evaluation.close_up import CloseUp, band_errors, close_up, typical
 from train.evaluation.evaluate import Evaluation
 from train.evaluation.results import Results, score_unit, shipped_model
-from train.report import curves, reconstruction, scores, sound
-from train.report.over_time import over_time
-from train.report.page import Item, Note, Section
+from train.report import sound
+from train.report.figures import curves, reconstruction, scores
+from train.report.figures.over_time import over_time
+from train.report.front import front_figures
+from train.report.page import Front, Item, Note, Section
 from train.report.player import players
-from train.report.summary import only_kind, summary
 from train.report.tables import (
     area_table,
     basis_table,
@@ -27,22 +28,26 @@ from train.report.tables import (
     threshold_table,
     verdict_table,
 )
+from train.report.verdict import Verdict, only_kind
 
 _TRAINED_ON = "The network was trained on the normal clips shown here, so its error on them is lower than on other normal sound."
 _BAND_CLIPS = 40  # per label, spread over all of them
 _BAND_S = 10.0  # of each of them
 
 
-def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
-    """All sections. One without data contains a note or is left out."""
-    details = _looks(evaluation)
+def report_front(evaluation: Evaluation, said: Verdict, details: Sequence[CloseUp]) -> Front:
+    """The first screen."""
+    made, gain = players(details)
+    return Front(verdict=said, figures=front_figures(evaluation, details), players=made, gain=gain)
+
+
+def report_sections(evaluation: Evaluation, results: Results, details: Sequence[CloseUp]) -> list[Section]:
+    """The figures and tables behind the verdict. A section without data contains a note or is left out."""
     unit = score_unit(evaluation.bundle.manifest)
     at, labels = results.at, (results.anomaly, results.scores)
     both = results.best is not None
     named = "the bundle's threshold" if results.at_alarm is None else "the bundle's thresholds"
     return [
-        Section("summary", "Summary", summary(evaluation, results)),
-        Section("listen", "Listen", _listen(details)),
         Section("sound", "Sound", [sound.waveforms(details), sound.spectra(details), sound.spectrograms(details)]),
         Section("training", "Training", _training(evaluation.folder)),
         Section(
@@ -84,16 +89,11 @@ def report_sections(evaluation: Evaluation, results: Results) -> list[Section]:
     ]
 
 
-def _looks(evaluation: Evaluation) -> list[CloseUp]:
+def close_ups(evaluation: Evaluation) -> list[CloseUp]:
     """A typical normal and a typical anomalous clip, if there are any."""
     _, model, n_rows = shipped_model(evaluation)
     found = (typical(evaluation.labelled(label)) for label in ("normal", "anomaly"))
     return [close_up(one, evaluation, model, n_rows=n_rows) for one in found if one is not None]
-
-
-def _listen(details: Sequence[CloseUp]) -> list[Item]:
-    made, sentence = players(details)
-    return [Note(f"Clips with the median score of their kind. {sentence}"), *made]
 
 
 def _training(folder: Path) -> list[Item]:

@@ -10,7 +10,7 @@ from scipy import signal
 
 from monitor.arrays import F32, F64
 from train.evaluation.close_up import CloseUp
-from train.report.style import COLOURS, NAMES, ReportFigure, logarithmic, render, row
+from train.report.style import COLOURS, NAMES, ReportFigure, legend, logarithmic, render, row
 
 _MAX_POINTS = 4000
 _MAX_BANDS = 512
@@ -45,7 +45,7 @@ def spectra(details: Sequence[CloseUp]) -> ReportFigure:
         axes.set(xlabel="frequency, Hz", ylabel="level, dB (full scale²/Hz)")
         logarithmic(axes, vertical=False)
         axes.set_xlim(20, details[0].rate_hz / 2)
-        axes.legend()
+        legend(figure, axes)
 
     reading = (
         "Where the curves differ, one clip is louder at that frequency. Narrow peaks are rotating parts, broad humps are flow "

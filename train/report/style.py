@@ -1,6 +1,7 @@
 """The style of figures, and a figure as a PNG with a title and a sentence on how to read it."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,12 +20,29 @@ NAMES = {
     "held out": "held out",
     "cross-fitted": "training, cross-fitted",
 }
+# The page's colours (page.html.j2), which an inline figure takes from there.
+PAGE = {
+    "--ink": "#1c1f23",
+    "--muted": "#5a6068",
+    "--line": "#dcdad3",
+    "--normal": "#2b6e4b",
+    "--warning": "#8a5800",
+    "--alarm": "#b3241c",
+}
 _DPI = 110
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
+    "text.color": PAGE["--ink"],
+    "axes.labelcolor": PAGE["--muted"],
+    "axes.edgecolor": PAGE["--line"],
+    "xtick.color": PAGE["--line"],
+    "ytick.color": PAGE["--line"],
+    "xtick.labelcolor": PAGE["--muted"],
+    "ytick.labelcolor": PAGE["--muted"],
     "axes.grid": True,
-    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "grid.color": PAGE["--line"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -36,25 +54,49 @@ _RC: Any = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFigure:
-    """A figure: PNG bytes, a title and how to read it. `key` names its file."""
+    """A figure: PNG bytes, a title and how to read it. `key` names its file. `svg` is drawn in the page's colours."""
 
     key: str
     title: str
     reading: str
     png: bytes
+    svg: str | None = None
     kind: ClassVar[str] = "figure"
 
 
 def render(
-    draw: Callable[[Figure], None], *, key: str, title: str, reading: str, size: tuple[float, float] = (9.0, 3.6)
+    draw: Callable[[Figure], None],
+    *,
+    key: str,
+    title: str,
+    reading: str,
+    size: tuple[float, float] = (9.0, 3.6),
+    inline: bool = False,
 ) -> ReportFigure:
-    """Draw on a new figure of this size (inches) and return it as a PNG."""
-    with mpl.rc_context(_RC):
+    """Draw on a new figure of this size (inches) and return it as a PNG, and as an SVG where it stands `inline`."""
+    with mpl.rc_context():
+        mpl.rcdefaults()  # matplotlib reads `matplotlibrc` of the current folder, which may even run LaTeX
+        mpl.rcParams.update({**_RC, "svg.fonttype": "none", "svg.hashsalt": key})
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
-    return ReportFigure(key=key, title=title, reading=reading, png=png.getvalue())
+        svg = _svg(figure, title) if inline else None
+    return ReportFigure(key=key, title=title, reading=reading, png=png.getvalue(), svg=svg)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an element of the page: its colours and fonts, no size, and no ids but those that are referred to."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(<svg [^>]*?)height="[^"]*" ?', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" ?', rf'\1role="img" aria-label="{title}" ', svg, count=1)
+    for name, colour in PAGE.items():
+        svg = svg.replace(colour, f"var({name})")
+    return svg.replace("'DejaVu Sans'", "system-ui, sans-serif")
 
 
 def row(figure: Figure, n: int, *, n_rows: int = 1, **shared: Any) -> list[Axes]:
@@ -85,3 +127,8 @@ def draw_levels(axes: Axes, warning: float, alarm: float | None, *, vertical: bo
     draw_threshold(axes, warning, vertical=vertical, label="warning from")
     line = axes.axvline if vertical else axes.axhline
     line(alarm, color="black", linestyle="-.", linewidth=1.2, label=f"alarm from {alarm:.4g}")
+
+
+def legend(figure: Figure, axes: Axes, *, n_columns: int = 4) -> None:
+    """The legend of some axes, below the figure, where it covers no data."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns)

@@ -9,7 +9,7 @@ from train.evaluation.groups import Group, Groups
 from train.evaluation.metrics import Interval, Verdicts
 from train.evaluation.results import Results, float_pairs
 from train.features.frames import seconds_by_reason
-from train.report import curves, scores
+from train.report.figures import curves, scores
 from train.report.page import Item, Note, Table, number
 
 _SHOWN_FILES = 50
@@ -178,9 +178,9 @@ def part_items(results: Results) -> list[Item]:
     rows = [(part.name, number(part.normal), number(part.anomaly), number(part.auc)) for part in results.parts]
     whole = ("score: their mean", *(_mean(results, anomaly=which) for which in (False, True)), number(results.auc.value))
     sentences = (
-        "The score is the mean of these components, each relative to its typical value on held-out normal sound: about "
-        "1 where all is well. The larger a component grows on anomalous clips, the more it contributes to finding them; its AUC "
-        "is that of the component alone. The components of every clip are in files.csv."
+        "The score is the mean of these components, each relative to its typical value on normal sound that it has not "
+        "learned: about 1 where all is well. The larger a component grows on anomalous clips, the more it contributes to "
+        "finding them; its AUC is that of the component alone. The components of every clip are in files.csv."
     )
     return [
         Note(f"{sentences} {_KNOWN_PARTS}" if results.cross_fitted else sentences),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,12 @@ from monitor.errors import UsageError
 from monitor.files import atomic_replace_dir
 from train.evaluation.evaluate import Evaluation
 from train.evaluation.metrics import RESAMPLES
-from train.evaluation.results import Results, compute_results
+from train.evaluation.results import compute_results
 from train.report.files import metrics_json, tables, write_folder
-from train.report.page import Section, render_page
-from train.report.sections import report_sections
+from train.report.page import Item, render_page
+from train.report.sections import close_ups, report_front, report_sections
 from train.report.style import ReportFigure
+from train.report.verdict import Verdict, verdict
 
 METRICS, PAGE, COMPARISON = "metrics.json", "index.html", "comparison.csv"
 _OURS = re.compile(
@@ -22,28 +24,28 @@ _OURS = re.compile(
 )
 
 
-def write_report(evaluation: Evaluation, out: Path, *, n_resamples: int = RESAMPLES, commit: str | None = None) -> Results:
-    """Write the report of an evaluation to `out`, a new folder or a report to replace; returns its numbers."""
+def write_report(evaluation: Evaluation, out: Path, *, n_resamples: int = RESAMPLES, commit: str | None = None) -> Verdict:
+    """Write the report of an evaluation to `out`, a new folder or a report to replace; returns its verdict."""
     check_out(out)
     results = compute_results(evaluation, n_resamples=n_resamples, commit=commit)
-    sections = report_sections(evaluation, results)
-    title = f"{evaluation.bundle.manifest.name} on {evaluation.dataset.root.resolve().name}"
+    said, details = verdict(evaluation, results), close_ups(evaluation)
+    front, sections = report_front(evaluation, said, details), report_sections(evaluation, results, details)
+    title = f"Report: bundle {evaluation.bundle.manifest.name} on recordings {evaluation.dataset.root.resolve().name}"
     replace_folder(
         out,
         {
-            PAGE: render_page(title, sections),
+            PAGE: render_page(title, sections, front=front),
             METRICS: to_json(metrics_json(evaluation, results)),
             **tables(evaluation, results),
-            **figures(sections),
+            **figures([*front.figures, *(item for section in sections for item in section.items)]),
         },
     )
-    return results
+    return said
 
 
-def figures(sections: list[Section]) -> dict[str, bytes]:
+def figures(items: Iterable[Item]) -> dict[str, bytes]:
     """The figures of a page as files."""
-    figures = [item for section in sections for item in section.items if isinstance(item, ReportFigure)]
-    return {f"figures/{figure.key}.png": figure.png for figure in figures}
+    return {f"figures/{item.key}.png": item.png for item in items if isinstance(item, ReportFigure)}
 
 
 def to_json(content: dict[str, Any]) -> bytes:

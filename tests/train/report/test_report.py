@@ -34,16 +34,18 @@ from train.report import compare, write_report
 from train.report.files import tables
 from train.report.page import Pair, Section, render_page
 from train.report.style import ReportFigure
-from train.report.summary import summary
 from train.report.tables import group_items, part_items
+from train.report.verdict import verdict
 
 ROOT = Path(__file__).parents[3]
 NASTY = 'a <img src=x onerror="alert(1)"> & $x_{ $.flac'  # a file name may hold anything but a slash
 SECTIONS = (
-    *("summary", "listen", "sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
+    *("sound", "training", "reconstruction", "scores", "thresholds", "verdicts", "areas", "groups"),
     *("model", "float", "files", "provenance"),
 )
+FRONT = ("levels", "spectrum", "seconds")
 FIGURES = (
+    *FRONT,
     *("waveforms", "spectra", "spectrograms", "losses", "reconstruction", "zoom", "bands", "histograms", "scatter", "time"),
     *("segments", "sweep", "confusion", "roc", "pr", "float"),
 )
@@ -54,6 +56,7 @@ class Page(HTMLParser):
     """A page's ids, its references, and its text; complains of tags that do not match."""
 
     VOID = frozenset(("meta", "img", "link", "br"))
+    FOLDED = "Figures and tables behind this verdict"
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -65,6 +68,11 @@ class Page(HTMLParser):
         self.feed(path.read_text("utf-8"))
         self.close()
         assert not self._open
+
+    @property
+    def front(self) -> str:
+        """The text before what is folded away, without line breaks."""
+        return " ".join(self.text.partition(self.FOLDED)[0].split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
@@ -148,6 +156,28 @@ def test_every_figure_says_how_to_read_it(report: Path) -> None:
     assert "<figcaption></figcaption>" not in (report / "index.html").read_text("utf-8")
 
 
+def test_settings_of_the_current_folder_do_not_change_a_figure(tmp_path: Path) -> None:
+    """matplotlib reads its `matplotlibrc`, whose author could have LaTeX run."""
+    code = (
+        "import sys; from train.report.style import render; "
+        "sys.stdout.buffer.write(render(lambda figure: figure.subplots().set_title('fan'), key='a', title='a', reading='a').png)"
+    )
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile" / "matplotlibrc").write_text("text.usetex: True\nfigure.facecolor: red\nsavefig.bbox: tight\n")
+    (tmp_path / "empty").mkdir()
+    pictures = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path / folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for folder in ("hostile", "empty")
+    ]
+    assert pictures[0] == pictures[1]
+
+
 def test_file_names_are_escaped(report: Path) -> None:
     page = Page(report / "index.html")
     assert NASTY in page.text
@@ -204,7 +234,7 @@ def test_a_file_that_is_no_sound_is_listed_and_counted(report: Path) -> None:
     (row,) = (row for row in rows(report / "files.csv") if row["file"] == "normal/broken.flac")
     assert "is not a supported audio file" in row["problem"]
     assert row["score"] == row["verdict"] == ""
-    assert "1 of 10 clips could not be scored" in Page(report / "index.html").text
+    assert "1 of 10 clips could not be scored" in Page(report / "index.html").front
 
 
 def test_the_layers_are_the_models(report: Path) -> None:
@@ -292,7 +322,8 @@ def test_normal_clips_alone_give_the_report_that_is_possible(normal_only: Path) 
     assert set(SECTIONS) <= set(page.ids)
     assert {f"figure-{name}" for name in FIGURES if name not in NEEDS_ANOMALIES} <= set(page.ids)
     assert not {f"figure-{name}" for name in NEEDS_ANOMALIES} & set(page.ids)
-    assert "only normal clips" in page.text
+    assert "? No false alarms on 1 normal clip; no anomalous clips to find" in page.front
+    assert "add recordings of a fault" in page.front
     assert page.tags["audio"] == 1
     found = json.loads((normal_only / "metrics.json").read_text("utf-8"))
     assert found["auc"] == {"value": None, "interval": None}
@@ -515,13 +546,24 @@ def test_a_commit_that_nobody_gave_is_asked_of_git_or_is_the_version() -> None:
 def test_the_commands_evaluate_and_compare(dataset: Path, demo_bundle: Path, tmp_path: Path, capsys: Any) -> None:
     out = str(tmp_path / "a")
     assert train(["evaluate", str(demo_bundle), str(dataset), "--out", out, "--resamples", "10"]) == 0
-    told = capsys.readouterr().out
-    assert "3 of 3 anomalous clips detected" in told
-    assert "at the bundle's threshold 3.9" in told
-    assert "at the best compromise, chosen on test labels, " in told
-    assert told.count("accuracy 1.000, precision 1.000, recall 1.000, F1 1.000") == 2
+    first, *notes, wrote, after = capsys.readouterr().out.splitlines()
+    assert first == "Found all 3 anomalous clips; no false alarms on 6 normal clips."
+    assert [line.partition("note: ")[2].split(" ", 3)[:3] for line in notes] == [
+        ["It", "is", "not"],  # known which clips it was trained on
+        ["Few", "clips", "were"],
+        ["1", "of", "10"],  # could not be scored
+    ]
+    assert wrote == f"wrote {out}/index.html"
+    assert after.startswith(f"next: copy {demo_bundle} to /etc/stethos/models on the device")
     assert train(["report", "--compare", out, out, "--out", str(tmp_path / "c")]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"wrote {tmp_path / 'c/index.html'}"
+    assert capsys.readouterr().out.splitlines() == [
+        "It cannot be told which is better from 6 normal and 3 anomalous clips.",
+        "An anomalous clip scores above a normal one in 100% of all pairs with A and in 100% with B: the difference may be "
+        "chance (+0 to +0 percentage points with 95 % confidence).",
+        "At their thresholds A is right about 9 and B about 9 of 9 clips.",
+        f"wrote {tmp_path / 'c/index.html'}",
+        "next: keep the one in use, or test both with more clips, above all of weak faults",
+    ]
     assert train(["report", "--compare", out, str(dataset), "--out", str(tmp_path / "c")]) == 2
     assert "not a report of `train evaluate`" in capsys.readouterr().err
 
@@ -531,5 +573,5 @@ def test_a_recipes_leaks_are_marked(evaluation: Evaluation) -> None:
     leaky = manifest.provenance.model_copy(update={"metrics": {"leaks": ["the test set chose the weights"]}})
     bundle = dataclasses.replace(evaluation.bundle, manifest=manifest.model_copy(update={"provenance": leaky}))
     changed = dataclasses.replace(evaluation, bundle=bundle)
-    html = render_page("x", [Section("s", "S", summary(changed, compute_results(changed, n_resamples=10, commit="1")))]).decode()
-    assert "The recipe leaks: the test set chose the weights." in html
+    said = verdict(changed, compute_results(changed, n_resamples=10, commit="1"))
+    assert "The recipe leaks: the test set chose the weights." in said.doubts

@@ -25,16 +25,17 @@ def over_time(detail: CloseUp, *, threshold: float, fast_threshold: float | None
             colour = COLOURS[detail.score.clip.label]
             axes.plot(*zip(*segments, strict=True), color=colour, marker="o", markersize=3, label="segment ending here")
         draw_threshold(axes, threshold, vertical=False, label="threshold for segments")
-        axes.set(ylabel=unit, title=f"{NAMES[detail.score.clip.label]} clip")
+        axes.set(ylabel=unit)
+        figure.suptitle(f"{NAMES[detail.score.clip.label]} clip")
         axes.set_ylim(0, 1.3 * max(threshold, *(score for _, score in alone)))
         for lower in lower_axes:
             assert fast_threshold is not None
             _steps(lower, fast, detail, label="loudest band")
             draw_threshold(lower, fast_threshold, vertical=False, label="fast-path threshold")
             lower.set(ylabel="dB over its ceiling")
-            lower.set_ylim(top=1.3 * max(fast_threshold, *(value for _, value in fast)))  # room for the legend
+            lower.set_ylim(top=1.1 * max(fast_threshold, *(value for _, value in fast)))
         for one in (axes, *lower_axes):
-            one.legend(loc="upper right", ncols=3)
+            one.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.0)
         (lower_axes or [axes])[-1].set_xlabel("time, s")
 
     reading = "The score over the length of the clip. The device decides on segments (dots), which smooth out single bangs."

@@ -11,7 +11,7 @@ from sklearn import metrics
 from monitor.arrays import F64, Bool
 from train.evaluation.groups import Group
 from train.evaluation.metrics import MAX_FPR, Verdicts
-from train.report.style import ANOMALY, NORMAL, QUIET, ReportFigure, render, row
+from train.report.style import ANOMALY, NORMAL, QUIET, ReportFigure, legend, render, row
 
 
 def roc(anomaly: Bool, scores: F64, at: Verdicts) -> ReportFigure:
@@ -25,7 +25,7 @@ def roc(anomaly: Bool, scores: F64, at: Verdicts) -> ReportFigure:
         axes.plot((0, 1), (0, 1), color=QUIET, linewidth=0.8, linestyle=":", label="guessing")
         axes.plot([at.false_alarm_rate or 0.0], [at.recall or 0.0], "ko", label="at the bundle's threshold")
         axes.set(xlabel="share of normal clips flagged", ylabel="share of anomalous clips detected", aspect="equal")
-        axes.legend(loc="lower right")
+        legend(figure, axes, n_columns=2)
 
     reading = "The closer the curve is to the upper left corner, the more faults are detected at the same rate of false alarms."
     return render(draw, key="roc", title="ROC curve", reading=reading, size=(5.4, 4.8))
@@ -44,7 +44,7 @@ def precision_recall(anomaly: Bool, scores: F64, at: Verdicts) -> ReportFigure:
             axes.plot([at.recall or 0.0], [at.precision], "ko", label="at the bundle's threshold")
         axes.set(xlabel="recall: share of anomalous clips detected", ylabel="precision: share of alarms that are correct")
         axes.set(ylim=(0, 1.05), aspect="equal")
-        axes.legend(loc="lower left")
+        legend(figure, axes, n_columns=1)
 
     reading = "Further up and to the right is better. The curve depends on the share of anomalous clips in the test."
     return render(draw, key="pr", title="Precision-recall curve", reading=reading, size=(5.4, 4.8))
@@ -112,7 +112,7 @@ def losses(history: Mapping[str, Sequence[float]]) -> ReportFigure:
                 axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=names[key])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel="loss")
-        axes.legend()
+        legend(figure, axes)
 
     reading = "Both curves should fall and level off. If the validation loss rises again, the model overfits."
     return render(draw, key="losses", title="Loss curves", reading=reading)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from monitor.arrays import F32, F64
 from train.evaluation.close_up import CloseUp
 from train.report.sound import draw_image, name_bands
-from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, ReportFigure, render, row
+from train.report.style import ANOMALY, COLOURS, NAMES, NORMAL, ReportFigure, legend, render, row
 
 _ZOOM = 32  # values
 
@@ -62,7 +62,7 @@ def zooms(details: Sequence[CloseUp]) -> ReportFigure:
             zoom.set_title(f"{name}: zoom on the grey part")
         for axes in grid[-2:]:
             axes.set_xlabel("value in the window (bands of the first frame, then of the next, …)")
-        grid[0].legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+        legend(figure, grid[0])
 
     reading = "The red area between input and output is the error: the larger it is, the higher the score."
     title = "One window in detail"
@@ -83,7 +83,7 @@ def band_error_figure(normal: F64, anomaly: F64, limits_hz: F64) -> ReportFigure
         axes.set(xlabel="frequency, Hz", ylabel="mean absolute error, dB")
         axes.set_ylim(bottom=0)
         name_bands(axes, limits_hz, vertical=False)
-        axes.legend()
+        legend(figure, axes)
 
     reading = (
         "Where the orange line leaves the blue shade, the anomaly shows; the frequency often indicates the faulty part "

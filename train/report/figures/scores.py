@@ -20,6 +20,7 @@ from train.report.style import (
     ReportFigure,
     draw_levels,
     draw_threshold,
+    legend,
     logarithmic,
     render,
     row,
@@ -77,7 +78,10 @@ def _histograms(
     levels: tuple[float, float | None],
     unit: str,
     counted: str,
-    **named: str,
+    *,
+    key: str,
+    title: str,
+    reading: str,
 ) -> ReportFigure:
     threshold, alarm = levels
     clips = {
@@ -105,11 +109,11 @@ def _histograms(
             axes.set_ylabel(counted)
             axes.tick_params(labelbottom=True)
             _score_axis(axes, edges, unit)
-        together.legend(frameon=True, framealpha=0.85, edgecolor="none")
+        legend(figure, together, n_columns=6)
         for axes in all_axes[len(of) + 1 :]:
             axes.remove()
 
-    return render(draw, size=(9.5, 2.6 * ((len(of) + 2) // 2)), **named)
+    return render(draw, key=key, title=title, reading=reading, size=(9.5, 2.6 * ((len(of) + 2) // 2)))
 
 
 def scatter(evaluation: Evaluation, unit: str) -> ReportFigure:
@@ -130,7 +134,7 @@ def scatter(evaluation: Evaluation, unit: str) -> ReportFigure:
         if every.min() > 0 and every.max() / every.min() > _WIDE:
             logarithmic(axes, vertical=True)
         axes.set(xlabel="clip, in the order of their names", ylabel=unit)
-        axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none")
+        legend(figure, axes, n_columns=5)
 
     reading = (
         "Each dot is a clip. Blue above the dashed line: false alarm. Orange below it: missed fault. Dots in the grey "
@@ -164,7 +168,7 @@ def sweep_figure(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=f"threshold on the {unit}", ylabel="clips")
         axes.set_ylim(bottom=0)
-        axes.legend()
+        legend(figure, axes, n_columns=2)
 
     reading = (
         "A lower threshold misses fewer faults but raises more false alarms. At the dotted line both are equal, but it was "
@@ -194,7 +198,7 @@ def float_figure(pairs: Mapping[Label, F64], unit: str) -> ReportFigure:
         low, high = axes.get_xlim()
         axes.plot((low, high), (low, high), color=QUIET, linewidth=1.0, label="the same")
         axes.set(xlabel=f"float32: {unit}", ylabel=f"as shipped: {unit}")
-        axes.legend()
+        legend(figure, axes)
 
     reading = "Dots on the line mean that quantisation to 8 bits did not change the scores."
     return render(draw, key="float", title="Float model against the shipped one", reading=reading, size=(5.5, 4.2))
