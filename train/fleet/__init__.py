@@ -1,0 +1,1 @@
+"""Train and score many machines on many computers with Dask; may use all rooms that fit and evaluate one machine."""
