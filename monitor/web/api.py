@@ -70,7 +70,8 @@ class Api:
         """A machine's last events."""
         machine, asked = self._named(request), query(EventsQuery, request)
         before = None if asked.before is None else rfc3339(asked.before)
-        return JSONResponse(await self._ask("events", CACHE_S, machine=machine, before=before, limit=asked.limit))
+        arguments = {"before": before, "after_id": asked.after_id, "limit": asked.limit}
+        return JSONResponse(await self._ask("events", CACHE_S, machine=machine, **arguments))
 
     async def event(self, request: Request) -> Response:
         """One event."""

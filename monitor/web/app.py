@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,33 +37,13 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
     feed = Feed(service)
     passwords = Passwords(state_dir)
     sessions = Sessions(state_dir, passwords)
-    api, logins = Api(service, feed), Logins(feed, passwords, sessions)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        def ended(task: asyncio.Task[None]) -> None:
-            if not task.cancelled():
-                log.critical("the connection to the service failed", exc_info=task.exception())
-                failed()
-
-        task = asyncio.create_task(feed.run())
-        task.add_done_callback(ended)
-        yield
-        task.cancel()
-        await asyncio.wait((task,), timeout=STOP_S)
-
-    async def metrics(request: Request) -> Response:
-        await logins.check_header(request)
-        return await api.metrics(request)
+    api, logins = Api(service, feed), Logins(passwords, sessions, node=lambda: feed.node.get("node"))
 
     async def openapi(_: Request) -> Response:
         return FileResponse(OPENAPI, media_type="application/json")
 
     one = "/api/machines/{machine}"
     routes = [
-        Route("/api/session", logins.session),
-        Route("/api/login", logins.login, methods=["POST"]),
-        Route("/api/logout", logins.logout, methods=["POST"]),
         Route("/api/machines", api.machines),
         Route(one, api.machine),
         Route(f"{one}/history", api.history),
@@ -76,12 +57,51 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
         Route("/api/settings", api.settings),
         Route("/api/stream", api.stream),
         Route("/api/openapi.json", openapi),
-        Route("/metrics", metrics),
-        Route("/api{rest:path}", _nothing),
-        Route("/{rest:path}", serve),
     ]
-    app = Starlette(
-        routes=routes,
+    site = make_site(routes, logins, run=feed.run, metrics=api.metrics, failed=failed)
+    return Gate(site, config=config, passwords=passwords, sessions=sessions)
+
+
+def make_site(
+    routes: Sequence[Route],
+    logins: Logins,
+    *,
+    run: Callable[[], Coroutine[Any, Any, None]],
+    metrics: Callable[[Request], Awaitable[Response]],
+    failed: Callable[[], None],
+) -> Starlette:
+    """The routes with logins, metrics and the page's files, for a gate around them.
+
+    `run` is a task for as long as they are served; `failed` is called if it ends earlier.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                log.critical("the connection failed", exc_info=task.exception())
+                failed()
+
+        task = asyncio.create_task(run())
+        task.add_done_callback(ended)
+        yield
+        task.cancel()
+        await asyncio.wait((task,), timeout=STOP_S)
+
+    async def metrics_for_all(request: Request) -> Response:
+        await logins.check_header(request)
+        return await metrics(request)
+
+    site = Starlette(
+        routes=[
+            Route("/api/session", logins.session),
+            Route("/api/login", logins.login, methods=["POST"]),
+            Route("/api/logout", logins.logout, methods=["POST"]),
+            *routes,
+            Route("/metrics", metrics_for_all),
+            Route("/api{rest:path}", _nothing),
+            Route("/{rest:path}", serve),
+        ],
         lifespan=lifespan,
         exception_handlers={
             Problem: problem_response,
@@ -91,8 +111,8 @@ def make_app(config: WebConfig, *, socket: Path, state_dir: Path, failed: Callab
             Exception: problem_response,
         },
     )
-    app.router.redirect_slashes = False
-    return Gate(app, config=config, passwords=passwords, sessions=sessions)
+    site.router.redirect_slashes = False
+    return site
 
 
 async def _nothing(_: Request) -> Response:

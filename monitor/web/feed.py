@@ -280,7 +280,7 @@ class Feed:
 
     def _count(self, machine: str, event: dict[str, Any]) -> None:
         """Count an anomaly that begins, once."""
-        if event["event_type"] == "start" and event["id"] != self._counted.get(machine):
+        if event["event_type"] == "start" and not event.get("test") and event["id"] != self._counted.get(machine):
             self._counted[machine] = event["id"]
             self.event_counts[machine, event["severity"]] += 1
 

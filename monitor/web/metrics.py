@@ -9,9 +9,8 @@ the start of the page, by (machine, severity). Pass `node=None` while the servic
 date, so only `stethos_up 0` is returned. The function reads no clock and no file. docs/metrics.md lists every metric.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from monitor.events.event import Severity, State
+from monitor.events.event import Severity, State, from_rfc3339
 
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST
 Data = Mapping[str, Any]
@@ -45,7 +44,7 @@ class Family:
     kind: str  # gauge, counter or info
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[Snapshot], Samples]
+    samples: Callable[[Any], Samples]  # of a `Snapshot` for the metrics of a node
 
     @property
     def sample_name(self) -> str:
@@ -61,18 +60,25 @@ def metrics_text(
     event_counts: Mapping[tuple[str, str], int] | None = None,
 ) -> str:
     """All metrics as OpenMetrics text. Values that do not exist are left out."""
+    snapshot = Snapshot(node=node, machines=machines, states=states, event_counts=event_counts)
+    return families_text(METRICS[:1] if node is None else METRICS, snapshot)
+
+
+def families_text(families: Sequence[Family], snapshot: object) -> str:
+    """The samples that each family takes from the snapshot, as OpenMetrics text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Node(Snapshot(node=node, machines=machines, states=states, event_counts=event_counts)))
+    registry.register(_Families(families, snapshot))
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
     return text.decode()
 
 
-class _Node(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+class _Families(Collector):
+    def __init__(self, families: Sequence[Family], snapshot: object) -> None:
+        self._families = families
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        for family in METRICS[:1] if self._snapshot.node is None else METRICS:
+        for family in self._families:
             if samples := family.samples(self._snapshot):
                 yield _metric(family, samples)
 
@@ -125,7 +131,7 @@ def _of(data: Data | None, key: str) -> Data:
 
 
 def _timestamp(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return from_rfc3339(text).timestamp()
 
 
 def _since(snapshot: Snapshot) -> Samples:

@@ -1,9 +1,8 @@
-"""The description of the page's interface: python -m monitor.web.openapi >monitor/web/openapi.json.
+"""The description of the page's interface; `scripts/generate` writes it to monitor/web/openapi.json.
 
 It is written from the models of MQTT's messages, which load NumPy, so the page serves the file.
 """
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -111,6 +110,7 @@ def _schemas() -> Json:
             name=TEXT,
             version=_or_null(TEXT),
             node=_or_null(TEXT),
+            fleet={"type": "boolean"},
         ),
         "Problem": _object(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT)
         | {"description": "RFC 9457; `field` and `allowed` name the wrong value and what it may be"},
@@ -172,7 +172,3 @@ def _or_null(schema: Json) -> Json:
 
 def _ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-if __name__ == "__main__":
-    print(json.dumps(description(), indent=1))

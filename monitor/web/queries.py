@@ -12,6 +12,7 @@ from monitor.config.messages import shown
 from monitor.json_lines import to_json
 from monitor.web.problems import Problem, validated
 
+EVENT_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 FIRST, LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 9000))
 
 
@@ -54,6 +55,9 @@ class EventsQuery(BaseModel):
 
     before: Moment | None = None
     """Only events that started before this time, RFC 3339."""
+
+    after_id: Annotated[str, StringConstraints(pattern=EVENT_ID)] | None = None
+    """Also those that started at that time and have a greater id. Pass `started_at` and `id` of the last event to read on."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """At most this many."""

@@ -5,18 +5,20 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import Config, WebConfig
 from monitor.errors import ConfigError, StethosError
 from monitor.files import foreign_owner, read_regular
 from monitor.log_limit import LogLimit
+from monitor.web.access.gate import MAX_HEAD
 from monitor.web.access.passwords import Passwords
 from monitor.web.app import make_app
 from monitor.web.page import NOT_BUILT, STATIC
@@ -27,7 +29,6 @@ HEAD_WITHIN_S = 10.0  # a request's head
 READ_WITHIN_S = 30.0  # a client that reads nothing of a response for this long is disconnected
 KEEP_ALIVE_S = 15
 ABORT_S, STOP_S = 0.5, 3  # at the stop, streams end after the first, whatever else is running after the second
-MAX_HEAD = 16_384
 MAX_PEM = 1_000_000
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
 
@@ -99,40 +100,47 @@ def state_dir(config: WebConfig, environment: Mapping[str, str]) -> Path:
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given)
     if os.geteuid() == 0:
-        return Path("/var/lib/stethos-web")
+        return Path("/var/lib") / config.unit
     try:
-        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos-web"
+        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / config.unit
     except RuntimeError:
-        raise StethosError("web.state_dir must be set, because this user has no home") from None
+        raise StethosError(f"{config.section}.state_dir must be set, because this user has no home") from None
 
 
 def run_server(config: Config, environment: Mapping[str, str]) -> int:
     """Serve the page until stopped by a signal; return the exit status."""
-    web, folder = config.web, state_dir(config.web, environment)
+    folder = state_dir(config.web, environment)
+    make = partial(make_app, config.web, socket=config.runtime_dir / "control.sock", state_dir=folder)
+    return run_site(config.web, folder, make)
+
+
+def run_site(web: WebConfig, folder: Path, make: Callable[..., ASGIApp]) -> int:
+    """Serve what `make(failed=…)` returns until stopped by a signal; return the exit status."""
     if (owner := foreign_owner(folder)) is not None:  # who could lead root's writes elsewhere by links
         raise ConfigError(
-            f"the page's folder {folder} belongs to user {owner}: run as that user (systemctl start stethos-web), not as root"
+            f"the {web.served}'s folder {folder} belongs to user {owner}: run as that user (systemctl start {web.unit}), "
+            "not as root"
         )
     _check_certificate(web)
-    is_open = Passwords(folder).is_set
-    address = web.listen if is_open else "127.0.0.1"
-    listener = _listen(address, web.port)
-    scheme = "http" if web.tls is None else "https"
-    log.info("the page is at %s://%s:%d%s/", scheme, _named(address), listener.getsockname()[1], web.base_path)
-    if not is_open:
-        log.info("only this computer may see it: set a password (monitor web --set-password), then restart it")
-    if not (STATIC / "vendor" / "preact.js").exists():
-        log.warning("%s", NOT_BUILT)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(LogLimit())
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     failures: list[str] = []
 
     def failed() -> None:
         failures.append("feed")
         server.should_exit = True
 
-    app = make_app(web, socket=config.runtime_dir / "control.sock", state_dir=folder, failed=failed)
+    app = make(failed=failed)
+    is_open = Passwords(folder).is_set
+    address = web.listen if is_open else "127.0.0.1"
+    listener = _listen(address, web.port)
+    scheme = "http" if web.tls is None else "https"
+    log.info("the %s is at %s://%s:%d%s/", web.served, scheme, _named(address), listener.getsockname()[1], web.base_path)
+    if not is_open:
+        log.info("only this computer may see it: set a password (%s --set-password), then restart it", web.command)
+    if not (STATIC / "index.html").exists():
+        log.warning("%s", NOT_BUILT)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(LogLimit())
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every odd request, and advises other packages
     server = uvicorn.Server(uvicorn.Config(app, **_options(web)))
     try:
         with listener:
@@ -159,9 +167,9 @@ def _check_certificate(web: WebConfig) -> None:
             read_regular(path, max_bytes=MAX_PEM)
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.tls.certificate, web.tls.key, password="")
     except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"web.tls: {web.tls.certificate} and {web.tls.key} do not fit: {error}") from None
+        raise ConfigError(f"{web.section}.tls: {web.tls.certificate} and {web.tls.key} do not fit: {error}") from None
     except OSError as error:
-        raise ConfigError(f"web.tls.{files[path]} {path}: {error.strerror}") from None
+        raise ConfigError(f"{web.section}.tls.{files[path]} {path}: {error.strerror}") from None
 
 
 def _options(web: WebConfig) -> dict[str, Any]:

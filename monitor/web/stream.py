@@ -1,12 +1,13 @@
-"""`api/stream`: server-sent events of the service's states, events and frames."""
+"""`api/stream`: server-sent events, the same for a node and for many."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from monitor.web.feed import Feed
 from monitor.web.problems import Problem
 
 COMMENT_EVERY_S = 15.0
@@ -14,10 +15,32 @@ MAX_STREAMS = 100
 RETRY_MS = 2_000
 
 
-class Streams:
+Entry = TypeVar("Entry")
+
+
+class Reader(Protocol[Entry]):
+    """An open stream: what is waiting for it. It is ended when it lags behind."""
+
+    waiting: asyncio.Queue[Entry]
+    lagged: bool
+
+
+class Source(Protocol[Entry]):
+    """Provides the streams' content."""
+
+    def viewer(self, machine: str | None, last_id: str | None) -> AbstractContextManager[tuple[Reader[Entry], Iterator[str]]]:
+        """A stream, and the texts that are sent first."""
+        ...
+
+    def with_id(self, entry: Entry) -> str:
+        """An entry as text."""
+        ...
+
+
+class Streams(Generic[Entry]):
     """The open streams."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Source[Entry]) -> None:
         self._feed = feed
         self._n_open = 0
 
@@ -38,6 +61,7 @@ class Streams:
                 yield f"retry: {RETRY_MS}\n\n"
                 for text in texts:
                     yield text
+                    await asyncio.sleep(0)  # a client that is gone is noticed, and others are served
                 loop = asyncio.get_running_loop()
                 comment_at = loop.time() + COMMENT_EVERY_S
                 while not viewer.lagged:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from monitor.events.event import from_rfc3339
 from monitor.web.queries import rfc3339
 
 N_PARTS, STEP_S = 96, 900
@@ -19,7 +20,7 @@ def strip_of(points: Iterable[Mapping[str, Any]], start: datetime) -> list[dict[
     """One entry per part. Its state is `anomaly` if there was any, else the one that lasted longest, else null."""
     found: dict[int, tuple[float | None, str | None]] = {}
     for point in points:
-        at = datetime.fromisoformat(point["t"].replace("Z", "+00:00"))
+        at = from_rfc3339(point["t"])
         ratio, states = point.get("ratio") or {}, point.get("states") or {}
         state = "anomaly" if states.get("anomaly") else max(states, key=states.__getitem__, default=None)
         found[int((at - start).total_seconds() // STEP_S)] = ratio.get("max"), state

@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker import free_port
+from tests.conftest import need
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "monitor" / "web" / "static"
 ADMIN, VIEWER = "correct horse", "battery staple"
+
+
+def need_page() -> None:
+    """Skip the test, or fail it under CI, unless the page's files are those of its sources."""
+    need(subprocess.run([ROOT / "scripts" / "make-page", "--check"], check=False).returncode == 0, "the page (scripts/make-page)")
 
 
 @dataclass
@@ -83,6 +90,7 @@ class PageProcess:
     folder: Path
     settings: str = ""
     run: Path | None = None  # the service's runtime directory
+    root: Path = ROOT  # of the code
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -101,7 +109,7 @@ class PageProcess:
         """With the allocator's settings of the unit."""
         unit = (ROOT / "systemd" / "stethos-web.service").read_text()
         allocator = dict(re.findall(r"(MALLOC_\w+)=(\d+)", unit))
-        return {**os.environ, **allocator, "PYTHONPATH": str(ROOT)}
+        return {**os.environ, **allocator, "PYTHONPATH": str(self.root)}
 
     def set_password(self, password: str, option: str = "--set-password") -> "subprocess.CompletedProcess[str]":
         command = self.command(option)
@@ -111,7 +119,7 @@ class PageProcess:
 
     def start(self) -> "PageProcess":
         with (self.folder / "web.log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), cwd=self.root, env=self.environment, stdout=log, stderr=log)
         wait_until(lambda: self.process is not None and self.process.poll() is None and self._answers(), 20, what=self.log)
         return self
 

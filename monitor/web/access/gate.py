@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import IPv6Address, ip_address
+from itertools import chain
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from monitor.web.problems import Problem, problem_response
 
 COOKIE = "stethos_session"
 HEADER = "x-stethos"
+MAX_HEAD = 16_384
 MAX_BODY = 16_384
 BODY_WITHIN_S = 10.0
 DRAIN_S = 2.0
@@ -93,6 +95,8 @@ class Gate:
 
     async def _let_in(self, scope: Scope, receive: Receive) -> Receive:
         """Check a request; return the channel from which the page reads its body."""
+        if sum(map(len, (scope["raw_path"], scope.get("query_string", b""), *chain(*scope["headers"])))) > MAX_HEAD:
+            raise Problem(431, f"the head of a request must have at most {MAX_HEAD} bytes")
         headers = Headers(scope=scope)
         who = scope["visitor"] = self._visitor(scope, headers)
         has_password = self._passwords.is_set
@@ -105,7 +109,9 @@ class Gate:
         elif _is_loopback(who.address) and not any(name in headers for name in FORWARDED):
             who.role = "admin"
         else:
-            raise Problem(403, "no password is set, so only this computer may see the page: monitor web --set-password")
+            raise Problem(
+                403, f"no password is set, so only this computer may see the page: {self._config.command} --set-password"
+            )
         path = scope["path"]
         if who.role is None and path.startswith(CLOSED) and path not in OPEN:
             raise Problem(401, "log in first")
@@ -137,7 +143,9 @@ class Gate:
         except ValueError:
             is_address, is_local = False, name == "localhost"
         if not (is_local or (has_password and (is_address or name in self._hosts))):
-            raise Problem(403, "host must be an address or name of this computer, or listed in web.hosts, got another")
+            raise Problem(
+                403, f"host must be an address or name of this computer, or listed in {self._config.section}.hosts, got another"
+            )
 
 
 def _forwarded(headers: Headers, what: str) -> list[str]:

@@ -5,6 +5,7 @@ import base64
 import hmac
 import logging
 import secrets
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,7 +16,6 @@ from monitor.web.access.attempts import Attempts
 from monitor.web.access.gate import COOKIE, visitor
 from monitor.web.access.passwords import MAX_LENGTH, ROLES, Passwords, Role
 from monitor.web.access.sessions import LASTS_S, Sessions
-from monitor.web.feed import Feed
 from monitor.web.problems import Problem, validated
 from monitor.web.queries import Login, json_body
 
@@ -26,8 +26,12 @@ MAX_WAITING = 8  # logins at once; each takes a second on a small computer
 class Logins:
     """The routes `api/session`, `api/login` and `api/logout`, and logins by header for `metrics`."""
 
-    def __init__(self, feed: Feed, passwords: Passwords, sessions: Sessions) -> None:
-        self._feed = feed
+    def __init__(
+        self, passwords: Passwords, sessions: Sessions, *, node: Callable[[], str | None], is_fleet: bool = False
+    ) -> None:
+        """`node` returns the node's name, once it is known. `is_fleet`: the page shows many nodes."""
+        self._node = node
+        self._is_fleet = is_fleet
         self._passwords = passwords
         self._sessions = sessions
         self._attempts = Attempts()
@@ -44,7 +48,8 @@ class Logins:
                 "needs_password": self._passwords.is_set,
                 "name": "Stethos",
                 "version": __version__ if role else None,
-                "node": self._feed.node.get("node") if role else None,
+                "node": self._node() if role else None,
+                "fleet": self._is_fleet,
             }
         )
 

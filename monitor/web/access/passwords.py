@@ -19,11 +19,17 @@ MAX_MEMORY = 64 << 20
 MAX_BYTES = 10_000
 
 
+def check_length(password: str) -> None:
+    """UsageError for a password that is too short or too long."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise UsageError(f"a password must have {MIN_LENGTH} to {MAX_LENGTH} characters, got {len(password)}")
+
+
 class Passwords:
     """The passwords in a folder. A change by another process counts at once."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "passwords.json"
+        self.path = folder / "passwords.json"
         self._stamp: tuple[int, int] | None = None
         self._stored: dict[str, dict[str, Any]] = {}
 
@@ -53,8 +59,7 @@ class Passwords:
 
     def set(self, role: Role, password: str) -> None:
         """Store a role's password."""
-        if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-            raise UsageError(f"a password must have {MIN_LENGTH} to {MAX_LENGTH} characters, got {len(password)}")
+        check_length(password)
         stored = dict(self._load()) if role == "viewer" else {key: one for key, one in self._readable().items() if key != role}
         if role == "viewer" and "admin" not in stored:
             raise UsageError("set the administrator's password first (--set-password)")
@@ -62,10 +67,10 @@ class Passwords:
             raise UsageError("the two passwords must differ")
         salt = secrets.token_bytes(16)
         stored[role] = {"salt": salt.hex(), "hash": _hash(password, salt, **COST).hex(), **COST}
-        folder = self._path.parent
+        folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with as_owner(folder) as inside:
-            atomic_write(inside / self._path.name, json.dumps(stored).encode(), mode=0o600)
+            atomic_write(inside / self.path.name, json.dumps(stored).encode(), mode=0o600)
 
     def _readable(self) -> dict[str, dict[str, Any]]:
         """The stored passwords; none if the file is damaged, because a new password replaces it."""
@@ -76,8 +81,8 @@ class Passwords:
 
     def _load(self) -> dict[str, dict[str, Any]]:
         try:
-            with as_owner(self._path.parent) as inside:
-                path = inside / self._path.name
+            with as_owner(self.path.parent) as inside:
+                path = inside / self.path.name
                 found = path.stat()
                 if (stamp := (found.st_mtime_ns, found.st_ino)) != self._stamp:
                     self._stored = _parse(read_regular(path, max_bytes=MAX_BYTES, within=inside))
@@ -85,9 +90,9 @@ class Passwords:
         except FileNotFoundError:
             self._stored, self._stamp = {}, None
         except OSError as error:
-            raise StethosError(f"{self._path}: cannot be read: {error.strerror}") from None
+            raise StethosError(f"{self.path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise StethosError(f"{self._path} is damaged; set the password again: monitor web --set-password") from None
+            raise StethosError(f"{self.path} is damaged; set the password again: monitor web --set-password") from None
         return self._stored
 
 

@@ -15,6 +15,7 @@ from monitor.arrays import F32
 from monitor.audio.pcm import mono, to_float
 from monitor.audio.resample import Resampler
 from monitor.daemon.control.shared_microphone import SoundStream, open_shared
+from monitor.daemon.control.socket import REFUSED
 from monitor.errors import StethosError
 from monitor.json_lines import to_json
 
@@ -32,7 +33,7 @@ def main(socket: str, selector: str, channel: str) -> None:
         if int(channel) > stream.form.n_channels:
             raise StethosError(f"the microphone has {stream.form.n_channels} channels, the machine needs {channel}")
     except StethosError as error:
-        out.write(to_json({"error": str(error).removeprefix("refused by the service: ")}).encode() + b"\n")
+        out.write(to_json({"error": str(error).removeprefix(REFUSED)}).encode() + b"\n")
         return
     try:
         out.write(b"{}\n")

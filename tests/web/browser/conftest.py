@@ -11,6 +11,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from tests.broker import Broker, running_broker
 from tests.conftest import ROOT, need
 from tests.web.browser.page_rig import Link, Node
+from tests.web.page_process import need_page
 
 OPTIONS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync "
@@ -24,7 +25,7 @@ AXE = ROOT / ".venvs/page/node_modules/axe-core/axe.min.js"
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     browser, tool = shutil.which("chromium"), shutil.which("chromedriver")
     need(browser is not None and tool is not None, "chromium and chromedriver")
-    need((ROOT / "monitor/web/static/vendor/preact.js").exists(), "the page's modules (scripts/make-page --dev)")
+    need_page()
     assert browser is not None
     options = ChromeOptions()
     options.binary_location = browser
@@ -65,7 +66,7 @@ def link(node: Node) -> Iterator[Link]:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    need(AXE.exists(), "axe-core (scripts/make-page --dev)")
+    need(AXE.exists(), "axe-core (scripts/make-page)")
     return AXE.read_text()
 
 

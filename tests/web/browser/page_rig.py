@@ -41,6 +41,8 @@ class Node:
     folder: Path
     broker_port: int | None = None
     name: str = 'Fan <b id="injected">3</b>'
+    pump_bundle: Path = ROOT / "models" / "demo-fan"
+    has_fan: bool = True
     port: int = field(default_factory=free_port)
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -56,14 +58,21 @@ class Node:
             "web": {"port": self.port, "state_dir": str(self.folder / "web")},
             "machines": {
                 "fan": {"bundle": bundle, "microphone": "name:fan", "name": self.name},
-                "pump": {"bundle": bundle, "microphone": "name:pump", "name": "Pump"},
+                "pump": {"bundle": str(self.pump_bundle), "microphone": "name:pump", "name": "Pump"},
             },
         }
+        if not self.has_fan:
+            del settings["machines"]["fan"]
         (self.folder / "monitor.yaml").write_text(yaml.safe_dump(settings))
         fault_recording(self.folder)
         self.start_service()
         self.start_page()
         return self
+
+    def command(self, *words: str) -> None:
+        """Run `monitor WORDS…` with the node's configuration."""
+        command = [sys.executable, "-m", "monitor.cli.main", *words, "--config", str(self.folder / "monitor.yaml")]
+        subprocess.run(command, env=self._environment(), check=True, stdout=subprocess.DEVNULL, timeout=120)
 
     def start_service(self) -> None:
         plan = {"name:fan": [str(self.folder / "fault.flac")], "name:pump": [str(ROOT / "demo" / "fan-normal.flac")]}
@@ -115,7 +124,7 @@ class Node:
             raise AssertionError(f"{', '.join(gone)} ended")
         with suppress(urllib.error.URLError, ConnectionError):
             answer = self.get("api/session")
-            return answer["role"] is None or len(self.get("api/machines")["machines"]) == 2
+            return answer["role"] is None or len(self.get("api/machines")["machines"]) == 1 + self.has_fan
         return False
 
     def _environment(self) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_acknowledging_reaches_the_service_and_the_broker(driver: Chrome, broker
 def test_a_snooze_can_be_undone(driver: Chrome, broker: Broker) -> None:
     button(driver, "Snooze 1 h").click()
     wait_for(driver, "snoozed until")
-    assert retained_state(broker)["snoozed"]
+    wait_until(lambda: retained_state(broker)["snoozed"], what="the broker to have the state that the page has")
     button(driver, "Undo").click()
     wait_until(lambda: not retained_state(broker)["snoozed"])
     wait_until(lambda: "snoozed until" not in shown(driver))
@@ -167,7 +167,7 @@ def test_learning_shows_its_progress(driver: Chrome, link: Link) -> None:
     driver.get(f"http://127.0.0.1:{link.port}/m/pump/learn")
     wait_for(driver, "Place the microphone", "Good level", "live")
     button(driver, "Learn").click()
-    wait_for(driver, "learning for 30 min", "Learning: recording", within_s=60)
+    wait_for(driver, "learning for 10 min", "of normal sound are missing", within_s=60)
     done = "return document.querySelector('.progress')?.innerText"
     before = driver.execute_script(done)
     wait_until(lambda: driver.execute_script(done) not in (before, None), what="progress")

@@ -1,4 +1,4 @@
-"""Twelve hours of a stream within minutes: the page's memory does not grow."""
+"""Hours of a stream within minutes: the page's memory does not grow."""
 
 import base64
 import json
@@ -24,9 +24,10 @@ from tests.waiting import wait_until
 from tests.web.browser.looking import wait_for
 from tests.web.browser.page_rig import Node
 
-HOURS = 12
+HOURS = 12 if os.environ.get("LONG_TESTS") else 4
+FULL = 0.75 * HOURS  # from when the page keeps as many events as it ever does
 PER_SECOND = 400  # simulated seconds each second; a page that cannot follow loses frames, as always
-EVENT_EVERY_S = 60
+EVENT_EVERY_S = 5 * HOURS
 BEGAN = datetime(2026, 11, 21, tzinfo=timezone.utc)
 
 
@@ -146,7 +147,7 @@ def heap_mb(driver: Chrome) -> tuple[float, float]:
     return metrics["JSHeapUsedSize"] / 1e6, metrics["Nodes"]
 
 
-def test_twelve_hours_do_not_grow_the_memory(
+def test_hours_do_not_grow_the_memory(
     driver: Chrome, fast: tuple[FastService, int], record_property: Callable[[str, object], None]
 ) -> None:
     service, port = fast
@@ -156,12 +157,16 @@ def test_twelve_hours_do_not_grow_the_memory(
     driver.get(f"http://127.0.0.1:{port}/m/fan")
     wait_for(driver, "Sound now", "live")
     service.go()
-    figures: dict[int, tuple[float, float]] = {}
-    for hour in (1, 6, HOURS):
-        wait_until(lambda hour=hour: service.simulated_s >= hour * 3600, within_s=300, what=f"{hour} simulated hours")  # type: ignore[misc]
+    figures: dict[float, tuple[float, float]] = {}
+    for hour in (HOURS / 12, FULL, HOURS):
+        wait_until(lambda hour=hour: service.simulated_s >= hour * 3600, within_s=600, what=f"{hour:g} simulated hours")  # type: ignore[misc]
         figures[hour] = heap_mb(driver)
     wait_for(driver, "live")
-    record_property("figures", "; ".join(f"{hour} h: {mb:.1f} MB, {nodes:.0f} nodes" for hour, (mb, nodes) in figures.items()))
-    assert figures[HOURS][0] < figures[6][0] + 2.0
-    assert figures[HOURS][1] < 1.2 * figures[6][1] + 500
+
+    def worked_off() -> bool:
+        figures[HOURS] = heap_mb(driver)
+        return figures[HOURS][0] < figures[FULL][0] + 2.0 and figures[HOURS][1] < figures[FULL][1] + 500
+
+    wait_until(worked_off, within_s=60, what=f"the page to have worked off what it received; {figures}")
+    record_property("figures", "; ".join(f"{hour:g} h: {mb:.1f} MB, {nodes:.0f} nodes" for hour, (mb, nodes) in figures.items()))
     assert figures[HOURS][0] < 20

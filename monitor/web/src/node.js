@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { useStore } from "./store.js";
-import { levelText, megabytes, number, span } from "./words.js";
+import { levelText, machinePath, megabytes, number, span } from "./words.js";
 import { Facts, Shape } from "./parts.js";
 
 const QUIET_DBFS = -90;
@@ -43,7 +43,7 @@ export function Node() {
       (one) => html`<li key=${one.selector}>
       <p>${judged(!one.trouble, one.selector, one.selector)} <span class="meta">${one.trouble || one.words || "being opened"}</span></p>
       ${users(one.selector).map((machine) => html`<p key=${machine.id} class="row">
-        <a href="m/${encodeURIComponent(machine.id)}">${machine.name}</a>
+        <a href=${machinePath(machine.id)}>${machine.name}</a>
         <${Meter} name=${machine.name} dbfs=${machine.state?.rms_dbfs} /></p>`)}
       ${(one.overruns > 0 || one.restarts > 0) &&
         html`<p class="meta">${one.overruns} overruns, reopened ${one.restarts} times since the start</p>`}
@@ -75,7 +75,7 @@ export function Node() {
         ...Object.entries(versions),
         ...Object.entries(node?.info?.machines || {}).map(([id, one]) => [
           machines.get(id)?.name || one.name || id,
-          `${one.bundle || "disabled"}${one.adapted ? ` (${one.adapted})` : ""}`,
+          `${one.bundle || (machines.get(id)?.info?.enabled ? "none" : "disabled")}${one.adapted ? ` (${one.adapted})` : ""}`,
         ]),
       ]} /></section>
     </div>

@@ -1,11 +1,9 @@
 // All machines, worst first.
 import { html } from "./preact.js";
 import { useStore } from "./store.js";
-import { explain, kindOf, ratioText, WORDS, worstFirst } from "./words.js";
-import { Acknowledge, canAcknowledge, colour, Flags, StateBadge, Strip, Time } from "./parts.js";
+import { eventPath, explain, isUnlearned, kindOf, machinePath, ratioText, WORDS, worstFirst } from "./words.js";
+import { Acknowledge, canAcknowledge, colour, Flags, StateBadge, Strip, TestFlag, Time } from "./parts.js";
 import { Listen } from "./listen.js";
-
-const address = (id) => `m/${encodeURIComponent(id)}`;
 
 function Sentence({ machines }) {
   const kinds = machines.map((one) => kindOf(one.state));
@@ -16,26 +14,27 @@ function Sentence({ machines }) {
     return html`<h1>${who} normal since <${Time} at=${since} /></h1>`;
   }
   const worst = ["alarm", "warning", "unknown", "learning", "starting", "normal", "idle", "disabled"].filter(count);
-  return html`<h1>${worst.map((kind, i) => `${i ? ", " : ""}${count(kind)} ${WORDS[kind].toLowerCase()}`)}</h1>`;
+  return html`<h1>${worst.map(
+    (kind, i) => html`${i ? ", " : ""}<span class="flag">${count(kind)} ${WORDS[kind].toLowerCase()}</span>`,
+  )}</h1>`;
 }
 
 function Card({ machine }) {
   const { state, info, strip } = machine,
     kind = kindOf(state);
-  const isUnlearned = info?.learned === false;
   return html`<li class="card ${colour(kind)}">
     <div class="card-head">
-      <h2><a href=${address(machine.id)}>${machine.name}</a></h2>
+      <h2><a href=${machinePath(machine.id)}>${machine.name}</a></h2>
       <span class="ratio" title="score / threshold; 1 is the threshold">${ratioText(state?.ratio)}</span>
     </div>
     <p class="meta states"><${StateBadge} state=${state} /> ${state && html`<span>since <${Time} at=${state.since} />
-      </span>`} <${Flags} state=${state} /></p>
+      </span>`} <${Flags} state=${state} /> <${TestFlag} event=${machine.event} /></p>
     <${Strip} points=${strip || []} alarm_ratio=${info?.alarm_ratio} />
-    <p class="why">${isUnlearned
-      ? html`<a href="${address(machine.id)}/learn">First steps: teach it normal sound</a>` : explain(machine)}</p>
+    <p class="why">${explain(machine)}${isUnlearned(machine) &&
+      html` <a href="${machinePath(machine.id)}/learn">First steps</a>`}</p>
     <p class="actions">${canAcknowledge(machine) && html`<${Acknowledge} machine=${machine} />`}
       ${machine.event && html`<a class="button"
-        href="${address(machine.id)}/e/${encodeURIComponent(machine.event.id)}">Details</a>`}
+        href=${eventPath(machine.event)}>Details</a>`}
       ${(kind === "alarm" || kind === "warning") && html`<${Listen} machine=${machine} />`}</p>
   </li>`;
 }

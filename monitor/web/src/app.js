@@ -9,6 +9,7 @@ import { EventPage } from "./event.js";
 import { Node } from "./node.js";
 import { Learn } from "./learn.js";
 import { Login } from "./login.js";
+import { isUnlearned } from "./words.js";
 
 const ROOT = new URL(document.baseURI).pathname;
 const isKiosk = () => new URLSearchParams(location.search).has("kiosk");
@@ -20,6 +21,7 @@ function route() {
   if (first === "m" && third === "e" && event) return { view: "event", machine, event };
   if (first === "m" && third === "learn") return { view: "learn", machine };
   if (first === "m" && machine) return { view: "machine", machine };
+  if (first === "events" || first === "nodes") return { view: first };
   return { view: "overview" };
 }
 
@@ -28,10 +30,15 @@ const STATUS = {
   live: ["normal", "live"],
   polling: ["warning", "every 5 s"],
   lost: ["alarm", "no connection"],
+  stale: ["alarm", "out of date"],
   paused: ["unknown", "paused"],
   closed: ["unknown", "signed out"],
 };
 
+const LINKS = [
+  ["./", "Machines", "overview"],
+  ["node", "Node", "node"],
+];
 const systemTheme = matchMedia("(prefers-color-scheme: dark)");
 function setTheme(theme) {
   if (theme) localStorage.setItem("theme", theme);
@@ -40,8 +47,8 @@ function setTheme(theme) {
 }
 
 function Bar({ view }) {
-  const { node, connection, session, listener } = store;
-  const [kind, word] = STATUS[connection];
+  const { node, connection, session, listener, problem, fleet } = store;
+  const [kind, word] = STATUS[problem && connection === "live" ? "stale" : connection];
   const other = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   const flip = () => setTheme(other);
   const logout = async () => {
@@ -52,10 +59,12 @@ function Bar({ view }) {
     html`<span class="lamp is-${good ? "normal" : "warning"}">
       <${Shape} kind=${good ? "normal" : "warning"} />${good ? name : bad}</span>`;
   return html`<header class="bar">
-    <a class="name" href="./">Stethos<span> · ${node?.node || session?.node || "node"}</span></a>
-    <nav aria-label="Views"><a href="./" aria-current=${view === "overview" ? "page" : null}>Machines</a><a href="node"
-      aria-current=${view === "node" ? "page" : null}>Node</a></nav>
+    <a class="name" href="./">Stethos<span> · ${fleet ? "fleet" : node?.node || session?.node || "node"}</span></a>
+    <nav aria-label="Views">${(fleet?.LINKS || LINKS).map(
+      ([href, word, name]) => html`<a key=${name} href=${href} aria-current=${view === name ? "page" : null}>${word}</a>`,
+    )}</nav>
     <span class="lamps">
+      ${fleet && html`<${fleet.Lamps} lamp=${lamp} />`}
       ${node?.mqtt && lamp(node.mqtt.connected, "broker", "broker away")}
       ${node?.health && lamp(node.health.clock_synced, "clock", "clock not set")}
       ${listener && html`<span class="lamp is-unknown" role="status">
@@ -75,12 +84,15 @@ const TITLES = { overview: "Machines", node: "Node", learn: "First steps" };
 
 function App() {
   const { session, problem, machines, connection } = useStore();
-  const [place, setPlace] = useState(route);
+  const [address, setPlace] = useState(route);
+  const [only, another] = machines.values();
+  const isFirst = address.view === "overview" && only && !another && isUnlearned(only);
+  const place = isFirst ? { view: "learn", machine: only.id } : address;
   const [, redraw] = useState(0);
   const main = useRef();
   useEffect(() => {
     const moved = () => {
-      setPlace(route());
+      setPlace({ ...route(), search: store.fleet ? location.search : "" });
       main.current?.focus({ preventScroll: true });
       scrollTo(0, 0);
     };
@@ -104,7 +116,7 @@ function App() {
       )
         return;
       click.preventDefault();
-      history.pushState(null, "", link.pathname + (isKiosk() ? "?kiosk" : ""));
+      history.pushState(null, "", link.pathname + (isKiosk() ? "?kiosk" : link.search));
       moved();
     };
     const themed = () => redraw((n) => n + 1);
@@ -124,17 +136,19 @@ function App() {
   document.body.classList.toggle("kiosk", isKiosk());
   if (!session) return problem && html`<main class="message"><p>${problem}</p></main>`;
   if (session.role === null) return html`<${Login} />`;
-  const View = VIEWS[place.view];
+  const views = store.fleet?.VIEWS || VIEWS,
+    View = views[place.view] || views.overview,
+    isStale = problem || connection === "lost";
   return html`<a class="skip" href="#main">Skip to the content</a>
     <${Bar} view=${place.view} />
-    ${(connection === "lost" || problem) && html`<p class="banner"
-      role="alert">▲ ${problem || "The node does not answer. What you see is out of date; it is tried again every 5 s."}</p>`}
-    <main id="main" tabindex="-1" ref=${main}>
+    ${isStale && html`<p class="banner" role="alert">▲ <span>${problem || `${store.fleet ? "The overview" : "The node"} does not answer`}.
+      What you see is out of date; it is tried again every few seconds.</span></p>`}
+    <main id="main" class=${isStale ? "stale" : ""} tabindex="-1" ref=${main}>
       ${
         place.machine && !machine
           ? html`<section class="message"><h1>No machine ${place.machine}</h1>
             <p>It is not in this node's configuration. <a href="./">Show all machines</a></p></section>`
-          : html`<${View} key=${`${place.view}/${place.machine}/${place.event}`} machine=${machine} event=${place.event} />`
+          : html`<${View} key=${`${place.view}/${place.machine}/${place.event}/${place.search || ""}`} machine=${machine} event=${place.event} />`
       }
     </main>
     <${Notice} />`;

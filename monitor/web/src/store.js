@@ -1,8 +1,9 @@
 // The page's copy of the node's state. Views subscribe to it; frames go to their listeners directly.
 import { useEffect, useReducer } from "./preact.js";
-import { get, post, Stream } from "./api.js";
+import { get, ofMachine, post, Stream } from "./api.js";
 
 const HIDDEN_MS = 30000,
+  NOTICE_MS = 8000,
   MAX_EVENTS = 500;
 
 export const store = {
@@ -14,6 +15,7 @@ export const store = {
   listener: null,
   notice: null,
   problem: null,
+  fleet: null, // the views of many nodes, if this is not one node's page
 };
 const listeners = new Set(),
   frameListeners = new Set();
@@ -125,7 +127,12 @@ export async function start() {
       changed();
       return;
     }
-    await poll();
+    if (store.session.fleet) {
+      const { receive, poll, ...views } = await import("./fleet.js");
+      Object.assign(stream, { receive, poll });
+      store.fleet = views;
+    }
+    await stream.poll();
     isOpen = true;
     if (!document.hidden) stream.open();
     else hide();
@@ -159,18 +166,28 @@ document.addEventListener("visibilitychange", () => {
   clearTimeout(hiding);
   if (!stream.source) {
     stream.open();
-    poll().catch(() => {});
+    stream.poll().catch(() => {});
   }
 });
+// A page that was left may be kept for a minute; its stream would take one of the six connections that a browser opens.
+addEventListener("pagehide", () => stream.close());
+addEventListener("pageshow", (event) => {
+  if (event.persisted && isOpen) stream.open();
+});
 setInterval(() => {
-  if (isOpen && !document.hidden) poll().catch(() => {});
+  if (isOpen && !document.hidden) stream.poll().catch(() => {});
 }, 15 * 60000); // the strips of 24 h
 
 /** Send a command; the notice shows its outcome, with a way to undo it where there is one. */
-export async function command(machine, name, body = {}, { done = null, undo = null } = {}) {
-  try {
-    const response = await post(`api/machines/${encodeURIComponent(machine)}/${name}`, body);
+export const command = (machine, name, body, options) =>
+  perform(ofMachine(machine, name), name, body, options, (response) => {
     machineOf(machine).response = response;
+  });
+
+export async function perform(path, name, body = {}, { done = null, undo = null } = {}, keepResponse = () => {}) {
+  try {
+    const response = await post(path, body);
+    keepResponse(response);
     store.notice = response.accepted
       ? { text: done || `${name}: accepted`, undo }
       : { text: `Not done: ${response.reason}`, bad: true };
@@ -178,7 +195,13 @@ export async function command(machine, name, body = {}, { done = null, undo = nu
     store.notice = { text: `Not done: ${error.message}`, bad: true };
   }
   changed();
-  return !store.notice.bad;
+  const { notice } = store;
+  const hide = () => {
+    if (store.notice === notice) store.notice = null;
+    changed();
+  };
+  if (!notice.bad && !notice.undo) setTimeout(hide, NOTICE_MS);
+  return !notice.bad;
 }
 
 export const isAdmin = () => store.session?.role === "admin";

@@ -1,27 +1,26 @@
 // One machine: state, live sound, score, events, commands.
 import { html, useEffect, useState } from "./preact.js";
-import { get } from "./api.js";
+import { get, ofMachine } from "./api.js";
 import { command, isAdmin, keep, useStore } from "./store.js";
-import { explain, kindOf, levelText, ratioText, span, WORDS } from "./words.js";
-import { Acknowledge, colour, Flags, Progress, Shape, StateBadge, Time } from "./parts.js";
+import { eventPath, explain, hasNoBundle, isUnlearned, kindOf, levelText, machinePath, ratioText, span, WORDS } from "./words.js";
+import { Acknowledge, colour, Flags, Progress, Shape, StateBadge, TestFlag, Time, Undo } from "./parts.js";
 import { Listen } from "./listen.js";
 import { Waterfall } from "./waterfall.js";
 import { Score } from "./score.js";
 
 const PAGE = 20;
-const newestFirst = (a, b) => (a.onset_ts < b.onset_ts ? 1 : -1);
-const addressOf = (event) => `m/${encodeURIComponent(event.machine)}/e/${encodeURIComponent(event.id)}`;
+const newestFirst = (a, b) => (a.started_at < b.started_at ? 1 : -1);
 
 function Events({ events, more, onMore }) {
   return html`<section aria-labelledby="events-title"><h2 id="events-title">Events</h2>
     ${events.length === 0 && html`<p class="meta">No event yet.</p>`}
     <ol class="events">${events.map(
       (event) => html`<li key=${event.id}>
-      <a href=${addressOf(event)} class=${colour(event.severity)}>
+      <a href=${eventPath(event)} class=${colour(event.severity)}>
         <span class="badge"><${Shape} kind=${event.severity} />${WORDS[event.severity]}</span>
         <span class="when"><${Time} at=${event.onset_ts} /></span>
         <span class="how-long">${event.event_type === "end" ? span(event.duration_s) : "open"}</span>
-        <span class="peak">${ratioText(event.peak_ratio)}</span>
+        <span class="peak">${event.test ? "TEST" : ratioText(event.peak_ratio)}</span>
         <span class="what">${event.summary}</span>
       </a></li>`,
     )}</ol>
@@ -32,15 +31,13 @@ function Events({ events, more, onMore }) {
 function Calibrate({ machine }) {
   const [minutes, setMinutes] = useState(10),
     [force, setForce] = useState(false);
-  const undo = () =>
-    command(machine.id, "calibrate", { undo: true }, { done: `${machine.name}: the last calibration is undone.` });
   const begin = (submit) => {
     submit.preventDefault();
     command(
       machine.id,
       "calibrate",
       { minutes: Number(minutes), force },
-      { done: `${machine.name}: calibrating for ${minutes} min. Let it run as usual.`, undo },
+      { done: `${machine.name}: calibrating for ${minutes} min. Let it run as usual.` },
     );
   };
   return html`<details class="panel"><summary>Calibrate</summary>
@@ -50,9 +47,8 @@ function Calibrate({ machine }) {
         onInput=${(e) => setMinutes(e.target.value)} /></label>
       <label><input type="checkbox" checked=${force}
         onChange=${(e) => setForce(e.target.checked)} /> accept sound of a different machine</label></p>
-      <p class="actions"><button class="primary">Start</button><button type="button"
-        onClick=${undo}>Undo the last one</button></p>
-    </form></details>`;
+      <p class="actions"><button class="primary">Start</button></p>
+    </form><${Undo} machine=${machine} /></details>`;
 }
 
 function Actions({ machine }) {
@@ -78,7 +74,7 @@ function Actions({ machine }) {
         : html`<button onClick=${() => snooze(3600)}>Snooze 1 h</button>`}
       ${kindOf(state) === "disabled" ? html`<button onClick=${() => toggle("enable")}>Enable</button>`
         : html`<button onClick=${() => toggle("disable")}>Disable</button>`}
-      <a class="button" href="m/${encodeURIComponent(id)}/learn">Learn</a>
+      <a class="button" href="${machinePath(id)}/learn">Learn</a>
       <${Calibrate} machine=${machine} />`
     }
   </div>`;
@@ -92,43 +88,38 @@ function Outcome({ response }) {
 
 export function Machine({ machine }) {
   const { events } = useStore();
-  const [more, setMore] = useState(false),
-    [pages, setPages] = useState(1),
+  const [more, setMore] = useState(null), // the last event that is shown, while there may be older ones
     { id, state } = machine,
     kind = kindOf(state);
-  const load = async (before) => {
-    const query = new URLSearchParams({ limit: PAGE, ...(before && { before }) });
-    const page = (await get(`api/machines/${encodeURIComponent(id)}/events?${query}`)).events;
+  const load = async (last) => {
+    const query = new URLSearchParams({ limit: PAGE, ...(last && { before: last.started_at, after_id: last.id }) });
+    const page = (await get(ofMachine(id, `events?${query}`))).events;
     page.forEach(keep);
-    setMore(page.length === PAGE);
+    setMore(page.length === PAGE ? page.at(-1) : null);
   };
+  const loadMore = (last) => load(last).catch(() => {});
   useEffect(() => {
-    load().catch(() => {});
+    loadMore();
   }, [id]);
   const own = [...events.values()]
-    .filter((one) => one.machine === id)
-    .sort(newestFirst)
-    .slice(0, PAGE * pages);
-  const go = (event) => document.querySelector(`a[href="${addressOf(event)}"]`)?.click();
+    .filter((one) => one.machine === id && (!more || one.started_at >= more.started_at))
+    .sort(newestFirst);
+  const go = (event) => document.querySelector(`a[href="${eventPath(event)}"]`)?.click();
   return html`<article class="machine ${colour(kind)}">
     <header class="head">
       <div><h1>${machine.name}</h1>
         <p class="meta states"><${StateBadge} state=${state} />${state && html`<span>since <${Time} at=${state.since} />
-          </span>`}<${Flags} state=${state} />
+          </span>`}<${Flags} state=${state} /> <${TestFlag} event=${machine.event} />
         <span>level ${levelText(state?.rms_dbfs)}</span></p></div>
-      <p class="ratio big" title="score / threshold; 1 is the threshold">${ratioText(state?.ratio)}</p>
-      <p class="why">${explain(machine)}${machine.info?.learned === false &&
-        html` <a href="m/${encodeURIComponent(id)}/learn">First steps</a>`}</p>
+      <p class="ratio big">${ratioText(state?.ratio)}${state?.ratio != null && html`<span class="meta">the threshold</span>`}</p>
+      <p class="why">${explain(machine)}${isUnlearned(machine) &&
+        html` <a href="${machinePath(id)}/learn">First steps</a>`}</p>
       <${Actions} machine=${machine} />
-      <${Progress} learning=${machine.learning} />
+      <${Progress} machine=${machine} />
       <${Outcome} response=${machine.response} />
     </header>
-    <${Waterfall} machine=${machine} />
+    ${!hasNoBundle(machine) && html`<${Waterfall} machine=${machine} />`}
     <${Score} machine=${machine} events=${own} onOpen=${go} />
-    <${Events} events=${own} more=${more} onMore=${() =>
-      load(own.at(-1)?.onset_ts).then(
-        () => setPages(pages + 1),
-        () => {},
-      )} />
+    <${Events} events=${own} more=${more} onMore=${() => loadMore(more)} />
   </article>`;
 }

@@ -150,8 +150,8 @@ export function Waterfall({ machine }) {
     };
   }, [id, info?.bundle, nBands]);
   if (!nBands)
-    return html`<div class="hearing empty">
-      <p class="meta">${info && "The spectrogram appears when the machine has a bundle."}</p></div>`;
+    return html`<div class=${info ? "" : "hearing empty"}>
+      <p class="meta">${info && "The spectrogram appears when the machine is monitored."}</p></div>`;
   return html`<div class="hearing">
     <h2>Sound now</h2><h2 class="right">Spectrum</h2>
     <div class="fall"><${Axis} limits=${info.bands_hz} bands=${event?.bands || []} /><canvas ref=${place} role="img"

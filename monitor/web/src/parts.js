@@ -1,6 +1,6 @@
 // Small parts that several views share.
 import { html } from "./preact.js";
-import { kindOf, moment, reasonText, span, WORDS } from "./words.js";
+import { isAdapting, kindOf, moment, reasonText, span, WORDS } from "./words.js";
 import { changed, command, isAdmin, store } from "./store.js";
 
 const SHAPES = {
@@ -56,6 +56,10 @@ export const Acknowledge = ({ machine }) =>
       { done: `${machine.name}: acknowledged. It does not notify again until it is normal.` },
     )}>Acknowledge</button>`;
 
+/** Marks the event of `monitor test-alarm`. */
+export const TestFlag = ({ event }) =>
+  event?.test && html`<span class="badge is-alarm"><${Shape} kind="alarm" />TEST</span> <span>no machine has a fault</span>`;
+
 /** What else is to be known about a state, in words. */
 export const Flags = ({ state }) => html`${state?.acknowledged && html`<span class="flag">acknowledged</span>`}
   ${state?.snoozed && html`<span class="flag">snoozed until <${Time} at=${state.snoozed_until} /></span>`}
@@ -67,14 +71,16 @@ export const Facts = ({ rows }) =>
     .map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 /** How far learning or calibration is; nothing while neither runs. */
-export const Progress = ({ learning }) => {
-  if (!learning) return null;
-  const { command, phase, done_s: done, wanted_s: wanted, problem, n_unusable: unusable, n_ticks: ticks } = learning;
+export const Progress = ({ machine }) => {
+  if (!isAdapting(machine)) return null;
+  const { command, missing, done_s: done, wanted_s: wanted, resumed_s: resumed, problem } = machine.learning;
+  const { n_unusable: unusable, n_ticks: ticks } = machine.learning;
   const percent = wanted ? Math.min(100, (100 * done) / wanted) : 0;
   return html`<div class="progress"><span class="track" role="progressbar" aria-label=${command} aria-valuemin="0"
     aria-valuemax="100" aria-valuenow=${Math.round(percent)}>
     <i style=${{ width: `${percent}%` }} />
-      </span> <span>${command === "learn" ? "Learning" : "Calibrating"}: ${phase}, ${span(done)} of ${span(wanted)}
+      </span> <span>${command === "learn" ? "Learning" : "Calibrating"}: ${span(done)} of ${span(wanted)}; ${missing}
+      ${resumed > 0 && `, ${span(resumed)} were recorded before a restart`}
       ${unusable > 0 && `; ${unusable} of ${ticks} ticks unusable`}</span>
     ${problem && html`<span class="badge is-warning"><${Shape} kind="warning" />${reasonText(problem)}</span>`}</div>`;
 };
@@ -98,3 +104,13 @@ export const Notice = () => {
     <button onClick=${close} aria-label="Close this message">×</button></div>`
   }</div>`;
 };
+
+/** Goes back a step: the last calibration, or the last learning. The step that leaves nothing learned asks again. */
+export function Undo({ machine: { id, name, info, response } }) {
+  if (!info?.adapted || !isAdmin()) return null;
+  const isLast = info.adapted === "learn" && response?.command === "calibrate" && response.reason?.includes("leave nothing learned"),
+    what = info.adapted === "learn" ? "learning" : "calibration",
+    undo = () => command(id, "calibrate", { undo: true, force: isLast }, { done: `${name}: undoing the last ${what}.` });
+  return html`<p class="row"><button type="button" onClick=${undo}>${isLast ? "Undo it anyway" : `Undo the last ${what}`}</button>
+    ${isLast && html`<span>Then nothing is learned, and ${name} is not monitored until it has learned again.</span>`}</p>`;
+}

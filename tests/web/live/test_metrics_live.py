@@ -5,8 +5,8 @@ from pathlib import Path
 from monitor.web.metrics import METRICS
 from tests.daemon.deaf_fan import running_service
 from tests.waiting import wait_until
+from tests.web.live.prometheus import running_prometheus
 from tests.web.page_process import VIEWER, running_page
-from tests.web.prometheus import running_prometheus
 
 MAY_BE_ABSENT = {  # without a sensor, in the first minutes, and while silence is the anomaly
     "stethos_node_temperature_celsius",

@@ -2,6 +2,5 @@
 document.querySelector("base").href = document.baseURI; // absolute, so that it stays when the address changes
 import("./app.js").catch((error) => {
   console.error(error);
-  document.getElementById("page").textContent =
-    "The page is incomplete. Run scripts/make-page where Stethos is installed from, then reload.";
+  document.getElementById("page").textContent = "The page did not arrive completely. Reload it.";
 });

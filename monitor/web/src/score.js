@@ -1,6 +1,6 @@
 // The score over time, with warning and alarm lines and events as marks.
 import { html, useEffect, useRef, useState } from "./preact.js";
-import { get } from "./api.js";
+import { get, ofMachine } from "./api.js";
 import { moment, ratioText } from "./words.js";
 
 const HOUR = 3600;
@@ -97,7 +97,7 @@ export function Score({ machine, events, onOpen }) {
         query = new URLSearchParams({ from: new Date(now - length * 1000).toISOString(), to: new Date(now).toISOString(), step });
       if (!document.hidden) {
         try {
-          const history = await get(`api/machines/${encodeURIComponent(id)}/history?${query}`);
+          const history = await get(ofMachine(id, `history?${query}`));
           if (isGone) return;
           setPoints(history.points);
           setProblem(null);
@@ -176,7 +176,7 @@ export function Score({ machine, events, onOpen }) {
         if (near && near[0] < 12) latest.current.onOpen(near[1]);
       });
     };
-    import("./vendor/uplot.js").then((module) => {
+    import("./uplot.js").then((module) => {
       uPlot = module.default;
       build();
     }); // a third of the page, only needed here

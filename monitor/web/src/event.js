@@ -2,8 +2,8 @@
 import { html, useEffect, useState } from "./preact.js";
 import { get } from "./api.js";
 import { isAdmin, keep, useStore, command } from "./store.js";
-import { bandText, endWords, levelText, number, RAISED_BY, ratioText, span, WORDS } from "./words.js";
-import { colour, Facts, Shape, Time } from "./parts.js";
+import { bandText, endWords, levelText, machinePath, number, peakText, RAISED_BY, span, WORDS } from "./words.js";
+import { colour, Facts, Shape, TestFlag, Time } from "./parts.js";
 
 export function EventPage({ machine, event: id }) {
   const { events } = useStore(),
@@ -24,7 +24,7 @@ export function EventPage({ machine, event: id }) {
   const event = known;
   if (!event)
     return html`<section class="message"><h1>${problem ? "No such event" : ""}</h1>${problem &&
-      html`<p>${problem} <a href="m/${encodeURIComponent(machine.id)}">Show ${machine.name}</a></p>`}</section>`;
+      html`<p>${problem} <a href=${machinePath(machine.id)}>Show ${machine.name}</a></p>`}</section>`;
   const isOpen = event.event_type !== "end",
     isCurrent = machine.event?.id === id;
   const acknowledged = event.acknowledged_at
@@ -32,15 +32,16 @@ export function EventPage({ machine, event: id }) {
     : isCurrent && machine.state?.acknowledged
       ? "yes"
       : "no";
+  const picture = `${path}/picture.png?${event.has_clip ? "whole" : "start"}`;
   const copy = () =>
     navigator.clipboard.writeText(location.href).then(
       () => setCopied(true),
       () => {},
     );
   return html`<article class="event ${colour(event.severity)}">
-    <p class="path"><a href="m/${encodeURIComponent(machine.id)}">${machine.name}</a></p>
+    <p class="path"><a href=${machinePath(machine.id)}>${machine.name}</a> <${TestFlag} event=${event} /></p>
     <h1><span class="badge ${colour(event.severity)}">
-      <${Shape} kind=${event.severity} />${WORDS[event.severity]}</span> <${Time} at=${event.onset_ts} />${isOpen ? ", still open" : `, ${span(event.duration_s)}`}</h1>
+      <${Shape} kind=${event.severity} />${WORDS[event.severity]}</span> <${Time} at=${event.onset_ts} />${isOpen ? ", still open" : `, lasted ${span(event.duration_s)}`}</h1>
     <p class="why">${event.summary}</p>
     <div class="actions">
       ${isAdmin() && isOpen && isCurrent && !machine.state?.acknowledged && html`<button class="primary"
@@ -56,22 +57,21 @@ export function EventPage({ machine, event: id }) {
           onError=${() => setPart({ ...part, silent: true })}></audio>`
         : html`<p class="meta">There is no sound of this event: none is stored, or it is private.</p>`
     }
-    ${event.has_picture && html`<img class="picture" src="${path}/picture.png?${event.has_clip ? "whole" : "start"}"
+    ${event.has_picture && html`<a href=${picture} hidden=${part.failed}><img class="picture" src=${picture}
       width="960" height="436" alt=${`Spectrogram, expected and measured spectrum, excess and score: ${event.summary}`}
-      onError=${() => setPart({ ...part, failed: true })} hidden=${part.failed} />`}
+      onError=${() => setPart({ ...part, failed: true })} /></a>`}
     <div class="columns">
       <section><h2>What is different</h2>
-        ${event.bands.length
-          ? html`<ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}</ul>`
-          : html`<p class="meta">No single band stands out.</p>`}
-        ${event.impulses_hz && html`<p>Impulses about ${number(event.impulses_hz)} times a second</p>`}
+        <ul class="bands">${event.bands.map((band) => html`<li key=${band.low_hz}>${bandText(band)}</li>`)}
+          ${!event.bands.length && html`<li class="meta">No single band stands out.</li>`}
+          ${event.impulses_hz && html`<li>Impulses about ${number(event.impulses_hz)} times a second</li>`}</ul>
       </section>
       <section><h2>Facts</h2><${Facts} rows=${[
         ["Began", html`<${Time} at=${event.onset_ts} />`],
-        ["Reported", html`<${Time} at=${event.ts} />`],
+        ["Reported", html`<${Time} at=${event.started_at} />`],
+        ["Ended", !isOpen && html`<${Time} at=${event.ts} />, ${endWords(event)}`],
         ["Lasted", isOpen ? `${span(event.duration_s)} so far` : span(event.duration_s)],
-        ["Ended", event.end_reason && endWords(event)],
-        ["Highest score", ratioText(event.peak_ratio)],
+        ["Highest score", peakText(event)],
         ["Level", levelText(event.rms_dbfs)],
         ["Raised by", RAISED_BY[event.raised_by] || event.raised_by],
         ["Acknowledged", acknowledged],

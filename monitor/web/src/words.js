@@ -9,6 +9,7 @@ export const WORDS = {
   learning: "Learning",
   idle: "Idle",
   disabled: "Disabled",
+  offline: "Offline", // of a fleet
 };
 const ORDER = ["alarm", "warning", "unknown", "learning", "starting", "normal", "idle", "disabled"];
 
@@ -31,7 +32,7 @@ const REASONS = {
   repeating: "The sound repeats itself exactly, as from a stuck buffer. Replug the microphone.",
   gap: "Samples are missing. The computer may be overloaded, or the microphone's cable loose.",
   over_threshold: "Above the threshold, not decided yet. Wait for half a minute.",
-  microphone_absent: "The microphone is not found. Plug it in, or look for its name with monitor devices.",
+  microphone_absent: "The microphone is not found. Plug it in, or find its name with “monitor devices”.",
   microphone_busy: "Another program uses the microphone. Stop that program.",
   microphone_denied: "Access to the microphone is denied. Add the service's user to the group audio.",
   microphone_frozen: "The microphone delivers nothing. It is being reopened; replug it if this lasts.",
@@ -60,18 +61,30 @@ const END_REASONS = {
 };
 export const endWords = (event) => END_REASONS[event.end_reason] || event.end_reason;
 
+/** The addresses of a machine's view, and of an event's. */
+export const machinePath = (id) => `m/${encodeURIComponent(id)}`;
+export const eventPath = (event) => `${machinePath(event.machine)}/e/${encodeURIComponent(event.id)}`;
+
+/** Whether a machine that is to be monitored has not learned its normal sound, or has not even a bundle to start from. */
+export const isUnlearned = ({ info }) => info?.learned === false && info.enabled;
+export const hasNoBundle = (machine) => isUnlearned(machine) && !machine.info.bundle;
+/** Whether it learns or calibrates now. */
+export const isAdapting = ({ learning }) => !!learning && learning.phase !== "not_started";
+
 /** A reason in words, with the next step. */
 export const reasonText = (reason) => REASONS[reason] || reason.replaceAll("_", " ");
 
 /** One sentence below a machine's name: the anomaly, or the reason of a state, with the next step. */
 export const explain = (machine) => {
-  const { state, event, info } = machine,
+  const { state, event } = machine,
     kind = kindOf(state);
   if ((kind === "alarm" || kind === "warning") && event) return event.summary || "different from usual";
   if (state?.reason) return reasonText(state.reason);
-  if (info && info.learned === false) return "Nothing is learned yet. Start with the first steps.";
   if (kind === "starting") return "Collecting sound; the first score follows within 10 s.";
-  if (kind === "learning") return "Learning normal sound. Let the machine run as usual.";
+  if (kind === "learning")
+    return isAdapting(machine)
+      ? "Learning normal sound. Let the machine run as usual."
+      : "Nothing is judged until it has learned its normal sound.";
   if (kind === "idle") return "The machine is off.";
   const highest = Math.max(0, ...(machine.strip || []).map((one) => one.ratio_max ?? 0));
   return highest ? `At most ${ratioText(highest)} in the last 24 hours.` : "";
@@ -80,6 +93,9 @@ export const explain = (machine) => {
 const two = new Intl.NumberFormat("en", { minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
 export const number = (value) => (value == null ? "–" : two.format(value));
 export const ratioText = (ratio) => (ratio == null ? "–" : `${two.format(ratio)} ×`);
+/** The peak of an anomaly. A number alone is a multiple of the threshold; other rules have scales of their own. */
+export const peakText = (event) =>
+  ratioText(event.peak_ratio) + ({ fast: " the limit for gross faults", slow: " the limit of the slow path" }[event.raised_by] || "");
 export const levelText = (dbfs) => (dbfs == null ? "–" : `${Math.round(dbfs)} dBFS`.replace("-", "−"));
 export const frequency = (hz) => (hz < 1000 ? `${Math.round(hz)} Hz` : `${(hz / 1000).toFixed(1)} kHz`);
 export const bandText = (band) => {

@@ -1,6 +1,6 @@
 // Live sound: 16 kHz, 16-bit, mono, over one response. One listener at a time.
 import { html } from "./preact.js";
-import { open } from "./api.js";
+import { ofMachine, open } from "./api.js";
 import { changed, store } from "./store.js";
 
 const RATE_HZ = 16000,
@@ -33,7 +33,7 @@ async function play(machine) {
   const mine = (current = { id: machine.id, context: new AudioContext({ sampleRate: RATE_HZ }), abort: new AbortController() });
   changed();
   try {
-    const answer = await open(`api/machines/${encodeURIComponent(machine.id)}/live.pcm`, { signal: mine.abort.signal });
+    const answer = await open(ofMachine(machine.id, "live.pcm"), { signal: mine.abort.signal });
     const reader = answer.body.getReader(),
       push = await speaker(mine.context);
     let odd = new Uint8Array(0);

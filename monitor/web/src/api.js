@@ -20,6 +20,7 @@ async function send(path, options) {
 }
 
 export const get = async (path) => (await send(path)).json();
+export const ofMachine = (id, rest) => `api/machines/${encodeURIComponent(id)}/${rest}`;
 export const open = (path, options) => send(path, options);
 export const post = async (path, body = {}) => {
   const headers = { "Content-Type": "application/json", "X-Stethos": "1" };
@@ -27,7 +28,7 @@ export const post = async (path, body = {}) => {
   return answer.status === 204 ? {} : answer.json();
 };
 
-const KINDS = ["node", "machine", "state", "frame", "event", "response", "learning", "service", "listener"];
+const KINDS = ["node", "machine", "state", "frame", "event", "response", "learning", "service", "listener", "fleet"];
 const QUIET_MS = 5000,
   RETRY_MS = 60000,
   POLL_MS = 5000;

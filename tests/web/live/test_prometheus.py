@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from monitor.web.metrics import CONTENT_TYPE, METRICS, metrics_text
 from tests.conftest import ROOT, need
 from tests.waiting import wait_until
-from tests.web.prometheus import Prometheus, running_prometheus
+from tests.web.live.prometheus import Prometheus, running_prometheus
 from tests.web.test_metrics import DEAF, MACHINES, STATE, everything
 
 CONFIGS = ROOT / "configs"

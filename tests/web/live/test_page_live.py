@@ -4,6 +4,8 @@ import base64
 import http.client
 import io
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -230,7 +232,7 @@ class Listening:
         try:
             while data := self._response.read1(4096):
                 self.sound += data
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):  # closed in the middle
             pass
 
     def __enter__(self) -> "Listening":
@@ -282,3 +284,17 @@ def test_the_page_stays_within_its_budget(both: Both, record_property: Callable[
     figures = f"page: {alone_mb:.1f} MB alone, {ten_mb:.1f} MB and {percent:.1f} % of a core with ten viewers of one machine"
     record_property("figures", figures)
     assert max(alone_mb, ten_mb) <= 40.0
+
+
+def test_clients_that_break_off_while_they_are_written_to_leave_no_trace_in_the_log(both: Both) -> None:
+    request = f"GET /api/stream?machine=fan HTTP/1.1\r\nHost: {both.admin.address}\r\nCookie: {both.admin.cookie}\r\n\r\n"
+    with EventSource(both.admin, "?machine=fan") as source:
+        wait_until(lambda: len(source.of("frame")) > 9, what="frames, which new clients receive at once")
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", both.page.port), 20) as client:
+                client.sendall(request.encode())
+                assert client.recv(12) == b"HTTP/1.1 200"
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it is a reset
+        n_frames = len(source.of("frame"))
+        wait_until(lambda: len(source.of("frame")) > n_frames, what="a frame after that")
+    assert "socket.send" not in both.page.log
