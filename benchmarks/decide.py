@@ -24,9 +24,9 @@ from itertools import chain
 
 import numpy as np
 
-from benchmarks.decide_data import SETS, Set, learn, sets
 from benchmarks.quality import DATA
-from benchmarks.synthetic_machines import renamed
+from benchmarks.sounds.decide_data import SETS, Set, learn, sets
+from benchmarks.sounds.synthetic_machines import renamed
 from monitor.arrays import F64
 from monitor.events.decision import Rule
 from monitor.learning.false_alarms import count_events

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.frame_ticks import frame_ticks
+from benchmarks.sounds.frame_ticks import frame_ticks
 from monitor.arrays import F32, F64
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer

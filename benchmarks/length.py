@@ -8,8 +8,8 @@ whole number of ticks.
 
 cars   MLPerf Tiny's feature clips of four toy cars (../shared/data), 6.4 s each, folds as in benchmarks.quality.
 synthetic
-       Takes of 20 s of the four synthetic machines with two faults each, as in benchmarks.synthetic_machines, at the severity
-       at which segments of 9.6 s have an AUC of 0.85.
+       Takes of 20 s of the four synthetic machines with two faults each, as in benchmarks.sounds.synthetic_machines, at the
+       severity at which segments of 9.6 s have an AUC of 0.85.
 
 The AUC of a segment is over single segments. A decision is about a whole clip, by the k-th largest score of its n segments,
 with k = 0.6 n as in 12 of 20. The decision about a clip of one segment is by that segment. False alarms are the normal
@@ -27,10 +27,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.frame_ticks import frame_ticks
 from benchmarks.judging import auc, in_time, train_judges
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
-from benchmarks.synthetic_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB, renamed
+from benchmarks.sounds.frame_ticks import frame_ticks
+from benchmarks.sounds.synthetic_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB, renamed
 from monitor.arrays import F32, F64
 from monitor.block import Block
 from monitor.bundle.detector import make_detector
@@ -194,7 +194,7 @@ def frames_of(samples: F32, recipe: Recipe) -> F32:
 
 
 def sound(machine: Machine, take: int, fault: str | None = None) -> F32:
-    """A take as in benchmarks.synthetic_machines, but longer."""
+    """A take as in benchmarks.sounds.synthetic_machines, but longer."""
     scene = Scene(machine=machine, take=take, fault=fault, growth=Growth())
     return np.concatenate(list(scene.chunks(SECONDS + 0.1)))
 

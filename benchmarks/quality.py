@@ -15,7 +15,7 @@ rail   75 normal clips of a slide rail, in the same folds, and two anomalous one
        its own front end needs sound.
 synthetic
        Four synthetic machines with two faults each, at which the plain autoencoder has an AUC of 0.75
-       (benchmarks/synthetic_machines.py). `made` is an older name of this part.
+       (benchmarks/sounds/synthetic_machines.py). `made` is an older name of this part.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.judging import aucs, judge, train_judges
-from benchmarks.synthetic_machines import FAULTS_OF, SyntheticJob, SyntheticResult, renamed, run_synthetic
+from benchmarks.sounds.synthetic_machines import FAULTS_OF, SyntheticJob, SyntheticResult, renamed, run_synthetic
 from monitor.arrays import F32, F64
 from train.recipes.recipe import Recipe, load_recipe
 

@@ -125,7 +125,7 @@ def mix(healthy: F32, other: F32, mixed_db: float) -> F32:
 
 def cost(folder: Path) -> None:
     """Print the cost of a bundle's pipeline in this process: CPU, the minimum of three passes, and additional memory."""
-    from benchmarks.replay import run_pipeline
+    from benchmarks.speed.replay import run_pipeline
 
     before_mb = psutil.Process().memory_info().rss / 1e6
     bundle = load_bundle(folder)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.decide_data import Listener, learn
+from benchmarks.sounds.decide_data import Listener, learn
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.frame_ticks import frame_ticks
 from benchmarks.quality import CARS, DATA, car_features
+from benchmarks.sounds.frame_ticks import frame_ticks
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block
@@ -49,20 +49,21 @@ class Set:
     in_order: bool  # whether the order is chronological
 
 
-def sets(names: Sequence[str]) -> list[Set]:
-    """The sets with these names, from `SETS`."""
-    recipe = load_recipe("default")
-    listener = Listener(recipe)
+def sets(names: Sequence[str], recipe: Recipe | None = None, *, network: bytes | None = None) -> list[Set]:
+    """The sets with these names, from `SETS`, measured with a network; by default one trained on a synthetic fan."""
+    listener = Listener(recipe or load_recipe("default"), network)
     return [found for name in names for found in SETS[name](listener)]
 
 
 class Listener:
-    """Turns frames and sound into measured recordings, using a network trained on a synthetic fan."""
+    """Turns frames and sound into measured recordings, using a network; by default one trained on a synthetic fan."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, network: bytes | None = None) -> None:
         self.recipe = recipe
         blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
-        self.scorer: Scorer = make_scorer(_network(recipe), spec=recipe.scorer_spec, layout=recipe.layout, detector=blank)
+        self.scorer: Scorer = make_scorer(
+            network or _network(recipe), spec=recipe.scorer_spec, layout=recipe.layout, detector=blank
+        )
 
     def frames(self, sound: F32) -> F32:
         """The frames of samples at the recipe's rate."""

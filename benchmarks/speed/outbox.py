@@ -1,6 +1,6 @@
 """The time from an event to its commit, compared with the time that the disk needs for the same bytes.
 
-    python -m benchmarks.outbox [EVENTS]
+    python -m benchmarks.speed.outbox [EVENTS]
 
 Events arrive at random times, about twenty per second, while there is no broker. In between, the same bytes are appended to
 a file and synchronised. Both are on the disk of the working directory. Run it on an idle disk.

@@ -1,6 +1,6 @@
 """The cost of the service with live sound: CPU, memory, wake-ups, time to READY, and latency of events.
 
-    python -m benchmarks.daemon [--minutes 2]
+    python -m benchmarks.speed.daemon [--minutes 2]
 
 The real daemon runs on real PortAudio (a PulseAudio monitor at 16 kHz, whose client work is included) and a real mosquitto.
 CPU is the on-CPU time of all threads according to the kernel's scheduler. The latency of an event is measured from the moment
@@ -33,7 +33,7 @@ from tests.rig import Rack, virtual_microphones
 from tests.subscriber import Message, Subscriber
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "models" / "demo-fan"
 WARM_UP_S, FAULTY_S, AFTER_S = 45, 40, 60
 STARTS = 5

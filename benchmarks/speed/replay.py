@@ -1,6 +1,6 @@
 """CPU seconds per hour of audio: our pipeline, the usual way, and the minimum, all in one run on the same sound.
 
-    python -m benchmarks.replay
+    python -m benchmarks.speed.replay
 
 Sound: 10 minutes of `train synth`, 16 kHz, through a 64-mel 5-frame model (models/demo-fan). CPU is the user + system time of
 this process on one BLAS thread, the minimum of five passes that take turns. The speed of the computer cancels in the ratios.
@@ -36,7 +36,7 @@ from monitor.monitor import EPOCH
 from train.networks.networks import Layer, plain_network
 from train.synth import Fan, Scene
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MINUTES = 10
 PASSES = 5
 BUNDLE = load_bundle(ROOT / "models" / "demo-fan")

@@ -1,6 +1,6 @@
 """Features for training: speed compared with librosa in the same run, and memory use for any number of hours.
 
-    python -m benchmarks.features [--long]
+    python -m benchmarks.speed.features [--long]
 
 Sound: `train synth`, 16 kHz, FLAC, 10 s clips. Beyond 10 minutes the same sound is repeated, with a different start in each
 clip. Speed is in seconds of sound per second of CPU (user + system) of one process on one BLAS thread, including decoding,
@@ -36,7 +36,7 @@ from train.features.frames import WindowSet, piece_frames
 from train.recipes.recipe import RECIPES
 from train.synth import Fan, Scene
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RATE_HZ, CLIP_S, MINUTES, PASSES, BATCH = 16000, 10, 10, 5, 512
 SPEC = LogMelSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=512, n_mels=64, fmax_hz=8000.0)
 
@@ -143,7 +143,7 @@ def memory_of_fit(sets: Mapping[int, Path]) -> None:
 
 def child(what: str, clips: Path) -> dict[str, float]:
     """The measurements of a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.features", "--child", what, "--on", str(clips)]
+    command = [sys.executable, "-m", "benchmarks.speed.features", "--child", what, "--on", str(clips)]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
