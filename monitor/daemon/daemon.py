@@ -11,20 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from monitor.audio.capture_process import MakeCommand, capture_command
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
 from monitor.clips.service import ClipService
 from monitor.clips.store import ClipStore
 from monitor.clips.worker import BackgroundWorker
 from monitor.clock import Clock
-from monitor.config import Config, load_config
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.bundles.adaptation_job import Adaptation, AdaptationJob
-from monitor.daemon.bundles.load import exposed_files, load_bundles, service_problems
+from monitor.daemon.bundles.current import CurrentBundles
+from monitor.daemon.bundles.learning_reports import LearningReports
+from monitor.daemon.bundles.reload import Reload, Settings, load_settings
 from monitor.daemon.control.audit_log import AuditLog
 from monitor.daemon.control.commands import Arrived, Commands, Refused
 from monitor.daemon.control.shared_microphone import Listening, microphone_status, share_sound
 from monitor.daemon.control.socket import NAME, ControlError, ControlServer, Reply
+from monitor.daemon.doorbell import Doorbell
 from monitor.daemon.guard import Guard
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery, birth_topic, is_birth
 from monitor.daemon.health import Health
@@ -33,20 +36,20 @@ from monitor.daemon.notify import Notifier
 from monitor.daemon.observer import Observer
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
+from monitor.daemon.trial_alarm import TrialAlarms
 from monitor.daemon.watch.fan_out import FanOut
 from monitor.daemon.watch.live_events import LiveEvents
 from monitor.daemon.watch.machine_watch import MachineWatch, machine_data
 from monitor.daemon.watch.requests import Requests
 from monitor.daemon.watch.settings_check import SettingsCheck
 from monitor.daemon.watch.watchers import Watchers
-from monitor.errors import ConfigError, StethosError
 from monitor.events.event import EventClock, rfc3339
-from monitor.files import foreign_owner, lock
+from monitor.files import lock
 from monitor.history.history import History
 from monitor.log_limit import LogLimit
 from monitor.mqtt.broker import Broker, NoBroker
 from monitor.mqtt.client import Received
-from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, Learn, ResponseMessage, Snooze
+from monitor.mqtt.messages import Acknowledge, Calibrate, Command, FetchClip, Learn, LearningMessage, ResponseMessage, Snooze
 from monitor.mqtt.sink import MqttSink
 from monitor.notify.service import Notifications
 from monitor.threads import Probe, Watchdog
@@ -61,16 +64,6 @@ SAVE_S = 0.5  # time at shutdown to save the state
 CLIPS_S = 1.0  # time at shutdown to write the last clips
 HISTORY_S = 1.0  # time at shutdown to write the unfinished hour
 DISK_PATIENCE_S = 120.0  # for one disk job; memory cards can be slow
-FIXED = (
-    "node",
-    "mqtt",
-    "home_assistant",
-    "clips",
-    "history",
-    "private",
-    "state_dir",
-    "runtime_dir",
-)  # changes to these require a restart
 
 
 class Daemon:
@@ -79,12 +72,13 @@ class Daemon:
     Network and disk I/O run on separate threads. PortAudio runs in one process per microphone.
     """
 
-    def __init__(self, config_path: Path | None, environment: Mapping[str, str]) -> None:
-        self._config_path = config_path
-        self._environment = environment
+    def __init__(
+        self, config_path: Path | None, environment: Mapping[str, str], make_command: MakeCommand = capture_command
+    ) -> None:
         self._notifier = Notifier()
         broken: dict[str, str] = {}
-        self._config, bundles = self._load(broken)
+        settings = load_settings(config_path, environment, broken=broken)
+        self._config = settings.config
         for reason in broken.values():
             log.error("%s", reason)
         self._lock = _lock_state_dir(self._config.state_dir)
@@ -101,18 +95,33 @@ class Daemon:
         self._alarms = Alarms(self._state_file.loaded.alarms)
         self._audit_log = AuditLog(self._config.state_dir / "commands.log")
         self._commands = Commands(self._act, self._answer, self._audit_log.record)
-        self._adaptation = AdaptationJob(config_path, environment, self._adapted, self._show_learning)
+        self._adaptation = AdaptationJob(
+            config_path, environment, self._adapted, self._learning_progress, state_dir=self._config.state_dir
+        )
+        self._doorbell = Doorbell(self._config.runtime_dir)
         self._sink = self._make_broker()
+        self._current = CurrentBundles(
+            lambda message: self._sink.publish_retained("bundle/current", message.text), lambda: self._supervisor.scored_s()
+        )
         self._discovery = HomeAssistantDiscovery(self._sink, left=self._state_file.loaded.topics)
         self._notifications = Notifications(self._config.state_dir, clock=self._alarms.clock, make_alarm=self._alarms.follower)
         self._clip_worker = BackgroundWorker("clips")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers = Watchers(self._config.node, lambda: self._report.node())
         self._clips = self._make_clips()
+        self._learning = LearningReports(self._publish_learning, self._show_learning)
         self._live_events = LiveEvents(self._watchers, self._clips)
         self._history = History(self._config.state_dir, self._config.history, clock_synced=self._clock.synced)
+        self._trial_alarms = TrialAlarms(
+            FanOut(self._sink, [self._history.record, self._live_events.publish, self._current.count], self._guard),
+            self._sink,
+            self._notifications,
+            config=lambda: self._config,
+            show=self._live_events.publish,
+            n_viewers=lambda: self._watchers.n_clients,
+        )
         self._supervisor = Supervisor(
-            FanOut(self._sink, [self._history.record, self._live_events.publish], self._guard),
+            self._trial_alarms,
             self._alarms,
             self._clips,
             node=self._config.node,
@@ -120,6 +129,7 @@ class Daemon:
             notifications=self._notifications,
             observe=self._observe,
             show_state=self._watchers.publish_state,
+            make_command=make_command,
         )
         self._watchdog = Watchdog()
         self._listening = Listening()
@@ -131,13 +141,22 @@ class Daemon:
             bundles=lambda: self._bundles,
             losses=self._losses,
             listening=self._listening,
+            learning=self._learning.of,
         )
-        self._apply_config(self._config, bundles)
+        self._reload = Reload(
+            config_path,
+            environment,
+            self._notifier,
+            current=lambda: Settings(self._config, self._bundles),
+            apply=self._apply_settings,
+        )
+        self._apply_settings(settings)
         self._watchdog.watch(*(one.probe(patience_s=DISK_PATIENCE_S) for one in (self._clip_worker, self._notifications)))
         files = (self._state_file, self._slow_paths, self._audit_log)
         self._watchdog.watch(*(file.probe(patience_s=DISK_PATIENCE_S) for file in files))
         self._watchdog.watch(self._history.probe(patience_s=DISK_PATIENCE_S))
-        self._watchdog.watch(self._reload_probe(), self._control_probe(), *self._sink.probes(patience_s=DISK_PATIENCE_S))
+        self._watchdog.watch(self._reload.probe(patience_s=DISK_PATIENCE_S), self._control_probe())
+        self._watchdog.watch(*self._sink.probes(patience_s=DISK_PATIENCE_S))
         self._stalled: list[str] = []
         self._sink.start()
         self._history.start()
@@ -158,27 +177,24 @@ class Daemon:
                 "microphones": lambda _: microphone_status(self._supervisor.microphones),
                 "reload": lambda _: self._request_reload(),
                 "stream": self._share_sound,
+                "test-alarm": self._trial_alarms.start,
                 **requests.handlers(),
             },
         )
         self._stopped = False
-        self._n_failed_reloads = 0  # by an unexpected error
-        self._reload_requested = asyncio.Event()
-        self._reload_task: asyncio.Task[None] | None = None
-        self._is_reloading = False
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads."""
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
-        self._reload_task = loop.create_task(self._reload_on_request())
+        loop.add_signal_handler(signal.SIGHUP, self._reload.request)
+        self._reload.start()
         try:
             await self._control.start()
             await self._poll()
         finally:
-            self._reload_task.cancel()
+            self._reload.stop()
             async with AsyncExitStack() as stack:  # from the last to the first, whatever fails
                 stack.callback(self._shut_down)
                 stack.push_async_callback(self._control.stop)
@@ -198,6 +214,7 @@ class Daemon:
                 ready = True
                 self._notifier.send("READY=1")
                 log.info("ready: %s", self._supervisor.in_words())
+                self._guard.run("learning: resume", self._adaptation.resume)
             if ready and now >= second_at:
                 second_at = now + 1.0
                 self._guard.run("service", self._every_second)
@@ -210,11 +227,14 @@ class Daemon:
     def _every_second(self) -> None:
         """Feed systemd's watchdog while every machine and every thread advances, and nothing here fails."""
         self._clock.poll(self._clock_corrected)
+        self._supervisor.set_clocks(self._clock)
         self._history.poll(time.time())
         self._discovery.poll(time.monotonic())
         self._save()
         self._audit_log.flush()
         now = time.monotonic()
+        self._doorbell.poll(now)
+        self._current.poll(now)
         if now >= self._slow_paths_at:
             self._save_slow_paths()
         if now >= self._health_at:
@@ -246,26 +266,8 @@ class Daemon:
         return share_sound(microphones, request, private=private, listening=self._listening)
 
     def _request_reload(self) -> Reply:
-        self._reload_requested.set()
+        self._reload.request()
         return Reply({})
-
-    async def _reload_on_request(self) -> None:
-        while True:
-            await self._reload_requested.wait()
-            self._reload_requested.clear()
-            self._is_reloading = True
-            await self._reload()
-            self._is_reloading = False
-
-    def _reload_probe(self) -> Probe:
-        """The watchdog's view of the reload, which reads files on a thread."""
-        return Probe(
-            name="reload",
-            is_alive=lambda: self._reload_task is None or not self._reload_task.done(),
-            advanced=lambda: 0 if self._is_reloading else time.monotonic_ns(),
-            n_failures=lambda: self._n_failed_reloads,
-            patience_s=DISK_PATIENCE_S,
-        )
 
     def _control_probe(self) -> Probe:
         """The watchdog's view of the control socket. It waits for requests, so it is not required to advance."""
@@ -277,37 +279,25 @@ class Daemon:
             patience_s=DISK_PATIENCE_S,
         )
 
-    async def _reload(self) -> None:
-        """Apply the new configuration and bundles as a whole, or keep the old ones and log why."""
-        self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            config, bundles = await asyncio.to_thread(self._load_again)
-            self._change_config(config, bundles)
-            log.info("reloaded: %s", self._supervisor.in_words())
-        except StethosError as error:
-            log.error("reload refused, the old settings stay: %s", error)
-        except Exception:
-            self._n_failed_reloads += 1
-            log.exception("reload failed")
-        finally:
-            self._notifier.send("READY=1")
-
-    def _change_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        changed = [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]
-        self._apply_config(config.model_copy(update={key: getattr(self._config, key) for key in FIXED}), bundles)
-        if changed:
-            log.warning("%s: takes effect only after a restart (systemctl restart stethos)", ", ".join(changed))
-
-    def _apply_config(self, config: Config, bundles: Mapping[str, Bundle]) -> None:
-        """Run the configured machines. If this fails, the old configuration stays in effect as a whole."""
+    def _apply_settings(self, settings: Settings) -> str:
+        """Run the configured machines, and return what runs. If this fails, the old settings stay in effect as a whole."""
+        config, bundles, installed = settings
         self._supervisor.apply_config(config, bundles)
         self._config, self._bundles = config, bundles
         self._discovery.apply_config(config, bundles)
         self._notifications.apply_config(config)
         self._sink.publish_retained("info", self._report.info().text)
+        self._guard.run("bundle/current", lambda: self._current.apply_config(config, bundles, installed))
         machines = {name: machine_data(settings, bundles.get(name)) for name, settings in config.machines.items()}
         self._guard.run("watch: machines", lambda: self._watchers.apply_config(machines))
+        self._guard.run("learning", lambda: self._learning.apply_config(machines, bundles, time.monotonic()))
+        self._guard.run("learning: machines", self._apply_to_learning)
         self._save()
+        return self._supervisor.in_words()
+
+    def _apply_to_learning(self) -> None:
+        running = [name for name in self._bundles if name not in self._alarms.disabled]
+        self._adaptation.apply_config({name: self._config.machines[name] for name in running})
 
     def _make_broker(self) -> Broker:
         if self._config.mqtt is None:
@@ -318,7 +308,10 @@ class Daemon:
             node=self._config.node,
             state_dir=self._config.state_dir,
             on_command=self._commands.arrive,
-            subscriptions={} if birth is None else {birth: self._on_birth},
+            subscriptions={
+                **({} if birth is None else {birth: self._on_birth}),
+                f"{self._config.mqtt.prefix}/{self._config.node}/bundle/desired": self._doorbell.arrive,
+            },
             clock_synced=self._clock.synced,
         )
 
@@ -369,6 +362,7 @@ class Daemon:
             self._history.acknowledge(event_id, at)
             self._live_events.acknowledge(event_id, at)
         self._supervisor.apply_config(self._config, self._bundles)
+        self._apply_to_learning()
 
     def _fetch(self, machine: str, event_id: str) -> None:
         self._check_configured(machine)
@@ -383,6 +377,9 @@ class Daemon:
 
     def _adapt(self, machine: str, command: Adaptation) -> None:
         self._check_configured(machine)
+        if isinstance(command, Learn) and command.stop:
+            self._adaptation.cancel(machine)
+            return
         is_undo = isinstance(command, Calibrate) and command.undo
         if not is_undo and machine not in self._supervisor.machines:
             raise Refused("the machine is disabled, or is being restarted after an error")
@@ -402,7 +399,17 @@ class Daemon:
         name = "learn" if isinstance(command, Learn) else "calibrate"
         self._commands.answer(machine, name, reason=reason, request=command.request, result=result)
 
-    def _show_learning(self, machine: str, data: dict[str, Any] | None) -> None:
+    def _learning_progress(self, machine: str, data: dict[str, Any] | None) -> None:
+        self._guard.run("learning", lambda: self._learning.progress(machine, data, time.monotonic()))
+
+    def _publish_learning(self, machine: str, message: LearningMessage | None) -> None:
+        if message is None:
+            self._sink.clear_retained(f"{machine}/learning")
+        else:
+            self._sink.publish_retained(f"{machine}/learning", message.text)
+
+    def _show_learning(self, machine: str, message: LearningMessage | None) -> None:
+        data = None if message is None else message.model_dump(by_alias=True)
         self._guard.run("watch: learning", lambda: self._watchers.publish_learning(machine, data))
 
     def _answer(self, machine: str, response: ResponseMessage) -> None:
@@ -420,34 +427,6 @@ class Daemon:
         self._slow_paths_at = time.monotonic() + SLOW_PATHS_EVERY_S
         self._slow_paths.save(SavedSlowPaths(machines=self._supervisor.slow_paths()))
 
-    def _load(self, broken: dict[str, str]) -> tuple[Config, dict[str, Bundle]]:
-        """The configuration and its bundles. `broken` collects those that cannot be used.
-
-        ConfigError if this process is root and another user owns the state directory.
-        """
-        config = load_config(self._config_path, self._environment)
-        if wrong := service_problems(config):
-            raise ConfigError(wrong[0])
-        if (owner := foreign_owner(config.state_dir)) is not None:  # who could lead root's writes elsewhere by links
-            raise ConfigError(
-                f"state_dir {config.state_dir} belongs to user {owner}: run as that user (systemctl start stethos), not as root"
-            )
-        for line in exposed_files(config):
-            log.warning("%s", line)
-        return config, load_bundles(config, broken=broken)
-
-    def _load_again(self) -> tuple[Config, dict[str, Bundle]]:
-        """The configuration and its bundles for a reload. A damaged bundle is an error only where the reload would change it."""
-        broken: dict[str, str] = {}
-        config, bundles = self._load(broken)
-        for name, reason in broken.items():
-            new, old = config.machines[name], self._config.machines.get(name)
-            if old is None or (old.bundle, old.enabled) != (new.bundle, new.enabled):
-                raise ConfigError(reason)
-            log.error("%s; not reloaded", reason)
-            bundles |= {name: self._bundles[name]} if name in self._bundles else {}
-        return config, bundles
-
     def _losses(self) -> Losses:
         return Losses(
             clips_lost=self._clip_worker.n_dropped + self._clip_worker.n_failed,
@@ -463,6 +442,7 @@ class Daemon:
         """End the open events while clients are still connected."""
         self._notifier.send("STOPPING=1")
         self._guard.run("stop: slow paths", self._save_slow_paths)
+        self._guard.run("stop: test alarm", self._trial_alarms.end)
         self._guard.run("stop: machines", self._supervisor.stop)
 
     def _shut_down(self) -> None:
@@ -495,10 +475,10 @@ def _lock_state_dir(state_dir: Path) -> int | None:
         return None
 
 
-def run_daemon(config_path: Path | None, environment: Mapping[str, str]) -> int:
-    """Run until stopped by a signal; return the exit status."""
+def run_daemon(config_path: Path | None, environment: Mapping[str, str], make_command: MakeCommand = capture_command) -> int:
+    """Run until stopped by a signal; return the exit status. `make_command` is that of the capture processes."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
-    daemon = Daemon(config_path, environment)
+    daemon = Daemon(config_path, environment, make_command)
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogLimit())
     asyncio.run(daemon.run())

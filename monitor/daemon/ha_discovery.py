@@ -13,8 +13,8 @@ from monitor.mqtt.client import Received
 from monitor.mqtt.discovery import NODE, Announced, discovery_topic, machine_device, node_device
 
 log = logging.getLogger(__name__)
-NODE_LEAVES = ("status", "info", "health")
-LEAVES = ("state", "anomaly", "availability", "snapshot")
+NODE_LEAVES = ("status", "info", "health", "bundle/current")
+LEAVES = ("state", "anomaly", "availability", "snapshot", "learning")
 AGAIN_WITHIN_S = 10.0  # random delay, so that a hundred nodes do not respond at once
 
 
@@ -79,6 +79,6 @@ def _announcements(config: Config, bundles: Mapping[str, Bundle], base: str) -> 
     devices = {NODE: node_device(us)}
     for machine, settings in config.machines.items():
         bundle = bundles[machine].id if machine in bundles else None
-        devices[machine] = machine_device(us, machine=machine, name=settings.name, bundle=bundle)
+        devices[machine] = machine_device(us, machine=machine, name=settings.name, bundle=bundle, is_private=config.private)
     prefix = config.home_assistant.discovery_prefix
     return {discovery_topic(prefix=prefix, node=us.node, device=device): to_json(text) for device, text in devices.items()}

@@ -21,7 +21,7 @@ from monitor.daemon.assembly import make_drift, make_slow_path
 from monitor.daemon.observer import Observe
 from monitor.daemon.state_publisher import Outlet, StatePublisher
 from monitor.events.event import EndReason, Event, Identity, Severity
-from monitor.events.headline import headline
+from monitor.events.headline import excess_text, headline
 from monitor.events.pipeline import Result
 from monitor.events.slow_path import SlowState
 from monitor.monitor import Monitor, Sink
@@ -29,6 +29,7 @@ from monitor.monitor import Monitor, Sink
 log = logging.getLogger(__name__)
 NO_INPUT_EVERY_S = 1.0  # how often time is advanced without a microphone
 NO_TICK_TICKS, RECENT_TICKS = 5, 2  # without a tick, but with a recent gap: the sound comes in parts too short for one
+TO_LEARN = "nothing is judged until it has learned its normal sound here; run monitor learn"
 STALLED_AFTER_S = 15.0  # without a tick, although samples should arrive
 
 
@@ -79,11 +80,11 @@ class Machine:
             self._publisher = StatePublisher(
                 outlet,
                 machine=name,
-                threshold=bundle.manifest.calibration.threshold,
+                threshold=None if bundle.is_base else bundle.manifest.calibration.threshold,
                 timeline=self._reader.timeline,
                 alarm=alarm,
                 drift=make_drift(bundle),
-                slow_path=self.slow_path,
+                slow_path=None if bundle.is_base else self.slow_path,
                 clock=clock,
                 watch=None if observer is None else observer.state,
             )
@@ -164,6 +165,11 @@ class Machine:
         return self._has_input or self._has_no_input
 
     @property
+    def scored_s(self) -> float:
+        """Seconds of sound scored since its start. A base bundle scores nothing."""
+        return 0.0 if self.bundle.is_base else self._monitor.scored_s()
+
+    @property
     def age_s(self) -> float:
         """Seconds since the last block arrived."""
         return time.monotonic() - self._block_at
@@ -186,11 +192,12 @@ class Machine:
             "ratio": None if result is None or result.ratio is None else round(result.ratio, 4),
             "rms_dbfs": None if result is None or result.tick.rms_dbfs is None else round(result.tick.rms_dbfs, 1),
             "bundle": self.bundle.id,
+            "adapted": None if self.bundle.manifest.provenance.adapted is None else self.bundle.manifest.provenance.adapted.by,
             "microphone": self.spec.settings.microphone,
             "trouble": detail,
             "gap_s": round(self.gap_s, 3),
-            "slow_path": self.slow_path.status,
-            "slow_path_missing_h": round(self.slow_path.missing_h, 2),
+            "slow_path": None if self.bundle.is_base else self.slow_path.status,
+            "slow_path_missing_h": None if self.bundle.is_base else round(self.slow_path.missing_h, 2),
         }
 
     def _update_rate(self) -> None:
@@ -231,7 +238,7 @@ class Machine:
         self._score_error = result.error
         if self.last is None or (result.state, result.reason) != (self.last.state, self.last.reason):
             why = result.reason or ("no score yet" if result.ratio is None else f"{result.ratio:.2f} x the threshold")
-            log.info("%s: %s (%s)", self.name, result.state, why)
+            log.info("%s: %s (%s)", self.name, result.state, TO_LEARN if result.state == "learning" else why)
         if result.event is not None:
             self._log_event(result.event)
         if self.slow_path.status != self._slow_status:
@@ -241,10 +248,12 @@ class Machine:
 
     def _log_event(self, event: Event) -> None:
         title, self._severity = headline(event, before=self._severity), event.severity
-        log.warning("%s: %s: %.2f x the threshold; %s (event %s)", self.name, title, event.ratio, event.summary, event.id)
+        log.warning("%s: %s: %s; %s (event %s)", self.name, title, excess_text(event), event.summary, event.id)
 
     def _log_slow_path(self) -> None:
         slow = self.slow_path
+        if self.bundle.is_base:
+            return
         if slow.normal_level is None:
             log.info("%s: slow path: learning the normal level for %.1f h", self.name, slow.missing_h)
         elif slow.status == "ready":

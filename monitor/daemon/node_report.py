@@ -42,8 +42,10 @@ class NodeReport:
         bundles: Callable[[], Mapping[str, Bundle]],
         losses: Callable[[], Losses],
         listening: Listening,
+        learning: Callable[[str], dict[str, Any] | None],
     ) -> None:
-        """`config` and `bundles` return those in use."""
+        """`config` and `bundles` return those in use, and `learning` the message about a machine."""
+        self._learning = learning
         self._health = health
         self._broker = broker
         self._supervisor = supervisor
@@ -92,7 +94,10 @@ class NodeReport:
         """The reply to `status`."""
         config = self._config()
         about = {"node": config.node, "state_dir": str(config.state_dir.absolute())}
-        return {**about, "mqtt": self._mqtt(), **self._supervisor.status()}
+        found = self._supervisor.status()
+        for name, machine in found["machines"].items():
+            machine["learning"] = self._learning(name)
+        return {**about, "mqtt": self._mqtt(), **found}
 
     def has_changed(self) -> bool:
         """Whether something other than a counter has changed since the last call."""

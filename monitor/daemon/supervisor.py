@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Literal
 
-from monitor.audio.capture_process import CaptureProcess
+from monitor.audio.capture_process import CaptureProcess, MakeCommand, capture_command
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle
 from monitor.clips.service import ClipService
+from monitor.clock import Clock
 from monitor.config import Config, MachineConfig
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.assembly import make_clip_recorder
@@ -64,10 +65,12 @@ class Supervisor:
         notifications: Notifications | None = None,
         observe: Observe | None = None,
         show_state: Callable[[str, StateMessage], None] | None = None,
+        make_command: MakeCommand = capture_command,
     ) -> None:
         """`slow_paths` are the states saved by an earlier run.
 
         `observe` makes the observer of a running machine, and `show_state` receives the state of one that is not running.
+        `make_command` is that of the capture processes.
         """
         self._notifications = notifications
         self._outlet = outlet
@@ -76,6 +79,7 @@ class Supervisor:
         self._node = node
         self._observe = observe
         self._show_state = show_state
+        self._make_command = make_command
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
@@ -124,6 +128,12 @@ class Supervisor:
         for name, failure in [*self._failures.items()]:
             if name not in self.machines and now >= failure.retry_at:
                 self._start(name)
+
+    def set_clocks(self, clock: Clock) -> None:
+        """Align the times of all machines with the wall clock."""
+        now = time.monotonic()
+        for microphone in self._microphones.values():
+            microphone.set_clocks(clock.now(now), monotonic_s=now, synced=clock.synced)
 
     def slow_paths(self) -> dict[str, SavedSlowPath]:
         """The state of the slow paths, for the next run."""
@@ -177,6 +187,10 @@ class Supervisor:
         ]
         return "; ".join([*running, *failed, *stopped])
 
+    def scored_s(self) -> dict[str, float]:
+        """Seconds of sound that each running machine has scored since its start."""
+        return {name: machine.scored_s for name, machine in self.machines.items()}
+
     def counts(self) -> dict[str, Any]:
         """The lost sound of all machines, and the greatest age of a machine's last block."""
         ages = [machine.age_s for machine in self.machines.values()]
@@ -211,7 +225,9 @@ class Supervisor:
             if left is not None:
                 self._unreaped.remove(left)
             unreaped = None if left is None else left[1]
-            self._microphones[key] = Microphone(selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped)
+            self._microphones[key] = Microphone(
+                selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped, make_command=self._make_command
+            )
         return Machine(
             name,
             self._specs[name],

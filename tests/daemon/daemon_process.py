@@ -23,6 +23,7 @@ class DaemonProcess:
 
     folder: Path
     environment: Mapping[str, str]
+    module: str = "monitor.cli.main"
     runs: Path | None = None  # where its runtime directory and log are, if not in that folder
     told: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
@@ -56,12 +57,12 @@ class DaemonProcess:
         environment |= {"STATE_DIRECTORY": str(self.folder / "state"), "RUNTIME_DIRECTORY": str(self._runs / "run")}
         for folder in (self.folder / "state", self._runs / "run"):
             folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "monitor.cli.main", "--config", str(self.config)]
+        command = [sys.executable, "-m", self.module, "--config", str(self.config)]
         with (self._runs / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stderr=log, stdout=log, cwd=self.folder)
         return self
 
-    def ready(self, *, within_s: float = 20.0) -> float:
+    def ready(self, *, within_s: float = 60.0) -> float:
         return wait_until(lambda: "READY=1" in self.told, within_s=within_s, what=f"READY\n{self.log}")
 
     def signal(self, number: int) -> None:

@@ -74,14 +74,19 @@ class Service:
         self.daemon.start().ready()
 
 
+def long_sound(folder: Path, sound: Path, *, channels: int = 1) -> Path:
+    """The sound again and again, longer than any test."""
+    samples, rate_hz = soundfile.read(sound, dtype="float32")
+    again = np.tile(samples, math.ceil(SOUND_S * rate_hz / len(samples)))
+    soundfile.write(folder / "sound.wav", np.repeat(again[:, None], channels, axis=1), rate_hz)
+    return folder / "sound.wav"
+
+
 @contextmanager
 def running_service(folder: Path, bundle: Path, sound: Path) -> Iterator[Service]:
     """Its microphone, broker and subscriber run; the daemon is to be configured and started."""
     with virtual_microphone(folder / "audio", rate_hz=RATE_HZ, channels=2) as microphone, running_broker(folder) as broker:
-        samples, _ = soundfile.read(sound, dtype="float32")
-        again = np.tile(samples, math.ceil(SOUND_S * RATE_HZ / len(samples)))
-        soundfile.write(folder / "sound.wav", np.repeat(again[:, None], 2, axis=1), RATE_HZ)
-        microphone.play(folder / "sound.wav")
+        microphone.play(long_sound(folder, sound, channels=2))
         (folder / "daemon").mkdir()
         daemon = DaemonProcess(folder / "daemon", microphone.environment)
         with Subscriber(broker, "-T", "stethos/+/+/set/#") as watcher, daemon:

@@ -29,7 +29,7 @@ from monitor.events.pipeline import Result
 from monitor.events.slow_path import N_BLOCKS, SlowState
 from monitor.history.history import History
 from monitor.scoring.scorer import TickScore
-from tests.daemon.test_commands import Node
+from tests.daemon.control.test_commands import Node
 from tests.events.test_pipeline import START
 
 VALUES: list[Any] = [

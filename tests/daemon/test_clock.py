@@ -2,11 +2,13 @@
 
 import json
 import time
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from monitor import clock as clock_module
+from monitor.audio.microphone import Microphone
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.daemon.alarms import Alarms
@@ -14,7 +16,11 @@ from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
 from monitor.mqtt.messages import Snooze
+from monitor.mqtt.outbox import Limits, Outbox
 from monitor.scoring.scorer import TickScore
+from tests.mqtt.anomalies import anomaly
+
+NO_MICROPHONE = "usb-port:99-9"  # no process is started to find that out
 
 
 class Computer:
@@ -95,3 +101,43 @@ def test_a_snooze_lasts_as_long_as_ordered_when_the_clock_is_set(step_s: float, 
     assert saved - wall[0] == pytest.approx(10.0, abs=0.1)  # as a restart needs it
     assert alarms.state() == alarms.state()  # no write a second
     assert anomaly_after(11.0) == "ON"
+
+
+@pytest.mark.parametrize("step_s", [-1.0, 3_600.0, 86_400.0 * 365])
+@pytest.mark.parametrize("when", ["before the event", "after the event", "after the correction"])
+def test_an_event_within_a_second_of_a_step_is_shifted_once(when: str, step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it was made before or after the step is known, because its time and the correction come from one reading."""
+    real_time, set_s = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real_time() + set_s[0])
+    monkeypatch.setattr(clock_module, "clock_synced", lambda: False)
+    clock, microphone = Clock(), Microphone(NO_MICROPHONE, wanted_rate_hz=16_000)
+    timeline = microphone.add_reader(channel=None, sample_rate_hz=16_000).timeline
+    outbox = Outbox(":memory:", Limits(messages=10, n_bytes=10**6))
+
+    def corrected(offset_s: float, *, synced: bool) -> None:
+        with outbox.transaction():
+            outbox.correct(offset_s, synced=synced)
+
+    def second(make_event: bool) -> None:
+        if make_event and when == "before the event":
+            set_s[0] = step_s
+        microphone.poll()
+        if make_event:
+            at = timeline.at(timeline.sample_at(time.monotonic()))
+            event = replace(anomaly(1, clock_synced=False)[0], ts=at, onset_ts=at - timedelta(seconds=12))
+            with outbox.transaction():
+                outbox.add(event)
+        if make_event and when == "after the event":
+            set_s[0] = step_s
+        clock.poll(corrected)
+        if make_event and when == "after the correction":
+            set_s[0] = step_s
+        microphone.set_clocks(clock.now(time.monotonic()), monotonic_s=time.monotonic(), synced=clock.synced)
+
+    for number in range(4):
+        second(number == 1)
+    message = json.loads(outbox.after(0, 1)[0].payload)
+    ts, onset = (datetime.fromisoformat(message[key].replace("Z", "+00:00")).timestamp() for key in ("ts", "onset_ts"))
+    assert ts == pytest.approx(time.time(), abs=0.3)
+    assert ts - onset == pytest.approx(12.0, abs=0.01)
+    microphone.close()

@@ -13,8 +13,8 @@ from monitor.daemon.control.shared_microphone import open_shared
 from monitor.daemon.control.socket import NAME, ControlError
 from monitor.errors import SourceError, UsageError
 from tests.cli.tool import run
+from tests.daemon.control.sharing import sharing
 from tests.daemon.daemon_process import DaemonProcess
-from tests.daemon.sharing import sharing
 from tests.rig import virtual_microphone
 from tests.waiting import wait_until
 

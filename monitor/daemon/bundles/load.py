@@ -30,7 +30,7 @@ def load_bundles(config: Config, *, broken: dict[str, str]) -> dict[str, Bundle]
             except StethosError as error:
                 broken[name] = f"machines.{name}.bundle: {error}"
                 continue
-            bundles[name] = in_use(config.state_dir, name, checked[settings.bundle])
+            bundles[name] = in_use(config.state_dir, name, checked[settings.bundle], tried=tried)
             if (problem := idle_problem(name, settings.idle, bundles[name])) is not None:
                 raise ConfigError(problem)
     if broken and not bundles:
@@ -53,9 +53,9 @@ def service_problems(config: Config) -> list[str]:
     """Missing settings that the service requires, although a replay does not."""
     problems = []
     if not config.machines:
-        problems.append("no machine is configured")
+        problems.append("no machine is configured; run: sudo monitor setup")
     if "node" not in config.model_fields_set:
-        problems.append("node must be set: this computer's name in topics and events")
+        problems.append(f"node must be set ({config.node} is a default): this computer's name in topics and events")
     return problems
 
 
@@ -79,7 +79,7 @@ def exposed_files(config: Config) -> list[str]:
 
 def idle_problem(name: str, idle: IdleConfig, bundle: Bundle) -> str | None:
     """The problem if silence is an anomaly but no level is known below which the machine is silent; else None."""
-    if idle.means != "anomaly" or idle_level_dbfs(bundle, idle) is not None:
+    if idle.means != "anomaly" or bundle.is_base or idle_level_dbfs(bundle, idle) is not None:
         return None
     why = "the bundle has learned none" if idle.below_dbfs == "learned" else "got null"
     return f"machines.{name}.idle.below_dbfs must be a level in dBFS where idle means anomaly: {why}"

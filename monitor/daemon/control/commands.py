@@ -13,6 +13,7 @@ from monitor.config.messages import problems
 from monitor.daemon.control.socket import printable
 from monitor.errors import StethosError
 from monitor.events.event import rfc3339
+from monitor.log_limit import of_kind
 from monitor.mqtt.contract import COMMANDS
 from monitor.mqtt.messages import Command, ResponseMessage
 
@@ -61,7 +62,7 @@ class Commands:
             self._waiting.put_nowait(Arrived(machine, name, payload[: MAX_BYTES + 1], retained))
         except queue.Full:
             if self.n_dropped % MAX_WAITING == 0:
-                log.warning("too many commands; dropped so far: %d", self.n_dropped + 1)
+                log.warning("too many commands; dropped so far: %d", self.n_dropped + 1, extra=of_kind("dropped"))
             self.n_dropped += 1
 
     def order(self, machine: str, name: str, payload: bytes, *, by: str, reply: Callable[[ResponseMessage], None]) -> None:
@@ -88,7 +89,7 @@ class Commands:
             reason = _printable(str(error))
         except Exception as error:
             self.n_failures += 1
-            log.exception("%s: %s failed", _printable(arrived.machine), _printable(arrived.name))
+            log.exception("%s: %s failed", _printable(arrived.machine), _printable(arrived.name), extra=of_kind("failed"))
             reason = _printable(f"unexpected error: {type(error).__name__}")
         request = None if command is None else command.request
         payload = _printable(arrived.payload.decode("utf-8", "replace"))
@@ -111,7 +112,9 @@ class Commands:
         outcome = "accepted" if result is None else f"done: {result.removeprefix(f'{machine}: ')}"
         outcome = outcome if reason is None else f"refused: {reason}"
         sender = "" if by is None else f" (by {by})"
-        log.info("%s: %s %s%s", _printable(machine), _printable(name), outcome, sender)
+        # Only an accepted command is known to name a machine and a command of ours.
+        kind = "refused" if reason is not None else f"{machine}: {name} {'accepted' if result is None else 'done'}"
+        log.info("%s: %s %s%s", _printable(machine), _printable(name), outcome, sender, extra=of_kind(kind))
         response = ResponseMessage(
             ts=rfc3339(datetime.now(timezone.utc)),
             command=name,

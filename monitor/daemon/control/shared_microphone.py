@@ -20,6 +20,7 @@ from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Ring, SoundFormat
 from monitor.daemon.control.socket import Reply, open_stream, request
 from monitor.errors import SourceError
+from monitor.log_limit import of_kind
 
 log = logging.getLogger(__name__)
 Purpose = Literal["record", "measure", "listen"]  # whether the tool stores sound, only measurements, or plays it to a person
@@ -76,7 +77,7 @@ def share_sound(
                 stream = _listened(stream, listening, microphone.selector)
             return Reply(microphone.ring.format._asdict(), stream)
     trouble = matching[0].trouble
-    raise SourceError(f"{matching[0].selector}: {'being opened' if trouble is None else trouble.detail}")
+    raise SourceError("being opened" if trouble is None else f"{trouble.reason}: {trouble.detail}")
 
 
 async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, None]:
@@ -89,7 +90,12 @@ async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, N
             if next_frame is not None and sound.frame > next_frame and not is_late:
                 is_late = True
                 lost_s = (sound.frame - next_frame) / ring.format.rate_hz
-                log.warning("microphone %s: a tool reads its stream too slowly and missed %.1f s", microphone.selector, lost_s)
+                log.warning(
+                    "microphone %s: a tool reads its stream too slowly and missed %.1f s",
+                    microphone.selector,
+                    lost_s,
+                    extra=of_kind(f"slow reader of {microphone.selector}"),
+                )
             next_frame = sound.frame + sound.n_frames
             yield _to_bytes(sound)
         if not sounds:

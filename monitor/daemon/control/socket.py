@@ -12,7 +12,7 @@ import math
 import os
 import socket
 import stat
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from monitor.errors import StethosError
 from monitor.files import lock
 from monitor.json_lines import to_json
+from monitor.log_limit import of_kind
 
 log = logging.getLogger(__name__)
 NAME = "control.sock"  # in the runtime directory
@@ -34,6 +35,7 @@ STREAM_TIMEOUT_S = 30.0  # a client that reads nothing for this long is disconne
 NEXT_CLIENT_S = 0.005  # a flood of clients must not keep the machines waiting
 ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
 MAX_REPLY = 16_000_000  # bytes that a tool accepts
+REFUSED = "refused by the service: "  # begins the message of a ControlError that passes on the service's own
 
 
 class ControlError(StethosError):
@@ -110,7 +112,7 @@ class ControlServer:
                 try:
                     connection, _ = await asyncio.get_running_loop().sock_accept(listener)
                 except OSError as error:
-                    log.warning("control socket: cannot accept clients: %s", error.strerror)
+                    log.warning("control socket: cannot accept clients: %s", error.strerror, extra=of_kind("accept"))
                     await asyncio.sleep(ACCEPT_AGAIN_S)
                     continue
                 if len(self._clients) < MAX_CLIENTS:
@@ -133,12 +135,12 @@ class ControlServer:
                     writer.close()
                     await asyncio.wait_for(writer.wait_closed(), TIMEOUT_S)  # sends what the client has not read yet
                 finally:
-                    writer.transport.abort()
+                    _drop(writer)
             except (asyncio.TimeoutError, ConnectionError):
                 pass  # the client hangs or is gone
             except Exception:
                 self.n_failed += 1
-                log.exception("control socket: unexpected error")
+                log.exception("control socket: unexpected error", extra=of_kind("unexpected"))
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         try:
@@ -207,7 +209,7 @@ class ControlServer:
             return _refusal(str(error))
         except Exception:
             self.n_failed += 1
-            log.exception("control socket: unexpected error in %s", do)
+            log.exception("control socket: unexpected error in %s", do, extra=of_kind("unexpected"))
             return _refusal("internal error; see the service's log")
 
 
@@ -238,7 +240,8 @@ def open_stream(
         except OSError as error:
             raise ControlError(f"{path}: cannot connect: {error.strerror or error}") from error
         try:
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            with suppress(BrokenPipeError):  # it refused, and closed, before it was asked
+                connection.sendall(json.dumps(request).encode() + b"\n")
             line, rest = _receive_line(connection)
             body = json.loads(line)
         except (OSError, ValueError, RecursionError) as error:
@@ -246,11 +249,23 @@ def open_stream(
         if not isinstance(body, dict):
             raise ControlError(f"{path}: the answer of the service must be a JSON object")
         if "error" in body:
-            raise ControlError(f"refused by the service: {printable(str(body['error']))}")
+            raise ControlError(f"{REFUSED}{printable(str(body['error']))}")
     except BaseException:
         connection.close()
         raise
     return body, connection, rest
+
+
+def stream_lines(connection: socket.socket, received: bytes) -> Iterator[dict[str, Any]]:
+    """The lines of a stream that `open_stream` began, until it ends. TimeoutError as the connection's timeout says."""
+    rest = received
+    while len(rest) <= MAX_REPLY:
+        *lines, rest = rest.split(b"\n")
+        yield from map(json.loads, lines)
+        data = connection.recv(MAX_LINE)
+        if not data:
+            return
+        rest += data
 
 
 def _receive_line(connection: socket.socket) -> tuple[bytes, bytes]:
@@ -282,6 +297,14 @@ def _bind(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _drop(writer: asyncio.StreamWriter) -> None:
+    """Close a connection at once, whatever the client has not read. asyncio's `abort` may fail on one that has ended."""
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()
+    else:
+        writer.close()
 
 
 def _line(reply: Reply) -> bytes:

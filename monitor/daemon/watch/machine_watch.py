@@ -27,7 +27,7 @@ Range = tuple[float, float]
 def machine_data(settings: MachineConfig, bundle: Bundle | None) -> dict[str, Any]:
     """The data of the line `machine`. Without a bundle, everything that comes from it is null."""
     about: dict[str, Any] = {"name": settings.name, "microphone": settings.microphone, "channel": settings.channel}
-    about |= {"enabled": settings.enabled, "learned": bundle is not None}
+    about |= {"enabled": settings.enabled, "learned": bundle is not None and not bundle.is_base}
     if bundle is None:
         keys = ("bundle", "adapted", "threshold", "alarm_ratio", "rate_hz", "bands_hz", "tick_s", "frame_s", "expected_db")
         return {**about, **dict.fromkeys((*keys, "range_db"))}
@@ -38,8 +38,8 @@ def machine_data(settings: MachineConfig, bundle: Bundle | None) -> dict[str, An
         **about,
         "bundle": bundle.id,
         "adapted": None if adapted is None else adapted.by,
-        "threshold": calibration.threshold,
-        "alarm_ratio": 1.0 if alarm is None else round(alarm / calibration.threshold, 4),
+        "threshold": None if bundle.is_base else calibration.threshold,
+        "alarm_ratio": None if bundle.is_base else 1.0 if alarm is None else round(alarm / calibration.threshold, 4),
         "rate_hz": front_end.sample_rate_hz,
         "bands_hz": np.round(front_end.band_limits_hz(), 1).tolist(),
         "tick_s": manifest.scorer_spec.tick_s,

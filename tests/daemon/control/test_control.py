@@ -100,8 +100,8 @@ def streams() -> Streams:
 
 @pytest.fixture
 def server(tmp_path: Path, streams: Streams) -> Iterator[Running]:
-    def much(_: dict[str, Any]) -> Reply:
-        return Reply({"text": "x" * 3_000_000})
+    def much(request: dict[str, Any]) -> Reply:
+        return Reply({"text": "x" * request.get("n", 3_000_000)})
 
     running = Running(
         tmp_path / "run" / control.NAME,
@@ -215,6 +215,17 @@ def test_an_answer_may_be_longer_than_the_sockets_buffer(server: Running) -> Non
     assert len(reply.body["text"]) == 3_000_000
 
 
+@pytest.mark.parametrize("n_bytes", range(200_000, 300_000, 10_000))
+def test_an_answer_whose_end_is_sent_after_the_servers_close_is_no_failure(
+    n_bytes: int, server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is longer than the socket's buffer, but not so long that the server waits for the client."""
+    assert len(raw(server.path, b'{"do": "much", "n": %d}\n' % n_bytes)) == n_bytes + len('{"text": ""}\n')
+    assert request(server.path, {"do": "echo"}) is not None
+    assert caplog.messages == []
+    assert server.server.n_failed == 0
+
+
 def test_a_refusal_is_one_line(server: Running) -> None:
     with pytest.raises(ControlError, match=r"^refused by the service: no microphone matches name:none$"):
         request(server.path, {"do": "refuse"})
@@ -278,8 +289,9 @@ def test_too_many_clients_are_refused(server: Running) -> None:
     waiting = [socket.socket(socket.AF_UNIX) for _ in range(control.MAX_CLIENTS)]
     for connection in waiting:
         connection.connect(str(server.path))
-    with pytest.raises(ControlError, match="at most 16 clients can connect at once"):
-        request(server.path, {"do": "echo"})
+    for much in ("", "x" * 5_000_000):  # the second is refused, and its connection closed, while it is sent
+        with pytest.raises(ControlError, match=r"^refused by the service: at most 16 clients can connect at once$"):
+            request(server.path, {"do": "echo", "much": much})
     for connection in waiting:
         connection.close()
 
@@ -291,12 +303,21 @@ def test_a_flood_of_clients_is_refused_without_a_line_each(server: Running, capl
     ends = time.monotonic() + 3.0
     n_refused = 0
     while time.monotonic() < ends:
-        n_refused += b"at most 16" in raw(server.path, b"")
+        with pytest.raises(ControlError, match="at most 16"):
+            request(server.path, {"do": "echo"})
+        n_refused += 1
     assert n_refused > 10
     assert caplog.messages == []
     for connection in waiting:
         connection.close()
-    wait_until(lambda: b"request" in raw(server.path, b'{"do": "echo"}\n'))
+    wait_until(lambda: is_answered(server.path))
+
+
+def is_answered(path: Path) -> bool:
+    try:
+        return request(path, {"do": "echo"}) is not None
+    except ControlError:
+        return False
 
 
 def test_without_descriptors_clients_wait_and_one_line_a_second_is_logged(

@@ -14,7 +14,7 @@ from monitor.daemon.control.shared_microphone import microphone_status, share_so
 from monitor.daemon.control.socket import ControlServer
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager
@@ -28,7 +28,15 @@ def sharing(
     log: Path | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """One that has opened the microphone."""
-    command = [sys.executable, "-m", "tests.daemon.sharing", str(path), selector, str(ring_s), *(["private"] if private else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.daemon.control.sharing",
+        str(path),
+        selector,
+        str(ring_s),
+        *(["private"] if private else []),
+    ]
     with (log or Path(os.devnull)).open("ab") as file:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=file)
     try:

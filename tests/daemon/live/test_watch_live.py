@@ -78,7 +78,7 @@ def test_a_client_sees_everything_and_people_deal_with_an_anomaly(service: Servi
         StateMessage.model_validate(state["data"])
 
         assert order(service, "ack", {"request": "from the page"}, by="web:admin")["accepted"]
-        assert watch.until("event", id=event["id"], event_type="start")["data"]["acknowledged_at"] is not None
+        watch.wait(lambda: watch.of("event", id=event["id"])[-1]["data"]["acknowledged_at"], "the event, acknowledged")
         watch.until("state", state="anomaly", acknowledged=True)
         assert watch.until("response", command="ack")["data"]["request"] == "from the page"
         assert service.answers()[-1]["request"] == "from the page"
@@ -180,6 +180,9 @@ def test_history_survives_a_kill_and_open_events_are_ended(service: Service) -> 
     stored = ask(service, do="events", machine="fan")["events"][-1]
     assert (stored["id"], stored["event_type"], stored["end_reason"]) == (event["id"], "end", "restarted")
     assert ask(service, do="events", machine="fan", before=event["started_at"])["events"] == []
+    none = "00000000-0000-0000-0000-000000000000"
+    assert ask(service, do="events", before=event["started_at"], after_id=none)["events"] == [stored]
+    assert ask(service, do="events", before=event["started_at"], after_id=event["id"])["events"] == []
     assert ask(service, do="events", machine="pump")["events"] == []
     for wrong, message in (
         ({"do": "history"}, "machine must match"),
@@ -187,6 +190,7 @@ def test_history_survives_a_kill_and_open_events_are_ended(service: Service) -> 
         ({"do": "history", "machine": "fan", "to": "yesterday"}, "to must be a time such as 2026-11-21T10:00:00Z"),
         ({"do": "history", "machine": "fan", "step_s": 0}, "step_s must be in"),
         ({"do": "events", "limit": 1_000_000}, "limit must be in 1..500"),
+        ({"do": "events", "after_id": "1"}, "after_id must match"),
         ({"do": "event", "id": "../kept.json"}, "id must match"),
         ({"do": "clip", "id": None}, "id must match"),
     ):
@@ -264,7 +268,7 @@ def test_200_clients_and_one_that_never_reads_do_not_delay_a_tick(
             took_s = time.monotonic() - began
         late_s = max(after - before for before, after in zip(arrivals[n_before:], arrivals[n_before + 1 :], strict=False))
         record_property("figures", f"20 ticks in {took_s:.1f} s, at most {late_s:.2f} s apart; gaps before {gap_before_s} s")
-        assert took_s == pytest.approx(20 * 1.024, abs=3.0)
+        assert 20 * 1.024 - 3.0 < took_s < 1.5 * 20 * 1.024  # other tests may hold the source up
         assert late_s < 3.0
         assert not watch.of("lost")
         ratios = [line["data"] for line in watch.of("frame")]
