@@ -5,13 +5,13 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monitor.events.event import rfc3339
+from monitor.events.event import from_rfc3339, rfc3339
 from monitor.history.points import HOUR_S
 from monitor.history.recorder import Block
 from monitor.history.steps import DTYPE, LEVELS, RATIOS, STATES, DamagedSteps, Steps, decode, encode
@@ -160,13 +160,13 @@ class Database:
         """The events without an end."""
         return self._messages("SELECT id, message FROM event WHERE is_open ORDER BY started_at", ())
 
-    def events(self, machine: str | None, before: str | None, limit: int) -> list[Message]:
-        """Events that started before a time, the newest first."""
+    def events(self, machine: str | None, before: str | None, limit: int, *, after_id: str | None = None) -> list[Message]:
+        """Events that started before a time, or at that time with a greater id than `after_id`. The newest first, then by id."""
         query = (
-            "SELECT id, message FROM event WHERE (?1 IS NULL OR machine = ?1) AND (?2 IS NULL OR started_at < ?2) "
-            "ORDER BY started_at DESC, id LIMIT ?3"
+            "SELECT id, message FROM event WHERE (?1 IS NULL OR machine = ?1) "
+            "AND (?2 IS NULL OR started_at < ?2 OR (started_at = ?2 AND id > ?3)) ORDER BY started_at DESC, id LIMIT ?4"
         )
-        return self._messages(query, (machine, before, limit))
+        return self._messages(query, (machine, before, after_id, limit))
 
     def _messages(self, query: str, values: Sequence[Any]) -> list[Message]:
         found = [_message(*row) for row in self._db.execute(query, values).fetchall()]
@@ -228,7 +228,7 @@ def shifted(event: Message, offset_s: float, *, synced: bool) -> Message:
 
 
 def _later(text: str, offset_s: float) -> str:
-    return rfc3339(datetime.fromisoformat(text.replace("Z", "+00:00")) + timedelta(seconds=offset_s))
+    return rfc3339(from_rfc3339(text) + timedelta(seconds=offset_s))
 
 
 def _message(key: object, text: object) -> Message | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from monitor.errors import StethosError
 
 STEP_S = 10
-STATES = ("starting", "normal", "anomaly", "idle", "unknown", "disabled")
+STATES = ("starting", "normal", "anomaly", "idle", "unknown", "disabled", "learning")
 RATIOS = ("ratio_mean", "ratio_min", "ratio_max", "ratio_p50", "ratio_p95")
 LEVELS = ("rms_mean", "rms_min", "rms_max")
 # One row per step: its start in s since 1970, the number of scores, and the fraction of time in each state. NaN: no value.
@@ -18,7 +18,7 @@ Steps: TypeAlias = npt.NDArray[Any]  # (m,) of DTYPE
 
 MAX_BYTES = 1_000_000  # of encoded steps
 MAX_STEPS = 1_000  # in one block
-_VERSION = b"\x01"
+_PLAIN, _WITH_LEARNING = b"\x01", b"\x02"  # a machine is `learning` once, so that column is left out where it is zero
 _NONE = np.int16(-32_768)
 _RATIO = 50.0  # steps of 2 %
 _LEVEL = 5.0  # steps of 0.2 dB
@@ -37,6 +37,7 @@ def encode(steps: Steps) -> bytes:
     The columns of a group, such as the ratios, are stored relative to its first one, and that relative to the row before. Sums
     and differences wrap around.
     """
+    is_learning = bool(steps["states"][:, -1].any())
     ratios = [_whole(_RATIO * _log(steps[name])) for name in RATIOS]
     levels = [_whole(_LEVEL * steps[name]) for name in LEVELS]
     table = np.stack(
@@ -45,22 +46,23 @@ def encode(steps: Steps) -> bytes:
             _whole(np.minimum(steps["n"], 30_000)),
             *(_change(ratios[0]), *(column - ratios[0] for column in ratios[1:])),
             *(_change(levels[0]), *(column - levels[0] for column in levels[1:])),
-            *(_whole(_FRACTION * steps["states"][:, i]) for i in range(len(STATES))),
+            *(_whole(_FRACTION * steps["states"][:, i]) for i in range(len(STATES) - (not is_learning))),
         ]
     )
     first = int(steps["t"][0]).to_bytes(8, "little", signed=True)
     planes = np.ascontiguousarray(table).view(np.uint8).reshape(-1, 2).T  # low bytes, then high bytes
-    return _VERSION + first + zlib.compress(planes.tobytes(), 9)
+    return (_WITH_LEARNING if is_learning else _PLAIN) + first + zlib.compress(planes.tobytes(), 9)
 
 
 def decode(data: bytes) -> Steps:
     """The steps of `encode`; DamagedSteps if they are not."""
-    n_columns = 2 + len(RATIOS) + len(LEVELS) + len(STATES)
+    n_states = len(STATES) - (data[:1] == _PLAIN)
+    n_columns = 2 + len(RATIOS) + len(LEVELS) + n_states
     max_bytes = 2 * n_columns * MAX_STEPS
     try:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(data[9:], max_bytes)
-        if data[:1] != _VERSION or not unpacker.eof or not plain or len(plain) % (2 * n_columns):
+        if data[:1] not in (_PLAIN, _WITH_LEARNING) or not unpacker.eof or not plain or len(plain) % (2 * n_columns):
             raise DamagedSteps("its format is not known")
     except zlib.error as error:
         raise DamagedSteps(str(error)) from error
@@ -76,7 +78,7 @@ def decode(data: bytes) -> Steps:
         steps[name] = np.exp(_values(table[i]) / _RATIO)
     for name, i in zip(LEVELS, _LEVEL_COLUMNS, strict=True):
         steps[name] = _values(table[i]) / _LEVEL
-    steps["states"] = table[-len(STATES) :].T / _FRACTION
+    steps["states"][:, :n_states] = table[-n_states:].T / _FRACTION
     return steps
 
 

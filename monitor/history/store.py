@@ -20,6 +20,7 @@ from monitor.json_lines import to_json
 log = logging.getLogger(__name__)
 MAX_EVENTS = 1_000  # in memory
 MAX_BLOCKS = 1_000
+MAX_WRITTEN = 100
 RETRY_S = 60.0
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class HistoryStore:
         self._has_ended_open = False
         self._retry_at = 0.0
         self._n_damaged = 0
+        self._written: dict[str, Message] = {}  # the last events of this run that are on disk
 
     def open(self) -> None:
         """Open the file and end the events that an earlier run left open."""
@@ -99,16 +101,21 @@ class HistoryStore:
         """An event, as its last message."""
         return self._events.get(event_id) or self._try(lambda database: database.event(event_id), None)
 
-    def events(self, machine: str | None, before: str | None, limit: int) -> list[Message]:
-        """Events that started before a time, the newest first."""
+    def events(self, machine: str | None, before: str | None, limit: int, *, after_id: str | None = None) -> list[Message]:
+        """As in `Database.events`."""
         nothing: list[Message] = []
-        on_disk = self._try(lambda database: database.events(machine, before, limit), nothing)
-        found = {event["id"]: event for event in on_disk} | {
-            key: event
-            for key, event in self._events.items()
-            if (machine in (None, event["machine"])) and (before is None or event["started_at"] < before)
-        }
-        return sorted(found.values(), key=lambda event: str(event["started_at"]), reverse=True)[:limit]
+        on_disk = self._try(lambda database: database.events(machine, before, limit, after_id=after_id), nothing)
+
+        def is_wanted(event: Message) -> bool:
+            started_at, is_next = event["started_at"], after_id is not None and event["id"] > after_id
+            return machine in (None, event["machine"]) and (
+                before is None or started_at < before or (started_at == before and is_next)
+            )
+
+        found = {event["id"]: event for event in on_disk}
+        found |= {key: event for key, event in self._events.items() if is_wanted(event)}
+        by_id = sorted(found.values(), key=lambda event: str(event["id"]))
+        return sorted(by_id, key=lambda event: str(event["started_at"]), reverse=True)[:limit]
 
     def points(self, machine: str, begin: int, end: int, wanted_s: float) -> tuple[int, list[dict[str, Any]]]:
         """The width of the points in s, and the points."""
@@ -121,6 +128,7 @@ class HistoryStore:
 
     def _write(self, database: Database) -> bool:
         database.write([*self._events.values()], self._blocks, unsure=not self._clock_synced)
+        self._written = dict([*(self._written | self._events).items()][-MAX_WRITTEN:])
         self._events, self._blocks = {}, []
         if self.error is not None:
             log.info("history: written to %s again", self._path)
@@ -180,6 +188,7 @@ class HistoryStore:
             self._database = None
         if is_damaged:
             self._set_aside(text)
+            self._events = self._written | self._events  # damage may be found only after something was written to it
             return
         self._retry_at = time.monotonic() + RETRY_S
         if self.error is None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0  # separately for TCP, for TLS and for the broker's reply
 MAX_IN_FLIGHT = 20  # mosquitto's default
 MAX_PACKETS = 1_000  # per second, so that a flood does not take the processor from the detection
+COSTLY_S = 0.01  # processor time of a packet, after which the connection rests REST times as long, but at most MAX_REST_S
+REST, MAX_REST_S = 9.0, 5.0
 MAX_UNANSWERED = 1_000  # packets that are read while the broker does not read the replies
 KEEPALIVE_TIMEOUT = "Keep alive timeout"  # reason code of MQTT 5, which paho uses for all versions
 SLOWEST_LINK = 5_000  # bytes per second; a slower link counts as broken
@@ -83,8 +85,13 @@ class BrokerClient:
         will: tuple[str, str] | None,
         on_signal: Callable[[Signal], None],
         on_message: Callable[[Received], None],
+        max_packets: int = MAX_PACKETS,
+        max_message: int = MAX_BYTES,
     ) -> None:
-        """Both callbacks run on the connection's thread and must not block."""
+        """Both callbacks run on the connection's thread and must not block.
+
+        `max_packets` are read per second, `max_message` bytes of each message.
+        """
         self.busy_until = time.monotonic()  # by then, even the slowest link has transmitted what was published
         self._config = config
         self._client_id = client_id
@@ -94,15 +101,17 @@ class BrokerClient:
         self._accepted = self._closing = self._by_broker = False
         self._login_by = float("inf")
         self._n_loops = 0
+        self._max_packets, self._max_message = max_packets, max_message
         self._n_read = self._n_unanswered = 0  # packets in this second, and since the replies were sent
         self._second = 0
+        self._rest_until = 0.0
         self._n_subscribing = 0  # subscriptions that the broker has not answered
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         protocol = MQTTv5 if config.protocol == "5" else MQTTv311
         self._paho = paho = _BoundedClient(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
+            max_message, CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
         )
         paho.connect_timeout = CONNECT_TIMEOUT_S
         paho.max_inflight_messages_set(0)  # unlimited: the caller applies the broker's limit
@@ -128,18 +137,23 @@ class BrokerClient:
         """An acknowledgement arrived, so at most `n_left` bytes that were published are still on the link."""
         self.busy_until = min(self.busy_until, time.monotonic() + n_left / SLOWEST_LINK)
 
-    def subscribe(self, topic: str, *, retain_as_published: bool = False) -> int | None:
-        """Subscribe with QoS 1. Returns the message id of a possible rejection.
+    def subscribe(self, topic: str, *, qos: int = 1, retain_as_published: bool = False) -> int | None:
+        """Subscribe. Returns the message id of a possible rejection.
 
         `retain_as_published` (MQTT 5 only): preserve the retain flag of messages that are published while connected, too.
         """
         self._n_subscribing += 1
         if retain_as_published and self._config.protocol == "5":
-            mid = self._paho.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))[1]
+            mid = self._paho.subscribe(topic, options=SubscribeOptions(qos=qos, retainAsPublished=True))[1]
         else:
-            mid = self._paho.subscribe(topic, qos=1)[1]
+            mid = self._paho.subscribe(topic, qos=qos)[1]
         self._wake()
         return mid
+
+    def unsubscribe(self, topic: str) -> None:
+        """Unsubscribe."""
+        self._paho.unsubscribe(topic)
+        self._wake()
 
     def disconnect(self, timeout_s: float = 1.0) -> None:
         """Disconnect cleanly, so that the broker does not publish the last will. Waits for at most `timeout_s`."""
@@ -189,7 +203,7 @@ class BrokerClient:
             self._paho.tls_set_context(tls_context(self._config.tls))
         if self._config.user is not None:
             self._paho.username_pw_set(self._config.user, password(self._config))
-        limits = _limits() if self._config.protocol == "5" else None
+        limits = _limits(self._max_message) if self._config.protocol == "5" else None
         try:
             self._paho.connect(self._config.host, self._config.port, self._config.keepalive_s, properties=limits)
         except (OSError, ValueError) as error:
@@ -221,17 +235,19 @@ class BrokerClient:
             self._end = f"did not answer as a broker within {CONNECT_TIMEOUT_S:.0f} s"
 
     def _is_flooded(self) -> bool:
-        """Whether to read nothing now, because too many packets arrived or the broker does not read the replies to them."""
+        """Whether to read nothing now: packets are too many or too costly, or the broker does not read the replies to them."""
         if self._second != (second := int(time.monotonic())):
             self._second, self._n_read = second, 0
         if not self._paho.want_write():
             self._n_unanswered = 0
-        return self._n_read >= MAX_PACKETS or self._n_unanswered >= MAX_UNANSWERED
+        is_resting = time.monotonic() < self._rest_until
+        return is_resting or self._n_read >= self._max_packets or self._n_unanswered >= MAX_UNANSWERED
 
     def _read(self) -> None:
         """Let paho process what has arrived, usually one packet."""
         packets = self._paho.packets
         n_packets, n_bytes = packets.n_packets, packets.n_bytes
+        began_s = time.thread_time()
         try:
             self._paho.loop_read()
         except BadPacket as error:
@@ -239,6 +255,8 @@ class BrokerClient:
         except Exception as error:  # whatever paho raises on a packet that it cannot decode
             self._end = f"sent a packet that cannot be read ({error!r})"
             log.debug("mqtt: malformed packet", exc_info=True)
+        if (cost_s := time.thread_time() - began_s) > COSTLY_S:  # such as thousands of user properties
+            self._rest_until = time.monotonic() + min(REST * cost_s, MAX_REST_S)
         self._n_read += packets.n_packets - n_packets
         self._n_unanswered += packets.n_packets - n_packets
         if packets.n_bytes > n_bytes and packets.n_packets == n_packets:  # a large packet, behind which replies wait
@@ -336,9 +354,9 @@ _LACKS = {
 class _BoundedClient(Client):
     """A client of paho that receives only packets which PacketReader has read completely."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, max_message: int, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.packets = PacketReader(super()._sock_recv)
+        self.packets = PacketReader(super()._sock_recv, max_bytes=max_message)
         self._packet = b""
 
     def _sock_recv(self, bufsize: int) -> bytes:  # private in paho, which requests the header, then all that remains of a packet
@@ -348,8 +366,8 @@ class _BoundedClient(Client):
         return data
 
 
-def _limits() -> Properties:
+def _limits(max_message: int) -> Properties:
     """The limits that an MQTT 5 broker must respect."""
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    limits.MaximumPacketSize = MAX_BYTES
+    limits.MaximumPacketSize = max_message
     return limits

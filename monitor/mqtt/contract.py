@@ -1,6 +1,5 @@
-"""Every topic and its payload as JSON Schema: python -m monitor.mqtt.contract >docs/mqtt.schema.json."""
+"""Every topic and its payload as JSON Schema; `scripts/generate` writes it to docs/mqtt.schema.json."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +10,8 @@ from monitor.mqtt.messages import (
     Acknowledge,
     Calibrate,
     Command,
+    CurrentMessage,
+    Desired,
     Disable,
     Enable,
     EventMessage,
@@ -18,6 +19,7 @@ from monitor.mqtt.messages import (
     HealthMessage,
     InfoMessage,
     Learn,
+    LearningMessage,
     ResponseMessage,
     Snooze,
     StateMessage,
@@ -50,9 +52,12 @@ TOPICS = (
     Topic("<node>/info", InfoMessage),
     Topic("<node>/health", HealthMessage, qos=0),
     Topic("<node>/mqtt-test", None),
+    Topic("<node>/bundle/current", CurrentMessage),
+    Topic("<node>/bundle/desired", Desired),
     Topic("<node>/<machine>/availability", ("online", "offline")),
     Topic("<node>/<machine>/state", StateMessage),
     Topic("<node>/<machine>/anomaly", ("ON", "OFF", "None")),
+    Topic("<node>/<machine>/learning", LearningMessage),
     Topic("<node>/<machine>/event", EventMessage, retained=False),
     Topic("<node>/<machine>/snapshot", None, media="image/png"),
     Topic("<node>/<machine>/clip/<id>", None, retained=False, media="audio/flac"),
@@ -89,7 +94,3 @@ def _text(topic: Topic) -> dict[str, Any]:
 def _side(model: type[BaseModel]) -> Literal["validation", "serialization"]:
     """A message that we publish contains every key. A command may omit keys that have a default."""
     return "validation" if issubclass(model, Command) else "serialization"
-
-
-if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))

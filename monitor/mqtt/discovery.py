@@ -7,12 +7,14 @@ from monitor.events.event import EventType, Severity, State
 
 Entity = dict[str, Any]
 NODE = "Node"  # in the topic of the node's own announcement; not a valid machine id
+EXTEND = '{"extend": true}'
 SNOOZE = '{"duration_s": 3600}'
 DIAGNOSTIC = {"entity_category": "diagnostic"}
 # An enum cannot be empty, so it is `none` in the state normal. In states without a verdict, None makes the sensor unknown.
 _SEVERITY = (
     "{{ (value_json.severity or 'none') if value_json is defined and value_json.state in ('normal', 'anomaly') else None }}"
 )
+_LEARNED = "{{ (100 * value_json.done_s / value_json.wanted_s) | round(0) if value_json is defined else None }}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +26,13 @@ class Announced:
     version: str
 
 
-def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str | None) -> dict[str, Any]:
-    """The announcement of a machine. Its ids do not depend on the display name."""
+def machine_device(
+    us: Announced, *, machine: str, name: str | None, bundle: str | None, is_private: bool = False
+) -> dict[str, Any]:
+    """The announcement of a machine. Its ids do not depend on the display name.
+
+    The button Learn adds to what was learned before, so that pressing it loses nothing. A private node keeps no sound to add to.
+    """
     device = {
         "identifiers": [_unique(us.node, machine)],
         "name": name or machine,
@@ -33,7 +40,7 @@ def machine_device(us: Announced, *, machine: str, name: str | None, bundle: str
         "model": bundle or "disabled",
         "via_device": _unique(us.node),
     }
-    return _announcement(us, device, _machine_entities(us.base, f"{us.base}/{machine}"))
+    return _announcement(us, device, _machine_entities(us.base, f"{us.base}/{machine}", learn="{}" if is_private else EXTEND))
 
 
 def node_device(us: Announced) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def discovery_topic(*, prefix: str, node: str, device: str) -> str:
     return f"{prefix}/device/{node}/{device}/config"
 
 
-def _machine_entities(base: str, topic: str) -> dict[str, Entity]:
+def _machine_entities(base: str, topic: str, *, learn: str) -> dict[str, Entity]:
     node_is_up = {"topic": f"{base}/status"}
     reachable = {"availability": [node_is_up]}
     audible = {"availability": [node_is_up, {"topic": f"{topic}/availability"}], "availability_mode": "all"}
@@ -76,11 +83,16 @@ def _machine_entities(base: str, topic: str) -> dict[str, Entity]:
         | {"unit_of_measurement": "dBFS", "value_template": _value("rms_dbfs")},
         "drift": _entity("sensor", "Drift", measured, DIAGNOSTIC, icon="mdi:chart-timeline-variant")
         | {"suggested_display_precision": 1, "value_template": _value("drift")},
+        "learning": _entity("sensor", "Learning", reachable, DIAGNOSTIC, icon="mdi:school")
+        | {"state_topic": f"{topic}/learning", "unit_of_measurement": "%", "value_template": _LEARNED}
+        | {"json_attributes_topic": f"{topic}/learning"}
+        | {"json_attributes_template": _pick(("phase", "missing", "problem", "done_s", "wanted_s"))},
         "event": _entity("event", "Event", event, reachable, icon="mdi:ear-hearing"),
         "microphone": _entity("binary_sensor", "Microphone", online, reachable, DIAGNOSTIC, device_class="connectivity"),
         "snapshot": _entity("image", "Last event", reachable, content_type="image/png", image_topic=f"{topic}/snapshot"),
         "ack": _button(topic, "ack", "Acknowledge", "mdi:check", audible),
         "snooze": _button(topic, "snooze", "Snooze for an hour", "mdi:alarm-snooze", audible, SNOOZE),
+        "learn": {**_button(topic, "learn", "Learn", "mdi:school", audible, learn), "entity_category": "config"},
         "enable": {**_button(topic, "enable", "Enable", "mdi:ear-hearing", reachable), "entity_category": "config"},
         "disable": {**_button(topic, "disable", "Disable", "mdi:ear-hearing-off", reachable), "entity_category": "config"},
     }

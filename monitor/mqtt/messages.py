@@ -6,13 +6,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.config import JsonDict
 
 from monitor.config.fields import Slug
-from monitor.events.event import EndReason, EventType, RaisedBy, Severity, State
+from monitor.events.event import MOMENT, EndReason, EventType, RaisedBy, Severity, State
 from monitor.events.slow_path import Status as SlowStatus
 from monitor.json_lines import to_json
 
 MAX_SNOOZE_S = 86_400
 MAX_CALIBRATION_MINUTES = 120
-MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+MIN_LEARN_MINUTES, LEARN_MINUTES, MAX_LEARN_MINUTES = 5.5, 10.0, 240.0
 Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_extra={"format": "date-time"})]
 EventId = Annotated[
     str,
@@ -46,7 +46,7 @@ class StateMessage(Sent):
 
     state: State
     reason: str | None
-    """The reason for `unknown`, `starting` or `disabled`, if there is one."""
+    """The reason for `unknown`, `starting` or `disabled`, if there is one. `learning` is explained by the topic of that name."""
 
     severity: Severity | None
     """Of the open anomaly, while the state is `anomaly`."""
@@ -130,9 +130,63 @@ class EventMessage(Sent):
     clip: str | None
     end_reason: EndReason | None
     raised_by: RaisedBy = "segments"
-    """The rule that raised it: 12 of 20 segments, the fast path for gross faults, or the slow path."""
+    """The rule that raised it, on whose scale `peak_ratio` is: 12 of 20 segments, the fast path, or the slow path."""
+    decided_by: RaisedBy = "segments"
+    """The rule behind this message, to which `score`, `ratio` and `threshold` belong."""
     impulses_hz: float | None = None
     """Rate of unusual impulses; null where there are none, or the bundle has no reference for them."""
+    test: bool = False
+    """Whether it is the event of `monitor test-alarm`. No machine has a fault."""
+
+
+class PromiseMessage(BaseModel):
+    """What a bundle learned from this much sound can be expected to do, before it is learned."""
+
+    model_config = Sent.model_config
+
+    minutes: float
+    warning_from: float
+    """Score, in multiples of the usual one, from which lasting sound raises a warning."""
+
+    alarm_from: float
+    """The same for an alarm."""
+
+    false_per_day: float
+    """That there are fewer false events a day than this is all that so much sound can show (95 % confidence)."""
+
+    text: str
+    """All of this in words."""
+
+
+class LearningMessage(Sent):
+    """A machine that is being learned or calibrated, or that has not learned yet."""
+
+    phase: Literal["not_started", "recording", "computing"]
+    command: Literal["learn", "calibrate"]
+    """The command that runs, or that is missing."""
+
+    done_s: float
+    """Sound recorded so far, including that from before a restart."""
+
+    wanted_s: float
+    resumed_s: float
+    """Sound that was recorded before the service was restarted."""
+
+    missing: str
+    """What is missing, in words."""
+
+    rms_dbfs: float | None
+    """Level of the last tick."""
+
+    problem: str | None
+    """Why the last tick cannot be used, or why no sound arrives; null if neither."""
+
+    n_unusable: Count
+    """Ticks that cannot be used, of `n_ticks`."""
+
+    n_ticks: Count
+    promises: list[PromiseMessage]
+    """For the sound so far, for all of it, and for more; empty while calibrating."""
 
 
 class HealthMessage(Sent):
@@ -213,6 +267,48 @@ class InfoMessage(Sent):
     machines: dict[Slug, MachineInfo]
 
 
+class BundleInUse(BaseModel):
+    """The bundle of one machine, where it comes from, and what it has done."""
+
+    model_config = Sent.model_config
+
+    bundle: str | None
+    """Name and hash of the bundle in use; null while the machine is disabled."""
+
+    hash: str | None
+    """SHA-256 of its manifest, which contains the hashes of its other files."""
+
+    release: str | None
+    """The release that installed it; null for the configured bundle and for those of `monitor install-bundle`."""
+
+    since: Moment | None
+    """When it was installed; null for the configured bundle."""
+
+    previous: str | None
+    """Name and hash of the bundle before, to which it can go back."""
+
+    trial_until: Moment | None
+    """Until then, an alarm that the bundle before does not share undoes the change."""
+
+    alarms: Count
+    """Alarms that it has raised in the last `hours`."""
+
+    hours: float
+    """Duration of the sound that it has scored since it came into use, or since the start of the service."""
+
+    refused: str | None
+    """The last release that was refused or undone, and why."""
+
+
+class CurrentMessage(Sent):
+    """The bundles in use on the node."""
+
+    group: Slug
+    """The group whose releases the node uses."""
+
+    machines: dict[Slug, BundleInUse]
+
+
 class ResponseMessage(Sent):
     """The answer to a command."""
 
@@ -267,7 +363,7 @@ class Calibrate(Command):
     """Accept sound that does not match the trained machine."""
 
     undo: bool = False
-    """Undo the last calibration instead, or, without one, the last learning."""
+    """Undo the last calibration instead, or, without one, the last learning. Needs `force` if nothing learned is left then."""
 
     reference: bool = False
     """Let the slow path learn the machine's normal level again instead; the bundle is not changed."""
@@ -276,11 +372,17 @@ class Calibrate(Command):
 class Learn(Command):
     """Learn the machine from its normal sound, on this node."""
 
-    minutes: Annotated[int, Field(ge=6, le=MAX_CALIBRATION_MINUTES), BeforeValidator(_whole)] = 30
+    minutes: Annotated[float, Field(ge=MIN_LEARN_MINUTES, le=MAX_LEARN_MINUTES, allow_inf_nan=False)] = LEARN_MINUTES
     """Length of the recording, during which the machine must run normally."""
 
     extend: bool = False
     """Learn from this session and all earlier ones, instead of starting over."""
+
+    force: bool = False
+    """Leave out sound that differs from the rest, however much it is."""
+
+    stop: bool = False
+    """Stop learning instead and discard what was recorded; the bundle in use stays."""
 
 
 class Snooze(Command):
@@ -295,3 +397,16 @@ class Disable(Command):
 
 class Enable(Command):
     """Monitor the machine again."""
+
+
+class Desired(Command):
+    """Ask the node to look for a release now. It is a doorbell: the node believes its signed repository only."""
+
+    machine: Slug | None = None
+    """For people; every machine is looked up."""
+
+    target: Annotated[str, StringConstraints(max_length=200)] | None = None
+    """For people, such as the name of a release."""
+
+    not_before: Moment | None = None
+    """Look no earlier than this, such as after the shift."""

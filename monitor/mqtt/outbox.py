@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.events.event import Event, rfc3339
+from monitor.events.event import Event, from_rfc3339, rfc3339
 from monitor.json_lines import to_json
+from monitor.log_limit import of_kind
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
@@ -141,7 +142,8 @@ class Outbox:
             key_bytes = f"CAST({key} AS BLOB)"  # finds ids that are not valid UTF-8, too
             rows = self._db.execute(f"SELECT {key_bytes}, payload, {columns} FROM {table}").fetchall()
             for value, *_ in (row for row in rows if not _is_event(*row[1:])):
-                log.error("outbox: dropped %s %s = %s, which cannot be read", table, key, value.decode("utf-8", "replace"))
+                name = value.decode("utf-8", "replace")
+                log.error("outbox: dropped %s %s = %s, which cannot be read", table, key, name, extra=of_kind("dropped"))
                 self._db.execute(f"DELETE FROM {table} WHERE {key_bytes} = ?", (value,))
                 self.totals = replace(self.totals, n_dropped=self.totals.n_dropped + 1)
         self._count()
@@ -155,7 +157,7 @@ class Outbox:
         for row, key, payload, unsure in self._db.execute(query, (self._handed_out,)).fetchall():
             message = json.loads(payload)
             for name in unsure.split():
-                message[name] = rfc3339(_moment(message[name]) + timedelta(seconds=offset_s))
+                message[name] = rfc3339(from_rfc3339(message[name]) + timedelta(seconds=offset_s))
             corrected = to_json({**message, "clock_synced": synced})
             self._db.execute(
                 "UPDATE message SET payload = ?, unsure = ? WHERE row = ?", (corrected, "" if synced else unsure, row)
@@ -275,13 +277,9 @@ def _is_event(payload: object, *columns: object) -> bool:
         message = json.loads(payload) if isinstance(payload, str) else None
         if not isinstance(message, dict) or not re.fullmatch("[a-z0-9_-]{1,64}", message["machine"]):
             return False
-        _moment(message["ts"]), _moment(message["onset_ts"])
+        from_rfc3339(message["ts"]), from_rfc3339(message["onset_ts"])
         kinds = {"id": str, "seq": int, "event_type": str, "clock_synced": bool}
         matches = columns == (message["id"], message["machine"])[: len(columns)]
         return matches and all(isinstance(message[name], kind) for name, kind in kinds.items())
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from monitor.config import MqttConfig
 from monitor.events.event import Event
+from monitor.log_limit import of_kind
 from monitor.mqtt.client import Acknowledged, BrokerClient, Connected, Disconnected, Received, Signal
 from monitor.mqtt.event_queue import EventQueue
 from monitor.mqtt.outbox import Limits, Outbox
@@ -76,7 +77,7 @@ class MqttSink:
 
         `subscriptions`: further absolute topics, with callbacks on that thread. Without a `state_dir` there is no outbox.
         """
-        self.address = f"{mqtt.host}:{mqtt.port}"
+        self.address = mqtt.address
         self.n_refused = 0  # ordered messages that the broker rejected
         self.refusal: str | None = None  # reason of the first of them
         self._config = mqtt
@@ -381,7 +382,7 @@ class MqttSink:
         """Everything that was in flight will be sent again."""
         now = time.monotonic()
         if signal.reason != self._problem and (self._n_connections or self._log_failures):
-            log.warning("mqtt: %s %s; retrying", self.address, signal.reason)
+            log.warning("mqtt: %s %s; retrying", self.address, signal.reason, extra=of_kind("disconnected"))
         self._client, self._connected, self._problem = None, False, signal.reason
         self._is_suspicious = signal.by_broker and bool(self._messages.in_flight)
         if (self._is_suspicious and self._set_aside()) or now - self._started_at > STEADY_S:
@@ -416,7 +417,9 @@ class MqttSink:
     def _dispatch(self, message: Received) -> None:
         if message.n_discarded:
             n_bytes = len(message.payload) + message.n_discarded
-            self._log_once(f"a message on {message.topic}", f"was not read completely, because it has {n_bytes} bytes")
+            self._log_once(
+                "not read", f"a message on {message.topic}", f"was not read completely, because it has {n_bytes} bytes"
+            )
         if message.topic in self._subscriptions:
             self._subscriptions[message.topic](message)
             return
@@ -475,7 +478,7 @@ class MqttSink:
         if message is None:
             if signal.refusal is not None and signal.mid in self._subscribed:
                 what = f"subscription to {self._subscribed[signal.mid]}"
-                self._log_once(what, f"rejected by {self.address}: {signal.refusal}")
+                self._log_once("subscription", what, f"rejected by {self.address}: {signal.refusal}")
             return
         self._progress_at = time.monotonic()
         self._suspects.acknowledged(message)
@@ -499,11 +502,11 @@ class MqttSink:
         if message.topic in self._suspects.held:
             what = f"everything on {message.topic}"
         later = "; parked, to be sent again later" if message.kind == "event" else ""
-        self._log_once(what, f"rejected by {self.address}: {reason}{later}")
+        self._log_once(f"rejected {message.kind}", what, f"rejected by {self.address}: {reason}{later}")
 
-    def _log_once(self, what: str, problem: str) -> None:
+    def _log_once(self, kind: str, what: str, problem: str) -> None:
         if what not in self._logged:
-            log.warning("mqtt: %s %s", what, problem)
+            log.warning("mqtt: %s %s", what, problem, extra=of_kind(kind))
             if len(self._logged) >= MAX_LOGGED:
                 self._logged.clear()
             self._logged.add(what)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from monitor.files import OpenFiles
+from monitor.log_limit import of_kind
 from monitor.mqtt.outbox import Limits, Outbox, OutboxRow
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Store:
         self._retry_s = retry_s
         self._check_at = 0.0
         self._absorb_after: Change | None = None  # if rows on disk are not in memory: this precedes the rows in memory
-        self._files: dict[Path, tuple[int, int, int]] = {}
+        self._files = OpenFiles()
         try:
             self.outbox = self._open()
         except (sqlite3.Error, OSError) as error:
@@ -73,7 +75,7 @@ class Store:
             return
         self._check_at = time.monotonic() + (CHECK_S if self.error is None else self._retry_s)
         try:
-            if self.error is None and self._is_replaced():
+            if self.error is None and self._files.are_replaced():
                 self._fall_back(sqlite3.DatabaseError(REPLACED))
                 self._set_aside(REPLACED)
             if self.error is not None:
@@ -81,19 +83,8 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             self._log_error(error)
 
-    def _is_replaced(self) -> bool:
-        """Whether a file is not the one that is open, or shorter than it was. SQLite never shortens these."""
-        found = self._stat()
-        files, self._files = self._files, found
-        return any(path not in found or found[path][:2] != was[:2] or found[path][2] < was[2] for path, was in files.items())
-
-    def _stat(self) -> dict[Path, tuple[int, int, int]]:
-        found = {}
-        for path in (self._path, _beside(self._path, "-wal")):
-            with suppress(OSError):
-                status = path.stat()
-                found[path] = (status.st_dev, status.st_ino, status.st_size)
-        return found
+    def _open_files(self) -> OpenFiles:
+        return OpenFiles(self._path, _beside(self._path, "-wal"))
 
     def _return_to_disk(self, disk: Outbox) -> None:
         try:
@@ -107,7 +98,7 @@ class Store:
             disk.close()
             raise
         self.outbox.close()
-        self.outbox, self.error, self._absorb_after, self._files = disk, None, None, self._stat()
+        self.outbox, self.error, self._absorb_after, self._files = disk, None, None, self._open_files()
         log.info("outbox: events are on disk again, in %s", self._path)
 
     def _fall_back(self, error: sqlite3.Error) -> None:
@@ -138,7 +129,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             self._set_aside(f"it cannot be read: {error}")
             outbox = Outbox(self._path, self._limits)
-        self._files = self._stat()
+        self._files = self._open_files()
         return outbox
 
     def _set_aside(self, reason: str) -> None:
@@ -146,7 +137,7 @@ class Store:
         aside = self._path.with_suffix(".folder" if self._path.is_dir() else ".corrupt")
         with suppress(FileNotFoundError):
             self._path.replace(aside)
-            log.error("outbox: moved %s to %s and created a new one: %s", self._path, aside.name, reason)
+            log.error("outbox: moved %s to %s and created a new one: %s", self._path, aside.name, reason, extra=of_kind("moved"))
         for suffix in ("-wal", "-shm"):
             with suppress(OSError):
                 _beside(self._path, suffix).unlink()
@@ -154,7 +145,7 @@ class Store:
     def _log_error(self, error: Exception) -> None:
         text = "another program has locked it" if str(error) == "database is locked" else str(error)
         if self.error is None:
-            log.error("outbox: cannot write %s, events are in memory only: %s", self._path, text)
+            log.error("outbox: cannot write %s, events are in memory only: %s", self._path, text, extra=of_kind("error"))
         self.error = text
 
 

@@ -1,11 +1,13 @@
 """The text of a message: an event and the reason for the message, put into the templates of a target."""
 
+import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from monitor.config import NotifyConfig
 from monitor.events.event import Event, Severity
+from monitor.events.headline import excess_text
 from monitor.notify.due import Kind
 
 MAX_TITLE, MAX_BODY = 250, 4_000
@@ -56,6 +58,7 @@ def render(config: NotifyConfig, target: str, event: Event, *, name: str, headli
         "severity": event.severity,
         "summary": event.summary or "The sound differs.",
         "ratio": f"{event.ratio:.2f}",
+        "excess": excess_text(event),
         "since": _local(event.onset_ts),
         "time": _local(now),
         "event": event.id,
@@ -71,11 +74,11 @@ def render(config: NotifyConfig, target: str, event: Event, *, name: str, headli
 
 
 def test_event(node: str, machine: str, now: datetime) -> Event:
-    """An event for a test message. It is marked in every text."""
+    """An event for a test. It is marked in every text."""
     return Event(
-        event_type="start", id="00000000-0000-0000-0000-000000000000", seq=0, ts=now, onset_ts=now, clock_synced=True,
+        event_type="start", id=str(uuid.uuid4()), seq=0, ts=now, onset_ts=now, clock_synced=True,
         node=node, machine=machine, severity="alarm", score=0.0, ratio=0.0, threshold=1.0, peak_ratio=0.0, duration_s=0.0,
-        rms_dbfs=0.0, bands=(), summary="This is a test. No machine has a fault.", bundle="none",
+        rms_dbfs=0.0, bands=(), summary="TEST: This is a test. No machine has a fault.", bundle="none", test=True,
     )  # fmt: skip
 
 

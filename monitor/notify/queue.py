@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.events.event import Severity
+from monitor.files import OpenFiles
 from monitor.notify.database import COLUMNS, MEMORY, connect, copy, transaction
 from monitor.notify.message import Message
 
 log = logging.getLogger(__name__)
 DISK_RETRY_S = 30.0
+CHECK_S = 1.0  # how soon a file that was deleted or replaced is detected
+REPLACED = "it was deleted or replaced while it was open"
 SIZE = "length(CAST(title AS BLOB)) + length(CAST(body AS BLOB)) + coalesce(length(picture), 0)"
 
 
@@ -39,7 +42,8 @@ class Waiting:
 class NotifyQueue:
     """Messages in the order in which they were added. Used by one thread; every change is on disk when its method returns.
 
-    If the file cannot be used, messages are kept in memory, and moved to the disk once it works again.
+    Nothing touches the disk before the first `check_disk`. While the file cannot be used, messages are kept in memory. They are
+    moved to the disk once it works again.
     """
 
     def __init__(self, path: Path, limits: Limits | None = None, *, retry_s: float = DISK_RETRY_S) -> None:
@@ -49,15 +53,11 @@ class NotifyQueue:
         self._path = path
         self._limits = limits or Limits()
         self._retry_s = retry_s
-        self._retry_at = 0.0
-        self._unread = False  # there may be messages on disk that are not in memory
-        try:
-            self._db = self._open()
-        except (sqlite3.Error, OSError) as error:
-            self._db = connect(MEMORY)
-            self._unread = True
-            self._failed(error)
-        self._count()
+        self._check_at = 0.0
+        self._db = connect(MEMORY)
+        self._is_on_disk = False
+        self._unread = True  # there may be messages on disk that are not in memory
+        self._files = OpenFiles()
 
     def add(self, messages: Sequence[Message]) -> None:
         """Append messages. The oldest warnings are dropped if there is no room, then the oldest alarms."""
@@ -109,9 +109,15 @@ class NotifyQueue:
         return message, picture
 
     def check_disk(self) -> None:
-        """While messages are in memory, move them to the disk once it works again. Cheap to call often."""
-        if self.error is None or time.monotonic() < self._retry_at:
+        """Open the file, detect whether it was deleted, and return to the disk once it works again. Cheap to call often."""
+        if time.monotonic() < self._check_at:
             return
+        self._check_at = time.monotonic() + CHECK_S
+        if self._is_on_disk:
+            if not self._files.are_replaced():
+                return
+            self._to_memory(sqlite3.DatabaseError(REPLACED))
+            self._set_aside()
         try:
             disk = self._open()
             try:
@@ -126,13 +132,15 @@ class NotifyQueue:
             self._failed(error)
             return
         self._db.close()
-        self._db, self.error, self._unread = disk, None, False
+        if self.error is not None:
+            log.info("notify: messages are on disk again, in %s", self._path)
+        self._db, self._is_on_disk, self.error, self._unread = disk, True, None, False
+        self._files = OpenFiles(self._path, self._path.with_name(f"{self._path.name}-wal"))
         self._count()
-        log.info("notify: messages are on disk again, in %s", self._path)
 
     def close(self) -> None:
         """Close the file. Messages in memory are moved to the disk if it works again."""
-        self._retry_at = 0.0
+        self._check_at = 0.0
         self.check_disk()
         self._db.close()
 
@@ -141,7 +149,7 @@ class NotifyQueue:
         try:
             self._try_change(query, rows)
         except sqlite3.Error as error:
-            if self.error is not None:
+            if not self._is_on_disk:
                 raise
             self._to_memory(error)
             self._try_change(query, rows)
@@ -180,12 +188,12 @@ class NotifyQueue:
         except sqlite3.Error as second:
             self._unread = isinstance(second, sqlite3.OperationalError)  # perhaps it can be read later
         self._db.close()
-        self._db = memory
+        self._db, self._is_on_disk = memory, False
         self._failed(error)
         self._count()
 
     def _failed(self, error: Exception) -> None:
-        self._retry_at = time.monotonic() + self._retry_s
+        self._check_at = time.monotonic() + self._retry_s
         if self.error is None:
             log.error("notify: cannot write %s, messages are in memory only: %s", self._path, error)
         self.error = str(error)

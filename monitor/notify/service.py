@@ -29,6 +29,7 @@ class Notifications:
         """`clock` is that of the alarms."""
         self.n_errors = 0  # unexpected
         self._path = state_dir / FILE
+        self._is_left = self._path.exists()  # an earlier run has left messages
         self._clock = clock
         self._make_alarm = make_alarm
         self._config = Config()
@@ -41,7 +42,7 @@ class Notifications:
         """Apply the settings. Messages to targets that are no longer configured are dropped."""
         self._config = config
         self._due = {key: due for key, due in self._due.items() if key[0] in config.machines}
-        if self._worker is None and (config.notify or self._path.exists()):
+        if self._worker is None and (config.notify or self._is_left):
             self._worker = NotifyWorker(NotifyQueue(self._path))
             self._worker.configure(config.notify)
             self._worker.start()
@@ -57,6 +58,21 @@ class Notifications:
         if self._worker is not None:
             self._pictures[machine] = event_id, picture
             self._worker.attach(event_id, picture)
+
+    def send_test(self, event: Event) -> list[str]:
+        """Queue a message about a test to every target that receives messages about its machine; return their names."""
+        targets = {name: target for found in self._targets(event.machine).values() for name, target in found.items()}
+        name = self._config.machines[event.machine].name or event.machine
+        for target, config in targets.items():
+            message = render(config, target, event, name=name, headline="TEST", now=datetime.now(timezone.utc))
+            message = message if "TEST" in message.title else message.marked("TEST")
+            assert self._worker is not None
+            self._worker.put(message, waits_for_picture=False)
+        return list(targets)
+
+    def is_sent(self, target: str, event_id: str) -> bool:
+        """Whether the last message that a target has received is about this event."""
+        return self._worker is not None and self._worker.last_sent.get(target) == event_id
 
     @property
     def counts(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class NotifyWorker:
 
     def __init__(self, queue: NotifyQueue, *, retry_s: float = RETRY_S, max_retry_s: float = MAX_RETRY_S) -> None:
         self.n_failed = 0  # attempts
+        self.last_sent: dict[str, str] = {}  # the event of the last message that was delivered, by target
         self._queue = queue
         self._retry_s, self._max_retry_s = retry_s, max_retry_s
         self._targets: Mapping[str, NotifyConfig] = {}
@@ -122,8 +123,8 @@ class NotifyWorker:
     def _run(self) -> None:
         while not self._is_stopping:
             self._thread.advance()
-            self._store()
             self._queue.check_disk()
+            self._store()
             if (found := self._next()) is not None:
                 self._send(*found)
                 continue
@@ -178,6 +179,7 @@ class NotifyWorker:
         name = waiting.target
         if outcome.error is None:
             self._queue.remove(waiting.row)
+            self.last_sent[name] = waiting.event
             if self._failing.pop(name, None) is not None:
                 log.info("notify: %s: sent again", name)
             return

@@ -1,11 +1,14 @@
 """Home Assistant itself, headless, with its MQTT integration: run by a Python that has it, told by lines on stdin.
 
-python tests/contract/home_assistant.py FOLDER PORT PACKAGE.yaml; commands: states | press ENTITY | fire EVENT JSON | quit
+python tests/contract/home_assistant.py FOLDER PORT CONFIGS; commands: states | press ENTITY | fire EVENT JSON | quit
+
+CONFIGS holds the package of automations and the blueprint, of which there is one automation, for the fan.
 """
 
 import asyncio
 import json
 import logging
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -18,10 +21,10 @@ from homeassistant.util.yaml import load_yaml_dict
 
 
 class Assistant:
-    """One that knows a broker, the automations of a package, and somebody who is notified."""
+    """One that knows a broker, the automations of a package and of a blueprint, and two phones that are notified."""
 
-    def __init__(self, folder: Path, port: int, package: Path) -> None:
-        self._folder, self._port, self._package = folder, port, package
+    def __init__(self, folder: Path, port: int, configs: Path) -> None:
+        self._folder, self._port, self._configs = folder, port, configs
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._web_port = probe.getsockname()[1]
@@ -35,7 +38,8 @@ class Assistant:
         hass.config_entries = config_entries.ConfigEntries(hass, {})
         await bootstrap.async_load_base_functionality(hass)
         hass.auth = await auth.auth_manager_from_config(hass, [], [])
-        hass.services.async_register("notify", "notify", lambda call: self._notified.append(dict(call.data)))
+        for phone in ("notify", "mobile_app_phone"):
+            hass.services.async_register("notify", phone, lambda call: self._notified.append({"to": call.service, **call.data}))
         assert await async_setup_component(hass, "homeassistant", {})
         assert await async_setup_component(hass, "http", {"http": {"server_host": "127.0.0.1", "server_port": self._web_port}})
         entry = config_entries.ConfigEntry(
@@ -52,8 +56,18 @@ class Assistant:
             version=1,
         )
         await hass.config_entries.async_add(entry)
-        assert await async_setup_component(hass, "automation", load_yaml_dict(str(self._package)))
+        package = load_yaml_dict(str(self._configs / "stethos.yaml"))
+        assert await async_setup_component(hass, "automation", {"automation": [*package["automation"], self._from_blueprint()]})
         await hass.async_start()
+
+    def _from_blueprint(self) -> dict[str, Any]:
+        place = self._folder / "blueprints" / "automation" / "stethos"
+        place.mkdir(parents=True)
+        shutil.copy(self._configs / "blueprint.yaml", place)
+        entities = {"anomaly": "binary_sensor.fan_anomaly", "event": "event.fan_event", "picture": "image.fan_last_event"}
+        buttons = {"acknowledge": "button.fan_acknowledge", "snooze": "button.fan_snooze_for_an_hour"}
+        given = {**entities, **buttons, "notify_action": "notify.mobile_app_phone"}
+        return {"id": "of_blueprint", "alias": "fan", "use_blueprint": {"path": "stethos/blueprint.yaml", "input": given}}
 
     async def process_pending(self, line: str) -> object:
         word, *rest = line.split(" ", 2)
@@ -75,8 +89,8 @@ class Assistant:
         await self._hass.async_stop(force=True)
 
 
-async def main(folder: str, port: str, package: str) -> None:
-    assistant = Assistant(Path(folder), int(port), Path(package))
+async def main(folder: str, port: str, configs: str) -> None:
+    assistant = Assistant(Path(folder), int(port), Path(configs))
     await assistant.start()
     print("ready", flush=True)
     while (line := await asyncio.to_thread(sys.stdin.readline)) and line != "quit\n":

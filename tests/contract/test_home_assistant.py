@@ -95,6 +95,14 @@ def test_the_automations_hear_what_is_sent(root: Path) -> None:
         assert trigger["payload"] in said[trigger["topic"]]  # type: ignore[operator]
 
 
+def test_the_blueprint_asks_for_entities_that_are_announced(root: Path) -> None:
+    text = (root / "configs" / "home-assistant" / "blueprint.yaml").read_text()
+    announced = {(entity["platform"], entity["name"]) for entity in fan()["components"].values()}
+    asked = re.findall(r'description: The machine\'s "([^"]+)".*?domain: (\w+)', text, re.DOTALL)
+    assert len(asked) == 5
+    assert {(domain, name) for name, domain in asked} <= announced
+
+
 class Assistant:
     """Home Assistant in a process of its own."""
 
@@ -121,8 +129,8 @@ def home_assistant(folder: Path, port: int, root: Path) -> Iterator[Assistant]:
     need(python is not None, "HOME_ASSISTANT_PYTHON, a Python with Home Assistant (scripts/test --long makes one)")
     assert python is not None
     (folder / "assistant").mkdir(exist_ok=True)
-    script, package = root / "tests" / "contract" / "home_assistant.py", root / "configs" / "home-assistant" / "stethos.yaml"
-    command = [python, str(script), str(folder / "assistant"), str(port), str(package)]
+    script, configs = root / "tests" / "contract" / "home_assistant.py", root / "configs" / "home-assistant"
+    command = [python, str(script), str(folder / "assistant"), str(port), str(configs)]
     with (folder / "assistant.log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder)
     try:
@@ -146,11 +154,13 @@ def test_home_assistant_itself_shows_a_machine_and_deals_with_its_alarm(
         service.daemon.start().ready()
         assistant.until("binary_sensor.fan_anomaly", "on")
         _check_entities(assistant, root)
-        wait_until(lambda: len(assistant.ask("states")["notified"]) >= 2)  # fan and pump ring
-        titles = {one["title"] for one in assistant.ask("states")["notified"]}
+        wait_until(lambda: len(notified(assistant, "notify")) >= 2)  # fan and pump ring
+        titles = {one["title"] for one in notified(assistant, "notify")}
         assert not any("worth a look" in title for title in titles)
         assert titles >= {"fan sounds unusual", "pump sounds unusual"}
+        _tap_on_the_picture(assistant)
         _deal_with_it(assistant, service)
+        assert "clear_notification" in [one["message"] for one in notified(assistant, "mobile_app_phone")]
         _warn(assistant, service)
         service.configure("fan")
         service.daemon.signal(1)
@@ -159,6 +169,23 @@ def test_home_assistant_itself_shows_a_machine_and_deals_with_its_alarm(
         service.daemon.kill()
         assistant.until("sensor.fan_state", "unavailable")
     assert "ERROR" not in (tmp_path / "assistant.log").read_text()
+
+
+def notified(assistant: Assistant, phone: str) -> list[dict[str, Any]]:
+    return [one for one in assistant.ask("states")["notified"] if one["to"] == phone]
+
+
+def _tap_on_the_picture(assistant: Assistant) -> None:
+    """The blueprint's notification has the event's sentence, its picture and buttons that work."""
+    wait_until(lambda: notified(assistant, "mobile_app_phone"))
+    (shown,) = notified(assistant, "mobile_app_phone")
+    states = assistant.ask("states")["states"]
+    assert (shown["title"], shown["message"]) == ("fan sounds unusual", states["event.fan_event"][1]["summary"])
+    assert shown["data"]["image"] == "/api/image_proxy/image.fan_last_event"
+    assert states["image.fan_last_event"][0] != "unknown"
+    acknowledge, _ = shown["data"]["actions"]
+    assistant.ask(f"fire mobile_app_notification_action {json.dumps({'action': acknowledge['action']})}")
+    wait_until(lambda: assistant.ask("states")["states"]["binary_sensor.fan_anomaly"][1]["acknowledged"] is True)
 
 
 def _check_entities(assistant: Assistant, root: Path) -> None:
@@ -216,4 +243,4 @@ def _warn(assistant: Assistant, service: Service) -> None:
     start = replace(anomaly(1, machine="pump")[0], node="pi", severity="warning")
     for event in (start, replace(start, event_type="update", seq=1, severity="alarm")):
         say(service.broker, f"{BASE}/pump/event", to_json(event.to_dict()))
-    wait_until(lambda: [one for one in assistant.ask("states")["notified"] if one["title"] == "pump is worth a look"])
+    wait_until(lambda: [one for one in notified(assistant, "notify") if one["title"] == "pump is worth a look"])

@@ -15,7 +15,7 @@ from tests.history.hours import BEGINNING, filled, hour
 
 def test_an_hour_survives_within_the_rounding() -> None:
     steps = hour(BEGINNING, np.random.default_rng(1)).steps
-    steps["n"][5], steps["ratio_mean"][5], steps["states"][7] = 0, np.nan, (0.25, 0, 0.75, 0, 0, 0)
+    steps["n"][5], steps["ratio_mean"][5], steps["states"][7] = 0, np.nan, (0.25, 0, 0.25, 0, 0, 0, 0.5)
     data = encode(steps)
     found = decode(data)
     assert len(data) < 1_600
@@ -31,7 +31,7 @@ def test_an_hour_survives_within_the_rounding() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 300_000), st.floats(0, 1e6), st.floats(-200, 10), st.integers(0, 5)), min_size=1, max_size=50
+        st.tuples(st.integers(0, 300_000), st.floats(0, 1e6), st.floats(-200, 10), st.integers(0, 6)), min_size=1, max_size=50
     )
 )
 def test_any_steps_survive(rows: list[tuple[int, float, float, int]]) -> None:

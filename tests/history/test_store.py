@@ -41,6 +41,20 @@ def ids(store: HistoryStore, *, machine: str | None = None, before: str | None =
     return [event["id"] for event in store.events(machine, before, limit)]
 
 
+@pytest.mark.parametrize("name", ["history.sqlite", None], ids=["disk", "memory"])
+def test_pages_of_events_of_the_same_millisecond_lose_none(tmp_path: Path, name: str | None) -> None:
+    store = opened(None if name is None else tmp_path / name)
+    names = ("compressor", "fan", "mixer", "pump", "saw")
+    add(store, *(anomaly(hour, machine=machine)[0] for hour in (1, 2) for machine in names))
+    read, before, after_id = list[str](), None, None
+    while page := store.events(None, before, 2, after_id=after_id):
+        read += [event["id"] for event in page]
+        before, after_id = page[-1]["started_at"], page[-1]["id"]
+    assert read == ids(store)
+    assert len(set(read)) == 10
+    store.close()
+
+
 def test_events_and_scores_survive_a_restart(tmp_path: Path) -> None:
     path, recorder = tmp_path / "state" / "history.sqlite", ScoreRecorder()
     store = opened(path, recorder=recorder)

@@ -153,6 +153,18 @@ def test_a_flood_takes_neither_memory_nor_the_processor(kind: str, caplog: pytes
     assert caplog.records == []
 
 
+def test_packets_that_are_costly_to_decode_are_read_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """paho needs a long time for thousands of user properties, which any client of the broker may send."""
+    properties = b"\x26\0\1a\0\1b" * 9_000
+    body = b"\0\1a" + variable_length(len(properties)) + properties
+    with hostile(forever(b"\x30" + variable_length(len(body)) + body), CONNACK_5) as port, Client(port, "5") as client:
+        wait_until(lambda: len(client.received) > 0)
+        began_s, used_s, n = time.monotonic(), time.process_time(), len(client.received)
+        wait_until(lambda: len(client.received) > n + 2, 30.0)
+        assert time.process_time() - used_s < 0.18 * (time.monotonic() - began_s)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("n_bytes", [MAX_BYTES - 4, MAX_BYTES, 10_000_000, 250_000_000])
 @pytest.mark.parametrize("retain", [False, True])
 def test_a_large_message_is_discarded_unread_and_the_next_one_arrives(n_bytes: int, retain: bool) -> None:

@@ -124,6 +124,8 @@ def test_a_password_comes_from_a_file(guarded: Broker, tmp_path: Path) -> None:
     assert refusal(guarded, user="hall-2", password_file=secret) == "refused the connection: Not authorized"
     assert refusal(guarded) == "refused the connection: Not authorized"
     assert refusal(guarded, user="hall-2", password_file=tmp_path / "no").endswith("no cannot be read: No such file or directory")
+    endless = refusal(guarded, user="hall-2", password_file=Path("/dev/zero"))
+    assert endless == "mqtt.password_file: /dev/zero cannot be read: not a regular file"
 
 
 def test_a_password_comes_from_a_systemd_credential(guarded: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_a_message_survives_a_kill_while_the_receiver_is_away_and_no_secret_is_s
     rig.daemon.kill()
     rig.microphone.kill()
     with rig.webhook:
-        rig.daemon.start()
+        rig.daemon.start().ready()
         wait_until(lambda: rig.webhook.received, within_s=60.0, what="the message after the kill")
         assert rig.webhook.titles == ["Fan 3: Alarm"]
         assert rig.daemon.stop()[0] == 0

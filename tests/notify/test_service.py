@@ -1,5 +1,7 @@
 """From sound to the right targets: severities, machines, and errors that must not stop the monitoring."""
 
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from monitor.daemon.state_publisher import StatePublisher
 from monitor.events.event import Anchor, Identity
 from monitor.monitor import EPOCH
 from monitor.notify import worker as worker_module
-from monitor.notify.service import Notifications
+from monitor.notify.database import connect
+from monitor.notify.service import FILE, Notifications
 from tests.daemon.test_failures import Outlet
 from tests.notify.receivers import Webhook
 from tests.waiting import wait_until
@@ -106,3 +109,22 @@ def test_a_picture_that_is_late_is_not_sent_with_a_later_event(
         wait_until(lambda: receiver.received != [], what="a message")
         notifications.stop(10.0)
     assert receiver.received[0]["attachments"] == []
+
+
+def test_a_reload_that_adds_the_first_target_does_not_wait_for_the_disk(
+    tmp_path: Path, demo_bundle: Path, demo_fault: Path
+) -> None:
+    """It runs on the thread that listens. Another program's lock takes the place of a slow card: SQLite waits 1 s for it."""
+    alarms, receiver = Alarms({}), Webhook()
+    notifications = Notifications(tmp_path, clock=alarms.clock, make_alarm=alarms.follower)
+    notifications.apply_config(config(demo_bundle))
+    lock = connect(tmp_path / FILE)
+    settings = config(demo_bundle, shift={"url": receiver.url, "machines": ["fan"], "picture": False})
+    alarms.apply_config(settings)
+    began = time.monotonic()
+    notifications.apply_config(settings)
+    assert time.monotonic() - began < 0.5
+    with closing(lock), receiver:
+        play(demo_bundle, demo_fault, alarms, notifications)
+        wait_until(lambda: receiver.received != [], what="a message from memory")
+        notifications.stop(10.0)

@@ -193,6 +193,7 @@ def test_a_stop_during_a_sending_keeps_the_message_and_ends_the_child(tmp_path: 
             wait_until(lambda: webhook.n_requests, what="a message in flight")
         assert not psutil.Process().children()
     queue = NotifyQueue(tmp_path / "queue.sqlite")
+    queue.check_disk()
     assert queue.n == 1
 
 
@@ -213,7 +214,7 @@ def test_the_child_is_limited_and_shows_no_secret_to_other_processes(tmp_path: P
 
 
 def test_the_daemons_side_never_imports_apprise() -> None:
-    code = "import sys; import monitor.daemon.daemon, monitor.cli.checking.notify_test; print('apprise' in sys.modules)"
+    code = "import sys; import monitor.daemon.daemon, monitor.cli.checking.notify_check; print('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "False\n"
 
