@@ -15,19 +15,18 @@ from monitor.audio.ring import Ring, new_ring_fd
 from monitor.child_process import child_command
 from monitor.errors import SourceError
 
+MakeCommand = Callable[[Request], list[str]]  # the command of a capture process; the demonstration has one of its own
+
 
 def capture_command(request: Request) -> list[str]:
     """The command that captures a device."""
     return child_command("monitor.audio.capture", json.dumps(request._asdict()))
 
 
-make_command: Callable[[Request], list[str]] = capture_command  # `monitor.demo` replaces it, to play recordings
-
-
 class CaptureProcess:
     """One attempt to capture."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, make_command: MakeCommand = capture_command) -> None:
         self.started_s = time.monotonic()
         ring_fd = new_ring_fd()
         self._ring_fd: int | None = ring_fd

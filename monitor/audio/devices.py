@@ -101,7 +101,7 @@ def identify(devices: Sequence[Device], *, root: Path = ROOT) -> list[Device]:
 
 
 def find_device(devices: Sequence[Device], selector: str) -> Device:
-    """The one device that a selector matches; otherwise Unavailable, which lists the devices present."""
+    """The one device that a selector matches; otherwise Unavailable, which lists those present. Callers add the selector."""
     kind, _, text = selector.partition(":")
     if kind == "default" and not text:
         found = [device for device in devices if device.is_default]
@@ -119,9 +119,9 @@ def find_device(devices: Sequence[Device], selector: str) -> Device:
         raise Unavailable("failed", f"microphone must be one of {SELECTORS}, got {selector}")
     present = ", ".join(f"{device.name} [{device.selector}]" for device in devices) or "none"
     if not found:
-        raise Unavailable("absent", f"no microphone matches {selector}; present: {present}")
+        raise Unavailable("absent", f"no such microphone; present: {present}")
     if len(found) > 1:
-        raise Unavailable("failed", f"{selector} must match one microphone, got {len(found)}; present: {present}")
+        raise Unavailable("failed", f"the selector must match one microphone, got {len(found)}; present: {present}")
     return found[0]
 
 

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from monitor.audio.capture import Request, channels_of
-from monitor.audio.capture_process import CaptureProcess
+from monitor.audio.capture_process import CaptureProcess, MakeCommand, capture_command
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Reason, Unavailable, is_unplugged
 from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.ring import Ring
-from monitor.clock import clock_synced
 
 log = logging.getLogger(__name__)
 FROZEN_S = 3.0  # maximum time without samples from a running stream
 OPEN_S, OPEN_MAX_S = 4.0, 12.0  # time limit for opening the device, raised after each timeout for slow computers
 RETRY_S, RETRY_MAX_S = 0.5, 3.0
 REAP_S = 2.0  # a killed process that takes longer than this to end is reported
-CLOCK_EVERY_S = 1.0
-SYNCED_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,11 @@ class Microphone:
         ring_s: float = 30.0,
         logs_trouble: bool = True,
         unreaped: CaptureProcess | None = None,
+        make_command: MakeCommand = capture_command,
     ) -> None:
         self.selector = selector
         self._logs_trouble = logs_trouble
+        self._make_command = make_command
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
         self._readers: list[ChannelReader] = []
         self._process: CaptureProcess | None = None
@@ -80,8 +79,6 @@ class Microphone:
         self._open_s = OPEN_S
         self._progress_s = 0.0
         self._last_sample_at = datetime.now(timezone.utc)
-        self._clock_at_s = self._synced_at_s = 0.0
-        self._synced = clock_synced()
         self.trouble: Trouble | None = None  # None while samples arrive, and at the start until the first attempt has failed
         self.opened: Device | None = None
         self.ring: Ring | None = None  # replaced each time the device is opened
@@ -135,7 +132,6 @@ class Microphone:
         now_s = time.monotonic()
         self._reap(now_s)
         self._readers = [reader for reader in self._readers if not reader.closed]
-        self._set_clocks(now_s)
         try:
             if self._process is None:
                 self._start(now_s)
@@ -147,6 +143,14 @@ class Microphone:
             self._count_fault(error)
             self._fail(Unavailable("failed", f"unexpected error: {error!r}"), now_s)
         self._n_polls += 1
+
+    def set_clocks(self, utc_s: float, *, monotonic_s: float, synced: bool) -> None:
+        """Align the readers' timelines with the wall clock. Call this about once a second."""
+        readers = [reader for reader in self._readers if not reader.closed]
+        steps = [reader.timeline.set_utc(utc_s, monotonic_s=monotonic_s, synced=synced) for reader in readers]
+        step_s = next((step for step in steps if step is not None), None)
+        if step_s is not None:
+            log.warning("microphone %s: the system clock was set by %+.1f s; later timestamps follow it", self.selector, step_s)
 
     def close(self, *, timeout_s: float = 1.0) -> CaptureProcess | None:
         """Stop capturing and wait for the killed process, at most that long. Returns it if it has not ended."""
@@ -172,9 +176,9 @@ class Microphone:
             return
         if is_unplugged(self.selector):
             self._retry_s = RETRY_S  # this check is cheap, so there is no backoff
-            raise Unavailable("absent", f"microphone {self.selector} is not plugged in")
+            raise Unavailable("absent", "not plugged in")
         try:
-            self._process = CaptureProcess(self._request)
+            self._process = CaptureProcess(self._request, self._make_command)
         except OSError as error:  # for example, out of memory
             raise Unavailable("failed", f"cannot start the capture process: {error}") from error
         self._n_starts += 1
@@ -201,7 +205,7 @@ class Microphone:
         waited_s = now_s - self._progress_s
         if self.ring is None and waited_s > self._open_s:
             self._open_s = min(self._open_s + 2.0, OPEN_MAX_S)
-            raise Unavailable("frozen", f"{self.selector} did not open within {waited_s:.0f} s")
+            raise Unavailable("frozen", f"did not open within {waited_s:.0f} s")
         if self.ring is not None and waited_s > FROZEN_S:
             raise Unavailable("frozen", f"{self.device}: no samples for {waited_s:.0f} s")
 
@@ -276,17 +280,3 @@ class Microphone:
         if self._fault != repr(error):
             self._fault = repr(error)
             log.error("microphone %s: unexpected error", self.selector, exc_info=error)
-
-    def _set_clocks(self, now_s: float) -> None:
-        """Align the readers' timelines with the wall clock."""
-        if now_s < self._clock_at_s:
-            return
-        self._clock_at_s = now_s + CLOCK_EVERY_S
-        if now_s >= self._synced_at_s:
-            self._synced_at_s = now_s + SYNCED_EVERY_S
-            self._synced = clock_synced()
-        utc_s = time.time()
-        steps = [reader.timeline.set_utc(utc_s, monotonic_s=now_s, synced=self._synced) for reader in self._readers]
-        step_s = next((step for step in steps if step is not None), None)
-        if step_s is not None:
-            log.warning("microphone %s: the system clock was set by %+.1f s; later timestamps follow it", self.selector, step_s)

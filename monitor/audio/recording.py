@@ -50,6 +50,7 @@ class Recording:
                 self.n_channels = int(sound.channels)
                 self.n_samples = int(sound.frames) if sound.frames < _UNKNOWN_LENGTH else None
                 self._exact_length = not sound.is_mpeg  # its length is often an estimate
+                remark = sound.remark if self._layout is None else None
                 self._check(sound)
         except OSError as error:
             raise _unreadable(path, error) from error
@@ -58,6 +59,8 @@ class Recording:
         self._channels = ChannelCheck(self.n_channels)
         if self._layout is not None and self._layout.disagreement is not None:
             _warn_once(f"{path}: {self._layout.disagreement}")
+        if remark is not None:
+            _warn_once(f"{path}: its end seems to be missing ({remark}); reading what there is")
 
     def _check(self, sound: SoundFile) -> None:
         if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:

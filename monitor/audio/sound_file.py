@@ -23,6 +23,8 @@ _FOREIGN_CONTENT = re.compile(  # MP4, ASF, Matroska, AMR, ADTS, Monkey's Audio,
     rb"....ftyp|\x30\x26\xb2\x75|\x1a\x45\xdf\xa3|#!AMR|\xff[\xf0\xf1\xf8\xf9]|MAC |wvpk", re.S
 )
 
+_CUT_OFF = re.compile(r"truncated|should be|lacks an end-of-stream|Junk after the last page")
+
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read from front to back. libsndfile's errors are SourceErrors, which do not name the file."""
@@ -35,6 +37,11 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     def is_mpeg(self) -> bool:
         """Whether libmpg123 decodes it."""
         return str(self.format) == "MP3" or str(self.subtype).startswith("MPEG")
+
+    @property
+    def remark(self) -> str | None:
+        """A line in which libsndfile states that the end of the file is missing; None if it does not."""
+        return next((line.strip() for line in str(self.extra_info).splitlines() if _CUT_OFF.search(line)), None)
 
     def skip(self, n: int) -> None:
         """Begin at sample `n`."""
@@ -57,7 +64,8 @@ def open_sound(path: Path, layout: Layout | None, *, whole: bool) -> Iterator[So
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
         head = file.read(_FLAC_LENGTH_AT + 5)
-        source: Any = path if os.name == "nt" else os.fsencode(path)  # soundfile encodes text strictly; names need not be text
+        source: Any = path.absolute()  # libsndfile takes `-` for the standard input
+        source = source if os.name == "nt" else os.fsencode(source)  # soundfile encodes text strictly; names need not be text
         if layout is not None and layout.is_corrected:
             source = _View(file, 0, layout.start + layout.n_bytes, layout.length.at, layout.length.encode(layout.n_bytes))
         elif whole and head.startswith(b"fLaC") and len(head) == _FLAC_LENGTH_AT + 5:

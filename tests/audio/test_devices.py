@@ -111,10 +111,10 @@ def test_a_selector_matches_one_device(devices: list[Device], selector: str, ind
 @pytest.mark.parametrize(
     ("selector", "reason", "words"),
     [
-        ("name:nothing like it", "absent", "no microphone matches name:nothing like it; present: bcm2835"),
+        ("name:nothing like it", "absent", "no such microphone; present: bcm2835"),
         ("usb:08bb:2902:SN:8", "absent", "USB PnP Codec: Audio (hw:3,0) [usb:08bb:2902:SN:7]"),
-        ("usb-port:1-1", "absent", "no microphone"),  # the hub is not the microphone in it
-        ("index:3", "absent", "no microphone"),
+        ("usb-port:1-1", "absent", "no such microphone"),  # the hub is not the microphone in it
+        ("index:3", "absent", "no such microphone"),
         ("usb:0d8c:0014", "failed", "must match one microphone, got 2; present: "),
         ("name:USB", "failed", "must match one microphone, got 4"),
         ("hw:1,0", "failed", "must be one of default, name:TEXT"),

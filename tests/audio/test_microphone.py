@@ -299,7 +299,7 @@ def test_one_absent_at_the_start_is_opened_when_it_appears(rig: VirtualMicrophon
         listener = Listener(microphone)
         assert listener.until_trouble("absent") < 5
         assert microphone.trouble is not None
-        assert "no microphone matches name:mic; present: " in microphone.trouble.detail
+        assert "no such microphone; present: " in microphone.trouble.detail
         rig.start()
         assert listener.until(lambda: microphone.trouble is None) < 6
         listener.until_sound()

@@ -167,7 +167,7 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 78, "no machine is configured"),
+        ([], 78, "no machine is configured; run: sudo monitor setup"),
         (["--replay"], 2, "expected at least one argument"),
         (["--replay", "x.wav"], 2, "--machine must be configured (--config FILE), or --model DIR given, got none"),
         (["--replay", "x.wav", "--model", "m", "--speed", "2"], 2, "argument --speed must be one of 'max', '1', got '2'"),
@@ -195,6 +195,11 @@ def test_a_wav_from_a_pipe_that_promises_no_length_is_whole(tmp_path: Path, prom
         (["--replay", "x.wav", "--model", "m", "--machine", "Fan 1"], 2, "must consist of a-z, 0-9, _ and -, got 'Fan 1'"),
         (["--replay", "x.wav", "--model", "m", "--channel", "0"], 2, "argument --channel: must be 1 or more, got '0'"),
         (["--replay", "x.wav", "--model", "nowhere"], 78, "nowhere/manifest.json: cannot be read: No such file or directory"),
+        (
+            ["--replay", "x.wav", "--model", "models/base"],
+            78,
+            "is a base bundle, which judges nothing: learn a machine with it first",
+        ),
         (["--replay", "x.wav", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot be read: No such file or directory"),
         (["--replay", "x.wav", "--model", "models/demo-fan"], 1, "x.wav: cannot be read: No such file or directory"),
         (

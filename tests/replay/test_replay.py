@@ -84,7 +84,7 @@ def test_scores_add_one_line_a_segment_and_options_stand_anywhere(
     fault: Ran, demo_fault: Path, demo_normal: Path, demo_bundle: Path
 ) -> None:
     after = monitor("--replay", demo_normal, demo_fault, "--scores", "--model", demo_bundle)
-    before = monitor("--scores", "--model", demo_bundle, "--replay", demo_normal, demo_fault)
+    before = monitor("--scores", "--model", str(demo_bundle), "--replay", demo_normal, demo_fault)
     assert after.stdout == before.stdout
     assert [event["ts"] for event in after.events] == [event["ts"] for event in fault.events]
     assert [Path(file["file"]).name for file in after.files] == ["fan-normal.flac", "fan-bearing.flac"]
@@ -124,6 +124,17 @@ def test_a_name_that_is_no_text_is_heard_as_any_other(demo_normal: Path, tmp_pat
     odd.write_bytes(demo_normal.read_bytes())
     want, got = monitor("--replay", demo_normal, odd, "--model", demo_bundle).files
     assert (got["score"], got["error"]) == (want["score"], None)
+
+
+def test_a_file_that_is_called_minus_is_not_the_standard_input(
+    demo_normal: Path, demo_fault: Path, tmp_path: Path, demo_bundle: Path
+) -> None:
+    (tmp_path / "-").write_bytes(demo_normal.read_bytes())
+    with demo_fault.open("rb") as stdin:
+        command = [sys.executable, "-m", "monitor.cli.main", "--model", str(demo_bundle), "--replay", "-"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdin=stdin, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])["verdict"]) == (0, "normal"), done.stderr
 
 
 @pytest.mark.parametrize(

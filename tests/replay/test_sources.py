@@ -14,7 +14,7 @@ from monitor.audio.gaps import UnbrokenSound
 from monitor.audio.ring import SoundFormat
 from monitor.bundle import load_bundle
 from monitor.monitor import Monitor
-from tests.audio.test_wrong_lengths import mp3_without_sound
+from tests.audio.recordings.test_wrong_lengths import mp3_without_sound
 from tests.replay.command import monitor
 from tests.signals import noise
 

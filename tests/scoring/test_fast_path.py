@@ -256,5 +256,6 @@ def test_the_threshold_stays_clear_of_what_a_part_of_the_sound_has_over_the_rest
 
 def test_too_little_sound_gives_no_fast_path() -> None:
     assert fit_fast(np.zeros((1, 64), np.float32), limits_hz=LIMITS_HZ) is None
+    assert fit_fast(np.zeros((2, 64), np.float32), limits_hz=LIMITS_HZ) is not None
     with pytest.raises(ConfigError, match="limits_hz must hold 65 values, got 3"):
         fit_fast(np.zeros((9, 64), np.float32), limits_hz=LIMITS_HZ[:3])

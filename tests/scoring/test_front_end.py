@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monitor.errors import ConfigError
-from monitor.scoring.front_end import FrontEnd, LogMelSpec
+from monitor.scoring.front_end import FrontEnd, LogMelSpec, LogSpectrumSpec
 from monitor.scoring.mel import mel_edges_hz
 from tests.scoring.linear import FRONT_END
 from tests.signals import noise
@@ -29,6 +29,16 @@ GOOD: dict[str, Any] = {"sample_rate_hz": 16000, "n_fft": 1024, "hop_length": 51
 def test_impossible_parameters_are_named(key: str, value: float, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LogMelSpec(**{**GOOD, key: value})
+
+
+@pytest.mark.parametrize(
+    ("n_bins", "message"), [(0, r"be in 1\.\.512, got 0"), (513, r"be in 1\.\.512"), (3, r"divide n_fft // 2 \(512\)")]
+)
+def test_bins_are_equal_runs_of_the_spectrum(n_bins: int, message: str) -> None:
+    framing: dict[str, Any] = {"sample_rate_hz": 16000, "n_fft": 1024, "hop_length": 512}
+    assert LogSpectrumSpec(**framing, n_bins=1).n_bins == 1
+    with pytest.raises(ConfigError, match=f"n_bins must {message}"):
+        LogSpectrumSpec(**framing, n_bins=n_bins)
 
 
 def test_silence_is_the_floor() -> None:

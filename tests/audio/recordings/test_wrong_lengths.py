@@ -177,6 +177,30 @@ def test_flac_that_states_more_is_truncated(tmp_path: Path) -> None:
         samples_of(flac(tmp_path / "a.flac", len(SOUND) + 500))
 
 
+@pytest.mark.parametrize(
+    ("name", "container", "subtype", "remark"),
+    [
+        ("a.ogg", "OGG", "VORBIS", "Ogg: "),
+        ("a.opus", "OGG", "OPUS", "Ogg : "),
+        ("a.voc", "VOC", "PCM_16", "Seems to be a truncated file."),
+        ("a.svx", "SVX", "PCM_16", "FORM : "),
+    ],
+)
+def test_a_missing_end_is_one_warning(
+    name: str, container: str, subtype: str, remark: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """These files do not state their length to us, but libsndfile notices that they were cut off."""
+    path = tmp_path / name
+    soundfile.write(path, SOUND, RATE_HZ, format=container, subtype=subtype)
+    n_whole = len(samples_of(path))
+    assert caplog.messages == []
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
+    assert 0 < len(samples_of(path)) < n_whole
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: its end seems to be missing ({remark}")
+    assert message.endswith("; reading what there is")
+
+
 @pytest.mark.parametrize("rate_hz", [1, 8, 999])
 def test_a_rate_below_1_khz_is_refused(rate_hz: int, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", SOUND, rate_hz)
