@@ -10,7 +10,7 @@ from monitor.bundle.budget import WORKSTATION
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import STATISTICS, amended, bundle_name, check_place, file_ref, is_ours, write_bundle
-from monitor.errors import SourceError
+from monitor.errors import BundleError, SourceError
 from monitor.learning.report_text import count
 from monitor.learning.thresholds import Calibration, HeldOut, prior_of
 from monitor.scoring.fast_path import Fast, fit_fast
@@ -46,6 +46,8 @@ def recalibrate(
     out, the bundle's cross-fitted scores are used.
     """
     bundle = load_bundle(folder, budget=WORKSTATION)
+    if bundle.is_base:
+        raise BundleError(f"{folder}: is a base bundle, which judges nothing; it is learned on the device (monitor learn)")
     manifest = bundle.manifest
     name = manifest.name if out.resolve() == folder.resolve() else bundle_name(out)
     check_place(out)

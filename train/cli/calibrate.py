@@ -6,6 +6,7 @@ from pathlib import Path
 
 from monitor.errors import UsageError
 from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number
+from train.cli.words import amount, levels, promise
 from train.recipes.method import METHODS, Method, MethodName
 
 _TAKES: dict[
@@ -51,6 +52,7 @@ def add(commands: Commands) -> None:
     calibrate.add_argument(
         "--out", type=bundle_folder, metavar="models/NAME", help="the bundle to write or replace (default: BUNDLE)"
     )
+    calibrate.add_argument("--verbose", action="store_true", help="print all evidence for the false alarm rates")
     calibrate.set_defaults(run=_run)
 
 
@@ -64,10 +66,12 @@ def _run(arguments: argparse.Namespace) -> None:
     calibration, note = recalibrate(arguments.bundle, data, out, method=method, split=arguments.split, channel=arguments.channel)
     if note is not None:
         print(f"train: {note}", file=sys.stderr)
+    if arguments.verbose:
+        print(f"{calibration.statement}\n{levels(calibration)}")
     print(
-        f"{calibration.statement}\n"
-        f"wrote {out}: threshold {calibration.threshold:.4g}, for whole files {calibration.file_threshold:.4g} "
-        f"({method.name}, {calibration.n_segments} segments)\nnext: monitor --replay FILE --model {out}"
+        f"calibrated: {out} on {amount(calibration.n_recordings, calibration.hours)} of normal sound\n"
+        f"{promise(calibration)}\n"
+        f"next: monitor --replay FILE --model {out}"
     )
 
 

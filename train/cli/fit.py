@@ -5,7 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
+from monitor.learning.report_text import count
 from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number, seed
+from train.cli.words import ENOUGH, amount, levels, promise, warn
 from train.recipes.method import METHODS
 
 
@@ -25,7 +27,11 @@ def add(commands: Commands) -> None:
     fit.add_argument("--method", choices=METHODS, help="threshold method, see docs/calibration.md (default: the recipe's)")
     fit.add_argument("--sigma", type=method_number("k"), metavar="K", help="threshold = mean + K sigma (default: the recipe's)")
     add_dataset_options(fit, split="reuse these lists (a bundle's report/split; default: drawn by the seed)")
+    fit.add_argument(
+        "--base", action="store_true", help="recordings of many machines: write a base bundle, to learn a machine with"
+    )
     fit.add_argument("--resume", action="store_true", help="resume an interrupted training")
+    fit.add_argument("--verbose", action="store_true", help="print every epoch, and all evidence for the false alarm rates")
     fit.set_defaults(run=_run)
 
 
@@ -44,14 +50,26 @@ def _run(arguments: argparse.Namespace) -> None:
         channel=arguments.channel,
         split=arguments.split,
         resume=arguments.resume,
+        base=arguments.base,
+        verbose=arguments.verbose,
     )
-    manifest = fit(dataset_of(arguments.dataset, arguments), recipe, arguments.out, choices)
-    calibration = manifest.calibration
-    left_out = cast("dict[str, float]", manifest.provenance.metrics["left_out_s"])
-    print(f"left out of training, because the device would not score it: {seconds_by_reason(left_out)}")
+    found = fit(dataset_of(arguments.dataset, arguments), recipe, arguments.out, choices)
+    if arguments.base:
+        print(f"wrote {arguments.out}, a base bundle: it judges nothing until `monitor learn` has learned a machine with it")
+        return
+    if left_out := cast("dict[str, float]", found.manifest.provenance.metrics["left_out_s"]):
+        warn(f"left out {seconds_by_reason(left_out)}, which the device would not score either")
+    if not found.is_enough:
+        warn(f"too little sound to find more than severe faults: record {ENOUGH}")
+    calibration = found.manifest.calibration
+    if arguments.verbose:
+        print(f"{calibration.statement}\n{levels(calibration)}")
+    sessions = f" from {count(found.n_sessions, 'session')}" if found.n_sessions > 1 else ""
+    kept = f"; {found.n_kept} more are kept to test with" if found.n_kept else ""
+    again = "record more, then run this command again"
+    evaluate = f"train evaluate {arguments.out} {arguments.dataset} --out reports/{arguments.out.name}"
     print(
-        f"{calibration.statement}\nwrote {arguments.out}: threshold {calibration.threshold:.4g} ({calibration.method}, "
-        f"{calibration.n_segments} segments, {60 * calibration.hours:.1f} min of normal sound)\n"
-        f"next: train evaluate {arguments.out} {arguments.dataset} --out reports/{arguments.out.name}\n"
-        f"or:   monitor --replay FILE --model {arguments.out}"
+        f"learned: {arguments.out} from {amount(found.n_recordings, found.hours)} of normal sound{sessions}{kept}\n"
+        f"{promise(calibration)}\n"
+        f"next: {evaluate if found.is_enough else again}"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from monitor.errors import UsageError
 from train.cli.arguments import Commands, add_dataset_options, bundle_folder, dataset_of, method_number, positive
+from train.cli.words import levels
 
 
 def add(commands: Commands) -> None:
@@ -53,7 +54,4 @@ def _run(arguments: argparse.Namespace) -> None:
         ),
         method=recipe.method(k=arguments.sigma),
     )
-    print(
-        f"wrote {arguments.out}: threshold {manifest.calibration.threshold:.4g}, golden score {manifest.golden.score:.6g}\n"
-        f"next: monitor --replay FILE --model {arguments.out}"
-    )
+    print(f"wrote {arguments.out}: {levels(manifest.calibration)}\nnext: monitor --replay FILE --model {arguments.out}")

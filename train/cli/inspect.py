@@ -8,11 +8,12 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from monitor.errors import printable
-from monitor.learning.report_text import count
+from monitor.learning.report_text import count, duration
 from train.cli.arguments import Commands, add_dataset_options, dataset_of
+from train.cli.words import ENOUGH, amount, bundle_for
 
 if TYPE_CHECKING:
-    from train.datasets import Clip, Dataset, RecordingOrder
+    from train.datasets import Clip, Dataset, RecordingOrder, Split
     from train.datasets.survey import Surveyed
     from train.recipes.recipe import Recipe
 
@@ -54,28 +55,32 @@ def _run(arguments: argparse.Namespace) -> None:
     faults = dict(_faults(dataset, surveyed, recipe))
     for name in (name for name, files in faults.items() if files):
         print(f"{name:<12}{_names(faults[name])}")
-    print(f"{'no file':<12}{', '.join(name for name, files in faults.items() if not files)}")
+    if absent := [name for name, files in faults.items() if not files]:
+        print(f"{'checked':<12}no file is {', '.join(absent[:-1])}{' or ' if absent[1:] else ''}{absent[-1]}")
     if order is not None:
         print("\n".join(f"{name:<12}{text}" for name, text in _order(dataset, order, surveyed)))
     if split is not None:
         lists = f"{len(split.train)} train, {len(split.held_out)} held out, {len(split.test)} test"
         print(f"{'split':<12}{lists}" + (f"; cut in time at {split.cut:.0%}" if split.cut is not None else ""))
-    problems = [*_problems(surveyed), *_refusals(dataset, surveyed, recipe, arguments)]
+    found = _usable(dataset, surveyed, recipe, arguments)
+    problems = [*_problems(surveyed), *([found] if found and isinstance(found, str) else [])]
     if problems:
         raise SourceError(f"{dataset.root}: cannot be trained on as it is: {'; '.join(problems)}")
-    print(f"\nnext: train fit {dataset.root} --recipe {arguments.recipe} --out models/NAME")
+    if not isinstance(found, str):
+        print(f"{'enough':<12}{_enough(found, surveyed, recipe)}")
+    print(f"\nnext: train fit {dataset.root} --recipe {arguments.recipe} --out models/{bundle_for(dataset.root)}")
 
 
 def _table(surveyed: Sequence["Surveyed"]) -> str:
     """A row for each machine, id, section, domain and part; empty columns are left out."""
-    titles = ["machine", "id", "section", "domain", "part", "normal", "hours", "anomaly", "hours"]
+    titles = ["machine", "id", "section", "domain", "part", "normal", "length", "anomaly", "length"]
     groups: dict[tuple[str, ...], list[Surveyed]] = defaultdict(list)
     for one in surveyed:
         groups[tuple(str(getattr(one.clip, name) or "") for name in titles[:5])].append(one)
     rows = [titles]
     for key, members in [*sorted(groups.items()), (("total", "", "", "", ""), list(surveyed))]:
         labels = [[one for one in members if one.clip.label == label] for label in ("normal", "anomaly")]
-        numbers = [(str(len(some)), f"{sum(one.duration_s for one in some) / 3600:.3f}") for some in labels]
+        numbers = [(str(len(some)), duration(sum(one.duration_s for one in some) / 3600, 2) if some else "-") for some in labels]
         rows.append([*map(printable, key), *numbers[0], *numbers[1]])
     shown = [i for i in range(len(titles)) if i in (0, *range(5, 9)) or any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in shown}
@@ -183,20 +188,31 @@ def _may_be_drawn(clip: "Clip") -> bool:
     return clip.label == "normal" and clip.part != "test"
 
 
-def _refusals(
-    dataset: "Dataset", surveyed: Sequence["Surveyed"], recipe: "Recipe", arguments: argparse.Namespace
-) -> Iterable[str]:
-    """The error with which `train fit` would refuse the recordings, if any."""
+def _usable(dataset: "Dataset", surveyed: Sequence["Surveyed"], recipe: "Recipe", arguments: argparse.Namespace) -> "Split | str":
+    """What `train fit` would train on, or the error with which it would refuse the recordings; none where none are normal."""
     from monitor.errors import SourceError
     from train.fitting.preflight import recipe_split, usable_split
 
     if not any(_may_be_drawn(clip) for clip in dataset.clips):
-        return
+        return ""
     try:
         split = recipe_split(dataset, recipe, seed=recipe.training.seed, lists=arguments.split)
-        usable_split(split, surveyed, recipe, channel=arguments.channel)
+        return usable_split(split, surveyed, recipe, channel=arguments.channel)
     except SourceError as error:
-        yield f"with the recipe {arguments.recipe}, {error}"
+        return f"with the recipe {arguments.recipe}, {error}"
+
+
+def _enough(split: "Split", surveyed: Sequence["Surveyed"], recipe: "Recipe") -> str:
+    """Whether the recordings to train on are enough."""
+    from monitor.learning.thresholds import ENOUGH_RECORDINGS
+
+    by_path = {one.clip.path: one.duration_s for one in surveyed}
+    seconds = [by_path[clip.path] for clip in split.train]
+    n_segments = sum(max(1, int(one / (recipe.segment_ticks * recipe.tick_s))) for one in seconds)
+    n_test = sum(clip.label == "normal" for clip in split.test)
+    kept = f"; {n_test} more to test with" if n_test else ""
+    learned = f"{amount(len(seconds), sum(seconds) / 3600)} to learn from{kept}"
+    return f"yes: {learned}" if n_segments >= ENOUGH_RECORDINGS else f"no: {learned}; record {ENOUGH}"
 
 
 def _is_misplaced(clip: "Clip") -> bool:

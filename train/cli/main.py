@@ -8,18 +8,18 @@ import threading
 from collections.abc import Sequence
 
 from monitor import __version__
-from monitor.command_line import Parser, flush_standard_streams, open_standard_streams
+from monitor.command_line import Parser, flush_standard_streams, missing_module, open_standard_streams
 from monitor.errors import StethosError, printable
-from train.cli import calibrate, evaluate, fit, import_model, inspect, report, synth
+from train.cli import calibrate, evaluate, fit, fleet, import_model, inspect, release, report, synth
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-_EXTRA = ("jinja2", "matplotlib", "scipy", "sklearn", "tensorflow")  # packages of the extra `train`
 _EXAMPLE = """\
 from recordings in my-fan/normal/ (and optionally faulty ones in my-fan/anomaly/) to a report:
   train inspect my-fan
   train fit my-fan --recipe default --out models/my-fan
   train evaluate models/my-fan my-fan --out reports/my-fan
+training and evaluation need the extra `train`: pip install 'stethos[train]'
 see each command's --help; exit status: 0 done, 1 failed, 2 usage, 78 recipe or bundle refused, 130 interrupted
 """
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status (0, 1 failed, 2 usage, 78 recipe or bundle refused)."""
     open_standard_streams()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         return _status(arguments)
@@ -45,9 +45,7 @@ def _status(arguments: argparse.Namespace) -> int:
         print("\n".join(map(printable, lines)), file=sys.stderr)
         return error.exit_status
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        print(f"train: error: needs {error.name}, which is not installed: pip install 'stethos[train]'", file=sys.stderr)
+        print(f"train: error: {missing_module(error, getattr(arguments, 'extra', 'train'))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 0  # a reader that stops early is no failure
@@ -60,7 +58,8 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
+    """The parser of all commands."""
     parser = Parser(
         prog="train",
         description="Turn recordings of normal operation into a bundle for `monitor`.",
@@ -69,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (inspect, fit, calibrate, evaluate, report, import_model, synth):
+    for command in (inspect, fit, calibrate, evaluate, report, fleet, import_model, synth, release):
         command.add(commands)
     return parser
 

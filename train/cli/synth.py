@@ -6,8 +6,9 @@ from pathlib import Path
 
 from monitor.errors import UsageError
 from train.cli.arguments import Commands, count, not_negative, positive, seed
+from train.cli.words import amount, bundle_for
 
-_RECORDINGS, _FORMAT = 10, "flac"  # of a data set
+_RECORDINGS, _SECONDS, _FORMAT = 28, 30.0, "flac"  # of a data set: as many as training works well with (docs/training.md)
 _GROWTH = {"fault_at": "start_s", "grow": "grow_s", "repaired_at": "repaired_s", "severity": "severity"}  # by option
 
 
@@ -22,7 +23,7 @@ def add(commands: Commands) -> None:
     synth.add_argument(
         "--machine", choices=("fan", "pump", "valve", "gearbox"), default="fan", help="kind of machine (default fan)"
     )
-    synth.add_argument("--seconds", type=positive, default=60.0, help="length of a recording (default 60)")
+    synth.add_argument("--seconds", type=positive, help=f"length of a recording (default 60, of a data set {_SECONDS:g})")
     synth.add_argument(
         "--recordings", type=count, metavar="N", help=f"number of recordings in a data set (default {_RECORDINGS})"
     )
@@ -48,11 +49,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if not 8_000 <= arguments.sample_rate <= 192_000:
         raise UsageError(f"--sample-rate must be in 8000..192000, got {arguments.sample_rate}")
+    single = arguments.out.suffix.lower() in SUFFIXES  # also formats that cannot be written; they are not folder names
+    arguments.seconds = arguments.seconds or (60.0 if single else _SECONDS)
     if arguments.seconds * arguments.sample_rate < 1:
         raise UsageError(f"--seconds must be at least one sample, got {arguments.seconds:g}")
     if arguments.bangs_per_hour > 120:
         raise UsageError(f"--bangs-per-hour must be in 0..120, got {arguments.bangs_per_hour:g}")
-    single = arguments.out.suffix.lower() in SUFFIXES  # also formats that cannot be written; they are not folder names
     if single:
         _refuse_given(arguments, ("recordings", "format"), f"requires a data set, got one recording, {arguments.out}")
     growth = Growth(**_growth(arguments))
@@ -63,9 +65,13 @@ def _run(arguments: argparse.Namespace) -> None:
         path = arguments.out if single else folder / f"{take:04d}.{arguments.format or _FORMAT}"
         scene = Scene(machine=machine, take=take, fault=arguments.fault, growth=growth, bangs_per_hour=arguments.bangs_per_hour)
         write_scene(path, scene, seconds=arguments.seconds)
-    print(f"wrote {arguments.out if single else folder}")
-    if not single and arguments.fault is None:
-        print(f"next: train fit {arguments.out} --recipe default --out models/NAME")
+    if single:
+        print(f"wrote {arguments.out}")
+        return
+    n = arguments.recordings or _RECORDINGS
+    print(f"wrote {folder}: {amount(n, n * arguments.seconds / 3600)}")
+    if arguments.fault is None:
+        print(f"next: train fit {arguments.out} --recipe default --out models/{bundle_for(arguments.out)}")
 
 
 def _growth(arguments: argparse.Namespace) -> dict[str, float]:

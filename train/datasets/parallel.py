@@ -18,9 +18,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_max_cores: list[int] = []
+
+
+def use_cores(n: int) -> None:
+    """Limit what this process starts to `n` cores, where many such processes share the computer."""
+    _max_cores[:] = [n]
+
+
 def n_cores() -> int:
-    """Cores of this computer."""
-    return os.cpu_count() or 1
+    """Cores of this computer, or the limit."""
+    return min([os.cpu_count() or 1, *_max_cores])
 
 
 def in_parallel(

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from monitor.arrays import F32
 from monitor.bundle.detector import make_detector
 from monitor.bundle.load import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
-from monitor.bundle.write import MODEL, STATISTICS, bundle_name, check_place, write_bundle
+from monitor.bundle.write import MODEL, STATISTICS, amended, bundle_name, check_place, write_bundle
 from monitor.errors import SourceError
 from monitor.events.decision import Rule
 from monitor.learning.fit import Fitted
-from monitor.learning.thresholds import prior_of
+from monitor.learning.thresholds import ENOUGH_RECORDINGS, prior_of
 from monitor.scoring.components import Detector
 from monitor.scoring.fast_path import Fast, fit_fast
 from monitor.scoring.golden import golden_score
@@ -55,6 +56,8 @@ from train.networks.training import Trained, fit_network, representative_windows
 from train.recipes.method import Method
 from train.recipes.recipe import Recipe
 
+BASE_STATEMENT = "A base bundle judges nothing: these levels of many machines together are not used."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
@@ -66,10 +69,24 @@ class Choices:
     channel: int | None = None
     split: Path | None = None  # lists of clips of an earlier split
     resume: bool = False
+    base: bool = False  # belongs to no machine
+    verbose: bool = False  # Keras prints every epoch
 
 
-def fit(data: Dataset, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
-    """Train, export, calibrate and write the bundle `out`; returns its manifest."""
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """The manifest of a new bundle and the sound that it was trained on."""
+
+    manifest: Manifest
+    n_recordings: int
+    hours: float
+    n_sessions: int
+    n_kept: int  # normal recordings kept to test with
+    is_enough: bool  # recordings, or 10 s segments of longer ones, for more than gross faults
+
+
+def fit(data: Dataset, recipe: Recipe, out: Path, choices: Choices) -> FitResult:
+    """Train, export, calibrate and write the bundle `out`."""
     name = bundle_name(out)
     check_place(out)
     recipe = at_own_rate(recipe, data, channel=choices.channel)
@@ -79,11 +96,20 @@ def fit(data: Dataset, recipe: Recipe, out: Path, choices: Choices) -> Manifest:
     if dropped is not None:
         print(f"train: {dropped}", file=sys.stderr)
     if (note := one_session_note(sound.order)) is not None:
-        print(f"train: {note}", file=sys.stderr)
+        print(f"train: warning: {note}", file=sys.stderr)
     with backup.announced():
         manifest = _write(out, name, sound, recipe, choices, backup=backup)
         backup.remove()
-    return manifest
+    n_frames = [sum(map(len, piece.runs)) for piece in sound.frames]
+    n_segments = sum(max(1, n // (recipe.segment_ticks * recipe.tick_frames)) for n in n_frames)
+    return FitResult(
+        manifest=manifest,
+        n_recordings=len({clip.recording for clip in sound.split.train}),
+        hours=sum(n_frames) * recipe.front_end.hop_length / recipe.front_end.sample_rate_hz / 3600,
+        n_sessions=len(sound.order.sessions),
+        n_kept=len({clip.recording for clip in sound.split.test if clip.label == "normal"}),
+        is_enough=n_segments >= ENOUGH_RECORDINGS,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +168,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
     """Train, calibrate and write the bundle."""
     training, held_out, frames, validation = sound.training, sound.held_out, sound.frames, sound.validation
     windows = _windows(frames, recipe)
-    trained, error_growth = _train(sound, recipe, windows, seed=choices.seed, backup=backup)
+    trained, error_growth = _train(sound, recipe, windows, choices, backup=backup)
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
@@ -200,6 +226,11 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
             },
         },
     )
+    if choices.base:  # a report would be about no machine
+        calibration = manifest.calibration.model_copy(update={"statement": BASE_STATEMENT})
+        manifest = amended(manifest, base=True, calibration=calibration)
+        write_bundle(out, {MODEL: model, STATISTICS: statistics}, manifest)
+        return manifest
     report = {
         "report/training.json": json.dumps({"losses": trained.history}, indent=2).encode(),
         "report/model_float32.tflite": to_tflite(network, representative=None),
@@ -218,19 +249,28 @@ def _scorer(model: bytes, recipe: Recipe, detector: Detector) -> Scorer:
     return make_scorer(model, spec=recipe.scorer_spec, layout=recipe.layout, detector=detector)
 
 
-def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, *, seed: int, backup: Backup) -> tuple[Trained, float]:
+def _train(sound: _Sound, recipe: Recipe, windows: WindowSet, choices: Choices, *, backup: Backup) -> tuple[Trained, float]:
     """The network, trained on everything, and the growth of its error on sound that it was not trained on.
 
     Where nothing is held out, the growth is measured with a second network, trained on all but the last part.
     """
-    if recipe.calibration.part != "cross_fitted":
-        return fit_network(recipe, windows, _windows(sound.validation, recipe), seed=seed, backup=backup), 1.0
-    runs = [run for at in time_order(sound.clips, sound.order) for run in sound.frames[at].runs]
-    first, last = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
-    trained = fit_network(recipe, windows, last, seed=seed, backup=backup)
-    if not (len(first) and len(last)):
-        return trained, 1.0
-    without_last = fit_network(recipe, first, last, seed=seed)
+    first, validation = None, _windows(sound.validation, recipe)
+    if recipe.calibration.part == "cross_fitted":
+        runs = [run for at in time_order(sound.clips, sound.order) for run in sound.frames[at].runs]
+        first, validation = (_window_set(part, recipe) for part in first_and_last(runs, recipe.training.held_out))
+    n_networks = 2 if first and validation else 1
+    with tqdm(
+        total=n_networks * recipe.training.epochs,
+        desc="train",
+        unit="epoch",
+        disable=True if choices.verbose else None,  # None: shown on a terminal only
+        leave=False,
+    ) as epochs:
+        bar = None if choices.verbose else epochs
+        trained = fit_network(recipe, windows, validation, seed=choices.seed, backup=backup, bar=bar)
+        if not (first and validation):
+            return trained, 1.0
+        without_last = fit_network(recipe, first, validation, seed=choices.seed, bar=bar)
     return trained, max(1.0, without_last.history["val_loss"][-1] / trained.history["val_loss"][-1])
 
 

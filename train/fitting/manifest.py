@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from monitor import __version__
 from monitor.bundle.manifest import DetectorSpec, Manifest
-from monitor.bundle.write import MODEL, STATISTICS, file_ref
+from monitor.bundle.write import MODEL, STATISTICS, created, file_ref
 from monitor.events.decision import Rule
 from monitor.scoring.scorer import ScorerSpec
 
@@ -30,7 +29,7 @@ def make_manifest(
         {
             "schema": 1,
             "name": name,
-            "created": datetime.now(timezone.utc).replace(microsecond=0),
+            "created": created(),
             "front_end": spec.front_end,
             "window": spec.window,
             "tick_frames": spec.tick_frames,

@@ -1,14 +1,13 @@
 """Export: a network to TFLite, full int8 (one weight scale per channel) or float32."""
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from tempfile import TemporaryFile
+from contextlib import redirect_stdout
 from typing import Any
 
 from monitor.arrays import F32
+from train.networks.quiet import held_back
 
 
 def to_tflite(network: Any, *, representative: F32 | None) -> bytes:
@@ -30,26 +29,3 @@ def to_tflite(network: Any, *, representative: F32 | None) -> bytes:
     with held_back(), redirect_stdout(io.StringIO()), warnings.catch_warnings():  # Keras prints its whole signature
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return bytes(converter.convert())
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Hold back what the converter's C++ code writes to stderr, and show it only if the conversion fails."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # stderr is closed
-        yield
-        return
-    try:
-        with TemporaryFile() as said:
-            os.dup2(said.fileno(), 2)
-            try:
-                yield
-            except BaseException:
-                said.seek(0)
-                os.write(stderr, said.read())
-                raise
-            finally:
-                os.dup2(stderr, 2)
-    finally:
-        os.close(stderr)

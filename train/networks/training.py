@@ -1,12 +1,12 @@
 """Train a recipe's network on windows of normal sound."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from monitor.arrays import F32
 from monitor.errors import SourceError, StethosError
@@ -14,6 +14,7 @@ from monitor.scoring.windows import frame_columns
 from train.features.frames import WindowSet
 from train.networks.backup import Backup, Progress
 from train.networks.networks import BandStatistics, build_network
+from train.networks.quiet import load_tensorflow
 from train.recipes.recipe import Recipe
 
 
@@ -29,13 +30,21 @@ class Trained:
     history: Mapping[str, list[float]]
 
 
-def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, seed: int, backup: Backup | None = None) -> Trained:
+def fit_network(
+    recipe: Recipe,
+    windows: WindowSet,
+    validation: WindowSet,
+    *,
+    seed: int,
+    backup: Backup | None = None,
+    bar: "tqdm[Any] | None" = None,
+) -> Trained:
     """Train for the recipe's epochs; the same seed on the same machine gives the same bits.
 
-    With a `backup` every epoch is saved there, and an interrupted run resumes from it.
+    With a `backup` every epoch is saved there, and an interrupted run resumes from it. A `bar` counts epochs; without one
+    Keras prints a line for each.
     """
-    import tensorflow as tf
-
+    tf = load_tensorflow()
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
@@ -48,6 +57,9 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
     batches = _batches(recipe, windows, seed=seed)
     progress = backup.restore(model) if backup is not None else Progress()
     stopping = training.early_stopping if len(validation) else None
+
+    if bar is not None:
+        bar.update(progress.n_epochs)
 
     def is_over() -> bool:
         return progress.n_epochs >= training.epochs or (
@@ -62,6 +74,8 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
             rate = f"training.learning_rate (got {training.learning_rate:g}) may be too high"
             raise DivergedError(f"training diverged in epoch {epoch + 1}: a loss or weight is not finite; {rate}")
         progress.add(logs)
+        if bar is not None:
+            bar.update()
         if stopping is not None and progress.n_without_gain == 0:
             progress.best = weights
         if backup is not None:
@@ -78,7 +92,7 @@ def fit_network(recipe: Recipe, windows: WindowSet, validation: WindowSet, *, se
             callbacks=[
                 tf.keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.shuffle(epoch), on_epoch_end=finish)
             ],
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=2 if bar is None else 0,
         )
     if progress.best is not None:
         model.set_weights(progress.best)

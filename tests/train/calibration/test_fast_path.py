@@ -18,7 +18,7 @@ from train.evaluation.close_up import close_up
 from train.evaluation.evaluate import evaluate
 from train.evaluation.results import shipped_model
 from train.recipes.recipe import load_recipe
-from train.report.over_time import over_time
+from train.report.figures.over_time import over_time
 from train.report.style import ReportFigure
 
 

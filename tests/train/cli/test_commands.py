@@ -110,5 +110,5 @@ sys.exit(main(sys.argv[1:]))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"train: error: needs {absent}")
+    assert line.startswith(f"train: error: {absent} is not installed for ")
     assert line.endswith("pip install 'stethos[train]'")

@@ -48,7 +48,7 @@ def look(*words: object) -> None:
 def fact(out: str, name: str) -> str:
     """The lines of one fact."""
     lines = out.splitlines()
-    if any(line.startswith("no file") and name in line for line in lines):
+    if any(line.startswith("checked ") and name in line for line in lines):
         return "none"
     first = next(i for i, line in enumerate(lines) if line.startswith(f"{name} "))
     rest = lines[first + 1 :]
@@ -62,12 +62,15 @@ def test_a_good_data_set_is_told_in_a_table(good: Path, capsys: pytest.CaptureFi
     assert out.splitlines()[:5] == [
         f"{good}: layout plain",
         "",
-        "machine  normal  hours  anomaly  hours",
-        "              4  0.013        1  0.000",
-        "total         4  0.013        1  0.000",
+        "machine  normal  length  anomaly  length",
+        "              4    48 s        1     1 s",
+        "total         4    48 s        1     1 s",
     ]
     assert fact(out, "rates") == "16000 Hz (5 files)"
     assert fact(out, "channels") == "1 in a file (5 files)"
+    assert fact(out, "enough") == (
+        "no: 3 recordings, 36 s to learn from; 1 more to test with; record at least 12 recordings, or two minutes in one file"
+    )
     assert fact(out, "length") == "min 1.0, median 12.0, max 12.0 s"
     assert all(fact(out, name) == "none" for name in ("clipped", "silent", "duplicate", "unreadable", "misplaced"))
 
@@ -77,11 +80,11 @@ def test_machines_and_parts_have_a_row_each(tmp_path: Path, capsys: pytest.Captu
         write(tmp_path / f"ToyCar/{name}_00000000.wav", hum(i, 16_000 * 36))
     run(tmp_path)
     assert capsys.readouterr().out.splitlines()[2:7] == [
-        "machine  id     part   normal  hours  anomaly  hours",
-        "ToyCar   id_01  test        1  0.010        1  0.010",
-        "ToyCar   id_01  train       1  0.010        0  0.000",
-        "ToyCar   id_02  train       1  0.010        0  0.000",
-        "total                       3  0.030        1  0.010",
+        "machine  id     part   normal   length  anomaly  length",
+        "ToyCar   id_01  test        1     36 s        1    36 s",
+        "ToyCar   id_01  train       1     36 s        0       -",
+        "ToyCar   id_02  train       1     36 s        0       -",
+        "total                       3  1.8 min        1    36 s",
     ]
 
 

@@ -45,7 +45,7 @@ def test_names_that_are_no_text_or_no_line_are_heard_listed_and_found_again(
     save_split(split, tmp_path / "lists", dataset.root)
     assert load_split(tmp_path / "lists", dataset) == split
     assert train(["inspect", str(root)]) == 0
-    assert "no file     unreadable, " in capsys.readouterr().out
+    assert "checked     no file is unreadable, " in capsys.readouterr().out
 
 
 def test_an_error_has_its_lines_whatever_a_file_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

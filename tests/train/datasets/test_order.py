@@ -1,6 +1,7 @@
 """The order in which recordings were made, their sessions, and folds in time: by every source, on real files."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -96,11 +97,14 @@ def test_what_monitor_record_writes_on_several_days_comes_out_as_sessions(tmp_pa
     folder.mkdir()
     take = Take(name="fan", rate_hz=8_000, n_channels=1, sample_format="int16", comment={})
     for day in (22, 21, 9):
-        session = RecordingSession(folder, take, clip_s=2.0, wanted_s=10.0)
+        day_folder = tmp_path / "days" / str(day)
+        day_folder.mkdir(parents=True)
+        session = RecordingSession(day_folder, take, clip_s=2.0, wanted_s=10.0)
         session.write((hum(day, 80_000)[:, None] * 2**31).astype(np.int32))
         session.close()
-        for path in folder.glob(f"{session.stem}-*"):
+        for path in day_folder.glob(f"{session.stem}-*"):
             path.rename(folder / path.name.replace(session.stem, f"fan_202611{day:02}T100000Z"))
+    shutil.rmtree(tmp_path / "days")
     dataset = read_dataset(tmp_path)
     order = recording_order(dataset, dataset.clips)
     assert order.source == "times in names"

@@ -42,6 +42,23 @@ def fitted(dataset: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory)
     return out
 
 
+def test_a_base_bundle_has_no_report_and_judges_nothing(
+    dataset: Path, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "base"
+    assert train(["fit", str(dataset), "--recipe", str(quick), "--out", str(out), "--base"]) == 0
+    assert "judges nothing until `monitor learn`" in capsys.readouterr().out
+    bundle = load_bundle(out)
+    assert (bundle.is_base, bundle.expected) == (True, None)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "model.tflite", "statistics.npz"]
+    for command in (
+        ["calibrate", str(out), "--on", str(dataset)],
+        ["evaluate", str(out), str(dataset), "--out", str(tmp_path / "r")],
+    ):
+        assert train(command) == 78
+        assert "is a base bundle, which judges nothing" in capsys.readouterr().err
+
+
 def test_the_bundle_is_complete_and_accepted(fitted: Path) -> None:
     manifest = load_bundle(fitted).manifest
     assert manifest.name == "fan-5"
@@ -211,7 +228,7 @@ def test_sound_without_any_of_the_models_bands_is_refused(
     recipe = yaml.safe_load(quick.read_text())
     recipe["front_end"]["fmin_hz"] = 5000.0
     (tmp_path / "high.yaml").write_text(yaml.safe_dump(recipe))
-    fit = ["--recipe", str(tmp_path / "high.yaml"), "--out", str(tmp_path / "out")]
+    fit = ["--recipe", str(tmp_path / "high.yaml"), "--out", str(tmp_path / "out"), "--verbose"]
     low = tmp_path / "low"
     assert train(["synth", str(low), "--recordings", "4", "--seconds", "20", "--sample-rate", "8000"]) == 0
     if command == "calibrate":
@@ -234,7 +251,7 @@ def test_sound_below_the_floor_is_refused(dataset: Path, quick: Path, tmp_path: 
     recipe = yaml.safe_load(quick.read_text())
     recipe["front_end"]["floor"] = 1.0
     (tmp_path / "deaf.yaml").write_text(yaml.safe_dump(recipe))
-    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "deaf.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "deaf.yaml"), "--out", str(tmp_path / "out"), "--verbose"]) == 1
     told, error = capsys.readouterr()
     assert "Epoch" not in told
     assert error.splitlines()[-1] == "train: error: the recordings are silent in the recipe's bands (0 dB in all of them)"
@@ -246,7 +263,7 @@ def test_a_training_that_diverges_stops_at_once(
     recipe = yaml.safe_load(quick.read_text())
     recipe["training"]["learning_rate"] = 1e9
     (tmp_path / "wild.yaml").write_text(yaml.safe_dump(recipe))
-    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "wild.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert train(["fit", str(dataset), "--recipe", str(tmp_path / "wild.yaml"), "--out", str(tmp_path / "out"), "--verbose"]) == 1
     told, error = capsys.readouterr()
     assert "Epoch 2/" not in told
     assert "training diverged in epoch 1: " in error
@@ -259,7 +276,7 @@ def test_two_segments_to_train_on_are_too_few_for_a_spread(tmp_path: Path, capsy
         assert train(["synth", str(tmp_path / f"set/normal/{i}.wav"), "--seconds", "12", "--take", str(i)]) == 0
     for part, some in (("train", [0]), ("held_out", [1]), ("test", [2])):
         (tmp_path / f"{part}.txt").write_text("".join(f"normal/{i}.wav\n" for i in some))
-    options = ["--recipe", "default", "--out", str(tmp_path / "out"), "--split", str(tmp_path)]
+    options = ["--recipe", "default", "--out", str(tmp_path / "out"), "--split", str(tmp_path), "--verbose"]
     assert train(["fit", str(tmp_path / "set"), *options]) == 1
     told, error = capsys.readouterr()
     assert "2 recordings to train on must give at least 3 segments of 10.2 s (a shorter recording counts as one), got 2" in error
@@ -276,14 +293,12 @@ def test_what_is_left_out_of_training_is_told(quick: Path, tmp_path: Path, capsy
     soundfile.write(tmp_path / "set/normal/1.wav", samples, rate_hz)
     capsys.readouterr()
     assert train(["fit", str(tmp_path / "set"), "--recipe", str(quick), "--out", str(tmp_path / "out")]) == 0
-    out, error = capsys.readouterr()
+    error = capsys.readouterr().err
     assert "train: warning: left out: " + str(tmp_path / "set/normal/damaged.wav") in error
     lists = (tmp_path / "out/report/split/train.txt", tmp_path / "out/report/split/held_out.txt")
     listed = [name for path in lists for name in path.read_text().splitlines()]
     assert sorted(listed) == [f"normal/{i}.wav" for i in range(9)]
-    (line,) = (
-        line for line in out.splitlines() if line.startswith("left out of training, because the device would not score it: ")
-    )
+    (line,) = (line for line in error.splitlines() if line.endswith(", which the device would not score either"))
     assert "6 s silent" in line
     assert "1 s gap" in line  # the tick with less than half of it silent
     left_out = read_manifest(tmp_path / "out").provenance.metrics["left_out_s"]

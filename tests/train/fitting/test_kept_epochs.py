@@ -39,7 +39,17 @@ class Fit:
         self.recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
         self.recipe["training"]["epochs"] = 1000
         self._path = folder / "own.yaml"
-        self._command = ["fit", str(sounds), "--recipe", str(self._path), "--out", str(folder / "own"), "--channel", "1"]
+        self._command = [
+            "fit",
+            str(sounds),
+            "--recipe",
+            str(self._path),
+            "--out",
+            str(folder / "own"),
+            "--channel",
+            "1",
+            "--verbose",
+        ]
 
     def interrupted(self, *options: str) -> int:
         self._path.write_text(yaml.safe_dump(self.recipe))
@@ -72,7 +82,7 @@ def fit(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fit
     assert made.interrupted() == 130
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train:")]
     assert told == [
-        f"train: {UNKNOWN_SESSIONS}",
+        f"train: warning: {UNKNOWN_SESSIONS}",
         "train: interrupted; finished epochs are saved; run the same command with --resume to continue",
     ]
     return made

@@ -1,13 +1,15 @@
 """A bundle takes the place of an older one whole, and what a person put there stays."""
 
 import shutil
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
 from monitor.bundle.manifest import read_manifest
-from monitor.bundle.write import write_bundle
+from monitor.bundle.write import created, write_bundle
+from monitor.errors import ConfigError
 from train.cli.main import main as train
 from train.fitting.manifest import versions
 
@@ -61,3 +63,13 @@ def test_versions_come_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Distribution, "discover", lambda **given: reversed(list(found(**given))))
     assert list(versions().items()) == first
     assert [name for name, _ in first][:3] == ["stethos", "numpy", "tensorflow"]
+
+
+def test_the_time_of_a_bundle_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert created() == datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH must be seconds since 1970, got 'yesterday'"):
+        created()
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert abs(datetime.now(timezone.utc) - created()) < timedelta(seconds=10)

@@ -1,6 +1,8 @@
 """What is trained and what is exported are the same function."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from monitor.arrays import F32
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.windows import WindowSpec
-from train.networks.export import held_back, to_tflite
+from train.networks.export import to_tflite
 from train.networks.networks import BandStatistics, build_network, device_network, fold, plain_network
+from train.networks.quiet import held_back
 from train.recipes.recipe import DenseNetwork, Recipe, load_recipe
 
 MEAN, DEVIATION = np.linspace(-80.0, -30.0, 20), np.linspace(1.0, 6.0, 20)
@@ -88,3 +91,10 @@ def test_what_the_converter_says_is_shown_where_it_fails(capfd: pytest.CaptureFi
         os.write(2, b"why")
         raise ValueError
     assert capfd.readouterr().err == "why"
+
+
+def test_a_crash_is_not_held_back() -> None:
+    code = "import os; from train.networks.quiet import held_back\nwith held_back(): os.abort()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode < 0
+    assert done.stderr.startswith("Fatal Python error: Aborted")

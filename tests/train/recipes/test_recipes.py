@@ -61,11 +61,13 @@ def test_the_default_recipe_makes_do_with_six_clips_and_says_so(
         samples, rate_hz = soundfile.read(clip, frames=10 * 48_000, dtype="float32")
         soundfile.write(tmp_path / "set/normal" / clip.name, samples, rate_hz)
     command = ["fit", str(tmp_path / "set"), "--recipe", str(quick("default", tmp_path)), "--out", str(tmp_path / "six")]
-    assert train(command) == 0
+    assert train([*command, "--verbose"]) == 0
     found = load_bundle(tmp_path / "six").manifest.calibration
     assert (found.n_recordings, found.n_units, found.bound_95_per_week) == (6, 6, None)
-    told = capsys.readouterr().out
-    assert "The recordings are too short to replay the rule, so the rate of false events could not be verified." in told
+    told, warned = capsys.readouterr()
+    assert "too little sound to find more than severe faults: record at least 12 recordings, or two minutes in one file" in warned
+    assert told.splitlines()[-1] == "next: record more, then run this command again"
+    assert "The recordings are too short to count false events in a replay, so their rate could not be verified." in told
     assert "With fewer than 12 recordings (or 10 s segments of longer ones) only severe faults are detected" in told
     for clip in sorted((tmp_path / "set/normal").glob("*"))[:4]:
         clip.unlink()
@@ -214,7 +216,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(sounds: Path, tmp_pat
     arguments = ["fit", str(sounds), "--recipe", str(recipe)]
     assert train([*arguments, "--out", str(whole)]) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "train.cli.main", *arguments, "--out", str(resumed)],
+        [sys.executable, "-m", "train.cli.main", *arguments, "--out", str(resumed), "--verbose"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 """The order in which the recordings of a data set were made, the sessions that they fall into, and folds in time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate, pairwise
 from pathlib import PurePosixPath
@@ -33,13 +33,15 @@ _NO_CONDITION = ("channel", "snr")  # attributes of files, not of the machine
 class RecordingOrder:
     """Recordings in order of time, by the names in `Clip.recording`, and the same ones grouped into sessions.
 
-    Sessions are in the order of their first recordings. There is one where sessions cannot be distinguished.
+    Sessions are in the order of their first recordings. There is one where sessions cannot be distinguished. `times` are
+    the starts of the recordings, or None if the source has none.
     """
 
     source: Source
     recordings: tuple[str, ...]
     sessions: tuple[tuple[str, ...], ...]
     session_names: tuple[str, ...]
+    times: Mapping[str, datetime] | None = field(default=None, compare=False)
 
 
 def recording_order(dataset: Dataset, clips: Sequence[Clip]) -> RecordingOrder:
@@ -69,7 +71,13 @@ def recording_order(dataset: Dataset, clips: Sequence[Clip]) -> RecordingOrder:
     else:
         sessions = _between_gaps(names, times)
         keys = [f"{times[session[0]]:%Y-%m-%d %H:%M}" for session in sessions]
-    return RecordingOrder(source=source, recordings=tuple(names), sessions=tuple(map(tuple, sessions)), session_names=tuple(keys))
+    return RecordingOrder(
+        source=source,
+        recordings=tuple(names),
+        sessions=tuple(map(tuple, sessions)),
+        session_names=tuple(keys),
+        times=times,
+    )
 
 
 def one_session_note(order: RecordingOrder) -> str | None:
