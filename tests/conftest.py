@@ -17,15 +17,60 @@ settings.load_profile("any machine")
 
 WAITS = (
     *("audio", "mqtt", "clips", "daemon", "demo", "web", "cli", "config", "contract", "notify"),
-    *("system/test_live", "system/test_unit", "system/test_web_unit"),
+    *(
+        "system/live/test_live",
+        "system/live/test_evidence",
+        "system/test_unit",
+        "system/test_web_unit",
+        "packages/test_debian",
+        "packages/test_first",
+    ),
+)
+
+LONGEST = (  # files that take a minute or more, the longest first, those that wait before those that compute
+    "web/browser/test_views.py",
+    "cli/adapting/test_adaptation_live.py",
+    "system/live/test_live.py",
+    "cli/adapting/test_adaptation.py",
+    "web/live/test_page_live.py",
+    "system/test_unit.py",
+    "cli/test_setup.py",
+    "cli/adapting/test_extend.py",
+    "daemon/live/test_learning_live.py",
+    "notify/test_live.py",
+    "packages/test_debian_package.py",
+    "daemon/live/test_watch_live.py",
+    "daemon/live/test_commands_live.py",
+    "web/test_description.py",
+    "web/browser/test_fault.py",
+    "web/live/test_disturbance.py",
+    "system/live/test_live_machines.py",
+    "cli/test_root.py",
+    "update/test_attacks.py",
+    "overview/test_browser.py",
+    "overview/test_live.py",
+    "train/fleet/test_cluster.py",
+    "train/fleet/test_command.py",
+    "system/test_promises.py",
+    "train/recipes/test_recipes.py",
+    "train/fitting/test_rates.py",
+    "realdata/test_toy_cars.py",
+    "train/calibration/test_states.py",
+    "train/calibration/test_cross_fitted.py",
+    "train/fitting/test_fit.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that wait most of their time, for sound as it plays, brokers or systemd: they run side by side."""
-    for item in items:
-        if item.path.relative_to(ROOT / "tests").as_posix().startswith(WAITS):
+    """Mark the tests that wait most of their time, for sound as it plays, brokers or systemd: they run side by side.
+
+    The files that take longest come first, so that no worker has one of them left when the others have ended.
+    """
+    places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
+    for item, place in places.items():
+        if place.startswith(WAITS):
             item.add_marker("waits")
+    items.sort(key=lambda item: LONGEST.index(places[item]) if places[item] in LONGEST else len(LONGEST))
 
 
 def need(condition: bool, what: str) -> None:
@@ -44,6 +89,16 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def demo_bundle() -> Path:
     return ROOT / "models" / "demo-fan"
+
+
+@pytest.fixture
+def base_bundle(demo_bundle: Path, tmp_path: Path) -> Path:
+    """The demo's network as a base bundle, which judges nothing."""
+    folder = tmp_path / "base"
+    shutil.copytree(demo_bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "base": True}))
+    return folder
 
 
 @pytest.fixture

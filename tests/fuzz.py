@@ -45,7 +45,7 @@ class Reader:
 
 
 READERS = {
-    "recording": Reader(audio.mutants, audio.read, prints="the header states|could be decoded"),
+    "recording": Reader(audio.mutants, audio.read, prints="the header states|could be decoded|its end seems to be missing"),
     "manifest": Reader(partial(bundle.demo_mutants, kinds=("manifest-values", "manifest-bytes")), bundle.read),
     "npz": Reader(partial(bundle.demo_mutants, kinds=("statistics-bytes", "statistics-archive")), bundle.read),
     "tflite": Reader(partial(bundle.demo_mutants, kinds=("model-bytes", "model-tables")), bundle.read),

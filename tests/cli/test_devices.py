@@ -16,7 +16,7 @@ from monitor.daemon.control.shared_microphone import SharedMicrophone, find_shar
 from monitor.daemon.control.socket import NAME
 from monitor.errors import SourceError
 from tests.cli.tool import run
-from tests.daemon.sharing import sharing
+from tests.daemon.control.sharing import sharing
 from tests.rig import VirtualMicrophone
 
 USB = Device(
@@ -99,7 +99,7 @@ def test_the_level_for_people_is_a_line_where_no_terminal_looks(
 
 
 def test_a_meter_for_no_microphone_is_one_line(rig: VirtualMicrophone) -> None:
-    with pytest.raises(SourceError, match="microphone usb:1234:5678 is not plugged in"):
+    with pytest.raises(SourceError, match=r"^microphone usb:1234:5678: absent: not plugged in$"):
         run("devices", "--level", "usb:1234:5678", "--seconds", 4)
 
 
@@ -116,7 +116,7 @@ def test_a_device_that_portaudio_leaves_out_because_the_service_has_it_is_listed
 @pytest.mark.parametrize("selector", ["name:umik", "usb:2752:0007", "usb:2752:0007:7001234", "usb-port:1-1.2"])
 def test_a_shared_microphone_is_found_by_any_of_its_selectors(selector: str) -> None:
     shared = [
-        SharedMicrophone("name:gone", None, None, "absent: no microphone matches name:gone"),
+        SharedMicrophone("name:gone", None, None, "absent: no such microphone; present: none"),
         SharedMicrophone("usb:2752:0007", USB, "…", None),
     ]
     assert find_shared(shared, selector) == shared[1]

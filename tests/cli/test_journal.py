@@ -4,6 +4,9 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from monitor.cli.journal import JournalFormatter
 
@@ -23,6 +26,18 @@ def run(*arguments: str, is_journal: bool) -> str:
 def test_an_error_has_its_priority_in_the_journal_and_nowhere_else() -> None:
     assert run("--replay", "missing.wav", "--model", "missing", is_journal=True).startswith("<3>monitor: error: missing")
     assert run("--replay", "missing.wav", "--model", "missing", is_journal=False).startswith("monitor: error: missing")
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_a_name_from_outside_cannot_make_lines_nor_control_the_terminal(
+    is_journal: bool, tmp_path: Path, demo_normal: Path, demo_bundle: Path
+) -> None:
+    name = tmp_path / "a\n<2>monitor: error: no disk\x1b[2J\r\u2028.flac"
+    name.write_bytes(demo_normal.read_bytes())
+    text = run("--replay", str(name), "--model", str(demo_bundle), is_journal=is_journal)
+    prefix = "<6>" if is_journal else ""
+    assert text.splitlines()[-1].startswith(f"{prefix}{tmp_path}/a\\n<2>monitor: error: no disk\\x1b[2J\\r\\u2028.flac: normal")
+    assert "\x1b" not in text
 
 
 def test_every_line_of_a_traceback_has_its_priority() -> None:

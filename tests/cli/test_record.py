@@ -17,7 +17,7 @@ from monitor.cli.recording.session import RecordingSession, Take
 from monitor.daemon.control.socket import NAME
 from monitor.errors import SinkError, SourceError, UsageError
 from tests.cli.tool import run, start
-from tests.daemon.sharing import sharing
+from tests.daemon.control.sharing import sharing
 from tests.rig import VirtualMicrophone
 from tests.waiting import wait_until
 from train.cli import inspect
@@ -124,6 +124,27 @@ def test_a_session_resumed_the_next_day_is_another_recording(tmp_path: Path) -> 
     assert numbers == [(first.stem, "0001"), (first.stem, "0002"), *((third.stem, f"000{n}") for n in (1, 2, 3))]
     assert third.done_s == 20.0
     assert hidden(tmp_path) == []
+
+
+def test_a_complete_session_is_continued_soon_after_and_counts_anew(tmp_path: Path) -> None:
+    """Its numbers go on, so that both are one recording; another microphone, or another day, begins a new one."""
+    with closing(session(tmp_path, wanted_s=10.0)) as first:
+        first.write(ramp(20.0))
+    with closing(session(tmp_path, wanted_s=10.0)) as second:
+        assert (second.stem, second.resumed_s, second.earlier_s) == (first.stem, 0.0, 10.0)
+        second.write(ramp(8.0))
+    with closing(session(tmp_path, wanted_s=10.0)) as third:  # it was interrupted
+        assert (third.stem, third.resumed_s, third.earlier_s) == (first.stem, 8.0, 10.0)
+        third.write(ramp(20.0))
+        assert third.done_s == 10.0
+    assert [clip.name[-9:-5] for clip in clips(tmp_path)] == ["0001", "0002", "0003", "0004", "0005"]
+    other = Take(name="fan", rate_hz=RATE_HZ, n_channels=2, sample_format="int24", comment={"microphone": "usb:0d8c:0014"})
+    with closing(session(tmp_path, take=other)) as fourth:
+        assert fourth.stem != first.stem
+    for clip in clips(tmp_path):
+        os.utime(clip, (0, clip.stat().st_mtime - 86_400))
+    with closing(session(tmp_path)) as fifth:
+        assert (fifth.stem != first.stem, fifth.earlier_s) == (True, 20.0)
 
 
 def test_a_partial_clip_left_by_a_power_cut_is_removed(tmp_path: Path) -> None:
@@ -329,7 +350,7 @@ def test_the_machines_channel_is_recorded(rig: VirtualMicrophone, tmp_path: Path
 
 
 def test_a_missing_microphone_is_one_line(rig: VirtualMicrophone, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(SourceError, match="no microphone matches name:none; present: pulse") as raised:
+    with pytest.raises(SourceError, match=r"^microphone name:none: absent: no such microphone; present: pulse") as raised:
         run("record", "--microphone", "name:none", "--out", tmp_path / "data", "--minutes", 1)
     assert "\n" not in str(raised.value)
     assert caplog.messages == []  # the error contains it

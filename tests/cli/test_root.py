@@ -17,7 +17,7 @@ from monitor.daemon.control.socket import NAME
 from monitor.daemon.daemon import run_daemon
 from monitor.errors import ConfigError
 from tests.cli.bench import Bench, made
-from tests.cli.test_support import serving
+from tests.cli.checking.test_support import serving
 from tests.conftest import need
 
 USER = 61_184  # without an entry in the list of users, like the unit's

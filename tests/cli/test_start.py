@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.cli.commands import COMMANDS, parse
 from monitor.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,12 @@ def test_a_missing_library_is_one_line(module: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
 
 
+def test_a_missing_library_of_an_extra_names_the_extra() -> None:
+    done = monitor("web", code=INTERRUPT.format("uvicorn", "raise ModuleNotFoundError(name, name=name)"))
+    error = f"monitor: error: uvicorn is not installed for {sys.executable}: pip install 'stethos[web]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+
+
 def test_an_old_python_is_one_line() -> None:
     done = monitor("devices", code="sys.version_info = (3, 9, 18)")
     assert done.returncode == 1
@@ -129,3 +136,10 @@ def test_an_old_python_can_read_what_reports_it(name: str) -> None:
     text = (ROOT / name).read_text()
     ast.parse(text, feature_version=(3, 8))
     assert " | " not in text or "from __future__ import annotations" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([name, "--help"])
+    assert f" {name}" in capsys.readouterr().out.partition("options:")[2]

@@ -318,3 +318,10 @@ def test_the_severity_from_which_it_rings_is_set_by_file_or_environment(tmp_path
     assert load(tmp_path, "node: a").alarm.from_ == "alarm"
     assert load(tmp_path, "alarm: {from: warning}").alarm.from_ == "warning"
     assert load_config(None, {"STETHOS_ALARM__FROM": "warning"}).alarm.from_ == "warning"
+
+
+@pytest.mark.parametrize("path", [f"/{'long' * 80}", f"models/{'long' * 80}"])
+def test_a_bundle_that_cannot_be_looked_up_does_not_stop_the_others(tmp_path: Path, path: str) -> None:
+    """A folder of another user fails in the same way, but not for root, as whom the tests may run."""
+    config = load(tmp_path, f"machines: {{fan: {{bundle: {path}, microphone: default}}}}")
+    assert config.machines["fan"].bundle == tmp_path / path

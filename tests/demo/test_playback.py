@@ -2,14 +2,13 @@
 
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
 from monitor.arrays import F32
-from monitor.audio import capture_process
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.microphone import Microphone
 from monitor.demo.playback import playback_command
@@ -36,13 +35,13 @@ def play(microphone: Microphone, reader: ChannelReader, n: int) -> F32:
     return np.concatenate(parts)[:n]
 
 
-def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_path: Path) -> None:
     first, second = noise(17_000, 1), noise(9_000, 2)
     files = [tmp_path / "first.flac", tmp_path / "second.wav"]
     for path, samples in zip(files, (first, second), strict=True):
         soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
-    monkeypatch.setattr(capture_process, "make_command", lambda request: playback_command(request, files))
-    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ)
+    command = partial(playback_command, files=files)
+    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, make_command=command)
     with closing(microphone):
         reader = microphone.add_reader(channel=None, sample_rate_hz=RATE_HZ)
         began = time.monotonic()
@@ -54,10 +53,10 @@ def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_pat
         assert microphone.counts.lost_frames == microphone.counts.overruns == 0
 
 
-def test_a_recording_that_cannot_be_read_is_a_trouble_of_the_microphone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_that_cannot_be_read_is_a_trouble_of_the_microphone(tmp_path: Path) -> None:
     missing = tmp_path / "missing.wav"
-    monkeypatch.setattr(capture_process, "make_command", lambda request: playback_command(request, [missing]))
-    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ)
+    command = partial(playback_command, files=[missing])
+    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, make_command=command)
     with closing(microphone):
         microphone.add_reader(channel=None, sample_rate_hz=RATE_HZ)
 

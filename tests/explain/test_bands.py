@@ -114,6 +114,15 @@ def test_the_skirts_of_a_resonance_are_not_named_beside_it() -> None:
     assert (band.low_hz, band.high_hz) == (round(LIMITS[27], 1), round(LIMITS[35], 1))
 
 
+@pytest.mark.parametrize(("centre", "first", "last"), [(2, 0, 7), (61, 57, 63)])
+def test_skirts_end_with_the_bands(centre: int, first: int, last: int) -> None:
+    spread = np.full(64, 0.5, np.float32)
+    levels = Levels(EXPECTED.mean_db, 3.0 * spread, spread)
+    skirts = 10.0**2.4 / (1.0 + ((np.arange(64) - centre) / 3.0) ** 2)
+    (band,) = differing_bands(-60.0 + 10.0 * np.log10(1.0 + skirts), replace(EXPECTED, levels=levels), LIMITS)
+    assert (band.low_hz, band.high_hz) == (round(LIMITS[first], 1), round(LIMITS[last + 1], 1))
+
+
 def test_more_and_less_do_not_merge() -> None:
     assert [band.excess_db for band in differing_bands(frame({10: 5.0, 11: -6.0}), EXPECTED, LIMITS)] == [-6.0, 5.0]
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.frame_ticks import frame_ticks
+from benchmarks.sounds.frame_ticks import frame_ticks
 from monitor.arrays import F32
 from monitor.bundle import load_bundle
 from monitor.scoring.front_end import LogMelSpec

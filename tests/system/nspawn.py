@@ -1,4 +1,4 @@
-"""A real systemd in a container: Debian, mosquitto and `pip install` of this repository in /opt/stethos; gone when it ends."""
+"""A real systemd in a container: Debian, mosquitto and `pip install` of this repository in /opt/stethos or other layers."""
 
 import os
 import select
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.system.debian import build_wheel, layers
@@ -27,7 +27,9 @@ exec systemd-nspawn --quiet --directory="$1/root" --machine="stethos-$$" --boot 
 class Container:
     """One booted Debian, with no network but its own loopback. Run as root; commands are run inside as root."""
 
-    def __init__(self) -> None:
+    def __init__(self, below: Sequence[Path] | None = None) -> None:
+        """Over these layers; without them, the distribution is installed over its environment."""
+        self._below = below
         self._folder = Path(tempfile.mkdtemp(prefix="stethos-container-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -44,9 +46,8 @@ class Container:
         self.shutdown()
 
     def boot(self) -> None:
-        """Start it, wait until systemd is up, and install the distribution."""
-        below = ":".join(map(str, layers()))
-        wheel = build_wheel(self._folder)
+        """Start it, wait until systemd is up, and install the distribution unless layers were given."""
+        below = ":".join(map(str, layers() if self._below is None else self._below))
         (self._folder / "mount").mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (self._folder / "console").open("wb") as console:
             notified.bind(str(self._folder / "notify"))
@@ -59,6 +60,9 @@ class Container:
                 env={**os.environ, "NOTIFY_SOCKET": str(self._folder / "notify"), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
             self._wait_for_ready(notified)
+        if self._below is not None:
+            return
+        wheel = build_wheel(self._folder)
         self.put(wheel, f"/root/{wheel.name}")
         self.check(f"/opt/stethos/bin/pip install -q --no-index --no-deps /root/{wheel.name}")
 

@@ -22,6 +22,7 @@ GROUND = (
     "command_line",
     "json_lines",
     "log_limit",
+    "shipped",
     "threads",
 )
 ROOMS = {  # which rooms each imports, beside itself and the ground; the list of rooms of docs/architecture.md
@@ -33,19 +34,23 @@ ROOMS = {  # which rooms each imports, beside itself and the ground; the list of
     "config": "events",
     "monitor": "scoring explain events bundle config",
     "learning": "scoring explain events bundle",
+    "releases": "events bundle",
     "mqtt": "events config",
     "clips": "scoring explain events bundle config",
     "history": "events config",
     "notify": "events config",
     "daemon": "scoring explain events bundle audio config monitor learning mqtt clips history notify",
+    "update": "events bundle audio config monitor releases daemon",
     "web": "events audio config mqtt daemon",
     "demo": "audio daemon",
-    "cli": "scoring explain events bundle audio config monitor learning mqtt clips history notify daemon web demo",
+    "overview": "events config mqtt web",
+    "cli": "scoring explain events bundle audio config monitor learning mqtt clips history notify daemon web demo "
+    "releases update overview",
 }
 ALLOWED = {f"monitor.{room}": {f"monitor.{other}" for other in (room, *GROUND, *below.split())} for room, below in ROOMS.items()}
 ALLOWED |= {f"monitor.{module}": {f"monitor.{other}" for other in GROUND} for module in GROUND}
 ALLOWED["monitor"] = {f"monitor.{room}" for room in ("audio", "bundle", "errors", "events", "monitor")}  # the public face
-NOT_IN_TRAIN = ("daemon", "cli", "mqtt", "clips", "history", "notify", "web", "demo")
+NOT_IN_TRAIN = ("daemon", "cli", "mqtt", "clips", "history", "notify", "web", "demo", "update", "overview")
 ALLOWED["train"] = {"train", *(f"monitor.{room}" for room in ROOMS if room not in NOT_IN_TRAIN)}
 ALLOWED["train"] |= {f"monitor.{module}" for module in GROUND}
 TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of `monitor` as well
@@ -58,16 +63,20 @@ TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of 
     "fitting": "calibration datasets features networks recipes",
     "evaluation": "calibration datasets networks",
     "report": "datasets evaluation features",
-    "cli": "calibration datasets evaluation features fitting recipes report synth",
+    "release": "",
+    "fleet": "datasets evaluation fitting recipes report",
+    "cli": "calibration datasets evaluation features fitting fleet recipes release report synth",
 }
 ONLY_IN = {
     "ai_edge_litert": {"monitor/bundle/interpreter.py"},
     "tflite_runtime": {"monitor/bundle/interpreter.py"},
+    "tuf": {"monitor/update/repository.py", "train/release/repository.py"},
     "paho": {"monitor/mqtt/client.py"},
     "sounddevice": {"monitor/audio/capture.py"},
     "apprise": {"monitor/notify/send.py"},
     "prometheus_client": {"monitor/web/metrics.py"},
     "uvicorn": {"monitor/web/server.py"},
+    "sqlalchemy": {"monitor/overview/history.py", "monitor/overview/tables.py"},
 }
 PURE = ("scoring", "explain", "events")
 NEVER_IN_MONITOR = {"tensorflow", "keras", "scipy", "sklearn", "matplotlib", "librosa", "train"}

@@ -1,6 +1,7 @@
 """The documents: every link, file and module that they name exists, and their commands and examples run."""
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -13,17 +14,24 @@ import numpy as np
 import pytest
 
 from monitor import Monitor, Recording, __version__, load_bundle
+from monitor.learning.promise import promise_after
 from monitor.scoring.components.component import Component, Observation
 from tests.system.test_architecture import GROUND, ROOMS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
 COMMENTED = [*(ROOT / "configs").rglob("*.*"), *(ROOT / "systemd").glob("*.service")]
-TOPS = "monitor|train|tests|benchmarks|docs|configs|systemd|scripts|demo"
+TOPS = "monitor|train|tests|benchmarks|docs|configs|systemd|scripts|demo|packaging"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(rf"`((?:{TOPS})/[\w./*-]*)(?:[: ][^`]*)?`")
 MODULE = re.compile(r"(?:python -m |`)((?:benchmarks|monitor|train)(?:\.(?!txt\b|cpp\b|yaml\b)\w+)+)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse formats its help differently in every version of Python")
+def test_what_is_generated_from_the_program_is_current() -> None:
+    done = subprocess.run([sys.executable, "scripts/generate", "--check"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def named(page: Path) -> str:
@@ -74,8 +82,28 @@ def _source(module: str) -> str:
     return Path(spec.origin).read_text()
 
 
+def test_the_site_is_made_without_a_network_and_no_link_in_it_leads_nowhere(tmp_path: Path) -> None:
+    isolated = ["unshare", "--map-root-user", "--net"] if os.environ.get("CI") == "true" else []
+    command = [
+        *isolated,
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--quiet",
+        "--fail-on-warning",
+        "--keep-going",
+        "docs",
+        str(tmp_path / "site"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = [page.read_text() for page in (tmp_path / "site").glob("*.html")]
+    assert len(pages) > 20
+    assert not any(re.search(r'(?:src|rel="stylesheet" href)="(?:https?:)?//', page) for page in pages)
+
+
 def test_decisions_are_numbered_without_a_hole_under_one_form_of_heading() -> None:
-    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    pages = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for number, page in enumerate(pages, 1):
         assert re.match(rf"# {number}\. \w", page.read_text()), page.name
@@ -115,6 +143,19 @@ def test_the_demo_prints_the_lines_that_are_shown() -> None:
         lines = re.sub(r"\n +", " ", text).splitlines()
         assert len(lines) == shown
         assert set(lines) <= set(printed)
+
+
+def test_what_is_promised_before_learning_is_the_table_that_is_shown() -> None:
+    page = (ROOT / "docs" / "calibration.md").read_text()
+    rows = re.findall(r"^\| ([\d.]+) (min|h) \| ([\d.]+) x .*?\| ([\d.]+) x \| (\d+) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for length, unit, warning, alarm, n_false in rows:
+        promise = promise_after(float(length) * (60 if unit == "h" else 1), segment_s=10.24)
+        assert (promise.warning_from, promise.alarm_from, round(promise.false_per_day)) == (
+            float(warning),
+            float(alarm),
+            int(n_false),
+        )
 
 
 def test_the_commands_of_the_readme_train_and_replay(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from monitor.log_limit import MAX_KINDS, LogLimit
+from monitor.log_limit import MAX_KINDS, LogLimit, of_kind
 
 
 class Clock:
@@ -60,6 +60,17 @@ def test_a_flood_of_different_lines_of_one_kind_is_limited(clock: Clock, lines: 
     assert sum(int(line.split("(")[1].split()[0]) for line in lines.lines if "(" in line) >= 36_000 - 69 - 600
 
 
+def test_of_a_kind_one_line_a_minute_passes_whatever_its_text(clock: Clock, lines: Lines, log: logging.Logger) -> None:
+    for tenth in range(36_000):
+        clock.now = tenth / 10
+        log.warning("mqtt: %s", tenth, extra=of_kind("broker"))
+        log.warning(f"mqtt: {tenth}", extra=of_kind("broker"))
+        if tenth % 600 == 0:
+            log.warning("another %s", tenth, extra=of_kind("another"))
+    assert len(lines.lines) == 60 + 60
+    assert lines.lines[2].endswith("(1199 similar lines suppressed)")
+
+
 def test_lines_of_several_machines_pass_together(lines: Lines, log: logging.Logger) -> None:
     for machine in range(8):
         log.info("%s: ready", machine)
@@ -88,4 +99,4 @@ def test_a_text_that_looks_like_a_format_is_kept(clock: Clock, lines: Lines, log
         log.warning("payload %s", "%d {0} %")
     clock.now = 60.0
     log.warning("payload %s", "%d {0} %")
-    assert lines.lines[-1] == "payload %d {0} % (1 similar lines suppressed)"
+    assert lines.lines[-1] == "payload %d {0} % (1 similar line suppressed)"

@@ -1,9 +1,6 @@
 """systemd/stethos.service as shipped, under a real systemd: sandbox, readiness, watchdog, reload, stop and restart."""
 
 import json
-import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, need
+from tests.conftest import ROOT
 from tests.system.nspawn import Container
 
 UNIT = ROOT / "systemd" / "stethos.service"
@@ -19,16 +16,6 @@ DROP_INS = "/etc/systemd/system/stethos.service.d"
 STATE = "/var/lib/private/stethos"
 CLOSED = ("/etc/stethos", "/opt/stethos", "/usr/bin", "/var/lib", "/srv/anybody")  # the last is writable for everybody
 HIDDEN = ("/root", "/home")
-
-
-def test_its_exposure_is_at_most_one_and_a_half() -> None:
-    need(shutil.which("systemd-analyze") is not None, "systemd-analyze")
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", str(UNIT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-300:]
-    exposure = re.search(r"Overall exposure level for stethos.service: (\d\.\d)", done.stdout)
-    assert exposure is not None
-    assert 0 < float(exposure[1]) <= 1.5
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +197,12 @@ def test_a_machine_is_calibrated_within_the_sandbox(unit: Unit) -> None:
     unit.container.check(f"{heard} & sleep 1; {order}; wait", timeout_s=60)
     first, second = map(json.loads, unit.container.check("cat /root/heard").splitlines())
     assert (first["accepted"], second["accepted"]) == (True, False)
-    assert "no microphone matches default" in second["reason"]
+    assert "microphone default: absent: no such microphone; present: none" in second["reason"]
 
 
 def test_what_is_calibrated_within_the_sandbox_is_undone_from_outside(unit: Unit) -> None:
     unit.container.put(ROOT / "demo" / "fan-normal.flac", "/etc/stethos/fan.flac")
+    unit.container.check("sed -i 's/bundle: models.*/bundle: models\\/demo-fan/' /etc/stethos/monitor.yaml")  # which has learned
     command = "/opt/stethos/bin/monitor --config /etc/stethos/monitor.yaml calibrate --machine fan"
     minute = " /etc/stethos/fan.flac" * 3
     into = "StandardOutput=file:/root/found.txt"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.broker import Broker, running_broker, say
 from tests.daemon.daemon_process import DaemonProcess
+from tests.daemon.deaf_fan import long_sound
 from tests.rig import virtual_microphone
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
@@ -70,9 +71,7 @@ class Service:
 @pytest.fixture
 def service(tmp_path: Path, demo_bundle: Path, demo_normal: Path) -> Iterator[Service]:
     with virtual_microphone(tmp_path / "audio", rate_hz=RATE_HZ) as microphone, running_broker(tmp_path) as broker:
-        sound, _ = soundfile.read(demo_normal, dtype="float32")
-        soundfile.write(tmp_path / "sound.wav", np.tile(sound, 30), RATE_HZ)
-        microphone.play(tmp_path / "sound.wav")
+        microphone.play(long_sound(tmp_path, demo_normal))
         (tmp_path / "daemon").mkdir()
         daemon = DaemonProcess(tmp_path / "daemon", microphone.environment)
         with Subscriber(broker) as watcher, daemon:

@@ -1,6 +1,6 @@
 """Days in minutes: the daemon itself in this process, at full speed, on a made clock and a made device.
 
-    python -m tests.system.soak MONITOR.YAML SOUNDS HOURS
+    python -m tests.system.live.soak MONITOR.YAML SOUNDS HOURS
 
 Microphone, ring, tap, pipeline, supervisor, courier and broker are the real ones. Made are the capture process, which writes
 the folder's sounds into its ring as `CYCLE` says, and the module `time` where sound and machines are dealt with. Prints a
@@ -110,7 +110,7 @@ class MadeTime:
     n_slots: int = 0
     captures: list[MadeCapture] = field(default_factory=list)
 
-    def capture(self, request: Request) -> MadeCapture:
+    def capture(self, request: Request, _make_command: object) -> MadeCapture:
         self.captures.append(MadeCapture(request))
         return self.captures[-1]
 

@@ -14,7 +14,7 @@ import pytest
 from tests.broker import PERSISTENT, running_broker
 from tests.conftest import ROOT
 from tests.subscriber import Subscriber
-from tests.system.soak import CYCLE_S, FAULTS_AT_S
+from tests.system.live.soak import CYCLE_S, FAULTS_AT_S
 from tests.waiting import wait_until
 from train.cli.main import main as train
 
@@ -40,7 +40,7 @@ def test_a_long_time_gives_the_events_that_were_in_it_and_leaves_nothing_behind(
         config = tmp_path / "monitor.yaml"
         machines = "".join(f"  {name}: {{bundle: {demo_bundle}, microphone: 'name:{name}'}}\n" for name in MACHINES)
         config.write_text(f"node: pi\nmqtt: {{port: {broker.port}}}\nmachines:\n{machines}")
-        command = [sys.executable, "-m", "tests.system.soak", str(config), str(sounds), str(HOURS)]
+        command = [sys.executable, "-m", "tests.system.live.soak", str(config), str(sounds), str(HOURS)]
         environment = {**os.environ, **of_the_unit(), "STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(tmp_path)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=3600)
         assert done.returncode == 0, done.stderr[-3000:]
