@@ -19,23 +19,29 @@ class Corrected(Protocol):
 
 
 class Clock:
-    """Monitors the wall clock until it is synchronised."""
+    """The wall clock as it is read once a second, for everything in this run that has times.
+
+    Because all read it here, an event was made either before a step, and is corrected, or after it, and is not.
+    """
 
     def __init__(self) -> None:
         self.synced = clock_synced()
+        self._was_synced = self.synced
         self._ahead_s = _ahead_s()
 
+    def now(self, monotonic_s: float) -> float:
+        """The time since 1970 at a time of the monotonic clock, in s, as the clock was set at the last `poll`."""
+        return monotonic_s + self._ahead_s
+
     def poll(self, corrected: Corrected) -> None:
-        """Report each step as it happens, because later timestamps are already correct. Call this once a second."""
-        if self.synced:
-            return
+        """Read the clock. Report each step until it is synchronised for the first time; later times are already correct."""
         self.synced = clock_synced()
-        ahead_s = _ahead_s()
-        step_s = ahead_s - self._ahead_s
+        before_s, self._ahead_s = self._ahead_s, _ahead_s()
+        step_s = self._ahead_s - before_s
         stepped = abs(step_s) > STEP_S
-        if stepped or self.synced:
+        if not self._was_synced and (stepped or self.synced):
             corrected(step_s if stepped else 0.0, synced=self.synced)
-        self._ahead_s = ahead_s
+        self._was_synced = self._was_synced or self.synced
 
 
 class SteadyClock:

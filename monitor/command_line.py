@@ -24,11 +24,16 @@ def python_problem() -> str | None:
     return f"Python {'.'.join(map(str, OLDEST_PYTHON))} or later is required, this is {sys.version.split()[0]} ({sys.executable})"
 
 
-def missing_module(error: ModuleNotFoundError, requirement: str) -> str:
-    """The message about a library that is not installed; the error itself is raised if the module is one of ours."""
-    if error.name is None or error.name.partition(".")[0] in ("monitor", "train"):
+def missing_module(error: ModuleNotFoundError, extra: str | None) -> str:
+    """The message about a library that is not installed; the error itself is raised if the module is one of ours.
+
+    `extra` is that of the command, which installs everything that the command needs.
+    """
+    library = (error.name or "monitor").partition(".")[0]
+    if library in ("monitor", "train"):
         raise error
-    return f"{error.name} is not installed for {sys.executable}: pip install {requirement}"
+    requirement = "stethos" if extra is None else f"'stethos[{extra}]'"
+    return f"{library} is not installed for {sys.executable}: pip install {requirement}"
 
 
 def open_standard_streams() -> None:

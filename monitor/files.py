@@ -7,12 +7,14 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monitor.errors import SinkError, StethosError
 
+LOCK_EVERY_S = 0.1
 IS_LINK = "is a link, which is not followed; remove it"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
@@ -57,7 +59,7 @@ def atomic_write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    _sync_dir(path.parent)
+    sync_dir(path.parent)
 
 
 @contextmanager
@@ -80,15 +82,29 @@ def atomic_replace_dir(out: Path, *, is_ours: Callable[[str], bool]) -> Iterator
         shutil.rmtree(new, ignore_errors=True)
 
 
-def lock(path: Path) -> int:
-    """Acquire the lock and return its file descriptor; BlockingIOError if another process holds it, OSError for a link."""
-    fd = _open(path, os.O_RDWR | os.O_CREAT)
+def lock(path: Path, *, wait_s: float = 0.0) -> int:
+    """Acquire the lock and return its file descriptor.
+
+    BlockingIOError if another process still holds it after `wait_s`, OSError for a link.
+    """
+    fd, until_s = _open(path, os.O_RDWR | os.O_CREAT), time.monotonic() + wait_s
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        while not _try_lock(fd):
+            if time.monotonic() >= until_s:
+                raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path))
+            time.sleep(LOCK_EVERY_S)
+    except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def append(path: Path, content: bytes) -> int:
@@ -99,6 +115,28 @@ def append(path: Path, content: bytes) -> int:
         file.flush()
         os.fsync(fd)
         return file.tell()
+
+
+class OpenFiles:
+    """The files at some paths, to detect that one of them was deleted, replaced or shortened while it is open."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = paths
+        self._seen = self._look()
+
+    def are_replaced(self) -> bool:
+        """Whether one was, since the last call. Files that grow, or that are new, are not."""
+        before, self._seen = self._seen, self._look()
+        found = self._seen
+        return any(path not in found or found[path][:2] != was[:2] or found[path][2] < was[2] for path, was in before.items())
+
+    def _look(self) -> dict[Path, tuple[int, int, int]]:
+        found = {}
+        for path in self._paths:
+            with suppress(OSError):
+                status = path.stat()
+                found[path] = (status.st_dev, status.st_ino, status.st_size)
+        return found
 
 
 def readable_by_others(path: Path) -> bool:
@@ -192,9 +230,9 @@ def _copy_others(old: Path, new: Path, is_ours: Callable[[str], bool]) -> None:
 
 def _swap(out: Path, new: Path) -> None:
     """Replace `out` with `new`. If the file system supports an exchange, an existing `out` is never missing in between."""
-    _sync_dir(new)
+    sync_dir(new)
     if _exchange(out, new):  # the caller removes the old folder, which is now named `new`
-        _sync_dir(out.parent)
+        sync_dir(out.parent)
         return
     old = new.with_name(new.name + "-old")
     with suppress(FileNotFoundError):
@@ -205,7 +243,7 @@ def _swap(out: Path, new: Path) -> None:
         if old.exists():
             old.rename(out)
         raise
-    _sync_dir(out.parent)
+    sync_dir(out.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -215,7 +253,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return renameat2 is not None and renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
-def _sync_dir(folder: Path) -> None:
+def sync_dir(folder: Path) -> None:
     """Flush the folder's entries to disk, so that they survive a power cut."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,4 +1,7 @@
-"""A limit for the log: a condition outside, such as a flapping broker, must not fill the disk with lines."""
+"""A limit for the log: a condition outside, such as a flapping broker, must not fill the disk with lines.
+
+A call whose text depends on others, such as clients, the broker or the content of files, passes `extra=of_kind("…")`.
+"""
 
 import logging
 import threading
@@ -19,8 +22,15 @@ class _Kind:
     n_suppressed: int = 0
 
 
+def of_kind(kind: str) -> dict[str, str]:
+    """The `extra` of a record of which one a minute passes, whatever its text. There must be few kinds."""
+    return {"kind": kind}
+
+
 class LogLimit(logging.Filter):
-    """Passes a text once a minute. Of lines with one template (logger and unformatted message), it passes ten, then one a minute.
+    """Passes a text once a minute, and of the records of one kind only one.
+
+    Of other lines with one template (logger and unformatted message), it passes ten, then one a minute.
 
     The next line that passes states how many were suppressed. Add it to a handler, so that it applies to all loggers.
     """
@@ -37,15 +47,20 @@ class LogLimit(logging.Filter):
             return self._passes(record)
 
     def _passes(self, record: logging.LogRecord) -> bool:
-        template = f"{record.name}:{record.msg}"
-        kind = self._kind(template, BURST)
-        if kind.credit < 1 or (same := self._kind(f"{template}{record.args}", 1)).credit < 1:
+        name = getattr(record, "kind", None)
+        template = f"{record.name}:{record.msg if name is None else name}"
+        buckets = [self._kind(template, BURST if name is None else 1)]
+        if name is None and buckets[0].credit >= 1:
+            buckets.append(self._kind(f"{template}{record.args}", 1))
+        kind = buckets[0]
+        if any(bucket.credit < 1 for bucket in buckets):
             kind.n_suppressed += 1
             return False
-        kind.credit -= 1
-        same.credit -= 1
+        for bucket in buckets:
+            bucket.credit -= 1
         if kind.n_suppressed:
-            record.msg = f"{record.msg} ({kind.n_suppressed} similar lines suppressed)"
+            lines = "line" if kind.n_suppressed == 1 else "lines"
+            record.msg = f"{record.msg} ({kind.n_suppressed} similar {lines} suppressed)"
             kind.n_suppressed = 0
         return True
 

@@ -12,6 +12,7 @@ from monitor.config import IdleConfig
 from monitor.events.event import Anchor, EndReason, Event, EventClock, Identity
 from monitor.events.pipeline import Pipeline, Result
 from monitor.events.slow_path import SlowPath
+from monitor.events.unlearned import Unlearned
 from monitor.explain.describe import Description, describe
 from monitor.explain.excerpt import Excerpt
 from monitor.scoring.bandwidth import empty_bands
@@ -55,6 +56,8 @@ class Recorder(Sink, Protocol):
 class Monitor:
     """Score the sound of one machine and decide. Every result is also passed to `sinks` and `recorder`, tick by tick.
 
+    With a base bundle nothing is judged: the state is `learning`, without scores and events.
+
     `identity` and `timeline` determine the origin and the times of events. By default, a monitor is a separate session on node
     `local`, and its sample 0 was at 1970-01-01T00:00:00Z. `excerpt` collects the data for `describe_file`. `tap` receives each
     result with the frames of its tick, before the sinks; without sound there is no tick. It must not fail.
@@ -82,6 +85,10 @@ class Monitor:
         self._sinks = sinks if recorder is None else (*sinks, recorder)  # an event matters more than its clip
         self._scorer = bundle.scorer(idle_below_dbfs=None if idle.means == "score" else idle_level_dbfs(bundle, idle))
         self._scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
+        self._pipeline: Pipeline | Unlearned
+        if bundle.is_base:
+            self._pipeline = Unlearned(self._scorer)
+            return
         self._pipeline = Pipeline(
             self._scorer,
             threshold=manifest.calibration.threshold,
@@ -183,4 +190,6 @@ def rate_problem(bundle: Bundle, rate_hz: int) -> str | None:
 
 def idle_level_dbfs(bundle: Bundle, idle: IdleConfig) -> float | None:
     """The level below which the machine counts as off: the configured level, or the one learned in its bundle, if any."""
-    return bundle.manifest.calibration.idle_below_dbfs if idle.below_dbfs == "learned" else idle.below_dbfs
+    if idle.below_dbfs != "learned":
+        return idle.below_dbfs
+    return None if bundle.is_base else bundle.manifest.calibration.idle_below_dbfs

@@ -57,6 +57,12 @@ def local_time(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def recent_time(at: datetime) -> str:
+    """The same, without the date if it is today."""
+    local = at.astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M:%S")
+
+
 def channel_number(text: str) -> int:
     """For `type=`: a channel, counted from 1."""
     if not text.isdecimal() or int(text) < 1:

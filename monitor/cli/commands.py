@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from monitor import __version__
 from monitor.cli.arguments import channel_number, configured_machine, moment
 from monitor.command_line import Parser
-from monitor.errors import StethosError, UsageError
+from monitor.errors import BundleError, StethosError, UsageError
 
 if TYPE_CHECKING:
     from monitor.bundle import Bundle
@@ -27,21 +27,30 @@ if TYPE_CHECKING:
     from monitor.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
-COMMANDS = {  # by name: the module of monitor.cli with `run` and, if it has arguments, `add_arguments`; the help
+COMMANDS = {  # by name: the module of monitor.cli with `run`, `EPILOG` and, if it has arguments, `add_arguments`; the help
+    "setup": (
+        "setup.command",
+        "set up a machine: microphone, broker, Home Assistant, page, service, learning; asks what it must",
+    ),
     "devices": ("devices", "list the microphones, their capabilities and their names; --level shows how loud each is"),
     "record": ("record", "record normal sound for training, as FLAC clips"),
-    "learn": ("adapting.learn", "learn a machine on this computer, from half an hour of its normal sound"),
+    "learn": ("adapting.learn", "learn a machine on this computer, from ten minutes or more of its normal sound"),
     "calibrate": ("adapting.calibrate", "adapt a bundle to a microphone that was changed or moved; --undo reverts it"),
+    "status": ("status", "print the state of every machine, since when, and what to do next"),
     "events": ("past.events", "list the events of the past: what was different, how long, whether it was acknowledged"),
     "history": ("past.history", "print the scores of the past: ratio, level and state in steps of 10 s up to days"),
     "check-config": ("checking.check_config", "print the effective settings and their errors"),
-    "mqtt-test": ("checking.broker_test", "test the broker step by step: name, port, TLS, login, publish, read back, last will"),
-    "notify-test": ("checking.notify_test", "send a test message to the targets of notify, one or all"),
+    "mqtt-test": ("checking.broker_check", "test the broker step by step: name, port, TLS, login, publish, read back, last will"),
+    "notify-test": ("checking.notify_check", "send a test message to the targets of notify, one or all"),
+    "test-alarm": ("checking.trial_alarm", "send a marked event through the whole chain: broker, page, notifications"),
     "demo": ("demo", "play recordings through the live service and serve the page; needs no microphone and no broker"),
     "web": ("web", "serve the page; --set-password opens it to other computers"),
+    "update": ("update", "install the bundles that a signed repository releases to this node"),
+    "install-bundle": ("install_bundle", "install a bundle from a file or folder; --undo goes back to the one before"),
     "support": ("checking.support", "collect the facts for a bug report, without secrets and without sound"),
 }
 EXIT_ANOMALY = 3
+DEFAULT_CONFIG = Path("/etc/stethos/monitor.yaml")
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -62,6 +71,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 
         named = configured_machine(named, config, instead=", or --model DIR given")
         bundle = in_use(config.state_dir, named, load_bundle(config.machines[named].bundle))
+    if bundle.is_base:
+        raise BundleError(f"{bundle.id} is a base bundle, which judges nothing: learn a machine with it first (monitor learn)")
     machine = named or bundle.manifest.name
     failures: list[StethosError] = []
     with ExitStack() as stack:
@@ -164,14 +175,20 @@ def _daemon(arguments: argparse.Namespace) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; `run` is the function that runs the command. SystemExit after --help or an error."""
+    return make_parser(argv).parse_args(argv)
+
+
+def make_parser(whole: Container[str] = COMMANDS) -> Parser:
+    """The parser, with the arguments of the commands in `whole`; the modules of the others are not imported."""
     parser = Parser(
         prog="monitor",
         description="Monitor the sound of machines and report over MQTT when it changes. Without a command: run the daemon.",
-        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly), "
-        "78 configuration or bundle refused, 130 interrupted.",
+        epilog="Exit status: 0 done, 1 failed while running, 2 usage, 3 anomaly found (--fail-on-anomaly, status), "
+        "4 state unknown (status), 78 configuration or bundle refused, 130 interrupted. "
+        "For example: sudo monitor setup; monitor --replay fan.wav --model models/my-fan",
     )
     parser.add_argument("--version", action="version", version=f"stethos {__version__}")
-    _add_config(parser, None)
+    _add_config(parser, DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.F_OK) else None)
     parser.set_defaults(run=_daemon)
     group = parser.add_argument_group("replay", "run recordings through the pipeline; one JSON line per event and per file")
     group.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, any rate")
@@ -189,19 +206,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, (module_name, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         _add_config(command, argparse.SUPPRESS)
-        if name in argv:  # other commands are not imported
+        if name in whole:
             module = import_module(f"monitor.cli.{module_name}")
+            command.epilog = module.EPILOG
             if hasattr(module, "add_arguments"):
                 module.add_arguments(command)
             command.set_defaults(run=module.run)
-    return parser.parse_args(argv)
+    return parser
 
 
-def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+def _add_config(parser: argparse.ArgumentParser, default: Path | str | None) -> None:
     """Add `--config FILE`, which may precede or follow a command."""
-    text = "configuration (configs/monitor.yaml explains every key)"
+    text = f"configuration, which explains every key (default: {DEFAULT_CONFIG} if it exists)"
     parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=text)
 
 

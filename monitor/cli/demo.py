@@ -21,12 +21,12 @@ from monitor.bundle import load_bundle
 from monitor.child_process import child_command
 from monitor.config import load_config
 from monitor.errors import StethosError, UsageError
+from monitor.shipped import shipped
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP_S = 10.0
 
 EPILOG = """\
-Without FILE, the recordings of a checkout are played: a fan whose bearing fails and is repaired, and a second one that is well.
+Without FILE, the shipped recordings are played: a fan whose bearing fails and is repaired, and a second one that is well.
 
   monitor demo
   monitor demo my-fan.wav --model models/my-fan
@@ -35,8 +35,6 @@ Without FILE, the recordings of a checkout are played: a fan whose bearing fails
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="recordings to play instead, one after the other")
     parser.add_argument("--model", type=Path, metavar="DIR", help="their bundle (default: the demo's)")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the page on 127.0.0.1 (default: a free one)")
@@ -47,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port <= 65_535:
         raise UsageError(f"--port must be in 0..65535, got {arguments.port}")
     plan = _plan(arguments.files)
-    bundle = arguments.model or ROOT / "models" / "demo-fan"
+    bundle = arguments.model or shipped("models/demo-fan")
     _check(plan, bundle)
     from monitor.web.server import run_server
 
@@ -70,9 +68,7 @@ def _plan(files: Sequence[Path]) -> dict[str, list[Path]]:
     """The recordings by microphone."""
     if files:
         return {"name:recordings": [path.resolve() for path in files]}
-    bearing, normal = (ROOT / "demo" / f"fan-{name}.flac" for name in ("bearing", "normal"))
-    if not bearing.exists():
-        raise UsageError("the demo's recordings are only in a checkout: run scripts/demo --live there, or give FILE and --model")
+    bearing, normal = (shipped(f"demo/fan-{name}.flac") for name in ("bearing", "normal"))
     return {"name:fan-1": [bearing, normal], "name:fan-2": [normal]}
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from monitor.audio.devices import Device, list_devices
 from monitor.audio.pcm import to_float
 from monitor.cli.arguments import selector, within
 from monitor.cli.recording.level import FLOOR_DBFS, Level, levels
-from monitor.cli.recording.microphone_input import POLL_S, open_microphone
+from monitor.cli.recording.microphone_input import POLL_S, MicrophoneInput, open_microphone
 from monitor.config import Config, load_config
 from monitor.daemon.control.shared_microphone import SharedMicrophone, shared_microphones
 from monitor.daemon.control.socket import NAME, ControlError
@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 BAR_DB = 90  # the bar starts at -90 dBFS
 METER_EVERY_S, LINE_EVERY_S = 0.2, 1.0
 NO_INPUT_S = 15.0
+EPILOG = """\
+Without --level, lists the microphones. The selector of each is the value of `microphone` in the configuration.
+
+  monitor devices
+  monitor devices --level usb:0d8c:0014 --seconds 10
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, os.environ)
     control = config.runtime_dir / NAME
     if arguments.level is not None:
-        _meter(arguments.level, control, seconds=arguments.seconds, as_json=arguments.json)
+        show_levels(arguments.level, control, seconds=arguments.seconds, as_json=arguments.json)
         return 0
     try:
         shared = shared_microphones(control)
@@ -115,13 +121,24 @@ def _quoted(selector: str) -> str:
     return json.dumps(selector, ensure_ascii=False)
 
 
-def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool) -> None:
-    """Show levels for `seconds`, or until interrupted if None."""
+@dataclass
+class Heard:
+    """The levels of a microphone over some time: for each part of it, those of the channels."""
+
+    rate_hz: int
+    levels: list[list[Level]] = field(default_factory=list)
+
+
+def show_levels(selector: str, control: Path, *, seconds: float | None, as_json: bool = False) -> Heard:
+    """Show levels for `seconds`, or until interrupted if None. SourceError if the microphone cannot be opened."""
     bars = sys.stderr.isatty() and not as_json
     until_s = float("inf") if seconds is None else time.monotonic() + seconds
-    with ExitStack() as stack:
+    with open_microphone(selector, control, purpose="measure") as microphone, ExitStack() as stack:
         shown: list[tqdm[Any]] = []
-        for measured in _measure(selector, control, every_s=METER_EVERY_S if bars else LINE_EVERY_S, until_s=until_s):
+        heard = Heard(microphone.form.rate_hz)
+        for measured in _measure(microphone, selector, every_s=METER_EVERY_S if bars else LINE_EVERY_S, until_s=until_s):
+            if seconds is not None:
+                heard.levels.append(measured)
             if as_json:
                 print(json.dumps({"channels": [level.as_json() for level in measured]}), flush=True)
             elif not bars:
@@ -131,20 +148,20 @@ def _meter(selector: str, control: Path, *, seconds: float | None, as_json: bool
                 for bar, level in zip(shown, measured, strict=True):
                     bar.n = min(BAR_DB, max(0, round(BAR_DB + level.rms_dbfs)))
                     bar.set_postfix_str(_level_in_words(level))
+        return heard
 
 
-def _measure(selector: str, control: Path, *, every_s: float, until_s: float) -> Iterator[list[Level]]:
-    with open_microphone(selector, control, purpose="measure") as microphone:
-        frames: list[F32] = []
-        last_s = time.monotonic()
-        while time.monotonic() < until_s:
-            frames += [to_float(sound.data, microphone.form) for sound in microphone.poll()]
-            if sum(map(len, frames)) >= every_s * microphone.form.rate_hz:
-                yield levels(np.concatenate(frames))
-                frames, last_s = [], time.monotonic()
-            elif time.monotonic() - last_s > NO_INPUT_S:
-                raise SourceError(f"microphone {selector}: {microphone.trouble or 'no samples'}")
-            time.sleep(POLL_S)
+def _measure(microphone: MicrophoneInput, selector: str, *, every_s: float, until_s: float) -> Iterator[list[Level]]:
+    frames: list[F32] = []
+    last_s = time.monotonic()
+    while time.monotonic() < until_s:
+        frames += [to_float(sound.data, microphone.form) for sound in microphone.poll()]
+        if sum(map(len, frames)) >= every_s * microphone.form.rate_hz:
+            yield levels(np.concatenate(frames))
+            frames, last_s = [], time.monotonic()
+        elif time.monotonic() - last_s > NO_INPUT_S:
+            raise SourceError(f"microphone {selector}: {microphone.trouble or 'no samples'}")
+        time.sleep(POLL_S)
 
 
 def _bar(channel: int) -> "tqdm[Any]":

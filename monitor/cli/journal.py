@@ -1,15 +1,25 @@
-"""Log lines for the systemd journal, prefixed with their priority (sd-daemon(3)) so that `journalctl -p err` finds errors."""
+"""Log lines on stderr. In the systemd journal they have a priority (sd-daemon(3)): `journalctl -p err` finds errors."""
 
 import logging
 import os
 from collections.abc import Mapping
 from typing import TextIO
 
+from monitor.errors import printable
+
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
 _DEBUG = 7
 
 
-class JournalFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """Makes each message one printable line, because names of files and other texts from outside may contain anything."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (named by `logging`)
+        """The message without its traceback."""
+        return printable(super().formatMessage(record))
+
+
+class JournalFormatter(LineFormatter):
     """Prefixes every line of a record with `<N>`, because the journal splits tracebacks into lines."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -37,13 +37,12 @@ def _run(argv: Sequence[str]) -> int:
         return 1
     import logging
 
-    from monitor.cli.journal import JournalFormatter, is_journal
+    from monitor.cli.journal import JournalFormatter, LineFormatter, is_journal
     from monitor.errors import StethosError, printable
 
     log = logging.getLogger(__name__)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    if is_journal(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    logging.getLogger().handlers[0].setFormatter(JournalFormatter() if is_journal(sys.stderr) else LineFormatter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = None
     try:
@@ -57,7 +56,7 @@ def _run(argv: Sequence[str]) -> int:
         log.error("monitor: error: %s", error)
         return error.exit_status
     except ModuleNotFoundError as error:
-        log.error("monitor: error: %s", missing_module(error, "stethos"))
+        log.error("monitor: error: %s", missing_module(error, getattr(arguments, "extra", None)))
     except BrokenPipeError:  # a reader that stops early is no failure, unless the command does more than to print
         return 1 if arguments is not None and (arguments.publish or arguments.fail_on_anomaly) else 0
     except OSError as error:

@@ -33,6 +33,13 @@ log = logging.getLogger(__name__)
 LEVEL_EVERY_S = 1.0
 REPEAT_S = 30.0  # minimum time between identical warnings
 FULL_SCALE = float(1 << 31)
+EPILOG = """\
+Clips of at most a minute are written to DIR/normal. An interrupted session is resumed by the same command; a complete one is
+continued. `monitor learn --from` and `train fit` learn from everything in DIR together.
+
+  sudo monitor record --machine fan --minutes 60 --out my-fan
+  monitor record --microphone usb:0d8c:0014 --minutes 5 --out my-fan --label anomaly
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=within(0.1, 100_000.0), metavar="N", required=True, help="total duration of the session"
     )
     parser.add_argument(
-        "--clip-seconds", type=within(2.0, 600.0), metavar="S", default=10.0, help="length of a clip, 2 to 600 (default: 10)"
+        "--clip-seconds", type=within(2.0, 600.0), metavar="S", default=60.0, help="length of a clip, 2 to 600 (default: 60)"
     )
     parser.add_argument("--label", choices=("normal", "anomaly"), default="normal", help="label of the clips (default: normal)")
     parser.add_argument(
@@ -57,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record a session. Running the same command again resumes an interrupted one."""
+    """Record a session. Running the same command again resumes an interrupted one, and adds to a complete one."""
     config = load_config(arguments.config, os.environ)
     if config.private:
         raise UsageError("record stores sound, which the configuration forbids (private: true)")
@@ -84,6 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
             problems = _record(microphone, session, channel=spec.channel, wanted_s=wanted_s, stopped=stopped)
     clips = "1 clip" if session.n_clips == 1 else f"{session.n_clips} clips"
     print(f"{folder}: {clips}, {session.done_s / 60:.1f} of {arguments.minutes:g} minutes; {problems.in_words()}")
+    if session.earlier_s:
+        print(
+            f"with the earlier ones there are {(session.earlier_s + session.done_s) / 60:.0f} minutes, which are learned together"
+        )
     if not session.complete:
         print("run the same command again to resume")
         raise KeyboardInterrupt

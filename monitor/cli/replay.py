@@ -17,7 +17,7 @@ from monitor.bundle import Bundle
 from monitor.config import IdleConfig
 from monitor.errors import ScoreError, SourceError
 from monitor.events.event import Anchor, Event, EventClock, Identity, Severity
-from monitor.events.headline import headline
+from monitor.events.headline import excess_text, headline, ratio_text
 from monitor.events.pipeline import Result
 from monitor.explain.excerpt import Excerpt
 from monitor.json_lines import JsonLines
@@ -208,11 +208,12 @@ class _File:
         )
         self._monitor.source_rate_hz = recording.rate_hz
         blocks = _blocks(recording, block_s=0.1 if job.real_time else 2.0)
-        with tqdm(total=recording.duration_s, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
+        total = None if recording.duration_s is None else round(recording.duration_s)
+        with tqdm(total=total, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if job.real_time else blocks:
                 self._monitor.push(block)
                 self._stop = block.start + len(block.samples)
-                bar.update(len(block.samples) / self._rate_hz)
+                bar.update(round(self._stop / self._rate_hz) - bar.n)
         self._monitor.flush()
 
     def _close(self) -> None:
@@ -249,10 +250,10 @@ def in_words(event: Event, *, before: Severity | None, started_at: datetime) -> 
     at, onset = (_clock((moment - started_at).total_seconds()) for moment in (event.ts, event.onset_ts))
     what = f"{at}  {event.machine}  {headline(event, before=before)}"
     if event.event_type == "end":
-        return f"{what}: lasted {event.duration_s:.0f} s, at most {event.peak_ratio:.2f} x the threshold"
+        return f"{what}: lasted {event.duration_s:.0f} s, at most {ratio_text(event.peak_ratio, event.raised_by)}"
     if event.event_type == "update" and event.ratio < 1.0:
-        return f"{what}: {event.ratio:.2f} x the threshold now; was {event.summary}"
-    return f"{what}: {event.ratio:.2f} x the threshold, since {onset}; {event.summary}"
+        return f"{what}: {excess_text(event)} now; was {event.summary}"
+    return f"{what}: {excess_text(event)}, since {onset}; {event.summary}"
 
 
 def _segment_line(result: Result, path: Path, rate_hz: int) -> dict[str, Any]:

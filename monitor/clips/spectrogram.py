@@ -10,6 +10,7 @@ from monitor.arrays import F32, F64
 from monitor.block import Block
 from monitor.clips.clip import EventClip
 from monitor.events.event import rfc3339
+from monitor.events.headline import ratio_text
 from monitor.explain.reference import Reference
 from monitor.scoring.frames import stream_frames
 from monitor.scoring.front_end import FrontEndSpec
@@ -133,8 +134,8 @@ def _raising_frame(clip: EventClip, reference: PictureReference, frames: F32) ->
 def _title(pen: "ImageDraw", clip: EventClip) -> None:
     event = clip.event
     at = rfc3339(event.onset_ts).replace("T", " ")
-    peak_ratio = max([event.peak_ratio, *_ratios(clip)])
-    pen.text((8, 5), f"{event.machine}   since {at}   {peak_ratio:.2f} x the threshold", fill=BLACK)
+    peak_ratio = max([event.peak_ratio, *(_ratios(clip) if event.raised_by == "segments" else [])])
+    pen.text((8, 5), f"{event.machine}   {event.severity}   since {at}   {ratio_text(peak_ratio, event.raised_by)}", fill=BLACK)
     pen.text((8, 22), event.summary[:150], fill=BLACK)
 
 

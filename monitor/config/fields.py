@@ -1,10 +1,13 @@
 """Types shared by the sections of the configuration."""
 
+import os
 from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
+
+from monitor.shipped import shipped
 
 Slug = Annotated[
     str,
@@ -29,8 +32,27 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
         raise ValueError(f"must begin with the home of an existing user, got {path}") from None
 
 
+def _bundle(path: Path, info: ValidationInfo) -> Path:
+    beside = _beside_the_file(path, info)
+    is_ours = path.parts[0] == "models" and _is_missing(beside) and os.access(shipped(path), os.F_OK)
+    return shipped(path) if is_ours else beside
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is nothing. A path that cannot be looked up, such as in a folder of another user, is not missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 # A relative path is resolved from the folder of the configuration file.
 ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
+# The same; models/NAME is the bundle of that name that comes with the program, unless there is one beside the file.
+BundlePath = Annotated[Path, AfterValidator(_bundle)]
 
 
 def _may_be_null(field: FieldInfo) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from monitor.config.installed import with_installed
 from monitor.config.messages import Location, problems
 from monitor.config.settings import Config
 from monitor.config.yaml_file import read_as_written
@@ -15,16 +16,21 @@ from monitor.errors import ConfigError
 ENVIRONMENT_PREFIX = "STETHOS_"
 
 
-def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration. ConfigError names the key and the allowed values in one line."""
-    config, wrong = check_settings(path, environment)
+def load_config(path: Path | None, environment: Mapping[str, str], *, installed: bool = True) -> Config:
+    """Read the configuration. ConfigError names the key and the allowed values in one line.
+
+    Bundles that were `installed` on this node take the place of the configured ones.
+    """
+    config, wrong = check_settings(path, environment, installed=installed)
     if config is None:
         more = f" (and {len(wrong) - 1} more: monitor check-config)" if len(wrong) > 1 else ""
         raise ConfigError(wrong[0] + more)
     return config
 
 
-def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[Config | None, list[str]]:
+def check_settings(
+    path: Path | None, environment: Mapping[str, str], *, installed: bool = True
+) -> tuple[Config | None, list[str]]:
     """The configuration, and one line for each wrong key. ConfigError if the file cannot be read at all."""
     settings: dict[str, Any] = {} if path is None else read_as_written(path, sections=("mqtt",))
     given: dict[Location, str] = {}
@@ -36,7 +42,8 @@ def check_settings(path: Path | None, environment: Mapping[str, str]) -> tuple[C
     settings.setdefault("state_dir", _state_dir(environment))
     settings.setdefault("runtime_dir", _runtime_dir(environment))
     try:
-        return Config.model_validate(settings, context={"folder": Path() if path is None else path.parent}), []
+        config = Config.model_validate(settings, context={"folder": Path() if path is None else path.parent})
+        return with_installed(config) if installed else config, []
     except ValidationError as error:
         return None, [f"{_who(where, line, given) or path}: {line}" for where, line in problems(error, Config)]
 

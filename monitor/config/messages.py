@@ -17,7 +17,7 @@ KINDS = {
     "dict": "a section of keys",
     "model": "a section of keys",
 }
-SECRETS = re.compile(r".*password.*|notify(\.[^.]*)?(\.url\w*)?")  # keys whose values are not shown
+SECRETS = re.compile(r".*password.*|notify(\.[^.]*)?(\.url\w*)?|update\.url")  # keys whose values are not shown
 MAX_SHOWN = 80  # characters of a key or value
 Location = tuple[int | str, ...]
 
@@ -49,7 +49,8 @@ def _allowed(kind: str, message: str, rules: dict[str, Any]) -> str:
     if kind == "string_pattern_mismatch" and "patternErrorMessage" in rules:
         return str(rules["patternErrorMessage"])
     if kind in ("greater_than_equal", "less_than_equal") and "minimum" in rules and "maximum" in rules:
-        return f"must be in {rules['minimum']}..{rules['maximum']}"
+        low, high = (int(limit) if limit == int(limit) else limit for limit in (rules["minimum"], rules["maximum"]))
+        return f"must be in {low}..{high}"
     expected, _, how = kind.rpartition("_")
     if how in ("type", "parsing", "size") and expected in KINDS:
         return f"must be {KINDS[expected]}"

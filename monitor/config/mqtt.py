@@ -31,7 +31,8 @@ Credential = Annotated[
 ]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this computer, so that plain text does not leave it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -109,6 +110,11 @@ class MqttConfig(Section):
     outbox_mb: Annotated[float, Field(ge=0.01, le=1_000)] = 16.0
     """Maximum size of these events in MB."""
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT, with an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, settings: object) -> object:
@@ -123,7 +129,7 @@ class MqttConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "MqttConfig":
-        if self.tls is None and self.plain_text != "allowed" and not _is_loopback(self.host):
+        if self.tls is None and self.plain_text != "allowed" and not is_loopback(self.host):
             raise ValueError(
                 f"without TLS the broker must be on this computer, got host {self.host}: set tls, or plain_text: allowed"
             )

@@ -32,7 +32,7 @@ _PLAIN_OPTIONS = {
     "rto",
     "cto",
 }
-TEMPLATE_FIELDS = ("headline", "name", "machine", "node", "severity", "summary", "ratio", "since", "time", "event")
+TEMPLATE_FIELDS = ("headline", "name", "machine", "node", "severity", "summary", "ratio", "excess", "since", "time", "event")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.")
 _QUIET = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 SECRET_HINT = (
@@ -114,9 +114,9 @@ class NotifyConfig(Section):
     """Alarms during the quiet hours: send at once, or hold like warnings."""
 
     title: Template = "{name}: {headline}"
-    """Template of the title, with the fields headline, name, machine, node, severity, summary, ratio, since, time, event."""
+    """Template of the title. Fields: headline, name, machine, node, severity, summary, ratio, excess, since, time, event."""
 
-    body: Template = "{summary}\n{ratio} x the threshold, since {since}.\nNode {node}, event {event}"
+    body: Template = "{summary}\n{excess}, since {since}.\nNode {node}, event {event}"
     """Template of the text, with the same fields."""
 
     picture: bool = True

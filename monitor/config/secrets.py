@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from monitor.errors import SinkError
+from monitor.files import read_regular
 
+MAX_BYTES = 10_000  # of a secret
 PASSED = "/run/credentials"  # where systemd puts the credentials of a unit
 SOURCES = ("/etc/stethos", "/etc/credstore")  # of systemd/stethos.service, and systemd's own
 
@@ -12,7 +14,7 @@ SOURCES = ("/etc/stethos", "/etc/credstore")  # of systemd/stethos.service, and 
 def read_secret(key: str, path: Path, *, what: str) -> str:
     """The content of a file without the line break at its end. SinkError names the setting, never the content."""
     try:
-        text = path.read_text("utf-8").rstrip("\r\n")
+        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8").rstrip("\r\n")
     except OSError as error:
         hint = " (run this command with sudo)" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
         raise SinkError(f"{key}: {path} cannot be read: {error.strerror}{hint}") from error

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from monitor.config.clips import ClipsConfig
-from monitor.config.fields import ConfigPath, OneLine, Section, Slug
+from monitor.config.fields import BundlePath, ConfigPath, OneLine, Section, Slug
+from monitor.config.fleet import FleetConfig
 from monitor.config.history import HistoryConfig
 from monitor.config.messages import shown
 from monitor.config.mqtt import MqttConfig, Prefix
 from monitor.config.notify import NotifyConfig
+from monitor.config.update import UpdateConfig
 from monitor.config.web import WebConfig
 from monitor.events.event import Severity
 
@@ -55,8 +57,8 @@ class IdleConfig(Section):
 class MachineConfig(Section):
     """One machine that this node monitors."""
 
-    bundle: ConfigPath
-    """Folder of its bundle, made by `train fit`; a relative path is resolved from the folder of this file."""
+    bundle: BundlePath
+    """Folder of its bundle, made by `train fit`; relative to this file's folder, or models/NAME for one that is shipped."""
 
     name: OneLine | None = None
     """Display name."""
@@ -115,7 +117,9 @@ class Config(Section):
     alarm: AlarmConfig = AlarmConfig()
     clips: ClipsConfig = ClipsConfig()
     web: WebConfig = WebConfig()
+    fleet: FleetConfig = FleetConfig()
     history: HistoryConfig = HistoryConfig()
+    update: UpdateConfig = UpdateConfig()
 
     notify: dict[Slug, NotifyConfig] = Field(default={}, max_length=20, json_schema_extra={"additionalProperties": False})
     """Receivers of messages about alarms, by name; needs stethos[notify]."""

@@ -1,7 +1,7 @@
 """The section `web`: the page, which is a process of its own (`monitor web`)."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -40,6 +40,11 @@ class WebTlsConfig(Section):
 
 class WebConfig(Section):
     """The page. Without a password it listens on this computer only, whatever `listen` says."""
+
+    section: ClassVar[str] = "web"  # names of the process that it configures, for messages and folders
+    unit: ClassVar[str] = "stethos-web"
+    command: ClassVar[str] = "monitor web"
+    served: ClassVar[str] = "page"
 
     listen: Host = "0.0.0.0"
     """Address to listen on once a password is set; 127.0.0.1: this computer only; `::`: IPv6 as well."""

@@ -11,7 +11,6 @@ import sys
 import threading
 from pathlib import Path
 
-from monitor.audio import capture_process
 from monitor.audio.capture import Request
 from monitor.daemon.daemon import run_daemon
 from monitor.demo.playback import playback_command
@@ -25,11 +24,10 @@ def main(arguments: list[str]) -> int:
     def command(request: Request) -> list[str]:
         return playback_command(request, plan[request.selector])
 
-    capture_process.make_command = command
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     try:
-        return run_daemon(Path(arguments[0]), os.environ)
+        return run_daemon(Path(arguments[0]), os.environ, command)
     except StethosError as error:
         print(f"monitor: error: {error}", file=sys.stderr)
         return error.exit_status

@@ -3,13 +3,13 @@
 import argparse
 import os
 import sys
-from datetime import datetime
 from typing import Any
 
 from monitor.cli.arguments import local_time, moment, number_of
 from monitor.cli.past import source
 from monitor.config import load_config
 from monitor.errors import printable
+from monitor.events.event import from_rfc3339
 from monitor.json_lines import JsonLines
 from monitor.learning.report_text import duration
 
@@ -26,8 +26,6 @@ running service, or from its state directory if it does not run.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("--machine", metavar="ID", help="of this machine only (default: of all)")
     parser.add_argument("--before", type=moment, metavar="UTC", help="started before this time, such as 2026-11-21T10:00:00Z")
     parser.add_argument(
@@ -58,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _line(event: dict[str, Any]) -> str:
     return LINE.format(
-        local_time(datetime.fromisoformat(event["started_at"].replace("Z", "+00:00"))),
+        local_time(from_rfc3339(event["started_at"])),
         event["machine"],
         event["severity"],
-        f"{event['peak_ratio']:.2f} x",
+        f"{event['peak_ratio']:.2f} x{'' if event['raised_by'] == 'segments' else ' ' + event['raised_by']}",
         duration(event["duration_s"] / 3_600),
         event["end_reason"] or "open",
         "-" if event["acknowledged_at"] is None else "yes",

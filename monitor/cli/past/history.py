@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 import time
-from datetime import datetime
 from typing import Any
 
 from monitor.cli.arguments import configured_machine, local_time, moment, within
 from monitor.cli.past import source
 from monitor.config import load_config
 from monitor.errors import UsageError
+from monitor.events.event import from_rfc3339
 from monitor.json_lines import JsonLines
 
 LINE = "{:<19}  {:>6}  {:>7}  {:>7}  {:>7}  {:>7}  {:>9}  {}"
@@ -27,8 +27,6 @@ state directory if it does not run; a killed service loses the unfinished hour.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("--machine", metavar="ID", help="a machine (default: the only one configured)")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--hours", type=within(0.01, 1e6), default=24.0, metavar="N", help="hours before the end (default: 24)")
@@ -66,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _line(point: dict[str, Any]) -> str:
     ratio, level = point["ratio"], point["rms_dbfs"]["mean"]
     return LINE.format(
-        local_time(datetime.fromisoformat(point["t"].replace("Z", "+00:00"))),
+        local_time(from_rfc3339(point["t"])),
         point["n"],
         *("-" if ratio[name] is None else f"{ratio[name]:.2g}" for name in ("min", "mean", "p95", "max")),
         "-" if level is None else f"{level:.0f} dBFS",

@@ -19,19 +19,19 @@ TIMEOUT_S = 60.0
 
 def events(config: Config, *, machine: str | None, before: datetime | None, limit: int) -> Iterator[dict[str, Any]]:
     """Events as in docs/control.md, the newest first."""
-    until = None if before is None else rfc3339(before)
+    until, after_id = None if before is None else rfc3339(before), None
     while limit > 0:
         n_asked = min(limit, AT_ONCE)
-        asked = {"do": "events", "machine": machine, "before": until, "limit": n_asked}
+        asked = {"do": "events", "machine": machine, "before": until, "after_id": after_id, "limit": n_asked}
         reply = request(config.runtime_dir / NAME, asked, timeout_s=TIMEOUT_S)
         if reply is None:
-            yield from _stored_events(config, machine, until, limit)
+            yield from _stored_events(config, machine, until, limit, after_id=after_id)
             return
         found = reply.body["events"]
         yield from found
         if len(found) < n_asked:
             return
-        limit, until = limit - len(found), found[-1]["started_at"]
+        limit, until, after_id = limit - len(found), found[-1]["started_at"], found[-1]["id"]
 
 
 def history(config: Config, *, machine: str, begin: float, end: float, step_s: float) -> dict[str, Any]:
@@ -47,9 +47,11 @@ def history(config: Config, *, machine: str, begin: float, end: float, step_s: f
         return {"machine": machine, "step_s": width_s, "points": points(rows, int(begin), int(end), width_s)}
 
 
-def _stored_events(config: Config, machine: str | None, until: str | None, limit: int) -> Iterator[dict[str, Any]]:
+def _stored_events(
+    config: Config, machine: str | None, until: str | None, limit: int, *, after_id: str | None
+) -> Iterator[dict[str, Any]]:
     with stored_history(config.state_dir) as database:
-        found = database.events(machine, until, limit)
+        found = database.events(machine, until, limit, after_id=after_id)
     clips = _clips(config.state_dir)
     for event in found:
         stem = clip_stem(event["machine"], event["id"])

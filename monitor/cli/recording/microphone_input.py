@@ -11,6 +11,7 @@ from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import SoundFormat
 from monitor.daemon.control.shared_microphone import Purpose, SoundStream, find_shared, open_shared, shared_microphones
+from monitor.daemon.control.socket import REFUSED
 from monitor.errors import SourceError, StethosError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class _SharedInput:
         try:
             self._stream = open_shared(self._path, self._selector, purpose=self._purpose)
         except StethosError as error:
-            self.trouble = str(error)
+            self.trouble = str(error).removeprefix(REFUSED)
             return
         if self._stream is None:
             self.trouble = "the service has stopped"

@@ -1,8 +1,9 @@
 """A recording session on disk: numbered FLAC clips of unbroken sound. Clips are always complete; sessions can be resumed.
 
 The clips are `OUT/normal/fan_20261121T100000Z-0001.flac`, `…-0002.flac` and so on. `train` treats the clips of one session as
-parts of one recording. Clips recorded half an hour or more after an interruption get a new name. A hidden file in the same folder
-stores the state of the session until it is complete. The file is locked while a process is recording.
+parts of one recording. Clips recorded half an hour or more after the last one get a new name; before, they continue its numbers,
+also if that session was complete. A hidden file in the same folder stores the state of the session until it is complete. The file
+is locked while a process is recording.
 """
 
 import json
@@ -60,13 +61,18 @@ class RecordingSession:
         self._state = folder / f".{take.name}.session"
         self._lock = _lock(self._state)
         try:
-            clips_of = {stem: sorted(folder.glob(f"{stem}-*.flac")) for stem in self._resume()}
-            clips = [clip for group in clips_of.values() for clip in group]
+            stems, self._joined = self._resume()
+            clips_of = {stem: sorted(folder.glob(f"{stem}-*.flac")) for stem in stems}
+            clips = [clip for group in clips_of.values() for clip in group if clip.stem > self._joined]
             self._stems = [stem for stem, group in clips_of.items() if group]
-            if not self._stems or time.time() - clips[-1].stat().st_mtime > PAUSE_S:
+            if not self._stems and (last := self._last_clip()) is not None:
+                self._joined, self._stems = last.stem, [last.stem.rpartition("-")[0]]
+                clips_of = {self._stems[0]: sorted(folder.glob(f"{self._stems[0]}-*.flac"))}
+            elif not self._stems or (clips and time.time() - clips[-1].stat().st_mtime > PAUSE_S):
                 self._stems.append(self._new_stem())
             self.stem = self._stems[-1]
             self.resumed_s = sum(map(_duration_s, clips))
+            self.earlier_s = sum(map(_duration_s, folder.glob(f"{take.name}_{_STAMP}-*.flac"))) - self.resumed_s
             self._n_frames = round(self.resumed_s * take.rate_hz)
             self._wanted_frames = round(wanted_s * take.rate_hz)
             self._number = max((int(clip.stem.rpartition("-")[2]) for clip in clips_of.get(self.stem, ())), default=0)
@@ -141,21 +147,34 @@ class RecordingSession:
         self._sound = soundfile.SoundFile(self._part, "w", take.rate_hz, take.n_channels, subtype, format="FLAC")
         self._sound.software = "stethos"
         self._sound.date = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-        self._sound.comment = json.dumps(dict(take.comment))
+        self._sound.comment = _comment(take)
         self._in_clip = 0
         self._wanted_frames = max(self._wanted_frames, self._n_frames + self._min_frames)
 
-    def _resume(self) -> list[str]:
-        """The name stems of an interrupted session with the same take. Partial clips left by a power cut are removed."""
+    def _resume(self) -> tuple[list[str], str]:
+        """The name stems of an interrupted session with the same take, and the clip of a complete one that it continues.
+
+        Partial clips left by a power cut are removed.
+        """
         for part in self.folder.glob(f".{self._take.name}_{_STAMP}.part"):
             part.unlink()
         try:
             state = json.loads(self._state.read_text() or "{}")
         except ValueError:
-            return []
+            return [], ""
         stems = state.get("sessions")
         is_valid = isinstance(stems, list) and all(isinstance(stem, str) for stem in stems)
-        return list(stems) if is_valid and state.get("take") == self._identity else []
+        return (list(stems), str(state.get("joined", ""))) if is_valid and state.get("take") == self._identity else ([], "")
+
+    def _last_clip(self) -> Path | None:
+        """The last clip of a complete session with the same take, if it is recent enough to be continued."""
+        clips = sorted(self.folder.glob(f"{self._take.name}_{_STAMP}-*.flac"))
+        if not clips or time.time() - clips[-1].stat().st_mtime > PAUSE_S:
+            return None
+        with soundfile.SoundFile(clips[-1]) as sound:
+            found = (sound.samplerate, sound.channels, sound.subtype, sound.comment)
+        take = self._take
+        return clips[-1] if found == (take.rate_hz, take.n_channels, _SUBTYPES[take.sample_format], _comment(take)) else None
 
     def _new_stem(self) -> str:
         began = datetime.now(timezone.utc)
@@ -165,7 +184,7 @@ class RecordingSession:
 
     def _write_state(self) -> None:
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, json.dumps({"sessions": self._stems, "take": self._identity}).encode(), 0)
+        os.pwrite(self._lock, json.dumps({"sessions": self._stems, "joined": self._joined, "take": self._identity}).encode(), 0)
         os.fsync(self._lock)
 
     @property
@@ -182,6 +201,10 @@ def check_disk(folder: Path, n_bytes: int) -> None:
             f"{folder}: needs {n_bytes} bytes ({n_bytes / 1e6:.0f} MB) and {SPARE_BYTES / 1e6:.0f} MB to spare, "
             f"got {free} bytes ({free / 1e6:.0f} MB) free"
         )
+
+
+def _comment(take: Take) -> str:
+    return json.dumps(dict(take.comment))
 
 
 def _duration_s(clip: Path) -> float:
