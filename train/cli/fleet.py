@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from monitor.json_lines import JsonLines
     from train.fleet.cluster import Cluster
     from train.fleet.jobs import STEPS, Done
-        from train.fleet.places import Store, is_remote
+    from train.fleet.places import Store, is_remote
     from train.fleet.plan import load_plan
     from train.fleet.results import PAGE, write_results
     from train.fleet.run import Run
