@@ -57,11 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         config = load_config(config_path, environment)
         logging.getLogger("monitor.web").setLevel(logging.WARNING)  # its hints are about passwords and units
         with _service(config_path, plan, environment) as service:
-            print(f"http://127.0.0.1:{config.web.port}/", flush=True)
-            status = run_server(config, environment)
-            if service.poll() is not None:
-                raise StethosError(f"the service ended with status {service.returncode}")
-            return status
+            try:
+                print(f"http://127.0.0.1:{config.web.port}/", flush=True)
+                status = run_server(config, environment)
+            except KeyboardInterrupt:  # before the page takes signals
+                if service.poll() is None:
+                    raise
+            if service.poll() is None:
+                return status
+            raise StethosError(f"the service ended with status {service.returncode}")
 
 
 def _plan(files: Sequence[Path]) -> dict[str, list[Path]]:

@@ -65,13 +65,19 @@ def test_it_plays_prints_its_address_and_ends_all_its_processes(folder: Path, en
         demo.wait()
 
 
-def test_it_ends_when_its_service_does(folder: Path) -> None:
+def services(pid: int) -> list[psutil.Process]:
+    return [one for one in psutil.Process(pid).children() if "monitor.demo.service" in one.cmdline()]
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_it_ends_when_its_service_does(folder: Path, is_started: bool) -> None:
     demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(folder), text=True)
     try:
         assert demo.stdout is not None
-        demo.stdout.readline()
-        [service] = [one for one in psutil.Process(demo.pid).children() if "monitor.demo.service" in one.cmdline()]
-        service.kill()
+        if is_started:
+            demo.stdout.readline()
+        wait_until(lambda: services(demo.pid), what="its service")
+        services(demo.pid)[0].kill()
         _, errors = demo.communicate(timeout=30)
         assert demo.returncode == 1
         assert errors.splitlines()[-1] == "monitor: error: the service ended with status -9"
