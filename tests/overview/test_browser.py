@@ -94,6 +94,21 @@ def test_the_worst_is_first_and_filters_find_machines(admin: Chrome) -> None:
     wait_until(lambda: names(admin) == ["Fan 11"], what="one idle machine")
 
 
+def test_a_row_that_moves_keeps_its_focus_and_its_details(admin: Chrome, small: tuple[Plant, Overview]) -> None:
+    plant, _ = small
+    fan = admin.find_element(By.XPATH, "//th//button[.='Fan 30']")
+    fan.send_keys(Keys.ENTER)
+    wait_for(admin, "Temperature")
+    details = admin.find_element(By.CSS_SELECTOR, "tr.more")
+    place = names(admin).index("Fan 30")
+    plant.kinds[30] = "alarm"
+    wait_until(lambda: names(admin).index("Fan 30") < place, what="another place")
+    assert admin.switch_to.active_element == fan
+    assert details.is_displayed()
+    del plant.kinds[30]
+    wait_until(lambda: names(admin).index("Fan 30") == place, what="its place again")
+
+
 def test_an_administrator_acknowledges_by_keyboard_and_sees_the_answer(admin: Chrome, small: tuple[Plant, Overview]) -> None:
     plant, _ = small
     acknowledge = admin.find_element(By.CSS_SELECTOR, "[aria-label='Acknowledge Fan 1']")

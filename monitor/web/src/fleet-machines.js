@@ -118,7 +118,7 @@ export function Machines() {
     <${Filters} all=${all} query=${query} set=${set} />
     <table role="table" class="machines ${session.role}" aria-label="Machines, worst first" aria-rowcount=${found.length + 1}>
       <thead role="rowgroup"><tr role="row">${HEADS.map((one) => html`<th role="columnheader" scope="col" key=${one}>${one}</th>`)}</tr></thead>
-      <tbody role="rowgroup">${shown.map(([, row]) => [
+      <tbody role="rowgroup">${shown.flatMap(([, row]) => [
         html`<${Row} key=${row.key} row=${row} isOpen=${open === row.key} age=${age(row)} onOpen=${toggle} />`,
         open === row.key &&
           html`<tr role="row" class="more" key="${row.key} more"><td role="cell" colspan=${HEADS.length}><${Details} row=${row} reason=${why(row)} /></td></tr>`,
