@@ -89,7 +89,7 @@ class Finished:
         return {line["step"]: line["status"] for line in self.lines if line["machine"] == machine}
 
 
-def finished(process: "subprocess.Popen[str]", *, within_s: float = 3000.0) -> Finished:
+def finished(process: "subprocess.Popen[str]", *, within_s: float = 7200.0) -> Finished:
     out, err = process.communicate(timeout=within_s)
     return Finished(process.returncode, [json.loads(line) for line in out.splitlines()], err)
 
