@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -137,6 +137,14 @@ class OpenFiles:
                 status = path.stat()
                 found[path] = (status.st_dev, status.st_ino, status.st_size)
         return found
+
+
+def user_state_dir(environment: Mapping[str, str], name: str) -> Path | None:
+    """The folder of a program's state for a user, by the XDG Base Directory Specification; None if the user has no home."""
+    try:
+        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / name
+    except RuntimeError:
+        return None
 
 
 def readable_by_others(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from monitor.events.event import MOMENT
-from monitor.files import read_regular
+from monitor.files import read_regular, user_state_dir
 
 if TYPE_CHECKING:
     from monitor.config.settings import Config
@@ -68,10 +68,7 @@ def update_folder(config: "Config") -> Path:
         return config.update.state_dir
     if SERVICE_DIR.is_dir() or os.geteuid() == 0:
         return SERVICE_DIR
-    try:
-        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos-update"
-    except RuntimeError:  # the user has no home
-        return SERVICE_DIR
+    return user_state_dir(os.environ, "stethos-update") or SERVICE_DIR
 
 
 def machine_folder(folder: Path, machine: str) -> Path:

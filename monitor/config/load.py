@@ -12,6 +12,7 @@ from monitor.config.messages import Location, problems
 from monitor.config.settings import Config
 from monitor.config.yaml_file import read_as_written
 from monitor.errors import ConfigError
+from monitor.files import user_state_dir
 
 ENVIRONMENT_PREFIX = "STETHOS_"
 
@@ -61,10 +62,7 @@ def _state_dir(environment: Mapping[str, str]) -> Path:
     service = Path("/var/lib/stethos")
     if os.access(service, os.W_OK):
         return service
-    try:
-        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stethos"
-    except RuntimeError:  # the user has no home
-        return service
+    return user_state_dir(environment, "stethos") or service
 
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import Config, WebConfig
 from monitor.errors import ConfigError, StethosError
-from monitor.files import foreign_owner, read_regular
+from monitor.files import foreign_owner, read_regular, user_state_dir
 from monitor.log_limit import LogLimit
 from monitor.web.access.gate import MAX_HEAD
 from monitor.web.access.passwords import Passwords
@@ -101,10 +101,10 @@ def state_dir(config: WebConfig, environment: Mapping[str, str]) -> Path:
         return Path(given)
     if os.geteuid() == 0:
         return Path("/var/lib") / config.unit
-    try:
-        return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / config.unit
-    except RuntimeError:
-        raise StethosError(f"{config.section}.state_dir must be set, because this user has no home") from None
+    folder = user_state_dir(environment, config.unit)
+    if folder is None:
+        raise StethosError(f"{config.section}.state_dir must be set, because this user has no home")
+    return folder
 
 
 def run_server(config: Config, environment: Mapping[str, str]) -> int:
