@@ -145,7 +145,7 @@ def test_the_broker_s_messages_stop_a_wave(live: Live, tmp_path: Path, demo_bund
     counts.write_bytes(subprocess.run(command, capture_output=True, check=False).stdout)
     with live.plant.open() as repository:
         release = find(read_releases(repository, "hall-1"), "spring")
-    with pytest.raises(WaveStopped, match=r"spring: 1 machines have used it for 0\.0 h together, at least 24 h are needed"):
+    with pytest.raises(WaveStopped, match=r"spring: 1 machine used it for 0\.0 h together, at least 24 h are needed"):
         check_alarms(counts, release, max_per_day=0.2, min_hours=24.0)
     with pytest.raises(WaveStopped, match=r"a machine and day; at most 0\.2 are allowed"):
         check_alarms(counts, release, max_per_day=0.2, min_hours=0.0)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from monitor.bundle.manifest import one_line
 from monitor.errors import StethosError, UsageError
 from monitor.files import read_regular
+from monitor.learning.report_text import count
 from monitor.releases.index import Release
 
 MAX_BYTES = 20_000_000
@@ -56,15 +57,15 @@ def check_alarms(path: Path, release: Release, *, max_per_day: float, min_hours:
     using = [machine for machine in found if machine.release == release.name]
     refusing = [machine.refused for machine in found if machine.refused and machine.refused.startswith(f"{release.name}: ")]
     if refusing:
-        raise WaveStopped(f"{release.name}: {len(refusing)} machines refused it or went back; the first: {refusing[0]}")
+        raise WaveStopped(f"{release.name}: {count(len(refusing), 'machine')} refused it or went back; the first: {refusing[0]}")
     hours, alarms = sum(machine.hours for machine in using), sum(machine.alarms for machine in using)
+    machines = count(len(using), "machine")
     if hours < min_hours:
         raise WaveStopped(
-            f"{release.name}: {len(using)} machines have used it for {hours:.1f} h together, at least {min_hours:g} h are needed "
-            "(--min-hours)"
+            f"{release.name}: {machines} used it for {hours:.1f} h together, at least {min_hours:g} h are needed (--min-hours)"
         )
     per_day = 24.0 * alarms / max(hours, 0.01)  # the resolution of the messages
-    words = f"{release.name}: {alarms} alarms of {len(using)} machines in {hours:.1f} h, {per_day:.2f} a machine and day"
+    words = f"{release.name}: {count(alarms, 'alarm')} of {machines} in {hours:.1f} h, {per_day:.2f} a machine and day"
     if per_day > max_per_day:
         raise WaveStopped(f"{words}; at most {max_per_day:g} are allowed (--max-alarms)")
     return words

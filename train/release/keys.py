@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import CryptoSigner, HSMSigner, Key, Signer, SSlibKey
 
-from monitor.errors import StethosError, UsageError
-from monitor.files import atomic_write, read_regular
+from monitor.errors import StethosError, UsageError, printable
+from monitor.files import atomic_write, read_regular, readable_by_others
 
 MAX_BYTES = 100_000  # of a key file
 
@@ -41,6 +41,7 @@ class Keys:
         """Keys that are encrypted need the passphrase."""
         self.folders = tuple(dict.fromkeys(folders))
         self.passphrase = passphrase
+        self._warned: set[Path] = set()
 
     def create(self, role: str, folder: Path, *, encrypts: bool) -> Signer:
         """Write a new key to a folder. It is encrypted if it `encrypts` and there is a passphrase."""
@@ -111,6 +112,9 @@ class Keys:
             content = read_regular(path, max_bytes=MAX_BYTES)
         except OSError as error:
             raise KeyProblem(f"{path}: cannot be read: {error.strerror}") from error
+        if path.suffix == ".pem" and readable_by_others(path) and path not in self._warned:
+            self._warned.add(path)
+            print(printable(f"warning: other users can read the key {path}; run: chmod go-rwx {path}"), file=sys.stderr)
         if path.suffix == ".hsm":
             with _token_errors(content.decode(errors="replace")):
                 return HSMSigner.from_priv_key_uri(content.decode(), public, self._pin)

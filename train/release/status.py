@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from monitor.errors import StethosError
+from monitor.learning.report_text import count
 from monitor.releases.index import Index, Release
 from train.release.releases import read_releases
 from train.release.repository import Repository
@@ -40,7 +41,7 @@ def lines(repository: Repository, *, shows_all: bool = False) -> Iterator[str]:
             continue
         shown = index.releases if shows_all else index.releases[-SHOWN:]
         more = f", the latest {SHOWN} (--all shows all):" if len(index.releases) > len(shown) else ""
-        yield f"{group}: {len(index.releases)} releases{more}"
+        yield f"{group}: {count(len(index.releases), 'release')}{more}"
         yield from (f"  {_in_words(release)}" for release in shown)
 
 
@@ -70,7 +71,7 @@ def _machines(machines: tuple[str, ...]) -> str:
 
 def _expiry(expires: datetime) -> str:
     left = _days_left(expires)
-    return f"expired on {expires:%Y-%m-%d}" if left < 0 else f"expires on {expires:%Y-%m-%d}, in {left:.0f} days"
+    return f"expired on {expires:%Y-%m-%d}" if left < 0 else f"expires on {expires:%Y-%m-%d}, in {count(round(left), 'day')}"
 
 
 def _days_left(expires: datetime) -> float:

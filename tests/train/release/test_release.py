@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_waves_contain_each_other_and_stop_when_the_first_one_alarms(release: Re
         counts.write_text("\n".join(lines))
 
     report(0, 3.0)
-    assert "2 machines have used it for 6.0 h together, at least 24 h are needed" in release(
+    assert "2 machines used it for 6.0 h together, at least 24 h are needed" in release(
         "wave", "r0001", "25%", "--alarms", counts, status=1
     )
     report(3, 24.0)
@@ -153,7 +154,7 @@ def test_waves_contain_each_other_and_stop_when_the_first_one_alarms(release: Re
     counts.write_text(f"{nodes[0]} nonsense\n")
     assert f"--alarms: line 1 of {counts}: is not JSON" in release("wave", "r0001", "25%", "--alarms", counts, status=2)
     report(0, 48.0)
-    assert release("wave", "r0001", "25%", "--alarms", counts).startswith("r0001: 0 alarms of 2 machines in 96.0 h")
+    assert release("wave", "r0001", "25%", "--alarms", counts).startswith("r0001: no alarms of 2 machines in 96.0 h")
     after = {n for n in range(40) if release.index().desired(f"pi-{n:02d}", "fan")}
     assert before < after < set(range(40))
     assert "the wave must exceed that of r0001 (0.25), got 0.1" in release("wave", "r0001", "10%", status=2)
@@ -262,10 +263,23 @@ def test_keys_with_a_passphrase_need_it_and_the_timer_s_keys_do_not(release: Rel
     assert release("refresh").startswith("snapshot: expires on ")
 
 
+def test_a_key_that_other_users_can_read_is_named_once(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # in one of pytest's folders nobody else can
+        Path(name).chmod(0o755)
+        keys = Path(name) / "keys"
+        release("init", "--keys", keys)
+        (key,) = keys.glob("timestamp-*.pem")
+        keys.chmod(0o755)
+        key.chmod(0o644)
+        assert main(["release", "refresh", str(release.repository), "--keys", str(keys)]) == 0
+        warning = f"warning: other users can read the key {key}; run: chmod go-rwx {key}\n"
+        assert capsys.readouterr().err == warning
+
+
 def test_status_names_what_expires_and_exits_with_1(release: Release) -> None:
     release("init", "--expires", "timestamp=1")
     error = release("status", status=1)
-    assert "expires soon: timestamp expires on" in error and error.endswith("in 1 days: train release refresh")
+    assert "expires soon: timestamp expires on" in error and error.endswith("in 1 day: train release refresh")
     assert "targets expires on" in release("status", "--days", 400, status=1)
     assert "root: version 1, expires on" in release("status", "--days", "0.5")
 
