@@ -11,7 +11,6 @@ from monitor.config.installed import Change, Installed
 from monitor.daemon.bundles.adaptations import read_adaptation
 from monitor.errors import BundleError, StethosError, UsageError
 from monitor.events.event import from_rfc3339, rfc3339
-from monitor.learning.report_text import count
 from monitor.update.compare import Comparison, compare_live, false_alarm
 from monitor.update.errors import Refusal, UpdateError
 from monitor.update.service import Service
@@ -166,7 +165,7 @@ class MachineUpdate:
             comparison = compare_live(self._service.control, self._settings, old, new, seconds=seconds)
             reason = comparison.problem if isinstance(comparison, Comparison) else None
         if reason is None:
-            return f"{installed.current.bundle} on trial: {count(len(alarms), 'alarm')}, which {old.id} shares or cannot judge"
+            return f"{installed.current.bundle} on trial: {len(alarms)} alarms, which {old.id} shares or cannot judge"
         outcome = self.undo(refuse=reason)
         raise Refusal(f"{self._machine}: {reason}: {outcome}")
 

@@ -386,7 +386,7 @@ def test_releases_that_a_thief_made_unreadable_are_replaced_by_none(release: Rel
     assert error.endswith(f"to begin with none: train release rotate {release.repository} hall-1 --empty")
     assert "--empty needs a group (hall-1, hall-2), got targets" in release("rotate", "targets", "--empty", status=2)
     release("rotate", "hall-1", "--empty")
-    assert "hall-1: 0 releases" in release("status")
+    assert "hall-1: no releases" in release("status")
     release("publish", demo_bundle, "--group", "hall-1")
     assert [one.name for one in release.index("hall-1").releases] == ["r0001"]
 
