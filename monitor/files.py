@@ -42,22 +42,23 @@ def read_regular(path: Path, *, max_bytes: int, within: Path | None = None) -> b
     return content
 
 
-def atomic_write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+def atomic_write(path: Path, content: bytes, *, mode: int = 0o666, part: str = "part") -> None:
     """Write or replace a file. After a power cut, either the old or the new file exists. On OSError the old one stays.
 
-    `mode` is reduced by the process's umask.
+    `mode` is reduced by the process's umask. `part` ends the name of the file as long as it is written; processes that may
+    write the same one need different ones.
     """
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)  # of a killed process, or a link
+    new = path.with_name(f"{path.name}.{part}")
+    new.unlink(missing_ok=True)  # of a killed process, or a link
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        new.replace(path)
     except OSError:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
         raise
     sync_dir(path.parent)
 

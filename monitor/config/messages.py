@@ -36,7 +36,7 @@ def _line(found: ErrorDetails, schema: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{key} must be set"
     if kind == "extra_forbidden":
-        return f"{key} is not a setting, {_instead([str(part) for part in location], schema)}"
+        return f"{key} is not a setting, {_instead(location, schema)}"
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{key} {message}" if message.startswith("must ") else f"{key}: {message}" if key else message
@@ -66,7 +66,7 @@ def _at(location: Sequence[int | str], schema: dict[str, Any]) -> dict[str, Any]
     here = schema
     for part in location:
         by_pattern: dict[str, Any] = next(iter(here.get("patternProperties", {}).values()), {})
-        found = here.get("properties", {}).get(part, by_pattern)
+        found = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, by_pattern)
         choices = [found, *found.get("anyOf", ())]
         reference = next((choice["$ref"] for choice in choices if "$ref" in choice), None)
         if reference is not None:
@@ -76,13 +76,14 @@ def _at(location: Sequence[int | str], schema: dict[str, Any]) -> dict[str, Any]
     return here
 
 
-def _instead(location: Sequence[str], schema: dict[str, Any]) -> str:
+def _instead(location: Sequence[int | str], schema: dict[str, Any]) -> str:
     """The setting that was probably meant: one with this name in another section, or one with a similar name."""
+    *_, name = whole = [str(part) for part in location]
     known = list(_at(location[:-1], schema).get("properties", {}))
     everywhere = list(_keys(schema))
-    close = [key for key in everywhere if key.rpartition(".")[2] == location[-1]]
-    close += get_close_matches(location[-1], known, n=1, cutoff=0.7)
-    close += get_close_matches(".".join(location), everywhere, n=1, cutoff=0.8)
+    close = [key for key in everywhere if key.rpartition(".")[2] == name]
+    close += get_close_matches(name, known, n=1, cutoff=0.7)
+    close += get_close_matches(".".join(whole), everywhere, n=1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else f"must be one of {', '.join(known)}"
 
 

@@ -48,7 +48,11 @@ def add(commands: Commands) -> None:
     fleet.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate of this computer")
     fleet.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     fleet.add_argument(
-        "--reconnect", type=positive, default=300.0, metavar="S", help="wait so long for a lost scheduler (default 300)"
+        "--reconnect",
+        type=positive,
+        default=300.0,
+        metavar="S",
+        help="seconds to wait for a lost scheduler (default 300)",
     )
     fleet.add_argument("--json", action="store_true", help="one JSON line per step (default where stdout is no terminal)")
     fleet.set_defaults(run=_run, extra="train,fleet")
@@ -78,7 +82,8 @@ def _run(arguments: argparse.Namespace) -> None:
         tls_key=arguments.tls_key,
     )
     every, storage = load_plan(arguments.plan)
-    out = arguments.out.rstrip("/") if is_remote(arguments.out) else str(Path(arguments.out).resolve())
+    out = arguments.out.removeprefix("file://")
+    out = out.rstrip("/") if is_remote(out) else str(Path(out).resolve())
     store = Store(out, storage.options())
     jobs = _chosen(every, arguments, store)
     lines = JsonLines(sys.stdout) if arguments.json or not sys.stdout.isatty() else None
@@ -90,20 +95,22 @@ def _run(arguments: argparse.Namespace) -> None:
                 lines.write(done.line())
             elif done.status == "failed":
                 bar.write(f"{done.machine}: {done.step} failed: {done.error}")
-            bar.set_postfix_str(f"{done.machine} {done.step}")
+            bar.set_postfix_str(f"last: {done.machine} {done.step}")
 
-        run = Run(jobs, store, storage.options(), report=report)
+        planned = {job.machine for job in every}
+        run = Run(jobs, store, storage.options(), planned=planned, report=report)
         try:
             run.go(cluster, reconnect_s=arguments.reconnect)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("run the same command again to resume") from None
+            n_done = sum(len(steps) == len(STEPS) for steps in run.outcomes.values())
+            done = f"{n_done} of {count(len(jobs), 'machine')} complete"
+            raise KeyboardInterrupt(f"{done}; run the same command again to resume") from None
         finally:
             if any(run.outcomes.values()):
                 rows = write_results(store, every, run.outcomes)
-    if lines is None:
-        n_needed = sum(bool(row.needs) for row in rows)
-        verb = "needs" if n_needed == 1 else "need"
-        print(f"wrote {store.path(PAGE)}: {count(len(rows), 'machine')}; {n_needed or 'none'} {verb} a person")
+    n_needed = sum(bool(row.needs) for row in rows)
+    needs = f"{count(n_needed, 'machine')} {'needs' if n_needed == 1 else 'need'} attention" if n_needed else "all are fine"
+    print(f"wrote {store.path(PAGE)}: {count(len(rows), 'machine')}; {needs}", file=sys.stdout if lines is None else sys.stderr)
     if run.failed:
         names = ", ".join(run.failed[:5]) + (f" and {len(run.failed) - 5} more" if len(run.failed) > 5 else "")
         raise FailedError(f"{count(len(run.failed), 'machine')} failed: {names}; see {store.path('failures.jsonl')}")
@@ -115,9 +122,11 @@ def _chosen(jobs: "list[Job]", arguments: argparse.Namespace, store: "Store") ->
 
     found = jobs
     if arguments.only:
+        for pattern in arguments.only:
+            if not any(fnmatchcase(job.machine, pattern) for job in jobs):
+                names = ", ".join(job.machine for job in jobs[:10]) + (", …" if len(jobs) > 10 else "")
+                raise UsageError(f"--only must match one of the {count(len(jobs), 'machine')} ({names}), got {pattern}")
         found = [job for job in found if any(fnmatchcase(job.machine, pattern) for pattern in arguments.only)]
-        if not found:
-            raise UsageError(f"--only must match one of the {len(jobs)} machines, got {', '.join(arguments.only)}")
     if arguments.retry_failed:
         failed = read_failures(store)
         found = [job for job in found if job.machine in failed]

@@ -123,7 +123,7 @@ def _watch(child: "subprocess.Popen[bytes]", job: Job) -> tuple[int, Any, str | 
         if excess is None and time.monotonic() > ends:
             excess = f"took more than {job.timeout_s} s: set timeout_s in the plan"
         if excess is not None:
-            child.kill()
+            os.kill(child.pid, signal.SIGKILL)  # child.kill() may reap it, and lose its use of resources
         time.sleep(_POLL_S)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.errors import StethosError, UsageError, printable
-from train.fitting.manifest import versions
+from train.fleet.jobs import software
 from train.fleet.tasks import WorkerError, difference, reaches
 
 _ALLOWED_FAILURES = 3  # deaths of workers before a task is given up
@@ -108,14 +108,14 @@ def check_workers(client: Any, out: str, storage: Mapping[str, Any]) -> None:
 
     The output must exist.
     """
-    for worker, found in client.run(versions, on_error="return").items():
+    for worker, found in client.run(software, on_error="return").items():
         if isinstance(found, ModuleNotFoundError):
             raise WorkerError(f"the worker {worker} cannot import {found.name}: pip install 'stethos[train,fleet]' there")
-        if isinstance(found, Mapping) and (differs := difference(found, versions())) is not None:
+        if isinstance(found, Mapping) and (differs := difference(found, software())) is not None:
             raise WorkerError(f"the worker {worker} {differs}")
     for worker, is_there in client.run(reaches, out, dict(storage), on_error="return").items():
-        if is_there is not True:
-            why = f": {is_there}" if isinstance(is_there, StethosError) else ""
+        if is_there is False or isinstance(is_there, StethosError):  # anything else: it has died, and is replaced
+            why = f": {is_there}" if is_there else ""
             raise WorkerError(f"the worker {worker} does not reach {out}{why}: it must be a shared folder or an object store")
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from monitor.config.yaml_file import is_text
@@ -13,9 +14,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
-def found_folders(pattern: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
+def found_folders(pattern: str, options: Mapping[str, Any], *, below: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The folders that match, in the order of their names, with the values of the placeholders.
 
+    A relative path is below a folder, whose own braces are no placeholders.
     A placeholder matches within one component of the path; one that occurs twice matches the same text. Hidden folders are
     left out. ConfigError where nothing matches or a placeholder is malformed.
     """
@@ -25,11 +27,15 @@ def found_folders(pattern: str, options: Mapping[str, Any]) -> Iterator[tuple[st
     if "{" in (rest := _PLACEHOLDER.sub("", pattern)) or "}" in rest:
         raise ConfigError(f"recordings: braces must enclose a placeholder, got {pattern}")
     head, components = _parts(pattern)
+    if not is_remote(pattern):
+        head = str(below / head)
     found = [(head, dict[str, str]())]
+    if components and not is_remote(head) and not Path(head).is_dir():
+        raise ConfigError(f"recordings: there is no folder {printable(head)}")
     for component in components:
         found = [one for at, values in found for one in _step(at, values, component, options)]
-    if not found:
-        raise ConfigError(f"recordings: no folder matches {pattern}")
+        if not found:
+            raise ConfigError(f"recordings: no folder matches {pattern}: nothing matches {component}")
     yield from found
 
 
@@ -47,16 +53,16 @@ def fill(text: str, values: Mapping[str, str], *, key: str) -> str:
 
 def _parts(pattern: str) -> tuple[str, list[str]]:
     """The leading part without placeholders, and the components after it."""
-    before = pattern[: pattern.index("{")] if "{" in pattern else pattern.rstrip("/") + "/"
-    head = before[: before.rindex("/")]
-    return head, [part for part in pattern[len(head) :].split("/") if part]
+    before, brace, _ = pattern.partition("{")
+    head = before[: before.rfind("/") + 1] if brace else pattern
+    return head.rstrip("/") or head[:1], [part for part in pattern[len(head) :].split("/") if part]
 
 
 def _step(at: str, values: dict[str, str], component: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
     """The folders one level below that match a component."""
     if "{" not in component:
-        if not values or component in _folders(at, options):
-            yield f"{at}/{component}", values
+        if component in _folders(at, options):
+            yield _join(at, component), values
         return
     pattern, seen = "", set(values)
     for n, part in enumerate(_PLACEHOLDER.split(component)):
@@ -71,7 +77,11 @@ def _step(at: str, values: dict[str, str], component: str, options: Mapping[str,
         if not is_text(name):
             raise ConfigError(f"recordings: {at} has a folder whose name is not UTF-8: {name!r}")
         if not name.startswith(".") and (match := re.fullmatch(pattern, name)) is not None:
-            yield f"{at}/{name}", {**values, **match.groupdict()}
+            yield _join(at, name), {**values, **match.groupdict()}
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at.rstrip('/')}/{name}"
 
 
 def _folders(at: str, options: Mapping[str, Any]) -> list[str]:

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.budget import WORKSTATION
-from monitor.errors import SourceError
+from monitor.errors import SourceError, printable
+from monitor.events.pipeline import Result
 from monitor.monitor import Monitor
 from train.datasets import Clip, Dataset, RecordingOrder, of_channel, open_clip, recording_order
+from train.datasets.sessions.times import natural
 from train.fleet.places import COMPLETE, Store, indented_json
 from train.fleet.summaries import Day
 
@@ -71,33 +73,43 @@ def _in_order(
 ) -> Iterator[tuple[Clip, datetime | None]]:
     """The clips with the times at which they start. Files of one recording are cuts that follow each other, or channels."""
     by_recording: dict[str, list[Clip]] = {}
-    for clip in clips:
+    for clip in sorted(clips, key=lambda clip: natural(data.relative(clip))):
         by_recording.setdefault(clip.recording, []).append(clip)
     for recording in order.recordings:
         start = None if order.times is None else order.times[recording]
+        if start is not None and order.source == "file times":  # those are of the last write
+            start -= _length(by_recording[recording][0], channel=channel)
         for clip in by_recording[recording]:
             yield clip, start
             if start is not None and data.layout == "plain":
-                try:
-                    start += timedelta(seconds=open_clip(clip, sample_rate_hz=1, channel=channel).duration_s or 0.0)
-                except SourceError:  # it is left out below
-                    continue
+                start += _length(clip, channel=channel)
 
 
-def _rows(bundle: Bundle, data: Dataset, clip: Clip, start: datetime | None, *, channel: int | None) -> Iterator[Row]:
+def _length(clip: Clip, *, channel: int | None) -> timedelta:
+    """The length of a recording; 0 if it cannot be read, and so is left out."""
+    try:
+        return timedelta(seconds=open_clip(clip, sample_rate_hz=1, channel=channel).duration_s or 0.0)
+    except SourceError:
+        return timedelta()
+
+
+def _rows(bundle: Bundle, data: Dataset, clip: Clip, start: datetime | None, *, channel: int | None) -> list[Row]:
     """A row for each tick of a recording, which is a stream of its own."""
     monitor = Monitor(bundle)
-    name, rate_hz = data.relative(clip), monitor.sample_rate_hz
+    name, rate_hz = printable(data.relative(clip)), monitor.sample_rate_hz
+
+    def row(result: Result) -> Row:
+        end_s = result.tick.stop / rate_hz
+        time = None if start is None else start + timedelta(seconds=end_s)
+        return time, name, end_s, result.tick.score, result.ratio, result.state
+
     try:
         recording = open_clip(clip, sample_rate_hz=rate_hz, channel=channel)
         monitor.source_rate_hz = recording.rate_hz
-        results = [result for block in recording.blocks() for result in monitor.push(block)] + monitor.flush()
+        rows = [row(result) for block in recording.blocks() for result in monitor.push(block)]
     except SourceError:
-        return
-    for result in results:
-        end_s = result.tick.stop / rate_hz
-        time = None if start is None else start + timedelta(seconds=end_s)
-        yield time, name, end_s, result.tick.score, result.ratio, result.state
+        return []
+    return rows + [row(result) for result in monitor.flush()]
 
 
 def _summary(day: str, rows: list[Row], tick_s: float) -> Day:

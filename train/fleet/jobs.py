@@ -2,13 +2,24 @@
 
 import hashlib
 import json
+from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from train.fitting.manifest import versions
+
 Step = Literal["inspect", "fit", "evaluate", "rescore"]
 STEPS: tuple[Step, ...] = ("inspect", "fit", "evaluate", "rescore")
 Status = Literal["done", "kept", "skipped", "failed"]  # kept: it was there already
+_ALSO = ("keras", "scipy", "scikit-learn")  # they shape a bundle, which does not name them
+
+
+def software() -> dict[str, str]:
+    """The versions of all that determines the bytes of a bundle."""
+    import soundfile
+
+    return {**versions(), **{name: version(name) for name in _ALSO}, "libsndfile": str(soundfile.__libsndfile_version__)}
 
 
 class Job(BaseModel):

@@ -24,15 +24,16 @@ def render(rows: "Sequence[Row]", *, now: str) -> bytes:
     )
     n_failed, n_needed = sum(row.has_failed for row in rows), sum(bool(row.needs) for row in rows)
     hours = sum(row.hours or 0.0 for row in rows)
+    written = now[:16].replace("T", " ")
     machines, verb = count(len(rows), "machine"), "needs" if n_needed == 1 else "need"
-    headline = f"{n_needed} of {machines} {verb} a person" if n_needed else f"{machines}, all in order"
+    headline = f"{n_needed} of {machines} {verb} attention" if n_needed else f"{machines}, all in order"
     return (
         environment.get_template("fleet.html.j2")
         .render(
             rows=[_cells(row) for row in rows],
             headline=headline,
             state="alarm" if n_failed else "warning" if n_needed else "normal",
-            facts=f"{duration(hours)} of normal sound; {count(n_failed, 'machine')} failed; written {now}",
+            facts=f"{duration(hours, 2)} of normal sound; {count(n_failed, 'machine')} failed; written {written} UTC",
         )
         .encode("utf-8", "replace")
     )
@@ -62,11 +63,11 @@ def _cells(row: "Row") -> dict[str, object]:
 
 def _promise(row: "Row") -> str:
     """The false alarms that the thresholds aim at."""
-    verified = "" if row.is_verified else ", not verified"
+    verified = " ✓" if row.is_verified else ""
     if row.promised_per_week is None:
         return "" if row.key is None else "none"
     if row.promised_alarms_per_week is not None:
-        return f"a false warning a day, a false alarm a month{verified}"
+        return f"1 a day, 1 a month{verified}"
     return f"{per_week(row.promised_per_week)}{verified}"
 
 
@@ -96,4 +97,4 @@ def _spark_text(row: "Row") -> str:
     ratios = _ratios(row)
     if not ratios:
         return ""
-    return f"{count(len(ratios), 'day')}: median score {ratios[0]:.2f} x the threshold at first, {ratios[-1]:.2f} x at last"
+    return f"{count(len(ratios), 'day')}: median score {ratios[0]:.2f} x the threshold at first, {ratios[-1]:.2f} x at the end"

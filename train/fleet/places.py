@@ -20,11 +20,12 @@ MAX_FILES = 1_000_000  # of a machine
 MAX_JSON = 50_000_000  # bytes
 KEPT_FREE = 1 << 30  # bytes of a disk
 _STALE_S = 3600.0  # after which an unfinished folder belongs to a killed process
+_CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "created")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URL of something other than this computer's files."""
+    """Whether a place is a URL; `file://` is none, because plan and command remove it."""
     return bool(_URL.match(place))
 
 
@@ -70,7 +71,9 @@ def remote_files(place: str, options: Mapping[str, Any]) -> list[RemoteFile]:
             continue
         if not _is_safe(path):
             raise SourceError(f"{place}: has a file whose name leads out of the folder: {path!r}")
-        content = str(info.get("ETag") or info.get("md5Hash") or fs.ukey(name)).strip('"')
+        content = next((str(info[key]).strip('"') for key in _CONTENT if info.get(key)), None)
+        if content is None:
+            raise SourceError(f"{place}: gives neither hashes nor times of its files, so changes would go unnoticed; copy it")
         found.append(RemoteFile(path, int(info.get("size") or 0), content))
     if not found:
         raise SourceError(f"{place}: contains no files")
@@ -145,7 +148,7 @@ class Store:
             if self._fs is None:
                 path = Path(self._root, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(path, content)
+                atomic_write(path, content, part=f"{os.getpid()}-{os.urandom(4).hex()}.part")  # others may write it, too
             else:
                 self._fs.pipe_file(f"{self._root}/{name}", content)
         except Exception as error:
@@ -187,9 +190,9 @@ class Store:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             for stale in _stale(target.parent):
-                shutil.rmtree(stale, ignore_errors=True)
+                stale.unlink(missing_ok=True) if stale.is_file() else shutil.rmtree(stale, ignore_errors=True)
             with atomic_replace_dir(target, is_ours=lambda _: True) as part:
-                shutil.copytree(folder, part, dirs_exist_ok=True)
+                shutil.copytree(folder, part, dirs_exist_ok=True, copy_function=_copy_synced)
                 atomic_write(part / COMPLETE, content)
         except OSError as error:
             if not (target / COMPLETE).is_file():  # else another worker was faster
@@ -201,9 +204,23 @@ def indented_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
 
 
+def in_words(error: Exception) -> str:
+    """An error in one line; of files, with the name."""
+    if isinstance(error, OSError):
+        return printable(f"{error.filename or 'a file'}: {error.strerror or error}")
+    return str(error)
+
+
+def _copy_synced(source: str, target: str) -> None:
+    """Copy a file so that it survives a power cut."""
+    shutil.copyfile(source, target)
+    with Path(target).open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _stale(folder: Path) -> Iterator[Path]:
-    """Folders that a killed process has left."""
-    for path in folder.glob(".*-*"):
+    """Folders and files that a killed process has left."""
+    for path in (*folder.glob(".*-*"), *folder.glob("*.part")):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_S:
                 yield path

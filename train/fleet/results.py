@@ -85,7 +85,7 @@ def write_results(store: Store, jobs: Sequence[Job], outcomes: Mapping[str, Mapp
     failures = read_failures(store)
     with ThreadPoolExecutor(_N_READERS) as pool:
         found = list(pool.map(lambda job: _read(store, job), jobs))
-    rows = [_row(one, failures.get(one.job.machine)) for one in found]
+    rows = [_row(one, failures.get(one.job.machine), _key_now(outcomes.get(one.job.machine, {}))) for one in found]
     _compare(rows, {one.job.machine: one.fitted for one in found if one.fitted is not None})
     rows.sort(key=lambda row: (row.rank, -(row.last_ratio or 0.0), row.machine))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -122,26 +122,35 @@ def _read(store: Store, job: Job) -> _Found:
         key = "" if latest is None else latest.key
         if latest is None or (fitted := read_summary(store, folder("fit"), Fitted)) is None:
             return _Found(job=job)
-        scored = read_summary(store, folder("rescore"), Scored)
+        evaluated, scored = read_summary(store, folder("evaluate"), Evaluated), read_summary(store, folder("rescore"), Scored)
+        if any((one.machine, one.key) != (name, key) for one in (fitted, evaluated) if one is not None):
+            raise SinkError(f"{store.path(folder('fit'))}: belongs to another machine or key; delete it and run again")
         return _Found(
             job=job,
             fitted=fitted,
-            evaluated=read_summary(store, folder("evaluate"), Evaluated),
+            evaluated=evaluated,
             scored=scored if scored is not None and scored.key == key else None,
         )
     except SinkError as error:
         return _Found(job=job, problem=str(error))
 
 
-def _row(of: _Found, failure: dict[str, Any] | None) -> Row:
+def _key_now(steps: Mapping[Step, Done]) -> str | None:
+    """The key of the plan and the recordings now, where this run has found it."""
+    return steps["inspect"].key if "inspect" in steps else None
+
+
+def _row(of: _Found, failure: dict[str, Any] | None, key_now: str | None) -> Row:
     row, fitted = Row(machine=of.job.machine, group=of.job.group), of.fitted
     if failure is not None:
         row.need(FAILED, f"{failure.get('step')} failed: {failure.get('error')}")
     if of.problem is not None:
         row.need(FAILED, of.problem)
+    if fitted is not None and key_now not in (None, fitted.key):
+        row.need(INCOMPLETE, "its plan or recordings changed, and it is not trained again yet")
     if fitted is None:
         if not row.needs:
-            row.need(INCOMPLETE, "is not trained yet")
+            row.need(INCOMPLETE, "not trained yet")
         return row
     row.key, row.bundle = fitted.key, FOLDERS["fit"].format(machine=row.machine, key=fitted.key)
     row.hours, row.n_recordings, row.n_sessions = fitted.hours, fitted.n_recordings, fitted.n_sessions
@@ -179,9 +188,9 @@ def _compare(rows: Sequence[Row], bundles: Mapping[str, Fitted]) -> None:
 
     The distance is the root mean square over the bands, dB, without the difference in level, which depends on the microphone.
     """
-    by_front_end: dict[str, list[str]] = {}
+    by_front_end: dict[tuple[str, int], list[str]] = {}
     for machine, fitted in bundles.items():
-        by_front_end.setdefault(fitted.front_end, []).append(machine)
+        by_front_end.setdefault((fitted.front_end, len(fitted.spectrum_db)), []).append(machine)
     at = {row.machine: row for row in rows}
     for names in by_front_end.values():
         if len(names) < 2:

@@ -4,17 +4,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from monitor.errors import StethosError, printable
+from monitor.errors import SinkError, StethosError, printable
 from monitor.learning.report_text import count
-from train.fitting.manifest import versions
 from train.fleet.cluster import Cluster, SchedulerError, check_workers, distributed, wait_for_worker
-from train.fleet.jobs import STEPS, Common, Done, Job, Step
+from train.fleet.jobs import STEPS, Common, Done, Job, Step, software
 from train.fleet.places import FAILURES, Store
 from train.fleet.tasks import WorkerError, run_step
 
@@ -28,16 +27,27 @@ class LostError(StethosError):
 
 
 class Run:
-    """The outcomes of a run so far, by machine and step. `report` receives each of them."""
+    """The outcomes of a run so far, by machine and step. `report` receives each of them.
 
-    def __init__(self, jobs: Sequence[Job], store: Store, storage: Mapping[str, Any], *, report: Callable[[Done], None]) -> None:
+    `planned` are the machines of the whole plan; failures of others are forgotten.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: Store,
+        storage: Mapping[str, Any],
+        *,
+        planned: Collection[str],
+        report: Callable[[Done], None],
+    ) -> None:
         self._jobs = {job.machine: job for job in jobs}
-        self._store, self._report = store, report
-        self._failures = read_failures(store)
+        self._store, self._report, self._planned = store, report, planned
+        self._failures: dict[str, dict[str, Any] | None] = {}
         self._common = Common(
             out=store.place,
             storage=dict(storage),
-            versions=versions(),
+            versions=software(),
             source_date_epoch=os.environ.get("SOURCE_DATE_EPOCH"),
         )
         self._seen = 0.0  # the last time that a worker was connected
@@ -54,7 +64,7 @@ class Run:
         What was complete when the scheduler was lost is not done again, because its results are in the store.
         """
         wait_s, self._seen = min(_WAIT_S, reconnect_s), time.monotonic()
-        self._write_failures()  # an output that cannot be written is reported before hours of work
+        self._write_failures({})  # an output that cannot be written is reported before hours of work
         while pending := [job for name, job in self._jobs.items() if len(self.outcomes[name]) < len(STEPS)]:
             try:
                 with cluster.client(within_s=wait_s) as client:
@@ -70,8 +80,9 @@ class Run:
             if time.monotonic() - self._seen > reconnect_s:
                 n_complete = len(self._jobs) - len(pending)
                 raise LostError(
-                    f"{cluster.scheduler or 'this computer'}: no scheduler with a worker for {reconnect_s:.0f} s; "
-                    f"{n_complete} of {len(self._jobs)} machines are complete; run the same command again to resume"
+                    f"{cluster.scheduler or 'this computer'}: no scheduler or worker reachable within {reconnect_s:.0f} s; "
+                    f"this run has completed {n_complete} of {count(len(self._jobs), 'machine')}; "
+                    "run the same command again to resume"
                 )
 
     def _collect(self, client: Any, pending: Sequence[Job], *, reconnect_s: float) -> None:
@@ -111,18 +122,23 @@ class Run:
         if done.step in steps:
             return
         steps[done.step] = done
-        self._report(done)
+        try:
+            self._report(done)
+        except OSError as error:  # not a lost scheduler
+            why = error.strerror or error
+            raise SinkError(f"the progress cannot be written: {why}; run the same command again to resume") from error
         if done.status == "failed":
             at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self._failures[done.machine] = {**done.line(), "at": at}
+            self._write_failures({done.machine: {**done.line(), "at": at}})
         elif len(steps) == len(STEPS) and done.machine not in self.failed and done.machine in self._failures:
-            del self._failures[done.machine]
-        else:
-            return
-        self._write_failures()
+            self._write_failures({done.machine: None})
 
-    def _write_failures(self) -> None:
-        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for _, entry in sorted(self._failures.items())]
+    def _write_failures(self, changes: Mapping[str, dict[str, Any] | None]) -> None:
+        """Change the failures of some machines; those of the others may be another run's."""
+        stored = read_failures(self._store)
+        self._failures = {**{name: entry for name, entry in stored.items() if name in self._planned}, **changes}
+        kept = sorted((name, entry) for name, entry in self._failures.items() if entry is not None)
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for _, entry in kept]
         self._store.write(FAILURES, "".join(lines).encode("utf-8", "replace"))
 
 

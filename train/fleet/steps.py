@@ -11,13 +11,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from monitor.errors import SourceError, StethosError, printable
+from monitor.bundle import load_bundle
+from monitor.bundle.budget import WORKSTATION
+from monitor.errors import BundleError, SinkError, SourceError, StethosError, UsageError, printable
 from train.datasets import Dataset, read_dataset, recording_order
 from train.datasets.parallel import use_cores
-from train.fitting.manifest import versions
 from train.fleet.child import LOG, RESULT
-from train.fleet.jobs import Common, Job
-from train.fleet.places import Store, copy_here, is_remote, remote_files
+from train.fleet.jobs import Common, Job, software
+from train.fleet.places import Store, copy_here, in_words, is_remote, remote_files
 from train.fleet.summaries import FIT_NUMBERS, Evaluated, Scored
 
 ORDER_FILE = "recorded.csv"
@@ -41,10 +42,8 @@ def main() -> int:
     try:
         step = {"inspect": inspect, "fit": fit, "evaluate": evaluate, "rescore": rescore}[request["step"]]
         result = step(job, common, request["before"], scratch)
-    except StethosError as error:
-        result = {"error": str(error)}
-    except OSError as error:
-        result = {"error": printable(f"{error.filename or 'a file'}: {error.strerror or error}")}
+    except (StethosError, OSError) as error:
+        result = {"error": _by_the_plan(in_words(error), job, scratch)}
     except ModuleNotFoundError as error:
         result = {"error": f"needs {error.name}, which the worker has not installed: pip install 'stethos[train,fleet]'"}
     except MemoryError:
@@ -59,10 +58,11 @@ def main() -> int:
 def inspect(job: Job, common: Common, before: dict[str, Any], scratch: Path) -> dict[str, Any]:
     """List the recordings and hash what determines the result; the numbers are those that later steps need."""
     if is_remote(job.recordings):
-        found = {"sound": _remote_sound(job, common)}
+        listed = sound = _remote_sound(job, common)
     else:
-        found = _local_sound(read_dataset(Path(job.recordings), layout=job.layout))
-    return {"key": job.key(found["sound"], versions()), "numbers": found}
+        data = _read(Path(job.recordings), job)
+        listed, sound = _files(data), _sound(data)
+    return {"key": job.key(sound, software()), "numbers": {"listed": listed}}
 
 
 def fit(job: Job, common: Common, before: dict[str, Any], scratch: Path) -> dict[str, Any]:
@@ -72,15 +72,9 @@ def fit(job: Job, common: Common, before: dict[str, Any], scratch: Path) -> dict
     data = _data(job, common, scratch)
     bundle = scratch / "bundles" / job.machine
     found = fit_one(job, data, bundle)
-    listed = before["numbers"]
-    is_same = (
-        _remote_sound(job, common) == listed["sound"]
-        if is_remote(job.recordings)
-        else found.manifest.provenance.dataset_sha256 == listed["clips"]
-    )
-    if not is_same:
-        raise SourceError(f"{job.recordings}: the recordings changed during the run; run the command again")
-    summary = summary_of(found, data, bundle, key=before["key"], warnings=_warnings(scratch))
+    warnings = [_by_the_plan(line, job, scratch) for line in _warnings(scratch)]
+    _check_unchanged(job, common, before)
+    summary = summary_of(found, data, bundle, key=before["key"], warnings=warnings)
     Store(common.out, common.storage).publish(bundle, f"bundles/{job.machine}/{before['key']}", summary.model_dump(mode="json"))
     return {"numbers": summary.model_dump(include=FIT_NUMBERS)}
 
@@ -92,6 +86,7 @@ def evaluate(job: Job, common: Common, before: dict[str, Any], scratch: Path) ->
 
     data, bundle, out = _data(job, common, scratch), _bundle(job, common, before["key"], scratch), scratch / "report"
     said = write_report(evaluate(bundle, data, channel=job.channel), out)
+    _check_unchanged(job, common, before)
     metrics = json.loads((out / METRICS).read_text())
     at = metrics["at_threshold"]
     summary = Evaluated(
@@ -114,6 +109,7 @@ def rescore(job: Job, common: Common, before: dict[str, Any], scratch: Path) -> 
 
     data, bundle = _data(job, common, scratch), _bundle(job, common, before["key"], scratch)
     days = write_scores(bundle, data, scratch / "scores", channel=job.channel)
+    _check_unchanged(job, common, before)
     summary = Scored(machine=job.machine, key=before["key"], days=tuple(days)).model_dump(mode="json")
     publish_scores(Store(common.out, common.storage), scratch / "scores", f"scores/{job.machine}", summary)
     return {"numbers": {"n_days": len(days)}}
@@ -123,43 +119,92 @@ def _data(job: Job, common: Common, scratch: Path) -> Dataset:
     """The recordings; remote ones are copied first, because libsndfile reads files."""
     folder = Path(job.recordings)
     if is_remote(job.recordings):
-        folder = scratch / job.recordings.rstrip("/").rpartition("/")[2]
-        folder.mkdir()
+        folder = _copy_of(job, scratch)
+        folder.mkdir(parents=True)
         copy_here(job.recordings, common.storage, folder)
-    return read_dataset(folder, layout=job.layout)
+    return _read(folder, job)
+
+
+def _read(folder: Path, job: Job) -> Dataset:
+    try:
+        return read_dataset(folder, layout=job.layout)
+    except UsageError as error:  # it names an option of other commands
+        raise SourceError(
+            f"{job.recordings}: has several machines; add a placeholder such as /{{machine}} in the plan"
+        ) from error
+
+
+def _copy_of(job: Job, scratch: Path) -> Path:
+    """The folder of a copy, below folders of the same names, in which published layouts have the machine."""
+    return scratch / "copy" / Path(*job.recordings.rstrip("/").partition("://")[2].split("/")[-3:])
+
+
+def _by_the_plan(text: str, job: Job, scratch: Path) -> str:
+    """An error or a warning about a copy, with the place in the plan in its stead."""
+    return text.replace(str(_copy_of(job, scratch)), job.recordings.rstrip("/")) if is_remote(job.recordings) else text
 
 
 def _bundle(job: Job, common: Common, key: str, scratch: Path) -> Path:
     """A copy of the machine's bundle, as a path from the scratch folder, in which this process runs: reports name it."""
-    folder = Path("bundles", job.machine)
+    folder = Path("bundles", job.machine, key)
     where = f"{common.out.rstrip('/')}/bundles/{job.machine}/{key}"
     folder.mkdir(parents=True)
     if is_remote(where):
         copy_here(where, common.storage, scratch / folder)
     else:
         shutil.copytree(where, folder, dirs_exist_ok=True)
+    try:
+        load_bundle(folder, budget=WORKSTATION)
+    except BundleError as error:
+        raise SinkError(f"{where}: the bundle is damaged: {error}; delete this folder and run again") from error
     return folder
 
 
-def _local_sound(data: Dataset) -> dict[str, str]:
-    """Hashes: `clips` of the recordings' names and contents, `sound` also of their order, which may depend on file times."""
+def _check_unchanged(job: Job, common: Common, before: dict[str, Any]) -> None:
+    """SourceError where the files are not those that `inspect` has listed: the key is of other sound then."""
+    folder = Path(job.recordings)
+    listed = _remote_sound(job, common) if is_remote(job.recordings) else _files(_read(folder, job))
+    if listed != before["numbers"]["listed"]:
+        raise SourceError(f"{job.recordings}: the recordings changed during the run; run the command again")
+
+
+def _files(data: Dataset) -> str:
+    """A hash of names, sizes and times, to notice changes without reading everything again."""
+    paths = [*(clip.path for clip in data.clips), data.root / ORDER_FILE]
+    found = [(str(path), status.st_size, status.st_mtime_ns) for path in paths if (status := _status(path)) is not None]
+    return _hash(sorted(found))
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _sound(data: Dataset) -> str:
+    """A hash of the recordings' names and contents, and of their order and times, which may be those of the files."""
     normal = [clip for clip in data.clips if clip.label == "normal"]
     order = recording_order(data, normal) if normal else None
-    times = data.root / ORDER_FILE
-    clips = data.sha256()
+    recorded = data.root / ORDER_FILE
     content = {
         "layout": data.layout,
-        "clips": clips,
+        "clips": data.sha256(),
         "order": None if order is None else [order.source, order.recordings, order.sessions],
-        "times": times.read_bytes().hex() if times.is_file() else None,
+        "times": None if order is None or order.times is None else [str(order.times[name]) for name in order.recordings],
+        "recorded": recorded.read_bytes().hex() if recorded.is_file() else None,
     }
-    return {"clips": clips, "sound": hashlib.sha256(json.dumps(content).encode()).hexdigest()}
+    return _hash(content)
 
 
 def _remote_sound(job: Job, common: Common) -> str:
     """A hash of the names and sizes of the files, and of the store's own hashes."""
     files = remote_files(job.recordings, common.storage)
-    return hashlib.sha256(json.dumps([[file.path, file.size, file.content] for file in files]).encode()).hexdigest()
+    return _hash([[file.path, file.size, file.content] for file in files])
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _warnings(scratch: Path) -> list[str]:

@@ -45,7 +45,7 @@ class Fitted(_Summary):
     score_mean: Number | None
     score_std: Number | None
     front_end: Text
-    spectrum_db: Annotated[tuple[Number, ...], Field(max_length=10_000)]
+    spectrum_db: Annotated[tuple[Number, ...], Field(min_length=1, max_length=10_000)]
     warnings: Annotated[tuple[Text, ...], Field(max_length=100)]
 
 

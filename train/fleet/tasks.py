@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from monitor.errors import StethosError
-from train.fitting.manifest import versions
 from train.fleet.child import run_child
-from train.fleet.jobs import Common, Done, Job, Step
-from train.fleet.places import FAILURES, Store, indented_json
+from train.fleet.jobs import Common, Done, Job, Step, software
+from train.fleet.places import FAILURES, Store, in_words, indented_json
 from train.fleet.summaries import FIT_NUMBERS, LATEST, Evaluated, Fitted, Scored, read_summary
 
 FOLDERS: dict[Step, str] = {
@@ -39,13 +38,13 @@ def reaches(out: str, storage: dict[str, Any]) -> bool:
 
 def run_step(step: Step, job: dict[str, Any], common: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run a step unless its result is there or the step before it has failed; returns a `Done`. WorkerError stops the run."""
-    if (differs := difference(versions(), common["versions"])) is not None:
+    if (differs := difference(software(), common["versions"])) is not None:
         raise WorkerError(f"the worker {_worker()} {differs}")
     one, shared = Job.model_validate(job), Common.model_validate(common)
     try:
         done = _run_step(step, one, shared, before or {})
-    except StethosError as error:
-        done = Done(machine=one.machine, step=step, status="failed", key=(before or {}).get("key"), error=str(error))
+    except (StethosError, OSError) as error:
+        done = Done(machine=one.machine, step=step, status="failed", key=(before or {}).get("key"), error=in_words(error))
     return done.model_copy(update={"worker": _worker()}).model_dump()
 
 
@@ -66,6 +65,7 @@ def _run_step(step: Step, job: Job, common: Common, before: dict[str, Any]) -> D
         done = run_child(step, job, common, before)
     if step == "fit" and done.status != "failed":
         _point_to(store, job.machine, str(key))
+        return done.model_copy(update={"numbers": {**done.numbers, "listed": before["numbers"]["listed"]}})
     return done
 
 

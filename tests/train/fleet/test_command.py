@@ -49,7 +49,10 @@ def test_each_step_is_one_small_line_of_json(first: Finished) -> None:
 
 
 def test_a_failure_is_named_on_stderr_and_in_the_file(first: Finished, folder: Path) -> None:
-    assert first.stderr == f"train: error: 1 machine failed: empty; see {folder}/out/failures.jsonl\n"
+    assert first.stderr.splitlines() == [
+        f"wrote {folder}/out/fleet.html: 3 machines; 3 machines need attention",
+        f"train: error: 1 machine failed: empty; see {folder}/out/failures.jsonl",
+    ]
     (line,) = (folder / "out" / "failures.jsonl").read_text().splitlines()
     assert "contains no sound files" in json.loads(line)["error"]
 
@@ -58,7 +61,7 @@ def test_bundle_report_and_scores_are_complete(first: Finished, folder: Path) ->
     out = folder / "out"
     key = json.loads((out / "bundles/fan/latest.json").read_text())["key"]
     assert load_bundle(out / "bundles" / "fan" / key).manifest.name == "fan"
-    assert (out / "reports" / "fan" / key / "index.html").is_file()
+    assert f"bundles/fan/{key}" in (out / "reports" / "fan" / key / "index.html").read_text()
     table = pq.read_table(out / "scores/fan/2026-11-02.parquet").to_pydict()
     assert list(table) == ["time", "recording", "end_s", "score", "ratio", "state"]
     assert table["recording"][0] == "normal/2026-11-02T10-03-00.flac"
@@ -83,7 +86,13 @@ def test_the_page_sorts_and_filters_without_a_network(first: Finished, folder: P
     need(browser is not None and tool is not None, "chromium and chromedriver")
     options = ChromeOptions()
     options.binary_location = str(browser)
-    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"):
+    for option in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1280,900",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
         options.add_argument(option)
     driver = Chrome(options=options, service=ChromeService(str(tool)))
     try:
@@ -94,7 +103,7 @@ def test_the_page_sorts_and_filters_without_a_network(first: Finished, folder: P
             return [row.find_element(By.CSS_SELECTOR, "td").text for row in rows if row.is_displayed()]
 
         assert names()[0] == "empty"
-        assert driver.find_element(By.TAG_NAME, "h1").text == "▲ 3 of 3 machines need a person"
+        assert driver.find_element(By.TAG_NAME, "h1").text == "▲ 3 of 3 machines need attention"
         driver.find_element(By.CSS_SELECTOR, "button[data-key=machine]").click()
         assert names() == ["empty", "fan", "pump"]
         driver.find_element(By.CSS_SELECTOR, "button[data-key=machine]").click()
@@ -128,13 +137,44 @@ def test_what_is_complete_is_kept_and_what_was_mended_is_done(first: Finished, f
     before = {path: path.stat().st_mtime_ns for path in written}
     write(folder / "plant" / "empty", recordings(2, seconds=56.0))
     done = fleet(folder, folder / "plan.yaml", "--out", folder / "out", "--workers", "1")
-    assert (done.status, done.stderr) == (0, "")
+    assert (done.status, done.stderr.count("\n")) == (0, 1)
     assert done.of("fan") == {"inspect": "done", "fit": "kept", "evaluate": "kept", "rescore": "kept"}
     assert done.of("empty")["fit"] == "done"
     assert {path: path.stat().st_mtime_ns for path in written} == before
     assert (folder / "out" / "failures.jsonl").read_bytes() == b""
     rows = json.loads((folder / "out/fleet.json").read_text())["machines"]
     assert {row["machine"]: row["status"] for row in rows} == dict.fromkeys(("empty", "fan", "pump"), "complete")
+
+
+def test_a_machine_whose_recordings_changed_is_not_called_complete(first: Finished, folder: Path) -> None:
+    write(folder / "plant" / "Pump", {"normal/2026-11-03T10-00-00.flac": b"fLaC"})
+    done = fleet(folder, folder / "plan.yaml", "--out", folder / "out", "--workers", "1", "--only", "pump")
+    rows = {row["machine"]: row for row in json.loads((folder / "out/fleet.json").read_text())["machines"]}
+    (folder / "plant/Pump/normal/2026-11-03T10-00-00.flac").unlink()
+    assert done.of("pump")["fit"] == rows["pump"]["status"] == "failed"
+    assert "its plan or recordings changed, and it is not trained again yet" in rows["pump"]["needs"]
+
+
+def test_a_damaged_bundle_is_named_with_its_folder(first: Finished, folder: Path) -> None:
+    latest = json.loads((folder / "out" / "bundles" / "pump" / "latest.json").read_text())
+    bundle = folder / "out" / latest["bundle"]
+    whole = (bundle / "model.tflite").read_bytes()
+    (bundle / "model.tflite").write_bytes(b"")
+    (folder / "out" / "scores" / "pump" / "complete.json").unlink()
+    done = fleet(folder, folder / "plan.yaml", "--out", folder / "out", "--workers", "1", "--only", "pump")
+    (bundle / "model.tflite").write_bytes(whole)
+    (failed,) = [line for line in done.lines if line["status"] == "failed"]
+    assert failed["step"] == "rescore"
+    assert failed["error"].startswith(f"{bundle}: the bundle is damaged: ")
+    assert failed["error"].endswith("; delete this folder and run again")
+
+
+def test_failures_of_machines_that_left_the_plan_are_forgotten(first: Finished, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "failures.jsonl").write_text('{"machine": "gone", "step": "fit", "error": "x"}\n')
+    plan = folder / "missing.yaml"
+    plan.write_text("machines: [{recordings: nowhere, name: fan}]\n")
+    assert fleet(folder, plan, "--out", tmp_path, "--workers", "1").status == 1
+    assert [json.loads(line)["machine"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()] == ["fan"]
 
 
 def test_a_damaged_result_is_named_and_not_followed(first: Finished, folder: Path) -> None:

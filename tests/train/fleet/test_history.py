@@ -1,5 +1,6 @@
 """The history of a machine: scores by day, from the device's own pipeline."""
 
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,29 @@ def test_cuts_of_one_recording_follow_each_other(demo_bundle: Path, one: bytes, 
     (table,) = written(demo_bundle, tmp_path / "fan", tmp_path / "out").values()
     starts = [f"{time:%H:%M:%S}" for time, end_s in zip(table["time"], table["end_s"], strict=True) if end_s == table["end_s"][0]]
     assert starts == ["10:00:01", "10:00:15", "11:00:01"]
+
+
+def test_file_times_are_those_of_the_end(demo_bundle: Path, one: bytes, tmp_path: Path) -> None:
+    ends = {"normal/one.flac": 1_764_583_200, "normal/two.flac": 1_764_583_300}  # 2025-12-01 10:00:00 and 10:01:40
+    write(tmp_path / "fan", dict.fromkeys(ends, one))
+    for name, at in ends.items():
+        os.utime(tmp_path / "fan" / name, (at, at))
+    (table,) = written(demo_bundle, tmp_path / "fan", tmp_path / "out").values()
+    last = dict(zip(table["recording"], table["time"], strict=True))
+    assert [round(time.timestamp()) for time in last.values()] == list(ends.values())
+
+
+def test_cuts_are_in_the_order_of_their_numbers(demo_bundle: Path, one: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "fan", {f"normal/2026-11-21T10-00-00-{n}.flac": one for n in ("998", "999", "1000", "1001")})
+    (table,) = written(demo_bundle, tmp_path / "fan", tmp_path / "out").values()
+    names = list(dict.fromkeys(name.rpartition("-")[2] for name in table["recording"]))
+    assert names == ["998.flac", "999.flac", "1000.flac", "1001.flac"]
+
+
+def test_a_name_that_is_not_utf_8_is_stored_as_it_is_printed(demo_bundle: Path, one: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "fan", {"normal/fan\udcff.flac": one})
+    (table,) = written(demo_bundle, tmp_path / "fan", tmp_path / "out").values()
+    assert set(table["recording"]) == {r"normal/fan\udcff.flac"}
 
 
 def test_recordings_without_times_are_one_day_and_an_unreadable_one_is_left_out(

@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -86,6 +88,26 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(remote: str, tmp_path: P
     MemoryFileSystem.store["/plant/fan/../../evil.wav"] = MemoryFileSystem.store["/plant/fan/a.wav"]
     with pytest.raises(SourceError, match=r"has a file whose name leads out of the folder: '\.\./\.\./evil\.wav'"):
         remote_files(f"{remote}/fan", {})
+
+
+def test_a_place_without_hashes_or_times_is_refused(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MemoryFileSystem().pipe_file("/plant/fan/a.wav", b"")
+    find = MemoryFileSystem.find
+
+    def as_a_web_server_does(self: MemoryFileSystem, path: str, **options: Any) -> dict[str, dict[str, Any]]:
+        found = find(self, path, **options)
+        return {name: {"name": name, "size": None, "type": "file"} for name in found}
+
+    monkeypatch.setattr(MemoryFileSystem, "find", as_a_web_server_does)
+    with pytest.raises(SourceError, match="neither hashes nor times of its files, so changes would go unnoticed"):
+        remote_files(f"{remote}/fan", {})
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), {})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: store.write("failures.jsonl", str(n).encode()), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == ["failures.jsonl"]
 
 
 def test_an_empty_place_is_an_error(remote: str) -> None:

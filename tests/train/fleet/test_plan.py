@@ -49,6 +49,25 @@ def test_only_folders_that_exist_below_a_placeholder_count(plant: Path) -> None:
     assert [job.machine for job in jobs(plant, {"recordings": "plant/spare/{machine}/sound"})] == ["pump_7"]
 
 
+def test_names_of_folders_become_names_of_machines(plant: Path) -> None:
+    for name in ("Lüfter 4 (old)", "#7", "notes"):
+        (plant / "odd" / name).mkdir(parents=True)
+    found = jobs(plant, {"recordings": "odd/{m}", "name": "hall-1-{m}"}, exclude=["*-notes"])
+    assert [job.machine for job in found] == ["hall-1-7", "hall-1-lufter-4-old"]
+
+
+def test_braces_in_the_plans_own_path_are_no_placeholders(tmp_path: Path) -> None:
+    for name in ("{x}/fan", "other/fan"):
+        (tmp_path / name).mkdir(parents=True)
+    (one,) = jobs(tmp_path / "{x}", {"recordings": "{m}"})
+    assert (one.machine, one.recordings) == ("fan", f"{tmp_path}/{{x}}/fan")
+
+
+def test_a_file_url_is_a_path(plant: Path) -> None:
+    found = jobs(plant, {"recordings": f"file://{plant}/plant/Hall1/{{m}}"})
+    assert [job.recordings for job in found] == [f"{plant}/plant/Hall1/Fan-1", f"{plant}/plant/Hall1/Fan-2"]
+
+
 def test_a_placeholder_that_occurs_twice_matches_the_same_text(plant: Path) -> None:
     (plant / "same" / "a" / "a").mkdir(parents=True)
     (plant / "same" / "a" / "b").mkdir()
@@ -78,7 +97,14 @@ def test_the_key_depends_on_everything_that_determines_the_bundle_and_nothing_el
     key = one.key("a" * 64, {"numpy": "2"})
     other = one.model_copy(update={"group": "x", "memory_mb": 1, "timeout_s": 1, "recordings": "elsewhere"})
     assert other.key("a" * 64, {"numpy": "2"}) == key
-    for changed in ({"seed": 1}, {"channel": 2}, {"machine": "b"}, {"recipe": {**one.recipe, "gain_db": 1.0}}):
+    for changed in (
+        {"layout": "plain"},
+        {"recipe_name": "other"},
+        {"seed": 1},
+        {"channel": 2},
+        {"machine": "b"},
+        {"recipe": {**one.recipe, "gain_db": 1.0}},
+    ):
         assert one.model_copy(update=changed).key("a" * 64, {"numpy": "2"}) != key
     assert one.key("b" * 64, {"numpy": "2"}) != key != one.key("a" * 64, {"numpy": "3"})
 
@@ -86,10 +112,24 @@ def test_the_key_depends_on_everything_that_determines_the_bundle_and_nothing_el
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("machines: []", "machines: Tuple should have at least 1 item"),
-        ("machines: [{recordings: plant/Hall1/Fan-1}]\nworkers: 3", "workers: Extra inputs are not permitted, got 3"),
-        ("machines: [{recordings: plant/Hall1/Fan-1}]\nstorage: {secret: x}", "storage.secret: Extra inputs are not permitted"),
-        ("machines: [{recordings: 'plant/{hall}/{nothing}/at/all'}]", "machines.0.recordings: no folder matches"),
+        ("machines: []", "machines must"),
+        ("machines: plant", "machines must be"),
+        (
+            "machines: [{recording: plant/Hall1/Fan-1}]",
+            "machines.0.recording is not a setting, did you mean recordings?",
+        ),
+        ("machines: [{recordings: plant/Hall1/Fan-1}]\nworkers: 3", "workers is not a setting, must be one of recipe, layout"),
+        (
+            "machines: [{recordings: plant/Hall1/Fan-1}]\nstorage: {secret: x}",
+            "storage.secret is not a setting, must be one of endp",
+        ),
+        ("machines: [{recordings: plant/Hall1/Fan-1}]\nexclude: ['fan*']", "exclude leaves no machine"),
+        (
+            "machines: [{recordings: plant/Hall1/Fan-1}, {recordings: plant/Hall1/Fan-1, name: b}]",
+            "'b' and 'fan-1' have the same",
+        ),
+        ("machines: [{recordings: 'plant/{hall}/{nothing}/at/all'}]", "/at/all: nothing matches at"),
+        ("machines: [{recordings: 'plnt/{hall}'}]", "/plnt"),
         ("machines: [{recordings: 'plant/{Hall}'}]", "placeholder must be a name of a-z, 0-9 and _, got {Hall}"),
         ("machines: [{recordings: 'plant/{hall'}]", "machines.0.recordings: braces must enclose a placeholder"),
         ("machines: [{recordings: 'plant/{hall}/{m}', name: '{m}'}]", "must have different names, got 'fan-1' for"),
@@ -100,7 +140,7 @@ def test_the_key_depends_on_everything_that_determines_the_bundle_and_nothing_el
         ("machines: [{recordings: plant/Hall1/Fan-1, name: 'ä'}]", "consist of at most 100 of a-z, 0-9, _ and -, got 'ä'"),
         ("machines: [{recordings: plant/Hall1/Fan-1, recipe: nope}]", "machines.0.recipe: recipe must be one of conv"),
         ("machines: [{recordings: plant/Hall1/Fan-1, layout: nope}]", "layout must be one of mimii"),
-        ("machines: [{recordings: plant/Hall1/Fan-1, seed: -1}]", "machines.0.seed: Input should be greater than or equal to 0"),
+        ("machines: [{recordings: plant/Hall1/Fan-1, seed: -1}]", "machines.0.seed must be"),
         ("machines: [{recordings: 'nope://plant/{m}'}]", "nope://plant: cannot be opened: Protocol not known: nope"),
         ("machines: !!python/object:os.system {}", "tags are not supported"),
     ],
@@ -123,7 +163,8 @@ def test_a_mistake_is_one_line(content: str, message: str, plant: Path, capsys: 
         (["--scheduler", "tls://localhost:8786"], "--tls-ca is required for a scheduler at tls://"),
         (["--tls-key", "x"], "--tls-key requires --scheduler tls://HOST:PORT"),
         (["--scheduler", "tcp://localhost:1", "--workers", "2"], "--workers requires a run on this computer"),
-        (["--only", "x*"], "--only must match one of the 1 machines, got x*"),
+        (["--only", "x*"], "--only must match one of the 1 machine (fan-1), got x*"),
+        (["--only", "fan-1", "--only", "x"], "(fan-1), got x"),
         (["--retry-failed"], "names none of these machines"),
         (["--workers", "0"], "must be a whole number from 1, got '0'"),
     ],
