@@ -20,11 +20,13 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from monitor.config.fleet import FleetConfig
 from monitor.errors import ConfigError, StethosError
 from monitor.events.event import from_rfc3339
+from monitor.files import OpenFiles
 from monitor.log_limit import of_kind
 from monitor.overview.model import Changes
 from monitor.overview.tables import EVENTS, METADATA, STATES
 
 log = logging.getLogger(__name__)
+FILE = "fleet.sqlite"
 MAX_WAITING = 20_000  # rows in memory while the database is away
 BATCH = 500
 MAX_READS = 8  # requests that wait
@@ -44,6 +46,7 @@ class History:
         self.error: str | None = None  # why nothing can be written at present
         self._config = config
         self._engine = _engine(config.database, folder)
+        self._path, self._file = folder / FILE if config.database is None else None, OpenFiles()
         self._place = "SQLite" if config.database is None else "PostgreSQL"
         self._waiting: queue.Queue[Item | None] = queue.Queue(MAX_WAITING)
         self._reads: queue.Queue[Callable[[], None]] = queue.Queue(MAX_READS)
@@ -167,8 +170,13 @@ class History:
         return [item for item in found if item is not None]
 
     def _write(self, batch: list[Item]) -> None:
+        if self._file.are_replaced():
+            log.warning("history: %s was deleted or replaced, and is begun again", self._path)
+            self._engine.dispose()
+            self.is_ready = False
         if not self.is_ready:
             METADATA.create_all(self._engine)
+            self._file = OpenFiles(*([self._path] if self._path else []))
             self.is_ready = True
         try:
             with self._engine.begin() as connection:
@@ -191,7 +199,9 @@ class History:
 
     def _write_row(self, connection: Connection, table: Table, row: dict[str, Any]) -> None:
         if table is not EVENTS:
-            connection.execute(table.insert(), row)
+            last = _of(select(STATES.c.kind, STATES.c.reason).order_by(STATES.c.at.desc()), STATES, (row["node"], row["machine"]))
+            if connection.execute(last.limit(1)).first() != (row["kind"], row["reason"]):  # after a restart it may be the same
+                connection.execute(table.insert(), row)
             return
         make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         insert: Any = make(EVENTS).values(row)
@@ -216,7 +226,7 @@ class History:
 def _engine(url: str | None, folder: Path) -> Engine:
     if url is None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = create_engine(f"sqlite:///{folder / 'fleet.sqlite'}", connect_args={"timeout": 5.0})
+        engine = create_engine(f"sqlite:///{folder / FILE}", connect_args={"timeout": 5.0})
 
         @event.listens_for(engine, "connect")
         def _connected(connection: Any, _: Any) -> None:

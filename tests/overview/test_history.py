@@ -60,7 +60,7 @@ def changes_of(*messages: tuple[str, str, dict[str, Any]]) -> Changes:
 
 
 def change(number: int, at: float) -> Change:
-    return Change(at=at, node="saw", machine="fan", kind="normal" if number % 2 else "alarm", reason=None, ratio=1.5)
+    return Change(at=at, node="saw", machine="fan", kind="alarm" if number % 2 else "normal", reason=None, ratio=1.5)
 
 
 def events(history: History, **asked: Any) -> list[dict[str, Any]]:
@@ -117,6 +117,32 @@ def test_a_row_that_the_database_refuses_does_not_hold_up_the_others(url: str | 
     wait_until(lambda: [one["id"] for one in events(history)] == [ID.format(2)], what="the good row")
     wait_until(lambda: history.n_lost == 1, what="the count")
     assert history.error is None
+    history.stop()
+
+
+def test_a_kind_that_is_the_same_after_a_restart_is_no_change(url: str | None, tmp_path: Path) -> None:
+    now = time.time()
+    for number, at in ((1, 0), (1, 1), (2, 2), (2, 3)):  # alarm, alarm, normal, normal
+        history, changes = started(url, tmp_path), Changes()
+        changes.kinds = [change(number, now + at)]
+        history.keep(changes)
+        written(history)
+        history.stop()
+    history = started(url, tmp_path)
+    assert [(one["kind"], round(one["at"].timestamp() - now)) for one in states(history)] == [("normal", 2), ("alarm", 0)]
+    history.stop()
+
+
+def test_a_file_that_is_deleted_is_begun_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    history = started(None, tmp_path)
+    history.keep(changes_of(("saw", "fan", {"id_": ID.format(1)})))
+    written(history)
+    for path in tmp_path.glob("fleet.sqlite*"):
+        path.unlink()
+    history.keep(changes_of(("saw", "fan", {"id_": ID.format(2)})))
+    wait_until(lambda: [one["id"] for one in events(history)] == [ID.format(2)], what="the row")
+    assert f"history: {tmp_path / 'fleet.sqlite'} was deleted or replaced, and is begun again" in caplog.messages
+    assert (history.n_lost, history.error) == (0, None)
     history.stop()
 
 
