@@ -5,7 +5,6 @@ The full form (LONG_TESTS) has 200 machines of one minute; the short one two.
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,12 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.broker import free_port
+from tests.s3 import CREDENTIALS, running_s3
 from tests.train.fleet.dask import Cluster, Killer
 from tests.train.fleet.plant import (
-    PYTHON,
     content_of,
-    environment,
     finished,
     fitted_alone,
     killed_at_the_end,
@@ -57,39 +54,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         out = tmp_path / "out"
         yield Place(str(tmp_path / "plant"), str(out), {}, {}, lambda name: content_of(out / name))
         return
-    port = free_port()
-    variables = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with (tmp_path / "moto.log").open("wb") as log:
-        command = [*PYTHON, "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment(tmp_path))
-    try:
-        yield _s3_place(f"http://127.0.0.1:{port}", tmp_path / "plant", variables)
-    finally:
-        server.kill()
-        server.wait()
+    with running_s3(tmp_path, "plant") as (url, s3):
+        yield _s3_place(url, s3, tmp_path / "plant")
 
 
-def _s3_place(url: str, folder: Path, variables: dict[str, str]) -> Place:
-    import s3fs
-
-    s3 = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=url, use_listings_cache=False, skip_instance_cache=True)
-
-    def made() -> bool:
-        try:
-            s3.mkdir("plant")
-        except OSError:
-            return False
-        return True
-
-    wait_until(made, what="the S3 server")
-
+def _s3_place(url: str, s3: Any, folder: Path) -> Place:
     def read(name: str) -> dict[str, bytes]:
         root = f"plant/out/{name}".rstrip("/")
         files = s3.find(root)
         found = s3.cat(files, on_error="omit") if files else {}  # moto may list a file that is just being written
         return {path.removeprefix(f"{root}/"): content for path, content in found.items()}
 
-    place = Place("s3://plant/sound", "s3://plant/out", {"endpoint_url": url}, variables, read)
+    place = Place("s3://plant/sound", "s3://plant/out", {"endpoint_url": url}, CREDENTIALS, read)
     place.upload = lambda: s3.put(f"{folder}/", "plant/sound/", recursive=True)  # type: ignore[attr-defined]
     return place
 
