@@ -1,6 +1,7 @@
 """Promised false-alarm rates, compared with the rates on unseen normal sound, for every available data set.
 
-    python -m benchmarks.honesty [--recipes default,mimii-mel] [--parts demo,cars,rail,fan,pump,valve,gearbox] [--long]
+    python -m benchmarks.honesty [--recipes default,mimii-mel] [--parts demo,cars,rail,fan,pump,valve,gearbox] [--draws 1]
+                                 [--long]
 
 Every bundle is built by `train fit --method default` from recordings of normal sound. Other recordings are scored with
 `monitor --replay`, which is int8 and the device's own pipeline. A recipe with statistics learns from all recordings and
@@ -8,20 +9,22 @@ cross-fits. For other recipes, a fifth of the recordings sets the threshold.
 
 fan … gearbox  Synthetic machines (`train synth`), recordings of two minutes: half an hour to learn from and half an hour of
                unseen sound, with --long two hours and eight. Each recording has a different flow, state or schedule.
+               --draws repeats this with other recordings to learn from and to hear, and adds them up.
 rail           75 clips of 10 s of a real slide rail (../shared/data). Each third in turn is unseen.
 cars           MLPerf Tiny's features of four toy cars (../shared/data), clips of 6.4 s. Each fifth of a car in turn is unseen.
 demo           The shipped bundle, with its own threshold, on the recording of the demo.
 
 Separate segments share no sound, and a clip counts as one. All figures refer to the warning level. Its promise is the
 fraction of separate segments that exceed it and, together with the rule, the number of warnings per week. Events need
-recordings longer than the rule's span. Intervals are exact (Clopper-Pearson, Garwood). They assume that separate segments are
-independent, which those of the same recording are not. `kept` and `worse` mean that the whole interval lies on one side of
-the promise, `open` that there is not enough sound to decide.
+recordings longer than the rule's span. Separate segments of one recording are alike, so their interval is that of Korn and
+Graubard (1998) with the recordings as clusters; that of events is exact (Garwood 1936). `kept` and `worse` mean that the whole
+interval lies on one side of the promise, `open` that there is not enough sound to decide.
 """
 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +32,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.judging import N_FOLDS, Judge, train_judges
@@ -41,9 +45,10 @@ from monitor.learning.false_alarms import WEEK_HOURS, NormalScores
 from monitor.learning.report_text import count, significant
 from monitor.learning.thresholds import WARNING_CHANCE, Calibration, HeldOut, prior_of
 from train.calibration.thresholds import calibrate
-from train.evaluation.metrics import CONFIDENCE, Interval, rate_interval
+from train.evaluation.metrics import CONFIDENCE, Interval
 from train.recipes.method import Method
 
+Counts = NDArray[np.int64]
 MACHINES = ("fan", "pump", "valve", "gearbox")
 PARTS = ("demo", "cars", "rail", *MACHINES)
 RECORDING_S = 120
@@ -82,10 +87,10 @@ class Heard:
         return int(np.count_nonzero(self.evidence.scores >= 1.0)), len(self.evidence.scores)
 
     @property
-    def separate_over(self) -> tuple[int, int]:
-        """The number of separate segments over the threshold, and the number of separate segments."""
-        separate = np.concatenate([ratios[:: self.evidence.segment_ticks] for ratios in self.evidence.sequences])
-        return int(np.count_nonzero(separate >= 1.0)), len(separate)
+    def separate_over(self) -> tuple[Counts, Counts]:
+        """The number of separate segments over the threshold, and of separate segments, (n_recordings,) each."""
+        separate = [ratios[:: self.evidence.segment_ticks] for ratios in self.evidence.sequences]
+        return np.array([np.count_nonzero(of >= 1.0) for of in separate]), np.array([len(of) for of in separate])
 
 
 def main() -> None:
@@ -93,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="default,mimii-mel")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--draws", type=int, default=1, help="how often each synthetic machine is learned anew (default 1)")
     parser.add_argument("--long", action="store_true", help="eight hours of every synthetic machine, after two to learn from")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
@@ -117,10 +123,14 @@ def main() -> None:
             if "rail" in parts:
                 print(_row("slide rail, real sound", recipe, _rail(recipe, Path(folder))), flush=True)
         for machine in (name for name in MACHINES if name in parts):
-            sounds, unheard = _make(machine, Path(folder), learn_h=hours[0], hear_h=hours[1])
-            for recipe in arguments.recipes.split(","):
-                bundle = _fit(sounds, recipe, Path(folder) / f"{machine}-{recipe}")
-                print(_row(f"{machine}, synthetic", recipe, listen(bundle, unheard)), flush=True)
+            heard: dict[str, list[Heard]] = {recipe: [] for recipe in arguments.recipes.split(",")}
+            for draw in range(arguments.draws):
+                sounds, unheard = _make(machine, Path(folder) / str(draw), learn_h=hours[0], hear_h=hours[1], draw=draw)
+                for recipe, of in heard.items():
+                    of.append(listen(_fit(sounds, recipe, Path(folder) / f"{machine}-{recipe}-{draw}"), unheard))
+                shutil.rmtree(Path(folder) / str(draw))
+            for recipe, of in heard.items():
+                print(_row(f"{machine}, synthetic", recipe, _together(of)), flush=True)
 
 
 def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
@@ -159,7 +169,7 @@ def _heard(evidence: NormalScores, hours: float, events: int, calibration: Calib
 
 
 def _together(heard: Sequence[Heard]) -> Heard:
-    """Combine the turns of a data set, which all have the same promise."""
+    """Combine the turns or draws of a data set, which all have the same promise."""
     first = heard[0]
     sequences = tuple(scores for one in heard for scores in one.evidence.sequences)
     return replace(
@@ -175,10 +185,10 @@ def _fit(sounds: Path, recipe: str, out: Path) -> Path:
     return out
 
 
-def _make(machine: str, folder: Path, *, learn_h: float, hear_h: float) -> tuple[Path, list[Path]]:
+def _make(machine: str, folder: Path, *, learn_h: float, hear_h: float, draw: int) -> tuple[Path, list[Path]]:
     """A data set to learn from, and recordings of the same machine that are not part of it."""
     numbers = [round(3600 * hours / RECORDING_S) for hours in (learn_h, hear_h)]
-    for name, n, take in (("learn", numbers[0], 0), ("unheard", numbers[1], 1000)):
+    for name, n, take in (("learn", numbers[0], 2000 * draw), ("unheard", numbers[1], 2000 * draw + 1000)):
         options = ("--machine", machine, "--recordings", n, "--seconds", RECORDING_S, "--take", take)
         run("train.cli.main", "synth", folder / name / machine, *options)
     return folder / "learn" / machine, sorted((folder / "unheard" / machine / "normal").iterdir())
@@ -243,17 +253,38 @@ def _fused(judge: Judge, clips: Sequence[F32]) -> F64:
 
 def _row(data: str, recipe: str, heard: Heard) -> str:
     (over, n), (separate_over, n_separate) = heard.over, heard.separate_over
-    separate = rate_interval(separate_over, n_separate)
-    assert separate is not None
+    separate = clustered_interval(separate_over, n_separate)
     weeks = heard.evidence.replayed_hours / WEEK_HOURS
     cells = [data, recipe, heard.set_on, f"{heard.hours:.2f} h", f"{over / n:.2%} of {n}"]
-    cells += [f"{separate_over / n_separate:.1%} of {n_separate} ({separate.low:.1%} to {separate.high:.1%})"]
+    rate = separate_over.sum() / n_separate.sum()
+    cells += [f"{rate:.1%} of {n_separate.sum()} ({separate.low:.1%} to {separate.high:.1%})"]
     cells += _promise(heard.segment_promise, separate, percents=True)
     if not weeks:
         return _line([*cells, "-", "-", "-", "-"])
     weekly = poisson_interval(heard.events, weeks)
     cells += [str(heard.events), f"{significant(heard.events / weeks)} ({significant(weekly.low)} to {significant(weekly.high)})"]
     return _line([*cells, *_promise(heard.weekly_promise, weekly, percents=False)])
+
+
+def clustered_interval(hits: Counts, sizes: Counts) -> Interval:
+    """95 % interval of a rate from counts in clusters, (n,) each: Clopper-Pearson with the effective sample size.
+
+    Korn and Graubard 1998, Survey Methodology 24. The design effect is that of a ratio estimator, and counts as at least 1.
+    Without any hit it cannot be estimated and counts as 1.
+    """
+    n, rate, n_clusters = int(sizes.sum()), hits.sum() / sizes.sum(), len(sizes)
+    if n_clusters == 1:  # nothing is known of other recordings
+        return Interval(0.0, 1.0)
+    effect = 1.0
+    if 0.0 < rate < 1.0:
+        variance = n_clusters / (n_clusters - 1) * np.sum((hits - rate * sizes) ** 2) / n**2
+        effect = max(1.0, float(variance * n / (rate * (1.0 - rate))))
+    low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    n_effective = n / effect * float(stats.t.ppf(high, n - 1) / stats.t.ppf(high, n_clusters - 1)) ** 2
+    at = rate * n_effective
+    least = float(stats.beta.ppf(low, at, n_effective - at + 1)) if rate > 0.0 else 0.0
+    most = float(stats.beta.ppf(high, at + 1, n_effective - at)) if rate < 1.0 else 1.0
+    return Interval(least, most)
 
 
 def poisson_interval(events: int, time: float) -> Interval:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.honesty import listen, poisson_interval, verdict
-from train.evaluation.metrics import Interval
+from benchmarks.honesty import clustered_interval, listen, poisson_interval, verdict
+from train.evaluation.metrics import Interval, rate_interval
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,8 +22,9 @@ def test_segments_and_events_are_those_of_a_replay(demo_bundle: Path, tmp_path: 
     assert n == 140 // 1.024 + 1 - 9
     assert 40 < n_over < n
     separate = heard.evidence.scores[::10]
-    assert heard.separate_over == (int(np.count_nonzero(separate >= 1.0)), 13)
-    assert 4 <= heard.separate_over[0] <= 9
+    (n_separate_over,), (n_separate,) = heard.separate_over
+    assert (n_separate_over, n_separate) == (np.count_nonzero(separate >= 1.0), 13)
+    assert 4 <= n_separate_over <= 9
 
 
 def test_the_default_promises_by_its_warning_level_and_another_method_nothing(demo_bundle: Path, tmp_path: Path) -> None:
@@ -41,6 +42,28 @@ def test_a_rates_interval_is_exact() -> None:
     assert stats.poisson(2.0 * found.low).sf(3) == pytest.approx(0.025)
     assert stats.poisson(2.0 * found.high).cdf(4) == pytest.approx(0.025)
     assert poisson_interval(0, 1.0).low == 0.0
+
+
+def test_the_interval_of_alike_segments_is_wider() -> None:
+    sizes = np.full(15, 11)
+    spread = clustered_interval(np.array([1, 1, 1, 1] + 11 * [0]), sizes)
+    exact = rate_interval(4, 165)
+    assert exact is not None
+    assert 0.7 * exact.low < spread.low < exact.low  # fewer degrees of freedom
+    assert exact.high < spread.high < 1.2 * exact.high
+    alike = clustered_interval(np.array([4] + 14 * [0]), sizes)  # all in one recording
+    assert alike.low < 0.5 * spread.low
+    assert alike.high > 1.5 * spread.high
+    assert clustered_interval(np.zeros(15, int), sizes).low == 0.0
+    assert clustered_interval(np.array([4]), np.array([165])) == Interval(0.0, 1.0)
+
+
+def test_the_intervals_contain_the_rate_as_often_as_they_say() -> None:
+    chance, n, sizes = np.random.default_rng(0), 400, np.full(20, 11)
+    rates = chance.beta(0.2, 5.0, (n, 20))  # recordings differ: 3.8 % on average
+    found = [clustered_interval(chance.binomial(sizes, of), sizes) for of in rates]
+    covered = np.mean([one.low <= 0.2 / 5.2 <= one.high for one in found])
+    assert 0.9 <= covered <= 1.0
 
 
 def test_a_promise_is_kept_or_broken_only_where_the_whole_interval_says_so() -> None:
