@@ -109,6 +109,7 @@ class Run:
                     self._record(_died(future.exception(), machine, step, tasks))
                 elif not future.cancelled():  # else the connection to the scheduler was lost
                     self._record(Done.model_validate(future.result()))
+                future.release()  # else the step would run again whenever the worker that ran it dies
             time.sleep(_POLL_S)
             if time.monotonic() - self._seen < _CHECK_S:
                 continue

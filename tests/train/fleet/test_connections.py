@@ -7,12 +7,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from distributed import default_client
 
 from tests.broker import free_port
 from tests.certificates import Authority
 from tests.conftest import ROOT
 from tests.train.fleet.dask import ALLOWED_FAILURES, Cluster
 from tests.train.fleet.plant import fleet, killed_at_the_end, recordings, start, tiny_recipe, write
+from train.fleet.cluster import Cluster as TrainCluster
+from train.fleet.jobs import Done
+from train.fleet.places import Store
+from train.fleet.plan import load_plan
+from train.fleet.run import Run
 
 pytestmark = pytest.mark.waits
 
@@ -75,6 +81,21 @@ def test_a_worker_of_another_version_is_named(plan: Path, tmp_path: Path) -> Non
     assert re.search(r"the worker tcp://\S+ has stethos 0\.0\.1, the command \S+: install the same versions\n$", done.stderr)
     assert json.loads((tmp_path / "out" / "failures.jsonl").read_bytes() or "{}") == {}
     assert done.lines == []
+
+
+def test_outcomes_are_not_held_by_the_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("machines:\n" + "".join(f"  - {{recordings: nowhere-{n}, name: fan-{n}}}\n" for n in range(5)))
+    jobs, _ = load_plan(path)
+    held: list[int] = []
+
+    def report(_: Done) -> None:
+        held.append(len(default_client().futures))  # type: ignore[no-untyped-call]
+
+    run = Run(jobs, Store(str(tmp_path / "out"), {}), {}, planned={job.machine for job in jobs}, report=report)
+    run.go(TrainCluster(n_workers=1), reconnect_s=30.0)
+    assert len(held) == 20
+    assert held == list(range(20, 0, -1))
 
 
 def test_a_machine_whose_worker_died_too_often_is_named(tmp_path: Path) -> None:
