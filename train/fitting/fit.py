@@ -18,7 +18,7 @@ from monitor.bundle.load import make_scorer
 from monitor.bundle.manifest import Manifest
 from monitor.bundle.statistics import write_statistics
 from monitor.bundle.write import MODEL, STATISTICS, amended, bundle_name, check_place, write_bundle
-from monitor.errors import SourceError
+from monitor.errors import SourceError, printable
 from monitor.events.decision import Rule
 from monitor.learning.fit import Fitted
 from monitor.learning.thresholds import ENOUGH_RECORDINGS, prior_of
@@ -30,6 +30,7 @@ from train.calibration.cross_fitted import CROSS_FITTED, write_cross_fitted
 from train.calibration.cross_fitting import first_and_last, learn_statistics, time_order
 from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
+from train.calibration.unlike import unlike_notes, unlike_recordings
 from train.datasets import (
     Clip,
     Dataset,
@@ -178,6 +179,8 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
             _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
         )
         fitted, normal = learned.fitted, learned.held_out
+        for line in unlike_notes(unlike_recordings(learned.stretches, prior_of(recipe.detector.components)), sound.data.root):
+            print(f"train: warning: {printable(line)}", file=sys.stderr)
     else:
         scored = held_out if recipe.calibration.part == "held_out" else training
         fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), scored, n_learned=len(training))
