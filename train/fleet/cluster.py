@@ -1,6 +1,7 @@
 """Connect to a Dask cluster, or start one on this computer, and check that its workers run the same software."""
 
 import logging
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,13 @@ class Cluster:
         is_tls = self.scheduler is not None and self.scheduler.startswith("tls://")
         if self.scheduler is not None and not self.scheduler.startswith(("tcp://", "tls://")):
             raise UsageError(f"--scheduler must be tcp://HOST:PORT or tls://HOST:PORT, got {self.scheduler!r}")
+        if self.scheduler is not None:
+            host, _, port = self.scheduler[len("tcp://") :].rpartition(":")
+            try:
+                socket.getaddrinfo(host.strip("[]"), int(port))
+            except (OSError, ValueError, OverflowError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                raise UsageError(f"--scheduler: {self.scheduler} cannot be resolved: {why}") from None
         for option in ("tls_ca", "tls_cert", "tls_key"):
             path, name = getattr(self, option), f"--{option.replace('_', '-')}"
             if is_tls and path is None:

@@ -11,6 +11,7 @@ import numpy as np
 from monitor import __version__
 from monitor.errors import SinkError
 from monitor.learning.report_text import count, duration, significant
+from monitor.learning.thresholds import ENOUGH_RECORDINGS
 from train.datasets.sessions.order import ONE_SESSION, UNKNOWN_SESSIONS
 from train.fleet.jobs import Done, Job, Step
 from train.fleet.places import Store, indented_json
@@ -167,7 +168,8 @@ def _row(of: _Found, failure: dict[str, Any] | None, key_now: str | None) -> Row
         row.days = [day.model_dump() for day in of.scored.days]
         _check_drift(row, fitted, of.scored.days[-1])
     if not fitted.is_enough:
-        row.need(LITTLE, f"too little sound: {duration(fitted.hours, 2)} in {count(fitted.n_recordings, 'recording')}")
+        sound = f"{duration(fitted.hours, 2)} in {count(fitted.n_recordings, 'recording')}"
+        row.need(LITTLE, f"too little sound to find more than severe faults: {sound}; record at least {ENOUGH_RECORDINGS}")
     for warning in fitted.warnings:
         if warning not in (ONE_SESSION, UNKNOWN_SESSIONS):
             row.need(WARNED, warning)

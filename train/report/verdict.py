@@ -168,8 +168,8 @@ def _doubts(evaluation: Evaluation, results: Results) -> list[str]:
     few = [f"{n} {name}" for n, name in ((at.n_normal, "normal"), (at.n_anomaly, "anomalous")) if 0 < n < _FEW]
     if few:
         sentences.append(
-            f"Few clips were tested ({' and '.join(few)}), so the rates are uncertain. About {_ENOUGH} of a kind without "
-            "an error would show that fewer than one in ten goes wrong."
+            f"Few clips were tested ({' and '.join(few)}), so the rates are uncertain. About {_ENOUGH} clips of each kind "
+            "without an error would show an error rate below 10 %."
         )
     if missing := sum(one.score is None for one in evaluation.scores):
         sentences.append(

@@ -160,6 +160,8 @@ def test_a_mistake_is_one_line(content: str, message: str, plant: Path, capsys: 
     ("options", "message"),
     [
         (["--scheduler", "localhost:8786"], "--scheduler must be tcp://HOST:PORT or tls://HOST:PORT, got 'localhost:8786'"),
+        (["--scheduler", "tcp://nowhere.invalid:8786"], "--scheduler: tcp://nowhere.invalid:8786 cannot be resolved: "),
+        (["--scheduler", "tcp://localhost"], "--scheduler: tcp://localhost cannot be resolved: invalid literal"),
         (["--scheduler", "tls://localhost:8786"], "--tls-ca is required for a scheduler at tls://"),
         (["--tls-key", "x"], "--tls-key requires --scheduler tls://HOST:PORT"),
         (["--scheduler", "tcp://localhost:1", "--workers", "2"], "--workers requires a run on this computer"),

@@ -72,8 +72,8 @@ def test_what_was_missed_is_named_with_the_threshold_that_finds_it_and_its_cost(
     )
     assert found.next_step.startswith("record more normal sound and train again")
     assert found.doubts == (
-        "Few clips were tested (4 anomalous), so the rates are uncertain. About 30 of a kind without an "
-        "error would show that fewer than one in ten goes wrong.",
+        "Few clips were tested (4 anomalous), so the rates are uncertain. About 30 clips of each kind "
+        "without an error would show an error rate below 10 %.",
     )
 
 
