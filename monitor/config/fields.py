@@ -9,6 +9,8 @@ from pydantic.fields import FieldInfo
 
 from monitor.shipped import shipped
 
+MAX_SNOOZE_S = 86_400
+
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"),

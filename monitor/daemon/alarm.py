@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from monitor.config.fields import MAX_SNOOZE_S
 from monitor.events.event import Severity, State
 
-MAX_SNOOZE_S = 86_400
 FLOOD_WITHIN_S = 600.0  # ISA-18.2: more than 10 alarms in 10 minutes are a flood
 FLOOD_ABOVE = 10
 FLOOD_UNTIL_BELOW = 5  # a flood ends when there are fewer alarms than this in 10 minutes

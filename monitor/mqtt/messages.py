@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-from monitor.config.fields import Slug
+from monitor.config.fields import MAX_SNOOZE_S, Slug
 from monitor.events.event import MOMENT, EndReason, EventType, RaisedBy, Severity, State
 from monitor.events.slow_path import Status as SlowStatus
 from monitor.json_lines import to_json
 
-MAX_SNOOZE_S = 86_400
 MAX_CALIBRATION_MINUTES = 120
 MIN_LEARN_MINUTES, LEARN_MINUTES, MAX_LEARN_MINUTES = 5.5, 10.0, 240.0
 Moment = Annotated[str, StringConstraints(pattern=MOMENT), Field(json_schema_extra={"format": "date-time"})]

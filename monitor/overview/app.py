@@ -14,10 +14,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from monitor.config import Config, MqttConfig
+from monitor.config.fields import MAX_SNOOZE_S
 from monitor.config.fleet import FleetConfig
 from monitor.errors import ConfigError, StethosError
 from monitor.json_lines import to_json
-from monitor.mqtt.messages import MAX_SNOOZE_S
 from monitor.overview.broker import Broker, NotDone
 from monitor.overview.feed import FleetFeed
 from monitor.overview.fleet import Fleet

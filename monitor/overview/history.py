@@ -54,6 +54,7 @@ class History:
         self._writer = threading.Thread(target=self._write_all, name="history", daemon=True)
         self._reader = threading.Thread(target=self._read_all, name="history-reads", daemon=True)
         self._prune_at, self._n_written = 0.0, 0
+        self._stored: dict[tuple[str, str], tuple[str, str | None] | None] = {}  # the last kind of each machine
 
     @property
     def n_waiting(self) -> int:
@@ -150,6 +151,7 @@ class History:
                 log.exception("history: unexpected error")
                 reason = str(error)
             self.is_ready = False  # the tables may be gone
+            self._stored.clear()
             if self.error is None:
                 log.warning("history: %s cannot be written, retrying: %s", self._place, reason, extra=of_kind("history"))
             self.error = reason
@@ -174,6 +176,7 @@ class History:
             log.warning("history: %s was deleted or replaced, and is begun again", self._path)
             self._engine.dispose()
             self.is_ready = False
+            self._stored.clear()
         if not self.is_ready:
             METADATA.create_all(self._engine)
             self._file = OpenFiles(*([self._path] if self._path else []))
@@ -183,6 +186,7 @@ class History:
                 for item in batch:
                     self._write_row(connection, *item)
         except (DataError, IntegrityError, ValueError):  # a row that the database does not take: the others are kept
+            self._stored.clear()
             for item in batch:
                 self._write_alone(item)
         self._n_written += len(batch)
@@ -195,13 +199,12 @@ class History:
             with self._engine.begin() as connection:
                 self._write_row(connection, *item)
         except (DataError, IntegrityError, ValueError):
+            self._stored.clear()
             self.n_lost += 1
 
     def _write_row(self, connection: Connection, table: Table, row: dict[str, Any]) -> None:
         if table is not EVENTS:
-            last = _of(select(STATES.c.kind, STATES.c.reason).order_by(STATES.c.at.desc()), STATES, (row["node"], row["machine"]))
-            if connection.execute(last.limit(1)).first() != (row["kind"], row["reason"]):  # after a restart it may be the same
-                connection.execute(table.insert(), row)
+            self._write_kind(connection, row)
             return
         make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         insert: Any = make(EVENTS).values(row)
@@ -209,6 +212,17 @@ class History:
         connection.execute(
             insert.on_conflict_do_update(index_elements=["id"], set_=later, where=EVENTS.c.seq < insert.excluded.seq)
         )
+
+    def _write_kind(self, connection: Connection, row: dict[str, Any]) -> None:
+        """Insert a change of kind. The first one after a restart may be none."""
+        machine, kind = (row["node"], row["machine"]), (row["kind"], row["reason"])
+        if machine not in self._stored:
+            last = _of(select(STATES.c.kind, STATES.c.reason).order_by(STATES.c.at.desc()).limit(1), STATES, machine)
+            found = connection.execute(last).first()
+            self._stored[machine] = None if found is None else (found.kind, found.reason)
+        if self._stored[machine] != kind:
+            connection.execute(STATES.insert(), row)
+            self._stored[machine] = kind
 
     def _prune(self) -> None:
         """Delete what is too old or too much."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.daemon.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, MAX_SNOOZE_S, Alarm
+from monitor.config.fields import MAX_SNOOZE_S
+from monitor.daemon.alarm import FLOOD_ABOVE, FLOOD_UNTIL_BELOW, FLOOD_WITHIN_S, Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.state_file import AlarmState, ServiceState
 from monitor.events.event import Severity, State

@@ -25,10 +25,11 @@ from monitor.clips.service import ClipService
 from monitor.clips.worker import BackgroundWorker
 from monitor.clock import SteadyClock
 from monitor.config import Config
+from monitor.config.fields import MAX_SNOOZE_S
 from monitor.daemon import daemon as daemon_module
 from monitor.daemon import machine as machine_module
 from monitor.daemon import supervisor as supervisor_module
-from monitor.daemon.alarm import MAX_SNOOZE_S, Alarm
+from monitor.daemon.alarm import Alarm
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.control.commands import Arrived, Commands
 from monitor.daemon.ha_discovery import HomeAssistantDiscovery

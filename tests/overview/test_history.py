@@ -67,6 +67,13 @@ def events(history: History, **asked: Any) -> list[dict[str, Any]]:
     return asyncio.run(history.events(limit=100, **asked))
 
 
+def ids(history: History) -> list[str] | None:
+    """Of all events; None while there is no table."""
+    with suppress(StethosError):
+        return [one["id"] for one in events(history)]
+    return None
+
+
 def states(history: History) -> list[dict[str, Any]]:
     return asyncio.run(history.states(machine=("saw", "fan"), limit=10_000))
 
@@ -140,7 +147,7 @@ def test_a_file_that_is_deleted_is_begun_again(tmp_path: Path, caplog: pytest.Lo
     for path in tmp_path.glob("fleet.sqlite*"):
         path.unlink()
     history.keep(changes_of(("saw", "fan", {"id_": ID.format(2)})))
-    wait_until(lambda: [one["id"] for one in events(history)] == [ID.format(2)], what="the row")
+    wait_until(lambda: ids(history) == [ID.format(2)], what="the row")
     assert f"history: {tmp_path / 'fleet.sqlite'} was deleted or replaced, and is begun again" in caplog.messages
     assert (history.n_lost, history.error) == (0, None)
     history.stop()
@@ -151,13 +158,7 @@ def test_tables_that_are_dropped_come_back_and_no_row_is_lost(tmp_path: Path) ->
     with sqlite3.connect(tmp_path / "fleet.sqlite") as database:
         database.execute("drop table fleet_events")
     history.keep(changes_of(("saw", "fan", {"id_": ID.format(1)})))
-
-    def ids() -> list[str] | None:
-        with suppress(StethosError):  # no such table, at first
-            return [one["id"] for one in events(history)]
-        return None
-
-    wait_until(lambda: ids() == [ID.format(1)], what="the row")
+    wait_until(lambda: ids(history) == [ID.format(1)], what="the row")
     assert history.n_lost == 0
     history.stop()
 

@@ -225,16 +225,17 @@ def test_a_power_cut_at_any_time_leaves_one_valid_bundle_and_the_next_run_comple
     valid = {*ids, load_bundle(demo_bundle).id}
     random.seed(1)
     n_killed = n_done = 0
-    began = time.monotonic()
     plant.release(bundles[0], "pi/fan")
+    began = time.monotonic()
     node.run()
-    takes_s = 1.2 * (time.monotonic() - began)
+    takes_s = time.monotonic() - began
     for n in range(1, N_KILLS + 1):
         wanted = bundles[n % len(bundles)]
         plant.release(wanted, "pi/fan")
-        process = node.start("update")
+        began, process = time.monotonic(), node.start("update")
         try:
             process.wait(random.uniform(0.3, 1.0) * takes_s)
+            takes_s = time.monotonic() - began
             n_done += 1
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
@@ -248,7 +249,7 @@ def test_a_power_cut_at_any_time_leaves_one_valid_bundle_and_the_next_run_comple
             kept = {path.name for path in (node.folder / "installed" / "machines" / "fan").iterdir() if path.is_dir()}
             assert len(kept) <= 2
     record_property("figures", f"{n_killed} runs killed at random times, {n_done} complete")
-    assert n_killed > N_KILLS // 4
+    assert n_killed >= N_KILLS // 4
 
 
 def test_a_stolen_key_is_worthless_after_the_rotation(plant: Plant, node: Node, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from monitor.clock import SteadyClock
 from monitor.config import Config
-from monitor.daemon.alarm import MAX_SNOOZE_S
+from monitor.config.fields import MAX_SNOOZE_S
 from monitor.daemon.alarms import Alarms
 from monitor.daemon.control.commands import MAX_BYTES, MAX_WAITING, Arrived, Commands
 from monitor.daemon.state_file import AlarmState, ServiceState
