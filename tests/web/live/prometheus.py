@@ -64,3 +64,20 @@ def running_prometheus(folder: Path, target: str, **settings: object) -> Iterato
     finally:
         process.terminate()
         process.wait(30)
+
+
+def promtool(*words: object, given: bytes | None = None) -> "subprocess.CompletedProcess[bytes]":
+    need(shutil.which("promtool") is not None, "Debian's prometheus")
+    return subprocess.run(["promtool", *map(str, words)], input=given, capture_output=True, check=False)
+
+
+def fired_rules(tests: Path) -> set[str]:
+    """Run the unit tests of alert rules; returns the names of the rules that fire in one of them."""
+    done = promtool("test", "rules", tests)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return {
+        one["alertname"]
+        for test in yaml.safe_load(tests.read_text())["tests"]
+        for one in test["alert_rule_test"]
+        if one.get("exp_alerts")
+    }
