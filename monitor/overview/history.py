@@ -151,7 +151,6 @@ class History:
                 log.exception("history: unexpected error")
                 reason = str(error)
             self.is_ready = False  # the tables may be gone
-            self._stored.clear()
             if self.error is None:
                 log.warning("history: %s cannot be written, retrying: %s", self._place, reason, extra=of_kind("history"))
             self.error = reason
@@ -176,9 +175,9 @@ class History:
             log.warning("history: %s was deleted or replaced, and is begun again", self._path)
             self._engine.dispose()
             self.is_ready = False
-            self._stored.clear()
         if not self.is_ready:
             METADATA.create_all(self._engine)
+            self._stored.clear()
             self._file = OpenFiles(*([self._path] if self._path else []))
             self.is_ready = True
         try:
