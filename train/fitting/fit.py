@@ -29,8 +29,8 @@ from monitor.scoring.scorer import Scorer
 from train.calibration.cross_fitted import CROSS_FITTED, write_cross_fitted
 from train.calibration.cross_fitting import first_and_last, learn_statistics, time_order
 from train.calibration.normal_scores import expected_of, score_pieces
+from train.calibration.outlying import outlying_notes, outlying_recordings
 from train.calibration.thresholds import calibrate
-from train.calibration.unlike import unlike_notes, unlike_recordings
 from train.datasets import (
     Clip,
     Dataset,
@@ -179,7 +179,7 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
             _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
         )
         fitted, normal = learned.fitted, learned.held_out
-        for line in unlike_notes(unlike_recordings(learned.stretches, prior_of(recipe.detector.components)), sound.data.root):
+        for line in outlying_notes(outlying_recordings(learned.stretches, prior_of(recipe.detector.components)), sound.data.root):
             print(f"train: warning: {printable(line)}", file=sys.stderr)
     else:
         scored = held_out if recipe.calibration.part == "held_out" else training

@@ -25,7 +25,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URL; `file://` is none, because plan and command remove it."""
+    """Whether a place is a URL. Plan and command have removed `file://`."""
     return bool(_URL.match(place))
 
 

@@ -148,7 +148,7 @@ def _row(of: _Found, failure: dict[str, Any] | None, key_now: str | None) -> Row
     if of.problem is not None:
         row.need(FAILED, of.problem)
     if fitted is not None and key_now not in (None, fitted.key):
-        row.need(INCOMPLETE, "its plan or recordings changed, and it is not trained again yet")
+        row.need(INCOMPLETE, "plan or recordings have changed since it was trained")
     if fitted is None:
         if not row.needs:
             row.need(INCOMPLETE, "not trained yet")

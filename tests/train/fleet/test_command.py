@@ -152,7 +152,7 @@ def test_a_machine_whose_recordings_changed_is_not_called_complete(first: Finish
     rows = {row["machine"]: row for row in json.loads((folder / "out/fleet.json").read_text())["machines"]}
     (folder / "plant/Pump/normal/2026-11-03T10-00-00.flac").unlink()
     assert done.of("pump")["fit"] == rows["pump"]["status"] == "failed"
-    assert "its plan or recordings changed, and it is not trained again yet" in rows["pump"]["needs"]
+    assert "plan or recordings have changed since it was trained" in rows["pump"]["needs"]
 
 
 def test_a_damaged_bundle_is_named_with_its_folder(first: Finished, folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from monitor.learning.thresholds import FUSED_PRIOR
 from tests.train.fleet.plant import recordings, tiny_recipe, write
 from train.calibration.cross_fitted import Stretch
-from train.calibration.unlike import unlike_notes, unlike_recordings
+from train.calibration.outlying import outlying_notes, outlying_recordings
 from train.cli.main import main
 
 
@@ -22,7 +22,7 @@ def stretches(scores: np.ndarray) -> list[Stretch]:
 def test_chance_names_few(n: int, spread: float) -> None:
     chance, named = np.random.default_rng(0), 0
     for _ in range(200):
-        named += bool(unlike_recordings(stretches(np.exp(chance.normal(0.0, spread, n))), FUSED_PRIOR))
+        named += bool(outlying_recordings(stretches(np.exp(chance.normal(0.0, spread, n))), FUSED_PRIOR))
     assert named <= 0.03 * 200
 
 
@@ -30,7 +30,7 @@ def test_chance_names_few(n: int, spread: float) -> None:
 def test_several_do_not_hide_each_other(factors: tuple[float, ...]) -> None:
     scores = np.exp(np.random.default_rng(0).normal(0.0, 0.2, 20))
     scores[: len(factors)] = factors
-    found = unlike_recordings(stretches(scores), FUSED_PRIOR)
+    found = outlying_recordings(stretches(scores), FUSED_PRIOR)
     assert set(found) == {f"/data/{number:03d}.wav" for number in range(len(factors))}
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
@@ -38,16 +38,16 @@ def test_several_do_not_hide_each_other(factors: tuple[float, ...]) -> None:
 def test_a_state_that_is_a_third_of_the_recordings_is_no_outlier() -> None:
     scores = np.exp(np.random.default_rng(0).normal(0.0, 0.1, 21))
     scores[:7] *= 10.0
-    assert unlike_recordings(stretches(scores), FUSED_PRIOR) == {}
+    assert outlying_recordings(stretches(scores), FUSED_PRIOR) == {}
 
 
 def test_parts_of_a_recording_count_once_by_the_highest() -> None:
-    found = unlike_recordings([*stretches(np.ones(10)), Stretch(name="/data/003.wav", score=50.0)], FUSED_PRIOR)
+    found = outlying_recordings([*stretches(np.ones(10)), Stretch(name="/data/003.wav", score=50.0)], FUSED_PRIOR)
     assert found == {"/data/003.wav": 50.0}
 
 
 def test_notes_name_the_first_five() -> None:
-    notes = unlike_notes({f"/data/{number}.wav": 50.0 - number for number in range(7)}, Path("/data"))
+    notes = outlying_notes({f"/data/{number}.wav": 50.0 - number for number in range(7)}, Path("/data"))
     assert len(notes) == 6
     assert notes[0].startswith("0.wav scores 50 times as high as the others: leave it out")
     assert notes[-1] == "2 more recordings are unlike the others"

@@ -16,7 +16,7 @@ MIN_RATIO = 3.0
 N_NAMED = 5
 
 
-def unlike_recordings(stretches: Sequence[Stretch], prior: Prior) -> dict[str, float]:
+def outlying_recordings(stretches: Sequence[Stretch], prior: Prior) -> dict[str, float]:
     """Recordings above the alarm level of those that score lower, with their scores relative to the median, the highest first.
 
     From the lowest of the last quarter upwards, so that two of them do not hide each other.
@@ -38,7 +38,7 @@ def unlike_recordings(stretches: Sequence[Stretch], prior: Prior) -> dict[str, f
     return {}
 
 
-def unlike_notes(found: dict[str, float], root: Path) -> list[str]:
+def outlying_notes(found: dict[str, float], root: Path) -> list[str]:
     """One line for each of the first recordings, whose names are paths of files below a folder."""
     lines = [
         f"{Path(name).relative_to(root).as_posix()} scores {significant(ratio, 2)} times as high as the others: "
