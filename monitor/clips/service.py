@@ -1,7 +1,8 @@
 """The clip service of a node: writes clips and pictures, publishes the latest picture, sends clips on request."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from weakref import WeakValueDictionary
 
 from monitor.clips.clip import EventClip
 from monitor.clips.spectrogram import PictureReference, draw
@@ -41,6 +42,7 @@ class ClipService:
         self._private = private
         self._changed = changed or (lambda _event_id: None)
         self._latest: dict[str, tuple[str, bytes]] = {}  # event id and picture, by machine
+        self._unwritten: WeakValueDictionary[str, EventClip] = WeakValueDictionary()  # by stem; a job to write each still exists
         self._column_s = PRIVATE_COLUMN_S if private else 0.0
         self._fetched_at: float | None = None
         if self._store is not None:
@@ -60,6 +62,7 @@ class ClipService:
         """Write a clip and its picture."""
         store = self._store
         if store is not None:
+            self._unwritten[clip_stem(clip.event.machine, clip.event.id)] = clip
             self._run(lambda: self._save(store, clip, reference))
 
     def fetch(
@@ -72,6 +75,7 @@ class ClipService:
         store, stem = self._store, clip_stem(machine, event_id)
         if store is None:
             return self._no_clips
+        snapshot = snapshot or self._unwritten.get(stem)
         if snapshot is None and stem not in store.stems:
             return f"there is no clip of {event_id}"
         wait_s = 0.0 if self._fetched_at is None else self._fetched_at + FETCH_EVERY_S - now
@@ -98,6 +102,7 @@ class ClipService:
         """
         if self._store is None:
             raise SinkError(self._no_clips)
+        snapshot = snapshot or self._unwritten.get(_find([*self._unwritten], event_id) or "")
         if snapshot is not None:
             return f"{clip_stem(snapshot.event.machine, event_id)}.flac", _encode(snapshot)
         stem = _find(self._store.stems, event_id)
@@ -144,7 +149,7 @@ class ClipService:
         return draw(clip, reference, column_s=self._column_s, max_bytes=PICTURE_BYTES)
 
 
-def _find(stems: frozenset[str], event_id: str) -> str | None:
+def _find(stems: Iterable[str], event_id: str) -> str | None:
     return next((stem for stem in stems if stem.endswith(f"-{event_id}")), None)
 
 

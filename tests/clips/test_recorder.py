@@ -22,8 +22,9 @@ from monitor.clips.recorder import ClipRecorder
 from monitor.clips.service import ClipService
 from monitor.clips.spectrogram import PictureReference
 from monitor.clips.store import ClipStore, clip_stem
-from monitor.clips.worker import MAX_WAITING, BackgroundWorker
+from monitor.clips.worker import MAX_WAITING, BackgroundWorker, Job
 from monitor.config import ClipsConfig
+from monitor.errors import SinkError
 from monitor.events.pipeline import Result
 from monitor.explain.reference import Reference
 from monitor.scoring.front_end import LogSpectrumSpec
@@ -46,7 +47,7 @@ REFERENCE = PictureReference(
 
 
 def at_once(folder: Path | None, *, private: bool = False, shown: list[bytes] | None = None) -> ClipService:
-    """An service that writes while it is told."""
+    """A service that writes while it is told."""
     store = None if folder is None else ClipStore(folder, max_bytes=10**8)
     present = None if shown is None else lambda _machine, _event, png: shown.append(png)
     return ClipService(store, run=lambda job: job(), present=present, private=private)
@@ -356,6 +357,27 @@ def test_the_clip_of_an_open_event_is_sent_as_far_as_it_is_recorded(tmp_path: Pa
     assert service.fetch("fan", event_id, snapshot=recorder.snapshot(event_id), now=0.0, send=got.append) is None
     samples, _rate_hz = soundfile.read(io.BytesIO(got[0]), dtype="float32")
     assert np.array_equal(samples, SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
+
+
+def test_a_clip_that_is_still_to_be_written_is_sent_and_read(tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    store = ClipStore(tmp_path, max_bytes=10**8)
+    service = ClipService(store, run=jobs.append, present=None)
+    listen(ClipRecorder(service, REFERENCE, CLIPS), SOUND, Story(19, 24))
+    got: list[bytes] = []
+    event_id = anomaly(1)[0].id
+    assert not store.stems
+    name, read = service.read_clip(event_id, snapshot=None)
+    assert name == f"{stem()}.flac"
+    assert service.fetch("pump", event_id, snapshot=None, now=0.0, send=got.append) == f"there is no clip of {event_id}"
+    assert service.fetch("fan", event_id, snapshot=None, now=0.0, send=got.append) is None
+    while jobs:
+        jobs.pop(0)()
+    assert got == [read] == [(tmp_path / name).read_bytes()]
+    (tmp_path / name).unlink()
+    store.rescan()
+    with pytest.raises(SinkError, match="there is no clip of"):
+        service.read_clip(event_id, snapshot=None)
 
 
 def test_what_is_sent_is_bounded(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,7 +138,8 @@ def test_a_base_bundle_judges_nobody_until_the_machine_is_learned_which_survives
     assert len(node.stored()) == 1
     assert node.stored()[0].endswith(".npz")
 
-    node.done("learn", '{"minutes": 6, "extend": true}', "learned from 12")
+    extended = node.done("learn", '{"minutes": 6, "extend": true}', "learned from 1")["result"]
+    assert re.search(r"learned from 1[12](\.\d)? min", extended), extended  # a gap of a busy computer costs some seconds
     node.until_state(state="normal")
     node.play(sounds / "scream.wav")
     node.until_state(state="anomaly", severity="alarm")
