@@ -8,7 +8,7 @@ import numpy as np
 
 from monitor.arrays import F32, F64
 from monitor.block import Block
-from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off, is_cut_off_at
+from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off, is_cut_off_at, may_be_cut_off
 from monitor.scoring.components import Detector, Observation
 from monitor.scoring.fast_path import N_TICKS, excess_db, frequent_frame, lasting_frame
 from monitor.scoring.features import FeatureExtractor, TickFrames
@@ -185,6 +185,8 @@ class Scorer:
         if is_cut_off(mean_db, self.expected_db):
             return True
         front_end = self.spec.front_end
+        if not may_be_cut_off(mean_db, self.expected_db, front_end):
+            return False
         n_samples = (tick.n_frames - 1) * front_end.hop_length + front_end.n_fft
         edge = edge_hz(tick.samples[:n_samples], sample_rate_hz=front_end.sample_rate_hz)
         return edge is not None and is_cut_off_at(edge, mean_db, self.expected_db, front_end.band_limits_hz())

@@ -1,5 +1,8 @@
 """Sound that was resampled from a lower rate is distinguished from a quiet machine."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import soxr
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.arrays import F32
 from monitor.block import Block
-from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off, is_cut_off_at
+from monitor.scoring.bandwidth import edge_hz, empty_bands, is_cut_off, is_cut_off_at, may_be_cut_off
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.scorer import score_stream
 from tests.scoring.linear import frames_of, linear_scorer
@@ -181,3 +184,17 @@ def test_only_three_bands_below_an_edge_count() -> None:
     full = int(np.count_nonzero(LIMITS[1:] < 0.87 * LIMITS[100]))
     heard[: full - 3] -= 40.0
     assert is_cut_off_at(LIMITS[100], heard, expected, LIMITS)
+
+
+@pytest.mark.parametrize("spec", [NARROW, WIDE, replace(NARROW, fmax_hz=500.0), replace(NARROW, n_mels=1)])
+def test_sound_is_searched_for_an_edge_only_where_one_would_count(spec: LogMelSpec) -> None:
+    edges_hz = [edge * spec.sample_rate_hz / 256 for edge in range(16, 122)]
+    limits_hz, rng, both = spec.band_limits_hz(), np.random.default_rng(0), set()
+    for at, drop_db in product(range(0, spec.n_bands, 3), (0.0, 4.0, 6.0, 8.0, 30.0)):
+        expected = np.asarray(rng.normal(-50.0, 10.0, spec.n_bands), np.float32)
+        heard = np.asarray(expected + rng.normal(0.0, 1.0, spec.n_bands), np.float32)
+        heard[at:] -= np.float32(drop_db)
+        counts = any(is_cut_off_at(edge, heard, expected, limits_hz) for edge in edges_hz)
+        assert may_be_cut_off(heard, expected, spec) == counts
+        both.add(counts)
+    assert both == ({False, True} if spec.n_bands > 1 and spec.fmax_hz > 500.0 else {False})
