@@ -56,6 +56,10 @@ class Heard:
 class Same:
     """A network that predicts its input, because the fast path does not need one."""
 
+    def encode(self, frames: F32) -> F32:
+        """The frames themselves."""
+        return frames
+
     def predict(self, windows: F32) -> F32:
         """The windows themselves."""
         return windows

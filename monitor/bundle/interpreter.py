@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monitor.arrays import F32
+from monitor.arrays import F32, I8
 from monitor.bundle.network import check_network
 from monitor.bundle.quantisation import Quantisation
 from monitor.errors import BundleError
@@ -45,9 +46,13 @@ class TFLiteModel:
         self.n_in = int(np.prod(self._in["shape"][1:]))
         self.n_out = int(np.prod(self._out["shape"][1:]))
 
-    def predict(self, windows: F32) -> F32:
-        """Turn windows (n_rows, n_in), dB, into predictions (n_rows, n_out), dB."""
-        rows = windows if self._quantise_in is None else self._quantise_in.quantise(windows)
+    def encode(self, frames: F32) -> F32 | I8:
+        """Frames in dB as the network reads them, same shape."""
+        return frames if self._quantise_in is None else self._quantise_in.quantise(frames)
+
+    def predict(self, windows: NDArray[Any]) -> F32:
+        """Turn windows (n_rows, n_in), in dB or of encoded frames, into predictions (n_rows, n_out), dB."""
+        rows = self.encode(windows) if windows.dtype == np.float32 else windows
         parts = [self._invoke(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
         out = parts[0] if len(parts) == 1 else np.concatenate(parts)
         predicted: F32 = out if self._quantise_out is None else self._quantise_out.dequantise(out)

@@ -1,8 +1,10 @@
 """One anomaly from onset to end: the data for its events, in samples."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from monitor.clock import STEP_S
 from monitor.events.event import EventClock, RaisedBy, Severity
@@ -15,14 +17,14 @@ class ScoredTick:
 
     start: int
     stop: int
-    tick_ratio: float
+    own_ratio: Callable[[], float]  # of this tick alone; computed only near an anomaly
     ratio: float | None  # of the segment that ends with this tick
     fast_ratio: float = 0.0  # on the fast path, of this tick and the previous one
 
-    @property
+    @cached_property
     def passed(self) -> bool:
         """Whether the score of this tick alone was over the threshold."""
-        return self.tick_ratio >= 1.0
+        return self.own_ratio() >= 1.0
 
 
 class OnsetTracker:
@@ -110,7 +112,7 @@ class Anomaly:
             self.peak_ratio = max(self.peak_ratio, tick.fast_ratio)
         if tick.ratio is None:
             return
-        if tick.passed and tick.ratio >= 1.0:  # ignore a tick that passes by chance long afterwards
+        if tick.ratio >= 1.0 and tick.passed:  # ignore a tick that passes by chance long afterwards
             self.last_stop = tick.stop
         if self.raised_by == "segments":
             self.peak_ratio = max(self.peak_ratio, tick.ratio)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from monitor.arrays import F64
 from monitor.block import Block
@@ -121,7 +122,7 @@ class Pipeline:
 
     def no_input(self, stop: int, reason: str) -> Result:
         """Advance to sample `stop` without sound, for the given reason."""
-        tick = TickScore(stop, stop, None, reason, None, None, 0)
+        tick = TickScore(stop, stop, None, reason, None, 0)
         event = self._end_if_lost(tick)
         self._enter("unknown", reason, stop)
         self._without_input = True
@@ -187,13 +188,12 @@ class Pipeline:
 
     def _update(self, tick: TickScore, ratio: float | None) -> Event | None:
         """Process a tick and return the resulting event, if any."""
-        tick_ratio = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
-        if tick_ratio is None:
+        if ratio is None and tick.tick_score is None:
             self._unscored = [*self._unscored, tick.reason or "gap"][-self._scorer.spec.segment_ticks :]
             return None
         self._unscored, self._scored_until = [], tick.stop
         fast_ratio = self._fast_ratio(tick)
-        scored = ScoredTick(tick.start, tick.stop, tick_ratio, ratio, fast_ratio)
+        scored = ScoredTick(tick.start, tick.stop, partial(self._own_ratio, tick, ratio), ratio, fast_ratio)
         self._onsets.push(scored)
         if self._anomaly is not None:
             self._anomaly.update(scored)
@@ -212,6 +212,12 @@ class Pipeline:
             return None
         self._latest = decided
         return self._event_due(decided.by, tick.stop)
+
+    def _own_ratio(self, tick: TickScore, ratio: float | None) -> float:
+        """The ratio of a tick alone, or that of its segment if the tick has no score."""
+        own = ratio if tick.tick_score is None else tick.tick_score / self._tick_threshold
+        assert own is not None
+        return own
 
     @property
     def _severity(self) -> Severity | None:

@@ -34,12 +34,12 @@ class Unlearned:
             self._unusable = [*self._unusable, scored.reason][-segment_ticks:]
             if 2 * len(self._unusable) >= segment_ticks:
                 self._enter(*unscored_state(max(self._unusable, key=self._unusable.count)), scored.stop)
-        return self._result(replace(scored, tick_score=None, score=None, excess_db=None))
+        return self._result(replace(scored, score=None, excess_db=None, score_alone=lambda: None))
 
     def no_input(self, stop: int, reason: str) -> Result:
         """Advance to sample `stop` without sound, for the given reason."""
         self._enter("unknown", reason, stop)
-        return self._result(TickScore(stop, stop, None, reason, None, None, 0))
+        return self._result(TickScore(stop, stop, None, reason, None, 0))
 
     def close(self, reason: EndReason) -> Event | None:
         """There is never an open anomaly."""

@@ -130,7 +130,7 @@ def _piece(scorer: Scorer, piece: TickRun) -> _Part:
     frequent: list[F32] = []
     for frames in piece:
         tick = scorer.score_tick(frames)
-        ticks.append(tick)
+        ticks.append(tick.computed())
         if tick.reason is None and (row := scorer.frequent_frame()) is not None:
             frequent.append(row)
         if tick.score is not None:

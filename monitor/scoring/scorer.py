@@ -1,10 +1,12 @@
 """The scorer: ticks, frames, windows, model, detector, segment. Used by both `train` and `monitor`."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.arrays import F32, F64
 from monitor.block import Block
@@ -22,8 +24,12 @@ from monitor.scoring.windows import Windows, WindowSpec, frame_columns
 class Model(Protocol):
     """The network, with a fixed number of rows in and out."""
 
-    def predict(self, windows: F32) -> F32:
-        """Turn windows (n_windows, n_in), dB, into predictions (n_windows, n_out), dB."""
+    def encode(self, frames: F32) -> NDArray[Any]:
+        """Frames (n_frames, n_bands), dB, as the network reads them."""
+        ...
+
+    def predict(self, windows: NDArray[Any]) -> F32:
+        """Turn windows of encoded frames (n_windows, n_in) into predictions (n_windows, n_out), dB."""
         ...
 
 
@@ -52,11 +58,21 @@ class TickScore:
     stop: int
     quality: Quality | None  # of its samples, None where there are none
     reason: str | None  # why this tick may not be scored
-    tick_score: float | None  # of this tick alone, if it is long enough
     score: float | None  # of the segment that ends here
     n_ticks: int  # valid ticks in that segment
     # Excess of this tick and the previous one over the ceiling of the fast path.
     excess_db: float | None = None
+    score_alone: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
+
+    @cached_property
+    def tick_score(self) -> float | None:
+        """The score of this tick alone, if it is long enough. Computed when it is read, because most are not."""
+        return self.score_alone()
+
+    def computed(self) -> "TickScore":
+        """The same with its tick score computed, so that it does not keep the sums of the tick."""
+        tick_score = self.tick_score
+        return replace(self, score_alone=lambda: tick_score)
 
     @property
     def rms_dbfs(self) -> float | None:
@@ -85,6 +101,8 @@ class Scorer:
         self._response_db = response_db
         self._extractor = FeatureExtractor(front_end, tick_frames=spec.tick_frames)
         self._windows = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames)
+        encoded_type = model.encode(np.zeros((1, front_end.n_bands), np.float32)).dtype
+        self._encoded = Windows(spec.window, n_bands=front_end.n_bands, tick_frames=spec.tick_frames, dtype=encoded_type)
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
         self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
@@ -103,6 +121,7 @@ class Scorer:
         """Drop all sound. The next block starts a new stream."""
         self._extractor.reset()
         self._windows.reset()
+        self._encoded.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
         self._last: list[F32] = []  # uncorrected frames of the last consecutive whole ticks
         self._file_sums: F64 | None = None
@@ -155,9 +174,10 @@ class Scorer:
     def score_tick(self, tick: TickFrames) -> TickScore:
         """Score the next tick of the stream."""
         self._segment.advance(tick.stop)
-        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick, tick.frames[: tick.n_frames])
+        reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick)
         if tick.fresh or reason is not None:
             self._windows.reset()
+            self._encoded.reset()
             self._last = []
         if tick.frames is None or reason is not None:
             return self._unscored(tick, reason)
@@ -169,19 +189,20 @@ class Scorer:
         self._add_to_file(sums, n_frames)
         self._segment.push(Measured(sums, tick_sound(tick, self.spec.front_end)))
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
-        tick_score = self.detector.score(sums)
-        return TickScore(tick.start, tick.stop, tick.quality, None, tick_score, score, len(self._segment), self._excess_db())
+        alone = partial(self.detector.score, sums)
+        return TickScore(tick.start, tick.stop, tick.quality, None, score, len(self._segment), self._excess_db(), alone)
 
-    def _out_of_band(self, tick: TickFrames, frames: F32) -> str | None:
+    def _out_of_band(self, tick: TickFrames) -> str | None:
         """The reason `bandwidth` if the sound lacks its upper bands, else None."""
         if self.source_rate_hz != self._checked_rate_hz:
             self._checked_rate_hz = rate_hz = self.source_rate_hz
             self._is_cut_by_rate = bool(rate_hz and empty_bands(rate_hz, self.spec.front_end, self.expected_db))
-        return "bandwidth" if self._is_cut_by_rate or self._is_cut_off(tick, frames.mean(axis=0)) else None
+        return "bandwidth" if self._is_cut_by_rate or self._is_cut_off(tick) else None
 
-    def _is_cut_off(self, tick: TickFrames, mean_db: F32) -> bool:
-        if self.expected_db is None:
+    def _is_cut_off(self, tick: TickFrames) -> bool:
+        if self.expected_db is None or tick.frames is None:
             return False
+        mean_db = tick.frames[: tick.n_frames].mean(axis=0)
         if is_cut_off(mean_db, self.expected_db):
             return True
         front_end = self.spec.front_end
@@ -192,7 +213,7 @@ class Scorer:
         return edge is not None and is_cut_off_at(edge, mean_db, self.expected_db, front_end.band_limits_hz())
 
     def _unscored(self, tick: TickFrames, reason: str | None) -> TickScore:
-        return TickScore(tick.start, tick.stop, tick.quality, reason, None, None, len(self._segment))
+        return TickScore(tick.start, tick.stop, tick.quality, reason, None, len(self._segment))
 
     def _excess_db(self) -> float | None:
         if self.ceiling_db is None or len(self._last) < N_TICKS:
@@ -206,9 +227,10 @@ class Scorer:
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
         """The detector's sums of a tick; None if it ends before the stream's first window."""
         windows, valid = self._windows.push(frames, n_frames)
+        encoded, _ = self._encoded.push(self._model.encode(frames), n_frames)
         if not valid.any():
             return None
-        predicted = self._model.predict(windows[:, self._inputs])
+        predicted = self._model.predict(encoded[:, self._inputs])
         return self.detector.measure(Observation(windows[:, self._targets], predicted, valid, frames[:n_frames]))
 
     def _add_to_file(self, sums: F64 | None, n_frames: int) -> None:

@@ -1,12 +1,13 @@
 """Windows: runs of consecutive frames, which are the model's input and target."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike, NDArray
 
-from monitor.arrays import F32, Bool
+from monitor.arrays import Bool
 from monitor.errors import ConfigError
 
 
@@ -27,18 +28,18 @@ class WindowSpec:
 
 
 class Windows:
-    """Cut the frames of consecutive ticks into windows.
+    """Cut the frames of consecutive ticks into windows: frames in dB, or as the network reads them, of this type.
 
     Every tick gives the same number of rows, tick_frames / hop_frames. Rows before the stream's first whole window and
     rows that contain padding are masked.
     """
 
-    def __init__(self, spec: WindowSpec, *, n_bands: int, tick_frames: int) -> None:
+    def __init__(self, spec: WindowSpec, *, n_bands: int, tick_frames: int, dtype: DTypeLike = np.float32) -> None:
         if tick_frames % spec.hop_frames:
             raise ConfigError(f"hop_frames must divide tick_frames ({tick_frames}), got {spec.hop_frames}")
         self._spec = spec
         self._tick_frames = tick_frames
-        self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_bands), np.float32)
+        self._rows = np.zeros((spec.n_frames - 1 + tick_frames, n_bands), dtype)
         first = (spec.n_frames - 1) % spec.hop_frames
         self._ends = np.arange(first, tick_frames, spec.hop_frames)  # last frame of each window, within the tick
         all_windows = sliding_window_view(self._rows.reshape(-1), spec.n_frames * n_bands)[::n_bands]
@@ -54,7 +55,7 @@ class Windows:
         """Drop all frames. The next tick starts a new stream."""
         self._seen = 0
 
-    def push(self, frames: F32, n_valid: int) -> tuple[F32, Bool]:
+    def push(self, frames: NDArray[Any], n_valid: int) -> tuple[NDArray[Any], Bool]:
         """Append a tick's frames (tick_frames, n_bands), of which the first `n_valid` hold sound.
 
         Returns the windows (n_windows, n_frames * n_bands), oldest frame first, and a mask (n_windows,) of the complete ones.

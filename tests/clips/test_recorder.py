@@ -66,7 +66,7 @@ class Story:
         start, _update, end = anomaly(self.number)
         start = replace(start, onset_ts=start.ts - timedelta(seconds=self.onset_ticks * TICK / RATE_HZ))
         event = start if tick == self.start_tick else replace(end, onset_ts=start.onset_ts) if tick == self.end_tick else None
-        score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 1.0, 10)
+        score = TickScore(stop - TICK, stop, measure_quality(samples, sample_rate_hz=16_000), None, 1.0, 10)
         ratio = 2.0 if self.start_tick <= tick < self.end_tick else 0.5
         return Result(score, ratio, "anomaly" if ratio > 1 else "normal", None, 0, event)
 
@@ -141,7 +141,7 @@ def test_a_clip_ends_at_a_gap_in_its_middle(tmp_path: Path) -> None:
 def test_a_clip_ends_where_nothing_arrives_any_more(tmp_path: Path) -> None:
     recorder = ClipRecorder(at_once(tmp_path), REFERENCE, CLIPS)
     listen(recorder, SOUND[: 22 * TICK], Story(19, 24))
-    recorder.push(Result(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, None, 0), None, "unknown", None, 0, None))
+    recorder.push(Result(TickScore(23 * TICK, 23 * TICK, None, "microphone_lost", None, 0), None, "unknown", None, 0, None))
     assert np.array_equal(heard(tmp_path), SOUND[17 * TICK - 2 * RATE_HZ : 22 * TICK])
 
 

@@ -60,7 +60,7 @@ def kept(folder: Path) -> None:
         )
         publisher.publish_state("starting", None, START)  # before the first tick
         for stop in (1, 20):
-            publisher.push(Result(TickScore(stop, stop, None, None, 2.0, 2.0, 10), 2.0, "anomaly", None, 0, None, "alarm"))
+            publisher.push(Result(TickScore(stop, stop, None, None, 2.0, 10), 2.0, "anomaly", None, 0, None, "alarm"))
     state = ServiceState(alarms=alarms.state(), topics=file.loaded.topics)
     assert ServiceState.model_validate_json(state.model_dump_json()) == state
 

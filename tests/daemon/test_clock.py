@@ -86,7 +86,7 @@ def test_a_snooze_lasts_as_long_as_ordered_when_the_clock_is_set(step_s: float, 
         wall[0] += seconds
         steady[0] += seconds
         stop = round(steady[0])
-        publisher.push(Result(TickScore(stop, stop, None, None, 2.0, 2.0, 10), 2.0, "anomaly", None, 0, None, "alarm"))
+        publisher.push(Result(TickScore(stop, stop, None, None, 2.0, 10), 2.0, "anomaly", None, 0, None, "alarm"))
         return published["fan/anomaly"]
 
     assert anomaly_after(1.0) == "ON"

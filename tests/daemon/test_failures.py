@@ -187,7 +187,7 @@ def test_a_snooze_of_the_longest_duration_outlasts_the_next_tick() -> None:
     timeline = Anchor(utc=began, sample_rate_hz=16_000, synced=True)
     publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline, alarm=alarm, clock=clock)
     alarm.snooze(MAX_SNOOZE_S, clock.now())
-    tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
+    tick = TickScore(0, 16_384, None, None, 2.0, 10)
     publisher.push(Result(tick, 2.0, "anomaly", None, 0, None, "alarm"))
     assert outlet.last["fan/anomaly"] == "OFF"
     assert '"snoozed": true' in outlet.last["fan/state"]
@@ -378,7 +378,7 @@ def test_a_state_that_cannot_be_published_does_not_cost_the_event() -> None:
     timeline = Anchor(utc=datetime.now(timezone.utc), sample_rate_hz=16_000, synced=True)
     publisher = StatePublisher(outlet, machine="fan", threshold=1.0, timeline=timeline)
     outlet.fails_on = "fan/state"
-    tick = TickScore(0, 16_384, None, None, 2.0, 2.0, 10)
+    tick = TickScore(0, 16_384, None, None, 2.0, 10)
     event = anomaly(0)[0]
     with pytest.raises(RuntimeError, match="a bug"):
         publisher.push(Result(tick, 2.0, "anomaly", None, 0, event, "alarm"))

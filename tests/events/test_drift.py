@@ -50,7 +50,7 @@ def test_only_normal_segments_below_the_threshold_count(state: State, ratio: flo
     anchor = Anchor(utc=datetime(2026, 1, 1, tzinfo=timezone.utc), sample_rate_hz=16_000, synced=True)
     publisher = StatePublisher(outlet, machine="fan", threshold=2.0, timeline=anchor, drift=heard)
     for at in range(600):
-        tick = TickScore(at * 16_384, (at + 1) * 16_384, None, None, 1.1, 1.1, 10)
+        tick = TickScore(at * 16_384, (at + 1) * 16_384, None, None, 1.1, 10)
         publisher.push(Result(tick, ratio, state, None, 0, None))
     assert heard.value == (pytest.approx(1.0) if counts else None)
     states = [text for text in said if text.startswith("{")]

@@ -11,7 +11,7 @@ def tracker(ticks: Sequence[tuple[float, float | None]], *, fast_ratio: float = 
     """Ticks of 10 samples: each one's own ratio, and that of the segment that ends with it."""
     onsets = OnsetTracker(raise_n=6, segment_ticks=4)
     for i, (own, ratio) in enumerate(ticks):
-        onsets.push(ScoredTick(10 * i, 10 * i + 10, own, ratio, fast_ratio))
+        onsets.push(ScoredTick(10 * i, 10 * i + 10, lambda own=own: own, ratio, fast_ratio))
     return onsets
 
 
@@ -45,7 +45,7 @@ def test_ticks_that_are_too_old_or_of_the_last_anomaly_are_no_onset() -> None:
     assert tracker([LOUD] * 30).anomaly("warning").start == 200
     onsets = tracker([LOUD] * 3)
     onsets.clear()
-    onsets.push(ScoredTick(500, 510, 2.0, 1.5))
+    onsets.push(ScoredTick(500, 510, lambda: 2.0, 1.5))
     assert onsets.anomaly("warning").start == 500
 
 
@@ -73,5 +73,5 @@ def test_an_open_anomaly_is_extended_by_ticks_that_are_part_of_it(
     own: float, ratio: float | None, fast_ratio: float, last_stop: int, peak: float
 ) -> None:
     anomaly = Anomaly(start=0, last_stop=50, peak_ratio=1.2, severity="warning")
-    anomaly.update(ScoredTick(100, 110, own, ratio, fast_ratio))
+    anomaly.update(ScoredTick(100, 110, lambda: own, ratio, fast_ratio))
     assert (anomaly.last_stop, anomaly.peak_ratio) == (last_stop, peak)

@@ -15,7 +15,7 @@ def excerpt(scores: list[float | None], n_ticks: list[int]) -> list[int]:
     """The numbers of the ticks that are left, of segments that end with each."""
     found = Excerpt()
     for number, (score, n) in enumerate(zip(scores, n_ticks, strict=True)):
-        tick = TickScore(number, number + 1, None, None if n else "silent", None, score, n)
+        tick = TickScore(number, number + 1, None, None if n else "silent", score, n)
         found.push(tick, [sound(i) for i in range(number - n + 1, number + 1)])
     return [one.start for one in found.sounds]
 

@@ -156,7 +156,7 @@ def test_lone_is_what_the_rule_does_not_raise_at(mask: Bool, found: list[slice])
 def scored(scores: F64, *, first: int = 0) -> tuple[list[TickRun], RescoreResult]:
     """A piece whose tick number i, from `first` on, ends a segment of this score; the first nine end none."""
     ticks = [
-        TickScore(at, at + 1, None, None, float(score), float(score) if at - first >= 9 else None, min(10, at - first + 1))
+        TickScore(at, at + 1, None, None, float(score) if at - first >= 9 else None, min(10, at - first + 1))
         for at, score in enumerate(scores, first)
     ]
     full = np.array([tick.score for tick in ticks if tick.score is not None])

@@ -79,7 +79,7 @@ def test_the_next_independent_segment_has_new_ticks_alone() -> None:
 
 def tick_score(at: int, tick_score: float | None, rms_dbfs: float = -30.0) -> TickScore:
     quality = Quality(rms_dbfs, 0.1, 0.0, 0.0, 0.0, None if tick_score else "silent")
-    return TickScore(at, at + 1, quality, quality.reason, tick_score, None, 1)
+    return TickScore(at, at + 1, quality, quality.reason, None, 1, score_alone=lambda: tick_score)
 
 
 def result(sequences: tuple[F64, ...], ticks: tuple[TickScore, ...], file_score: float) -> RescoreResult:

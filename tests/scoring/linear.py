@@ -29,6 +29,9 @@ class LinearModel:
     centre: F32
     mix: F32
 
+    def encode(self, frames: F32) -> F32:
+        return frames
+
     def predict(self, windows: F32) -> F32:
         return np.asarray(self.centre + (windows - self.centre) @ self.mix)
 

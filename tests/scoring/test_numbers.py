@@ -366,6 +366,6 @@ def test_a_tick_after_one_without_frames_is_fresh() -> None:
 
 def test_a_tick_has_the_level_of_its_samples() -> None:
     quality = measure_quality(hum(0, TICK), sample_rate_hz=16000)
-    assert TickScore(0, 1, quality, None, 1.0, None, 1).rms_dbfs == quality.rms_dbfs
-    assert TickScore(0, 1, None, "gap", None, None, 0).rms_dbfs is None
+    assert TickScore(0, 1, quality, None, None, 1).rms_dbfs == quality.rms_dbfs
+    assert TickScore(0, 1, None, "gap", None, 0).rms_dbfs is None
     assert linear_scorer().spec.tick_s == 1.024

@@ -1,7 +1,9 @@
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from monitor.arrays import F32
 from monitor.block import Block
@@ -123,7 +125,10 @@ class FailsOnce:
         self._model = model
         self._n = 0
 
-    def predict(self, windows: F32) -> F32:
+    def encode(self, frames: F32) -> NDArray[Any]:
+        return self._model.encode(frames)
+
+    def predict(self, windows: NDArray[Any]) -> F32:
         self._n += 1
         if self._n == 3:
             raise MemoryError("no memory for a prediction")

@@ -328,6 +328,9 @@ class Listening:
 
 
 class Echo:
+    def encode(self, frames: F32) -> F32:
+        return frames
+
     def predict(self, windows: F32) -> F32:
         return windows
 
