@@ -125,7 +125,7 @@ def mix(healthy: F32, other: F32, mixed_db: float) -> F32:
 
 def cost(folder: Path) -> None:
     """Print the cost of a bundle's pipeline in this process: CPU, the minimum of three passes, and additional memory."""
-    from benchmarks.speed.replay import run_pipeline
+    from benchmarks.speed.replay import run_monitor
 
     before_mb = psutil.Process().memory_info().rss / 1e6
     bundle = load_bundle(folder)
@@ -135,7 +135,7 @@ def cost(folder: Path) -> None:
     passes_s = []
     for _ in range(3):
         began_s = time.process_time()
-        run_pipeline(blocks, bundle)
+        run_monitor(blocks, bundle)
         passes_s.append(time.process_time() - began_s)
     memory_mb = psutil.Process().memory_info().rss / 1e6 - before_mb - sound.nbytes / 1e6
     share = min(passes_s) / COST_S
