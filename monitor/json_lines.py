@@ -12,7 +12,11 @@ class JsonLines:
 
     def write(self, message: dict[str, Any]) -> None:
         """Append one line."""
-        self._stream.write(to_json(message) + "\n")
+        self.write_text(to_json(message) + "\n")
+
+    def write_text(self, lines: str) -> None:
+        """Append whole lines."""
+        self._stream.write(lines)
         self._stream.flush()
 
 

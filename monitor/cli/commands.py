@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor import __version__
-from monitor.cli.arguments import channel_number, configured_machine, moment
+from monitor.cli.arguments import channel_number, configured_machine, moment, number_of
 from monitor.command_line import Parser
 from monitor.errors import BundleError, StethosError, UsageError
 
@@ -57,11 +57,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
     from monitor.bundle.budget import DEVICE, WORKSTATION
     from monitor.cli.progress import logs_above_progress
-    from monitor.cli.replay import Replay, replay
+    from monitor.cli.replay.replay import Replay, replay
     from monitor.config import IdleConfig, load_config
     from monitor.json_lines import JsonLines
     from monitor.monitor import EPOCH
 
+    if arguments.jobs is not None and (arguments.publish or arguments.clips or arguments.speed == "1"):
+        raise UsageError("--jobs cannot be used with --publish, --clips or --speed 1: these take one file after the other")
     config = load_config(arguments.config, os.environ)
     named: str | None = arguments.machine
     if arguments.model is not None:
@@ -98,7 +100,12 @@ def _replay(arguments: argparse.Namespace) -> int:
             make_publisher=None if publisher is None else partial(_state_publisher, publisher, config, machine, bundle),
         )
         stack.enter_context(logs_above_progress())
-        outcome = replay(arguments.replay, job)
+        if arguments.jobs is None:
+            outcome = replay(arguments.replay, job)
+        else:
+            from monitor.cli.replay.side_by_side import replay_side_by_side
+
+            outcome = replay_side_by_side(arguments.replay, job, n_processes=arguments.jobs)
     if outcome.n_failed or failures:
         return 1
     return EXIT_ANOMALY if arguments.fail_on_anomaly and outcome.n_anomalous else 0
@@ -165,7 +172,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
     if arguments.replay is not None:
         return _replay(arguments)
     flags = ("scores", "publish", "large_bundle", "fail_on_anomaly")
-    for name in ("model", "machine", "channel", "speed", "started_at", "clips", *flags):
+    for name in ("model", "machine", "channel", "speed", "started_at", "clips", "jobs", *flags):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
     from monitor.daemon.daemon import run_daemon
@@ -203,6 +210,9 @@ def make_parser(whole: Container[str] = COMMANDS) -> Parser:
     group.add_argument("--clips", type=Path, metavar="DIR", help="write sound and a picture of every event to DIR")
     group.add_argument("--publish", action="store_true", help="also send events to the configured MQTT broker")
     group.add_argument("--large-bundle", action="store_true", help="accept a bundle (--model) of up to 2 GB, for study")
+    group.add_argument(
+        "--jobs", type=number_of(1, 256), metavar="N", help="replay N files at a time, on as many cores (default: one)"
+    )
     group.add_argument("--fail-on-anomaly", action="store_true", help="exit with 3 when an anomaly was found")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, (module_name, text) in COMMANDS.items():

@@ -50,31 +50,36 @@ class Replay:
     channel: int | None
     real_time: bool
     show_scores: bool
+    shows_progress: bool = True  # if stderr is a terminal
     lines: JsonLines
     idle: IdleConfig
     make_recorder: Callable[[], Recorder] | None  # for clips
     make_publisher: "Callable[[EventClock], StatePublisher] | None"  # for messages
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """Counts over all files."""
+    """Counts over files."""
 
     n_failed: int = 0
     n_anomalous: int = 0
 
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.n_failed + other.n_failed, self.n_anomalous + other.n_anomalous)
+
 
 def replay(files: Iterable[Path], job: Replay) -> Outcome:
     """Replay each file as a separate stream. A file that cannot be read is reported and does not stop the others."""
-    outcome = Outcome()
-    for path in files:
-        file = _File(path, job)
-        error = file.run()
-        outcome.n_failed += error is not None
-        summary = file.summary(error)
-        job.lines.write(summary)
-        outcome.n_anomalous += bool(summary["verdict"] == "anomaly" or file.n_events)
-    return outcome
+    return sum((replay_file(path, job) for path in files), Outcome())
+
+
+def replay_file(path: Path, job: Replay) -> Outcome:
+    """Replay a file and write its lines."""
+    file = _File(path, job)
+    error = file.run()
+    summary = file.summary(error)
+    job.lines.write(summary)
+    return Outcome(n_failed=error is not None, n_anomalous=bool(summary["verdict"] == "anomaly" or file.n_events))
 
 
 class _Lines:
@@ -209,7 +214,7 @@ class _File:
         self._monitor.source_rate_hz = recording.rate_hz
         blocks = _blocks(recording, block_s=0.1 if job.real_time else 2.0)
         total = None if recording.duration_s is None else round(recording.duration_s)
-        with tqdm(total=total, desc=self._path.name, unit="s", disable=None, leave=False) as bar:
+        with tqdm(total=total, desc=self._path.name, unit="s", disable=None if job.shows_progress else True, leave=False) as bar:
             for block in _paced(blocks, self._rate_hz) if job.real_time else blocks:
                 self._monitor.push(block)
                 self._stop = block.start + len(block.samples)
