@@ -28,7 +28,7 @@ def files(tmp_path: Path, demo_fault: Path, demo_normal: Path) -> list[Path]:
 
 
 def test_lines_and_messages_are_those_of_one_file_after_the_other(files: list[Path], demo_bundle: Path) -> None:
-    words = ("--replay", *files, "--model", demo_bundle, "--scores", "--fail-on-anomaly")
+    words: list[str | Path] = ["--replay", *files, "--model", demo_bundle, "--scores", "--fail-on-anomaly"]
     alone, side_by_side = monitor(*words), monitor(*words, "--jobs", "3")
     assert alone.status == side_by_side.status == 1
     assert side_by_side.stdout == alone.stdout
