@@ -1,6 +1,6 @@
 """Cross-fitting: learn statistics from all normal sound, and score each fold of time by the statistics of the others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,15 +51,23 @@ class Learned:
 
 
 def learn_statistics(
-    scorer: Scorer, recipe: Recipe, pieces: Sequence[Piece], clips: Sequence[Clip], order: RecordingOrder, *, error_growth: float
+    make: Callable[[], Scorer],
+    recipe: Recipe,
+    pieces: Sequence[Piece],
+    clips: Sequence[Clip],
+    order: RecordingOrder,
+    *,
+    error_growth: float,
 ) -> Learned:
-    """Measure pieces, of these clips, and cross-fit the scorer's blank detector to them in folds of time.
+    """Measure pieces, of these clips, and cross-fit the blank detector of a scorer to them in folds of time.
 
-    `error_growth` is the factor by which the network's error grows on sound that it was not trained on.
+    `make` makes the scorer and can be pickled. `error_growth` is the factor by which the network's error grows on sound that it
+    was not trained on.
     """
+    scorer = make()
     measured = [
         replace(one, sums=one.sums * error_scale(scorer.detector, error_growth), name=str(clip.path))
-        for one, clip in zip(measure_pieces(scorer, pieces), clips, strict=True)
+        for one, clip in zip(measure_pieces(make, pieces), clips, strict=True)
     ]
     parts = in_folds(measured, clips, order, n_ticks=recipe.segment_ticks)
     rows = [np.concatenate([one.pieces(recipe.segment_ticks) for one in part]) for part in parts]

@@ -114,7 +114,7 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
         )
     check_rates([piece.recording.rate_hz for piece in others], manifest.front_end)
     n_learned = manifest.calibration.n_units if kept is None else kept.held_out.n_learned
-    scores = score_pieces(bundle.scorer(), others, n_learned=n_learned or None)
+    scores = score_pieces(bundle.scorer, others, n_learned=n_learned or None)
     has_fast = manifest.calibration.fast_threshold is not None
     fast = fit_fast(scores.frequent, limits_hz=manifest.front_end.band_limits_hz()) if has_fast else None
     left_out = f"left out {count(len(trained_on), 'training recording')} of the bundle" if trained_on else None

@@ -5,7 +5,7 @@ from train.datasets.layouts import LAYOUTS
 from train.datasets.left_out import normal_pieces
 from train.datasets.lists import listed, load_split, save_split
 from train.datasets.partition import Split, split_dataset
-from train.datasets.pieces import Piece, cut_s, of_channel, open_clip, pieces, split_pieces
+from train.datasets.pieces import Piece, cut_s, of_channel, open_clip, pieces, split_pieces, workers_for
 from train.datasets.read import read_dataset
 from train.datasets.sessions.order import RecordingOrder, clip_folds, folds, one_session_note, recording_order
 
@@ -31,4 +31,5 @@ __all__ = [
     "save_split",
     "split_dataset",
     "split_pieces",
+    "workers_for",
 ]

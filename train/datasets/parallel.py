@@ -32,21 +32,35 @@ def n_cores() -> int:
 
 
 def in_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, bar: str, chunk: int = 1
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    bar: str,
+    chunk: int = 1,
+    set_up: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """Results of `work`, a function of a module, on every item, in the order of the items; the first error ends it.
+
+    `set_up`, a function that can be pickled, is called first in each process.
 
     The processes are started anew (spawn), not copied: a copy of a process that runs TensorFlow's threads may hang.
     """
     progress = tqdm(total=len(items), desc=bar, unit="file", disable=None, leave=False)
     with progress:
-        for result in map(work, items) if workers == 1 else _spawned(work, items, workers=workers, chunk=chunk):
+        if workers == 1 and set_up is not None:
+            set_up()
+        results = map(work, items) if workers == 1 else _spawned(work, items, workers=workers, chunk=chunk, set_up=set_up)
+        for result in results:
             progress.update()
             yield result
 
 
-def _spawned(work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, chunk: int) -> Iterator[Result]:
-    pool = ProcessPoolExecutor(min(workers, max(1, len(items))), mp_context=get_context("spawn"), initializer=_prepare)
+def _spawned(
+    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, chunk: int, set_up: Callable[[], None] | None
+) -> Iterator[Result]:
+    n_processes, context = min(workers, max(1, len(items))), get_context("spawn")
+    pool = ProcessPoolExecutor(n_processes, mp_context=context, initializer=_prepare, initargs=(set_up,))
     try:
         with _one_blas_thread():
             results = pool.map(work, items, chunksize=chunk)
@@ -72,9 +86,11 @@ def _one_blas_thread() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _prepare() -> None:
+def _prepare(set_up: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one stops the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if set_up is not None:
+        set_up()
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from monitor.audio.recording import Recording
 from monitor.errors import SourceError
 from train.datasets.clip import Clip
+from train.datasets.parallel import n_cores
 from train.datasets.partition import Split
+
+UNSTATED_S = _FEW_S = 1800.0
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,17 @@ class Piece:
     recording: Recording
     start_s: float = 0.0
     stop_s: float = float("inf")
+
+    @property
+    def seconds(self) -> float:
+        """The approximate length; half an hour where a file does not state it."""
+        whole = UNSTATED_S if self.recording.duration_s is None else self.recording.duration_s
+        return max(0.0, min(self.stop_s, whole) - self.start_s)
+
+
+def workers_for(pieces: Iterable[Piece]) -> int:
+    """The processes to read pieces with: one for half an hour of sound or less, which it reads before others have started."""
+    return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else n_cores()
 
 
 def open_clip(clip: Clip, *, sample_rate_hz: int, channel: int | None = None) -> Recording:

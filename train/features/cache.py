@@ -25,13 +25,12 @@ import soxr
 import monitor
 from monitor.audio.recording import file_sha256
 from monitor.scoring.front_end import FrontEndSpec
-from train.datasets import Piece
+from train.datasets import Piece, workers_for
 from train.datasets.parallel import in_parallel, n_cores
 from train.features.frames import PieceFrames, stream_piece
 
 _FORMAT = 2  # of a shard and its index
 SHARD_S = 1800.0  # sound in a shard, unless one recording is longer
-_FEW_S = 1800.0  # of sound; less is read faster by one process than others start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ def cached_frames(
     if missing:
         front_end.mkdir(parents=True, exist_ok=True)
         if workers is None:
-            workers = 1 if sum(map(_seconds, missing.values())) < _FEW_S else n_cores()
+            workers = workers_for(missing.values())
         shards = list(_shards(missing, front_end, spec, tick_frames=tick_frames, workers=workers))
         for _ in in_parallel(_write, shards, workers=workers, bar="features"):
             pass
@@ -72,12 +71,12 @@ def cached_frames(
 
 def _shards(missing: dict[str, Piece], folder: Path, spec: FrontEndSpec, *, tick_frames: int, workers: int) -> Iterator[Shard]:
     """Group pieces into shards of about the same length, enough to keep all workers busy."""
-    limit_s = min(SHARD_S, sum(map(_seconds, missing.values())) / workers)
+    limit_s = min(SHARD_S, sum(piece.seconds for piece in missing.values()) / workers)
     some: list[tuple[str, Piece]] = []
     length_s = 0.0
     for number, (key, piece) in enumerate(missing.items(), 1):
         some.append((key, piece))
-        length_s += _seconds(piece)
+        length_s += piece.seconds
         if length_s >= limit_s or number == len(missing):
             name = hashlib.sha256("".join(key for key, _ in some).encode()).hexdigest()[:32]
             yield Shard(path=folder / name, pieces=tuple(some), spec=spec, tick_frames=tick_frames)
@@ -160,9 +159,3 @@ def _piece_key(piece: Piece) -> str:
 
 def _digest(content: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _seconds(piece: Piece) -> float:
-    """The approximate length of a piece."""
-    whole = SHARD_S if piece.recording.duration_s is None else piece.recording.duration_s
-    return max(0.0, min(piece.stop_s, whole) - piece.start_s)

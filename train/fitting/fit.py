@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,17 +174,16 @@ def _write(out: Path, name: str, sound: _Sound, recipe: Recipe, choices: Choices
     network = device_network(trained.model)
     model = to_tflite(network, representative=representative_windows(recipe, windows))
     blank = make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
+    make_blank = partial(_scorer, model, recipe, blank)
     learned = None
     if recipe.calibration.part == "cross_fitted":
-        learned = learn_statistics(
-            _scorer(model, recipe, blank), recipe, training, sound.clips, sound.order, error_growth=error_growth
-        )
+        learned = learn_statistics(make_blank, recipe, training, sound.clips, sound.order, error_growth=error_growth)
         fitted, normal = learned.fitted, learned.held_out
         for line in outlying_notes(outlying_recordings(learned.stretches, prior_of(recipe.detector.components)), sound.data.root):
             print(f"train: warning: {printable(line)}", file=sys.stderr)
     else:
         scored = held_out if recipe.calibration.part == "held_out" else training
-        fitted, normal = Fitted({}), score_pieces(_scorer(model, recipe, blank), scored, n_learned=len(training))
+        fitted, normal = Fitted({}), score_pieces(make_blank, scored, n_learned=len(training))
     scorer = _scorer(model, recipe, fitted.detector(blank))
     all_normal = (windows, _windows(validation[: len(held_out)], recipe))
     fast = _fast(all_normal, recipe) if recipe.calibration.fast_path else None

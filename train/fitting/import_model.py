@@ -1,6 +1,7 @@
 """Make a bundle of a TFLite model that was trained elsewhere."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from monitor.bundle.load import make_scorer
@@ -54,12 +55,14 @@ def import_model(
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     spec = recipe.scorer_spec
-    scorer = make_scorer(model, spec=spec, layout=recipe.layout, detector=Detector([Reconstruction(recipe.training.loss)]))
+    detector = Detector([Reconstruction(recipe.training.loss)])
+    make = partial(make_scorer, model, spec=spec, layout=recipe.layout, detector=detector)
+    scorer = make()
     statistics, rule = None, recipe.rule(clear_ratio=Rule().clear_ratio)
     if normal is not None:
         heard = normal.pieces(sample_rate_hz=spec.front_end.sample_rate_hz)
         check_rates([piece.recording.rate_hz for piece in heard], spec.front_end)
-        held_out = score_pieces(scorer, heard)
+        held_out = score_pieces(make, heard)
         has_fast = recipe.calibration.fast_path
         fast = fit_fast(held_out.frequent, limits_hz=recipe.front_end.band_limits_hz()) if has_fast else None
         found = calibrate(

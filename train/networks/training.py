@@ -123,24 +123,27 @@ def _batches(recipe: Recipe, windows: WindowSet, *, seed: int | None) -> Any:
     spec = recipe.scorer_spec
     inputs, targets = _columns(recipe, spec.input_frames), _columns(recipe, spec.target_frames)
     size = recipe.training.batch_size
+    n_seen = min(len(windows), recipe.training.max_windows or len(windows))
     patch = (recipe.window.n_frames, recipe.front_end.n_bands, 1) if recipe.layout == "image" else (-1,)
 
     class Batches(tf.keras.utils.PyDataset):  # type: ignore[misc]
-        """Batches of model inputs and targets; where a seed is given, in a new order and at new gains every epoch."""
+        """Batches of model inputs and targets, of at most `max_windows` windows. Without a seed, these are evenly spread and
+        always the same; with one, every epoch has new ones in a new order and at new gains.
+        """
 
         def __init__(self) -> None:
             super().__init__()
-            self._order = np.arange(len(windows))
+            self._order = np.unique(np.linspace(0, len(windows) - 1, n_seen).astype(np.intp))
             self._epoch = 0
 
         def shuffle(self, epoch: int) -> None:
             """Set the order of this epoch, which does not depend on earlier ones."""
             if seed is not None:
-                self._order = np.random.default_rng([seed, epoch]).permutation(len(windows))
+                self._order = np.random.default_rng([seed, epoch]).permutation(len(windows))[:n_seen]
                 self._epoch = epoch
 
         def __len__(self) -> int:
-            return math.ceil(len(windows) / size)
+            return math.ceil(n_seen / size)
 
         def __getitem__(self, index: int) -> tuple[F32, F32]:
             batch = windows.windows(self._order[index * size : (index + 1) * size])

@@ -75,7 +75,7 @@ def test_the_threshold_is_that_of_the_segments_of_the_given_sound(demo_bundle: P
     out = tmp_path / "by-percentile"
     run(demo_bundle, "--on", normal_set, "--percentile", 97, "--out", out)
     heard = pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)
-    scores = score_pieces(load_bundle(demo_bundle).scorer(), heard).segment_scores
+    scores = score_pieces(load_bundle(demo_bundle).scorer, heard).segment_scores
     found = calibration(out)
     assert found["method"] == "percentile"
     assert (found["n_segments"], found["n_recordings"]) == (len(scores), 6)
@@ -184,7 +184,7 @@ def test_of_listed_sound_only_what_was_held_out_counts(demo_bundle: Path, normal
     out = tmp_path / "listed"
     run(demo_bundle, "--on", normal_set, "--split", tmp_path / "lists", "--sigma", 3, "--out", out)
     heard = pieces(data.clips[4:], sample_rate_hz=16000)
-    scores = score_pieces(load_bundle(demo_bundle).scorer(), heard).segment_scores
+    scores = score_pieces(load_bundle(demo_bundle).scorer, heard).segment_scores
     assert (calibration(out)["n_recordings"], calibration(out)["n_segments"]) == (2, len(scores))
 
 
@@ -213,8 +213,8 @@ def test_a_bundle_learns_below_which_level_its_machine_is_off(
 ) -> None:
     run(demo_bundle, "--on", normal_set, "--out", tmp_path / "fan-new")
     idle_below_dbfs = calibration(tmp_path / "fan-new")["idle_below_dbfs"]
-    scorer = load_bundle(demo_bundle).scorer()
-    levels = score_pieces(scorer, pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)).tick_levels_dbfs
+    make = load_bundle(demo_bundle).scorer
+    levels = score_pieces(make, pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)).tick_levels_dbfs
     assert idle_below_dbfs == pytest.approx(np.percentile(levels, 1.0) - 10.0, abs=0.06)
 
     running, rate_hz = soundfile.read(demo_normal)

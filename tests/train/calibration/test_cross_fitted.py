@@ -122,7 +122,7 @@ def test_sound_whose_scores_are_lost_sets_no_threshold(
 
 
 def test_training_recordings_are_judged_by_scores_that_do_not_know_them(bundle: Path, dataset: Path, tmp_path: Path) -> None:
-    known = score_pieces(load_bundle(bundle).scorer(), pieces(read_dataset(dataset).clips, sample_rate_hz=16000))
+    known = score_pieces(load_bundle(bundle).scorer, pieces(read_dataset(dataset).clips, sample_rate_hz=16000))
     kept = read_cross_fitted(bundle)
     assert kept is not None
     assert train(["evaluate", str(bundle), str(dataset), "--out", str(tmp_path / "report"), "--resamples", "10"]) == 0
@@ -152,7 +152,7 @@ def test_false_alarms_on_the_training_set_are_as_many_as_on_fresh_sound(bundle: 
     out = tmp_path / "middle"
     assert train(["calibrate", str(bundle), "--on", str(dataset), "--percentile", "50", "--out", str(out)]) == 0
     assert train(["synth", str(tmp_path / "fresh"), "--recordings", "8", "--seconds", "21", "--take", "300"]) == 0
-    known = score_pieces(load_bundle(out).scorer(), pieces(read_dataset(dataset).clips, sample_rate_hz=16000)).segment_scores
+    known = score_pieces(load_bundle(out).scorer, pieces(read_dataset(dataset).clips, sample_rate_hz=16000)).segment_scores
     threshold = load_bundle(out).manifest.calibration.threshold
     trained, fresh = (
         np.array([score for one in evaluate(out, read_dataset(folder)).test for _, score in one.segments])

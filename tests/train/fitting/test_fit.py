@@ -103,7 +103,7 @@ def test_the_threshold_is_that_of_the_held_out_segments_on_the_int8_model(fitted
     manifest: Manifest = read_manifest(fitted)
     split = split_dataset(read_dataset(dataset), held_out=0.2, seed=1)
     _, held_out = split_pieces(split, sample_rate_hz=16000)
-    scores = score_pieces(load_bundle(fitted).scorer(), held_out).segment_scores
+    scores = score_pieces(load_bundle(fitted).scorer, held_out).segment_scores
     assert manifest.calibration.n_segments == len(scores)
     assert manifest.calibration.threshold == pytest.approx(scores.mean() + 4 * scores.std(ddof=1), rel=1e-12)
     by_hand = []
