@@ -202,7 +202,7 @@ class Scorer:
     def _is_cut_off(self, tick: TickFrames) -> bool:
         if self.expected_db is None or tick.frames is None:
             return False
-        mean_db = tick.frames[: tick.n_frames].mean(axis=0)
+        mean_db = np.add.reduce(tick.frames[: tick.n_frames]) / np.float32(tick.n_frames)
         if is_cut_off(mean_db, self.expected_db):
             return True
         front_end = self.spec.front_end
