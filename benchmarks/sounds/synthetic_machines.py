@@ -58,23 +58,23 @@ def run_synthetic(job: SyntheticJob) -> SyntheticResult:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     machine = MACHINES[job.machine](100 + job.seed)
     recipes = {name: load_recipe(name) for name in (PLAIN, OURS)}
-    clips = [_sound(machine, take) for take in range(N_CLIPS)]
-    normal = [_sound(machine, take) for take in range(1000, 1000 + N_CLIPS)]
+    clips = [sound_of(machine, take) for take in range(N_CLIPS)]
+    normal = [sound_of(machine, take) for take in range(1000, 1000 + N_CLIPS)]
     judges = {
-        name: train_judges(recipe, [_frames(clip, recipe) for clip in clips], seed=job.seed)["int8"]
+        name: train_judges(recipe, [frames_of(clip, recipe) for clip in clips], seed=job.seed)["int8"]
         for name, recipe in recipes.items()
     }
-    below = {name: judge.scores([_frames(sound, recipes[name]) for sound in normal]) for name, judge in judges.items()}
+    below = {name: judge.scores([frames_of(sound, recipes[name]) for sound in normal]) for name, judge in judges.items()}
     found: dict[str, dict[str, float]] = {}
     severities = {}
     for fault in FAULTS_OF[job.machine]:
         takes = range(2000, 2000 + N_CLIPS)
-        clean = [_sound(machine, take) for take in takes]
-        added = [_sound(machine, take, fault=fault) - sound for take, sound in zip(takes, clean, strict=True)]
+        clean = [sound_of(machine, take) for take in takes]
+        added = [sound_of(machine, take, fault=fault) - sound for take, sound in zip(takes, clean, strict=True)]
 
         def aucs(name: str, severity_db: float, sounds: tuple[list[F32], list[F32]] = (clean, added)) -> dict[str, float]:
             times = np.float32(10.0 ** (severity_db / 20.0))
-            faulty = [_frames(sound + times * more, recipes[name]) for sound, more in zip(*sounds, strict=True)]
+            faulty = [frames_of(sound + times * more, recipes[name]) for sound, more in zip(*sounds, strict=True)]
             above = judges[name].scores(faulty)
             return {column: auc(below[name][column], above[column]) for column in above}
 
@@ -88,9 +88,11 @@ def run_synthetic(job: SyntheticJob) -> SyntheticResult:
     return SyntheticResult(job, severities, found)
 
 
-def _sound(machine: Machine, take: int, fault: str | None = None) -> F32:
-    return np.concatenate(list(Scene(machine=machine, take=take, fault=fault, growth=Growth()).chunks(SECONDS)))
+def sound_of(machine: Machine, take: int, fault: str | None = None, *, seconds: float = SECONDS) -> F32:
+    """A recording of a machine, which may have a fault."""
+    return np.concatenate(list(Scene(machine=machine, take=take, fault=fault, growth=Growth()).chunks(seconds)))
 
 
-def _frames(sound: F32, recipe: Recipe) -> F32:
+def frames_of(sound: F32, recipe: Recipe) -> F32:
+    """The frames of a recording under a recipe."""
     return np.concatenate(list(stream_frames([Block(0, sound)], recipe.front_end, tick_frames=recipe.tick_frames)))
