@@ -96,10 +96,10 @@ class _Listener:
 
 
 def compare_live(control: Path, settings: MachineConfig, old: Bundle, new: Bundle, *, seconds: float) -> Comparison | str:
-    """Both bundles on the next seconds of the service's sound, or why there is no sound to compare."""
+    """Both bundles on seconds of the service's sound: what it has buffered, and what follows. Or why there is none to compare."""
     try:
         shared = find_shared(shared_microphones(control), settings.microphone)
-        stream = None if shared is None else open_shared(control, shared.selector)
+        stream = None if shared is None else open_shared(control, shared.selector, past=True)
     except (StethosError, OSError) as error:
         return str(error)
     if stream is None:

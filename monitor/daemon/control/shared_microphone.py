@@ -57,7 +57,7 @@ def share_sound(
     private: bool = False,
     listening: Listening | None = None,
 ) -> Reply:
-    """The service's reply to `stream`: the sound of `request["microphone"]` from now on.
+    """The service's reply to `stream`: the sound of `request["microphone"]` from now on, or with `past` from what is buffered on.
 
     If the configuration is `private`, only tools that measure are accepted. One person can listen at a time.
     """
@@ -72,7 +72,7 @@ def share_sound(
         raise SourceError(f"no configured microphone is {str(selector)[:100]}")
     for microphone in matching:
         if microphone.ring is not None:
-            stream = _stream(microphone, microphone.ring)
+            stream = _stream(microphone, microphone.ring, past=request.get("past") is True)
             if purpose == "listen" and listening is not None:
                 stream = _listened(stream, listening, microphone.selector)
             return Reply(microphone.ring.format._asdict(), stream)
@@ -80,9 +80,9 @@ def share_sound(
     raise SourceError("being opened" if trouble is None else f"{trouble.reason}: {trouble.detail}")
 
 
-async def _stream(microphone: Microphone, ring: Ring) -> AsyncGenerator[bytes, None]:
+async def _stream(microphone: Microphone, ring: Ring, *, past: bool) -> AsyncGenerator[bytes, None]:
     """Stream a ring. It is the only buffer: sound that a slow client does not read in time is overwritten and becomes a gap."""
-    reader = SoundReader(ring, backlog=False)
+    reader = SoundReader(ring, backlog=past)
     next_frame, is_late = None, False
     while microphone.ring is ring:
         sounds = reader.read(max_chunks=MAX_CHUNKS)
@@ -183,9 +183,12 @@ def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicr
     return next((one for one in shared if one.device is not None and one.device == found), None)
 
 
-def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure") -> SoundStream | None:
-    """Open the stream of one of the service's microphones, which the caller must close. None if no service is running."""
-    opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose})
+def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure", past: bool = False) -> SoundStream | None:
+    """Open the stream of one of the service's microphones, which the caller must close. None if no service is running.
+
+    With `past`, it begins with the sound that the service has buffered, up to half a minute.
+    """
+    opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose, "past": past})
     if opened is None:
         return None
     body, connection, received = opened

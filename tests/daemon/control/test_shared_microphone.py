@@ -28,8 +28,8 @@ def rig(tmp_path: Path) -> Iterator[VirtualMicrophone]:
         yield rig
 
 
-def opened(path: Path) -> SoundStream:
-    stream = open_shared(path, "name:mic")
+def opened(path: Path, *, past: bool = False) -> SoundStream:
+    stream = open_shared(path, "name:mic", past=past)
     assert stream is not None
     return stream
 
@@ -71,6 +71,20 @@ def test_a_stream_is_unbroken_sound_in_the_devices_format(rig: VirtualMicrophone
         assert all(len(sound.data) == sound.n_frames * FORM.frame_bytes for sound in sounds)
         assert gaps(sounds) == [] or any(sound.begins for sound in sounds[1:])  # a busy computer may lose some
         assert abs(sounds[-1].arrived_s - time.monotonic()) < 2.0
+
+
+def test_a_stream_may_begin_with_what_was_heard_before(rig: VirtualMicrophone, tmp_path: Path) -> None:
+    with sharing(tmp_path / NAME, "name:mic", rig.environment):
+        with closing(opened(tmp_path / NAME)) as stream:
+            earlier = received(stream, seconds=2.0)
+        with closing(opened(tmp_path / NAME, past=True)) as stream:
+            sounds = received(stream, seconds=3.0)
+    first = earlier[0]
+    assert sounds[0].frame <= first.frame
+    same = next(sound for sound in sounds if sound.frame <= first.frame < sound.frame + sound.n_frames)
+    at = (first.frame - same.frame) * FORM.frame_bytes
+    n_bytes = min(len(first.data), len(same.data) - at)
+    assert first.data[:n_bytes] == same.data[at : at + n_bytes]
 
 
 def test_a_slow_tool_gets_a_gap_and_disturbs_no_other(rig: VirtualMicrophone, tmp_path: Path) -> None:
