@@ -1,7 +1,7 @@
 """The clip service of a node: writes clips and pictures, publishes the latest picture, sends clips on request."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from monitor.clips.clip import EventClip
@@ -102,7 +102,7 @@ class ClipService:
         """
         if self._store is None:
             raise SinkError(self._no_clips)
-        snapshot = snapshot or self._unwritten.get(_find([*self._unwritten], event_id) or "")
+        snapshot = snapshot or self._unwritten_clip(event_id)
         if snapshot is not None:
             return f"{clip_stem(snapshot.event.machine, event_id)}.flac", _encode(snapshot)
         stem = _find(self._store.stems, event_id)
@@ -119,6 +119,10 @@ class ClipService:
             if found == event_id:
                 return f"{clip_stem(machine, event_id)}.png", png
         raise SinkError(f"there is no picture of {event_id}")
+
+    def _unwritten_clip(self, event_id: str) -> EventClip | None:
+        clips = [ref() for ref in self._unwritten.valuerefs()]  # a copy, because other threads add and remove clips
+        return next((clip for clip in clips if clip is not None and clip.event.id == event_id), None)
 
     @property
     def _no_clips(self) -> str:
@@ -149,7 +153,7 @@ class ClipService:
         return draw(clip, reference, column_s=self._column_s, max_bytes=PICTURE_BYTES)
 
 
-def _find(stems: Iterable[str], event_id: str) -> str | None:
+def _find(stems: frozenset[str], event_id: str) -> str | None:
     return next((stem for stem in stems if stem.endswith(f"-{event_id}")), None)
 
 
