@@ -34,7 +34,7 @@ class Unlearned:
             self._unusable = [*self._unusable, scored.reason][-segment_ticks:]
             if 2 * len(self._unusable) >= segment_ticks:
                 self._enter(*unscored_state(max(self._unusable, key=self._unusable.count)), scored.stop)
-        return self._result(replace(scored, score=None, excess_db=None, score_alone=lambda: None))
+        return self._result(TickScore(scored.start, scored.stop, scored.quality, scored.reason, None, scored.n_ticks))
 
     def no_input(self, stop: int, reason: str) -> Result:
         """Advance to sample `stop` without sound, for the given reason."""

@@ -50,6 +50,14 @@ class ScorerSpec:
         return self.tick_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
 
 
+def _none() -> None:
+    return None
+
+
+def _given(score: float | None) -> float | None:
+    return score
+
+
 @dataclass(frozen=True)
 class TickScore:
     """The scores at the end of one tick. `stop` is one past its last sample, where the next tick starts."""
@@ -62,7 +70,7 @@ class TickScore:
     n_ticks: int  # valid ticks in that segment
     # Excess of this tick and the previous one over the ceiling of the fast path.
     excess_db: float | None = None
-    score_alone: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
+    score_alone: Callable[[], float | None] = field(default=_none, compare=False, repr=False)
 
     @cached_property
     def tick_score(self) -> float | None:
@@ -71,8 +79,7 @@ class TickScore:
 
     def computed(self) -> "TickScore":
         """The same with its tick score computed, so that it does not keep the sums of the tick."""
-        tick_score = self.tick_score
-        return replace(self, score_alone=lambda: tick_score)
+        return replace(self, score_alone=partial(_given, self.tick_score))
 
     @property
     def rms_dbfs(self) -> float | None:
@@ -120,10 +127,9 @@ class Scorer:
     def reset(self) -> None:
         """Drop all sound. The next block starts a new stream."""
         self._extractor.reset()
-        self._windows.reset()
-        self._encoded.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
         self._last: list[F32] = []  # uncorrected frames of the last consecutive whole ticks
+        self._restart()
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
@@ -176,9 +182,7 @@ class Scorer:
         self._segment.advance(tick.stop)
         reason = tick.quality.reason if tick.frames is None else self._out_of_band(tick)
         if tick.fresh or reason is not None:
-            self._windows.reset()
-            self._encoded.reset()
-            self._last = []
+            self._restart()
         if tick.frames is None or reason is not None:
             return self._unscored(tick, reason)
         n_frames = tick.n_frames
@@ -191,6 +195,12 @@ class Scorer:
         score = self.detector.score(self._segment.sums()) if self._segment.is_scorable else None
         alone = partial(self.detector.score, sums)
         return TickScore(tick.start, tick.stop, tick.quality, None, score, len(self._segment), self._excess_db(), alone)
+
+    def _restart(self) -> None:
+        """Start a new stream of windows."""
+        self._windows.reset()
+        self._encoded.reset()
+        self._last = []
 
     def _out_of_band(self, tick: TickFrames) -> str | None:
         """The reason `bandwidth` if the sound lacks its upper bands, else None."""
@@ -226,8 +236,12 @@ class Scorer:
 
     def _measure(self, frames: F32, n_frames: int) -> F64 | None:
         """The detector's sums of a tick; None if it ends before the stream's first window."""
-        windows, valid = self._windows.push(frames, n_frames)
-        encoded, _ = self._encoded.push(self._model.encode(frames), n_frames)
+        try:
+            encoded, _ = self._encoded.push(self._model.encode(frames), n_frames)
+            windows, valid = self._windows.push(frames, n_frames)
+        except BaseException:  # or both would hold different ticks
+            self._restart()
+            raise
         if not valid.any():
             return None
         predicted = self._model.predict(encoded[:, self._inputs])

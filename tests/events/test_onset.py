@@ -1,6 +1,7 @@
 """When an anomaly began, how long it lasted and how far it went, from single ticks."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,7 @@ def tracker(ticks: Sequence[tuple[float, float | None]], *, fast_ratio: float = 
     """Ticks of 10 samples: each one's own ratio, and that of the segment that ends with it."""
     onsets = OnsetTracker(raise_n=6, segment_ticks=4)
     for i, (own, ratio) in enumerate(ticks):
-        onsets.push(ScoredTick(10 * i, 10 * i + 10, lambda own=own: own, ratio, fast_ratio))
+        onsets.push(ScoredTick(10 * i, 10 * i + 10, partial(float, own), ratio, fast_ratio))
     return onsets
 
 

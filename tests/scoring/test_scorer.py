@@ -1,3 +1,4 @@
+import pickle
 from contextlib import suppress
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitor.arrays import F32
+from monitor.arrays import F32, F64
 from monitor.block import Block
 from monitor.errors import ScoreError
 from monitor.scoring.components import Detector, Observation, Reconstruction
@@ -119,27 +120,60 @@ def test_no_window_spans_a_tick_that_may_not_be_scored() -> None:
 
 
 class FailsOnce:
-    """The linear model, whose third prediction fails."""
+    """The linear model, which fails at the third prediction, or already when it encodes the frames of that tick."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, at: str) -> None:
         self._model = model
-        self._n = 0
+        self._at = at
+        self._n = {"encode": -1, "predict": 0}  # a scorer encodes one frame when it is made
+
+    def _count(self, what: str) -> None:
+        self._n[what] += 1
+        if what == self._at and self._n[what] == 3:
+            raise MemoryError("no memory")
 
     def encode(self, frames: F32) -> NDArray[Any]:
+        self._count("encode")
         return self._model.encode(frames)
 
     def predict(self, windows: NDArray[Any]) -> F32:
-        self._n += 1
-        if self._n == 3:
-            raise MemoryError("no memory for a prediction")
+        self._count("predict")
         return self._model.predict(windows)
 
 
-def test_an_exception_while_scoring_neither_repeats_a_tick_nor_shifts_those_after_it() -> None:
-    reference = linear_scorer()
-    scorer = Scorer(reference.spec, FailsOnce(linear_model()), reference.detector)
+@pytest.mark.parametrize("at", ["encode", "predict"])
+def test_an_exception_while_scoring_neither_repeats_a_tick_nor_mixes_it_with_those_after_it(at: str) -> None:
+    reference, sound = linear_scorer(), hum(1, 12 * TICK + 512)
+    scorer = Scorer(reference.spec, FailsOnce(linear_model(), at=at), reference.detector)
     scored = []
-    for block in even_blocks(hum(1, 12 * TICK + 512), 1600):
+    for block in even_blocks(sound, 1600):
         with suppress(MemoryError):
             scored += list(scorer.push(block))
     assert [tick.start // TICK for tick in scored] == [0, 1, *range(3, 12)]
+    whole = score_stream(reference, blocks(sound))
+    expected = {tick.start: tick.tick_score for tick in whole}
+    assert [tick.tick_score for tick in scored[3:]] == [expected[tick.start] for tick in scored[3:]]
+    if at == "encode":  # no window spans the tick that is missing
+        alone = score_stream(linear_scorer(), [Block(3 * TICK, sound[3 * TICK :])])
+        assert scored[2].tick_score == alone[0].tick_score
+
+
+def test_single_ticks_of_normal_sound_are_not_scored_and_can_be_later() -> None:
+    calls: list[F64] = []
+    scorer = linear_scorer()
+    scorer.detector = CountsScores([Reconstruction("mse")], calls)
+    ticks = score_stream(scorer, blocks(hum(1, 12 * TICK + 512)))
+    assert len(calls) == sum(tick.score is not None for tick in ticks)
+    computed = [tick.computed() for tick in ticks]
+    assert computed == ticks
+    assert [tick.tick_score for tick in pickle.loads(pickle.dumps(computed))] == [tick.tick_score for tick in ticks]
+
+
+class CountsScores(Detector):
+    def __init__(self, components: list[Reconstruction], calls: list[F64]) -> None:
+        super().__init__(components)
+        self._calls = calls
+
+    def score(self, sums: F64) -> float | None:
+        self._calls.append(sums)
+        return super().score(sums)
