@@ -77,6 +77,17 @@ def test_modulation_of_sound_shorter_than_a_lag_takes_the_longest_that_fits() ->
     assert values(feature, frames(5, 16), frames(6, 17)).shape == (6,)
 
 
+@pytest.mark.parametrize("lags", [(1, 2, 4, 8, 16), (3, 31, 40), tuple(range(1, 90))])
+def test_modulation_is_the_same_for_few_lags_and_for_too_many_to_compute_at_once(lags: tuple[int, ...]) -> None:
+    feature = Modulation(n_bands=N_BANDS, n_groups=3, lags=lags)
+    for n in (1, 17, 32, 100):
+        rows = frames(6, n)
+        groups = rows.reshape(n, 3, -1).mean(axis=2)
+        energies = [np.square(groups[lag:] - groups[:-lag]).sum(axis=0) for lag in lags]
+        expected = np.concatenate((*energies, [max(0, n - lag) for lag in lags]))
+        assert feature.measure(observe(rows)) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
 def test_a_distance_is_about_one_for_what_it_was_fitted_on_and_more_off_the_bands_common_ways() -> None:
     rng = np.random.default_rng(8)
     common = rng.normal(0.0, 4.0, (500, 1)) + rng.normal(0.0, 1.0, (500, N_BANDS))

@@ -10,6 +10,7 @@ from monitor.arrays import F32, F64
 from monitor.errors import ConfigError
 from monitor.scoring.components.component import Observation
 
+_MAX_DENSE = 1 << 16  # elements of the largest matrix; a tick of a shipped recipe needs 4,128
 FLOOR_DB2 = 0.01  # a tenth of a decibel: smaller differences do not count
 
 
@@ -51,10 +52,16 @@ class Modulation:
 
     def measure(self, observation: Observation) -> F64:
         """Sums of squared differences, lag by lag, then the number of differences for each lag."""
-        difference, add, counts = _matrices(self.lags, len(observation.frames))
-        moves = difference @ (observation.frames @ self._mix)
-        energies = add @ np.square(moves, out=moves)
-        return np.concatenate((energies.reshape(-1), counts), dtype=np.float64)
+        groups = observation.frames @ self._mix
+        counts = [max(0, len(groups) - lag) for lag in self.lags]
+        if sum(counts) * len(groups) <= _MAX_DENSE:
+            difference, add = _matrices(self.lags, len(groups))
+            moves = difference @ groups
+            energies = (add @ np.square(moves, out=moves)).reshape(-1)
+        else:
+            moves_of = (groups[lag:] - groups[:-lag] for lag in self.lags)
+            energies = np.concatenate([np.einsum("ij,ij->j", moves, moves) for moves in moves_of])
+        return np.concatenate((energies, counts), dtype=np.float64)
 
     def values(self, sums: F64) -> F64 | None:
         """The means in dB, lag by lag. Lags longer than the sound get the values of the longest lag that fits."""
@@ -68,15 +75,16 @@ class Modulation:
         return np.asarray(10.0 * np.log10(np.maximum(energies, FLOOR_DB2))).reshape(-1)
 
 
-@lru_cache(maxsize=64)
-def _matrices(lags: tuple[int, ...], n_frames: int) -> tuple[F32, F32, F64]:
-    """What turns frames (n_frames, k) into their differences (n, k), lag by lag, and their squares into sums (n_lags, k).
+@lru_cache(maxsize=8)
+def _matrices(lags: tuple[int, ...], n_frames: int) -> tuple[F32, F32]:
+    """Matrices that map frames to their differences, lag by lag, and squares of these to the sums of each lag.
 
-    Last, the number of differences (n_lags,) of each lag. A few large products take half the time of many small steps.
+    Two products take half the time of a step for each lag.
     """
-    lag_of = np.repeat(np.arange(len(lags)), counts := np.maximum(0, n_frames - np.array(lags)))
+    counts = np.maximum(0, n_frames - np.array(lags))
+    lag_of = np.repeat(np.arange(len(lags)), counts)
     first = np.concatenate([np.arange(n) for n in counts])
     second = first + np.array(lags)[lag_of]
     frame = np.arange(n_frames)
     difference = (frame == second[:, None]).astype(np.float32) - (frame == first[:, None]).astype(np.float32)
-    return difference, np.asarray(np.arange(len(lags))[:, None] == lag_of, np.float32), counts.astype(np.float64)
+    return difference, np.asarray(np.arange(len(lags))[:, None] == lag_of, np.float32)
