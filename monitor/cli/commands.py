@@ -57,13 +57,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     from monitor.bundle import load_bundle
     from monitor.bundle.budget import DEVICE, WORKSTATION
     from monitor.cli.progress import logs_above_progress
-    from monitor.cli.replay.replay import Replay, replay
+    from monitor.cli.replay.files import Replay, replay
     from monitor.config import IdleConfig, load_config
     from monitor.json_lines import JsonLines
     from monitor.monitor import EPOCH
 
     if arguments.jobs is not None and (arguments.publish or arguments.clips or arguments.speed == "1"):
-        raise UsageError("--jobs cannot be used with --publish, --clips or --speed 1: these take one file after the other")
+        raise UsageError("--jobs cannot be used with --publish, --clips or --speed 1: these replay one file at a time")
     config = load_config(arguments.config, os.environ)
     named: str | None = arguments.machine
     if arguments.model is not None:

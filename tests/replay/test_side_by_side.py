@@ -37,6 +37,15 @@ def test_lines_and_messages_are_those_of_one_file_after_the_other(files: list[Pa
     assert len(alone.errors) == 2
     good = monitor("--replay", *files[:3], "--model", demo_bundle, "--fail-on-anomaly", "--jobs", "2")
     assert good.status == 3
+    monitor("--replay", files[0], "--model", demo_bundle, "--jobs", "200")  # no more processes than files
+
+
+def test_names_that_are_not_text_are_written_as_without_jobs(tmp_path: Path, demo_normal: Path, demo_bundle: Path) -> None:
+    name = tmp_path / os.fsdecode(b"l\xfcfter.flac")
+    name.symlink_to(demo_normal)
+    words: list[str | Path] = ["--replay", name, name, "--model", demo_bundle]
+    alone, side_by_side = monitor(*words), monitor(*words, "--jobs", "2")
+    assert (alone.status, alone.stdout, alone.stderr) == (side_by_side.status, side_by_side.stdout, side_by_side.stderr)
 
 
 @pytest.mark.parametrize("words", [("--publish",), ("--clips", "clips"), ("--speed", "1")])
@@ -54,10 +63,10 @@ def running(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> "Iterator[su
     for path in paths:
         path.symlink_to(demo_fault)
     command = [sys.executable, "-m", "monitor.cli.main", "--replay", *map(str, paths), "--model", str(demo_bundle)]
-    command += ["--jobs", str(N_PROCESSES)]
+    command += ["--jobs", str(N_PROCESSES), "--scores"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["event_type"] == "start"
+        assert json.loads(process.stdout.readline())["type"] == "segment"
         yield process
         process.kill()
 

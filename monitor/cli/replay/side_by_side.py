@@ -1,11 +1,17 @@
-"""Replay several files at a time, each in one of several processes. The output is that of one file after the other."""
+"""Replay several files at a time, each in one of several processes. The output is that of one file after the other.
 
-import io
+Lines and log records go through files, not through the processes' pipe: a process that is killed while it writes to a pipe would
+leave its reader waiting.
+"""
+
 import logging
 import multiprocessing
 import os
+import pickle
 import queue
+import shutil
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,31 +25,35 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from monitor.cli.replay.replay import Outcome, Replay, replay_file
+from monitor.cli.replay.files import Outcome, Replay, replay_file
 from monitor.errors import StethosError
 from monitor.json_lines import JsonLines
 
 WAITING = 4  # files per process that may be finished before the one whose lines are written next
+_CHUNK = 1 << 20  # characters copied at a time
 
 
 @dataclass(frozen=True)
 class _Done:
-    """A replayed file: its JSON lines, its log records, and its counts."""
+    """A replayed file: its counts, and the files with its JSON lines and its log records."""
 
-    lines: str
-    records: list[logging.LogRecord]
     outcome: Outcome
+    lines: Path
+    records: Path
 
 
 def replay_side_by_side(files: Sequence[Path], job: Replay, *, n_processes: int) -> Outcome:
-    """Replay each file as a separate stream, `n_processes` at a time. StethosError if one of the processes dies."""
+    """Replay each file as a separate stream, at most `n_processes` at a time. StethosError if one of the processes dies."""
     whole = Outcome()
+    n_processes = min(n_processes, len(files))
     try:
-        with _processes(job, n_processes) as pool, tqdm(total=len(files), unit="file", disable=None, leave=False) as bar:
+        with (
+            tempfile.TemporaryDirectory(prefix="stethos-replay-") as folder,
+            _processes(job, Path(folder), n_processes) as pool,
+            tqdm(total=len(files), unit="file", disable=None, leave=False) as bar,
+        ):
             for done in _in_order(pool, files, WAITING * n_processes):
-                for record in done.records:
-                    logging.getLogger(record.name).handle(record)
-                job.lines.write_text(done.lines)
+                _write(done, job.lines)
                 whole += done.outcome
                 bar.update()
     except BrokenProcessPool:
@@ -51,24 +61,44 @@ def replay_side_by_side(files: Sequence[Path], job: Replay, *, n_processes: int)
     return whole
 
 
+def _write(done: _Done, lines: JsonLines) -> None:
+    for record in pickle.loads(done.records.read_bytes()):
+        logging.getLogger(record.name).handle(record)
+    with done.lines.open(encoding="utf-8", errors="surrogateescape") as file:
+        while text := file.read(_CHUNK):
+            lines.write_text(text)
+    done.lines.unlink()
+    done.records.unlink()
+
+
 @contextmanager
-def _processes(job: Replay, n_processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that have the bundle already, because they are forked. What they still do at the end is discarded."""
+def _processes(job: Replay, folder: Path, n_processes: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that have the bundle, because they are forked. After an exception, unfinished work is discarded."""
+    others = multiprocessing.active_children()
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(n_processes, mp_context=context, initializer=_start, initargs=(job,)) as pool:
+    with ProcessPoolExecutor(n_processes, mp_context=context, initializer=_start, initargs=(job, folder)) as pool:
         try:
-            pool.submit(os.getpid).result()  # forks all processes, before a progress bar starts a thread
+            _fork_all(pool)
             yield pool
         except BaseException:
             for process in multiprocessing.active_children():
-                process.kill()
+                if process not in others:
+                    process.kill()
             raise
+
+
+def _fork_all(pool: ProcessPoolExecutor) -> None:
+    """Start all processes, before a progress bar starts a thread."""
+    try:
+        pool.submit(os.getpid).result()
+    except OSError as error:
+        raise StethosError(f"the processes of the replay cannot be started: {error.strerror}: try fewer --jobs") from error
 
 
 def _in_order(pool: ProcessPoolExecutor, files: Sequence[Path], n_ahead: int) -> Iterator[_Done]:
     waiting: deque[Future[_Done]] = deque()
-    for path in files:
-        waiting.append(pool.submit(_replay, path))
+    for number, path in enumerate(files):
+        waiting.append(pool.submit(_replay, number, path))
         if len(waiting) > n_ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -76,13 +106,14 @@ def _in_order(pool: ProcessPoolExecutor, files: Sequence[Path], n_ahead: int) ->
 
 
 _job: Replay  # in the processes of the pool
-_records: queue.SimpleQueue[logging.LogRecord]
+_folder: Path
+_records: "queue.SimpleQueue[logging.LogRecord]"
 
 
-def _start(job: Replay) -> None:
+def _start(job: Replay, folder: Path) -> None:
     """Prepare a process of the pool. Its parent ends it at an interrupt; it ends by itself if the parent is killed."""
-    global _job, _records
-    _job, _records = replace(job, shows_progress=False), queue.SimpleQueue()
+    global _job, _folder, _records
+    _job, _folder, _records = replace(job, shows_progress=False), folder, queue.SimpleQueue()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.getLogger().handlers = [QueueHandler(_records)]
@@ -93,11 +124,13 @@ def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
+    shutil.rmtree(_folder, ignore_errors=True)
     os._exit(1)
 
 
-def _replay(path: Path) -> _Done:
-    lines = io.StringIO()
-    outcome = replay_file(path, replace(_job, lines=JsonLines(lines)))
-    records = [_records.get() for _ in range(_records.qsize())]
-    return _Done(lines.getvalue(), records, outcome)
+def _replay(number: int, path: Path) -> _Done:
+    lines, records = _folder / f"{number}.jsonl", _folder / f"{number}.log"
+    with lines.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        outcome = replay_file(path, replace(_job, lines=JsonLines(file)))
+    records.write_bytes(pickle.dumps([_records.get() for _ in range(_records.qsize())]))
+    return _Done(outcome, lines, records)
