@@ -16,19 +16,19 @@ from monitor.scoring.scorer import Scorer, ScorerSpec, TickScore
 from train.datasets import Piece, workers_for
 from train.datasets.parallel import in_parallel
 
-_CHUNK = 4  # pieces that a process takes at a time
+_CHUNK = 4  # pieces that a process takes at a time, at most
 
 
-def measure_pieces(make: Callable[[], Scorer], pieces: Sequence[Piece]) -> list[RecordingSums]:
+def measure_pieces(make: Callable[[], Scorer], pieces: Sequence[Piece], *, workers: int | None = None) -> list[RecordingSums]:
     """Measure every piece, tick by tick, on all cores; SourceError names one without scorable sound. `make` can be pickled."""
-    workers = workers_for(pieces)
-    return list(in_parallel(_measure, pieces, workers=workers, bar="measure", chunk=_CHUNK, set_up=partial(_use, make)))
+    workers, chunk = _shares(pieces, workers)
+    return list(in_parallel(_measure, pieces, workers=workers, bar="measure", chunk=chunk, set_up=partial(_use, make)))
 
 
 def score_pieces(make: Callable[[], Scorer], pieces: Sequence[Piece], *, n_learned: int | None = None) -> HeldOut:
     """Score normal sound that the detector was not fitted to; it was fitted to `n_learned` recordings, or as many."""
-    measured = measure_pieces(make, pieces)
     scorer = make()
+    measured = measure_pieces(make, pieces)
     return held_out_scores(
         [(scorer.detector, measured)],
         segment_ticks=scorer.spec.segment_ticks,
@@ -37,11 +37,18 @@ def score_pieces(make: Callable[[], Scorer], pieces: Sequence[Piece], *, n_learn
     )
 
 
-def expected_of(pieces: Sequence[Piece], spec: ScorerSpec) -> Reference:
+def expected_of(pieces: Sequence[Piece], spec: ScorerSpec, *, workers: int | None = None) -> Reference:
     """The reference of normal sound, from the profiles of its segments; a recording shorter than one has one profile."""
     work = partial(_profiles, spec)
-    profiles = in_parallel(work, pieces, workers=workers_for(pieces), bar="profiles", chunk=_CHUNK)
+    workers, chunk = _shares(pieces, workers)
+    profiles = in_parallel(work, pieces, workers=workers, bar="profiles", chunk=chunk)
     return fit_reference(list(chain.from_iterable(profiles)))
+
+
+def _shares(pieces: Sequence[Piece], workers: int | None) -> tuple[int, int]:
+    """The number of processes, and how many pieces each takes at a time: few enough that all have work to the end."""
+    workers = workers_for(pieces) if workers is None else workers
+    return workers, max(1, min(_CHUNK, len(pieces) // (4 * workers)))
 
 
 def _profiles(spec: ScorerSpec, piece: Piece) -> list[SegmentProfile]:

@@ -29,7 +29,8 @@ class Piece:
 
 def workers_for(pieces: Iterable[Piece]) -> int:
     """The processes to read pieces with: one for half an hour of sound or less, which it reads before others have started."""
-    return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else n_cores()
+    pieces = list(pieces)
+    return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else min(n_cores(), len(pieces))
 
 
 def open_clip(clip: Clip, *, sample_rate_hz: int, channel: int | None = None) -> Recording:

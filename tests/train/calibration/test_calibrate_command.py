@@ -3,6 +3,8 @@
 import argparse
 import json
 import shutil
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 import soundfile
 
 from monitor.bundle import load_bundle
+from monitor.bundle.load import make_scorer
 from monitor.bundle.manifest import read_manifest
 from monitor.errors import SourceError, UsageError
 from tests.replay.command import monitor
-from train.calibration.normal_scores import score_pieces
+from train.calibration.normal_scores import expected_of, measure_pieces, score_pieces
 from train.cli.calibrate import add
 from train.cli.main import main as train
 from train.datasets import Split, pieces, read_dataset, save_split
@@ -69,6 +72,19 @@ def test_a_new_bundle_has_new_thresholds_and_the_same_model(
     statement, levels, *_ = capsys.readouterr().out.splitlines()
     assert statement == calibration(out)["statement"]
     assert levels.startswith(f"threshold {new.calibration.threshold:.3g} (alarm from ")
+
+
+def test_processes_side_by_side_measure_and_profile_to_the_bit(demo_bundle: Path, normal_set: Path) -> None:
+    heard = pieces(read_dataset(normal_set).clips, sample_rate_hz=16000)
+    bundle = load_bundle(demo_bundle)
+    spec = bundle.manifest.scorer_spec
+    make = partial(make_scorer, bundle.model, spec=spec, layout=bundle.manifest.model.layout, detector=bundle.detector())
+    (alone, *others) = (
+        [asdict(one) for one in measure_pieces(how, heard, workers=n)] for how, n in ((make, 1), (make, 2), (bundle.scorer, 2))
+    )
+    for other in others:
+        np.testing.assert_equal(other, alone)
+    np.testing.assert_equal(asdict(expected_of(heard, spec, workers=2)), asdict(expected_of(heard, spec, workers=1)))
 
 
 def test_the_threshold_is_that_of_the_segments_of_the_given_sound(demo_bundle: Path, normal_set: Path, tmp_path: Path) -> None:
