@@ -70,7 +70,7 @@ class TrainingPart(_Part):
     learning_rate: Positive
     batch_size: Count
     epochs: Count
-    max_windows: Count | None = None  # in an epoch, drawn anew for each; None: all
+    max_windows: Count | None = None  # in an epoch, redrawn for each, and of validation sound, evenly spread; None: all
     held_out: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # unless the command specifies one
     split_by: Literal["recording", "file"] = "recording"

@@ -1,20 +1,25 @@
 """What is trained and what is exported are the same function."""
 
+import math
 import os
 import subprocess
 import sys
+from itertools import chain
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from monitor.arrays import F32
 from monitor.bundle.interpreter import TFLiteModel
 from monitor.scoring.front_end import LogMelSpec
 from monitor.scoring.windows import WindowSpec
+from train.features.frames import WindowSet
 from train.networks.export import to_tflite
 from train.networks.networks import BandStatistics, build_network, device_network, fold, plain_network
 from train.networks.quiet import held_back
+from train.networks.training import fit_network
 from train.recipes.recipe import DenseNetwork, Recipe, load_recipe
 
 MEAN, DEVIATION = np.linspace(-80.0, -30.0, 20), np.linspace(1.0, 6.0, 20)
@@ -98,3 +103,44 @@ def test_a_crash_is_not_held_back() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode < 0
     assert done.stderr.startswith("Fatal Python error: Aborted")
+
+
+class Noted(WindowSet):
+    """Windows that note which were asked for."""
+
+    def __init__(self, runs: list[F32]) -> None:
+        super().__init__(runs, n_frames=5)
+        self.asked: list[list[int]] = []
+
+    def windows(self, which: NDArray[np.intp]) -> F32:
+        self.asked.append(which.tolist())
+        return super().windows(which)
+
+
+def seen(max_windows: int | None, *, n_frames: int, seed: int = 0) -> tuple[list[set[int]], list[set[int]]]:
+    """The windows of each of three epochs, to train on and to validate on."""
+    base = load_recipe("mimii-mel")
+    changed = {"epochs": 3, "batch_size": 16, "max_windows": max_windows}
+    recipe = base.model_copy(update={"training": base.training.model_copy(update=changed)})
+    runs = [np.random.default_rng(0).normal(-50.0, 5.0, (n_frames, recipe.front_end.n_bands)).astype(np.float32)]
+    windows, validation = Noted(runs), Noted(runs)
+    fit_network(recipe, windows, validation, seed=seed)
+    found = []
+    for one in (windows, validation):
+        per_epoch = math.ceil(min(max_windows or len(windows), len(windows)) / 16)
+        batches = one.asked[-3 * per_epoch :]  # Keras looks at the first batch before it begins
+        epochs = [list(chain(*batches[at : at + per_epoch])) for at in range(0, 3 * per_epoch, per_epoch)]
+        assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+        found.append([set(epoch) for epoch in epochs])
+    return found[0], found[1]
+
+
+def test_an_epoch_of_many_windows_draws_some_anew() -> None:
+    epochs, validation = seen(64, n_frames=304)
+    assert [len(epoch) for epoch in epochs] == [64] * 3
+    assert len(set().union(*epochs)) > 64
+    assert seen(64, n_frames=304)[0] == epochs
+    assert seen(64, n_frames=304, seed=1)[0] != epochs
+    assert validation[0] == validation[1] == validation[2]
+    assert sorted(validation[0])[::63] == [0, 299]
+    assert seen(None, n_frames=104) == seen(100, n_frames=104) == ([set(range(100))] * 3,) * 2
