@@ -96,11 +96,13 @@ def _find_period(sound: F32, n: int) -> int | None:
     step = sound[-n:]
     first = len(sound) - n
     anchor = int(np.argmax(np.abs(step)))  # a rare value
-    if (step == step[anchor]).all():
-        return None
     starts = np.flatnonzero(sound[anchor : first + anchor] == step[anchor])  # of an earlier occurrence of the step
+    if not len(starts) or (step == step[anchor]).all():
+        return None
     for probe in range(0, n, max(1, n // N_PROBES)):
         starts = starts[sound[starts + probe] == step[probe]]
+        if not len(starts):
+            return None
     matches = (start for start in starts[: -N_CANDIDATES - 1 : -1].tolist() if np.array_equal(sound[start : start + n], step))
     start = next(matches, None)
     return None if start is None else first - start
