@@ -157,7 +157,8 @@ def test_a_kill_leaves_nothing_broken(tmp_path: Path) -> None:
     soundfile.write(path, np.tile(hum(0, 16000 * 60), 30), 16000)
     code = (
         "import sys; from pathlib import Path; from tests.train.features.test_features import *\n"
-        "frames([Piece(Recording(Path(sys.argv[1]), sample_rate_hz=16000))], Path(sys.argv[2]))"
+        "recording = Recording(Path(sys.argv[1]), sample_rate_hz=16000)\n"
+        "frames([Piece(recording, stop_s=900.0), Piece(recording, start_s=900.0)], Path(sys.argv[2]), workers=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path), str(tmp_path / "cache")], cwd=ROOT)
     deadline = time.monotonic() + 30
