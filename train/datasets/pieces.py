@@ -28,7 +28,10 @@ class Piece:
 
 
 def workers_for(pieces: Iterable[Piece]) -> int:
-    """The processes to read pieces with: one for half an hour of sound or less, which it reads before others have started."""
+    """The number of processes to read pieces with: at most one per piece, and one for half an hour of sound or less.
+
+    One process reads that before others have started.
+    """
     pieces = list(pieces)
     return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else min(n_cores(), len(pieces))
 

@@ -128,7 +128,7 @@ def _batches(recipe: Recipe, windows: WindowSet, *, seed: int | None) -> Any:
 
     class Batches(tf.keras.utils.PyDataset):  # type: ignore[misc]
         """Batches of model inputs and targets, of at most `max_windows` windows. Without a seed, these are evenly spread and
-        always the same; with one, every epoch has new ones in a new order and at new gains.
+        always the same; with one, every epoch has other ones in a new order and at new gains.
         """
 
         def __init__(self) -> None:
@@ -137,9 +137,11 @@ def _batches(recipe: Recipe, windows: WindowSet, *, seed: int | None) -> Any:
             self._epoch = 0
 
         def shuffle(self, epoch: int) -> None:
-            """Set the order of this epoch, which does not depend on earlier ones."""
+            """Set the order of an epoch, whatever the ones before it were. The epochs of a pass have no window in common."""
             if seed is not None:
-                self._order = np.random.default_rng([seed, epoch]).permutation(len(windows))[:n_seen]
+                number, part = divmod(epoch, max(1, len(windows) // max(1, n_seen)))
+                order = np.random.default_rng([seed, number]).permutation(len(windows))
+                self._order = order[part * n_seen : (part + 1) * n_seen]
                 self._epoch = epoch
 
         def __len__(self) -> int:

@@ -70,7 +70,8 @@ class TrainingPart(_Part):
     learning_rate: Positive
     batch_size: Count
     epochs: Count
-    max_windows: Count | None = None  # in an epoch, redrawn for each, and of validation sound, evenly spread; None: all
+    # In an epoch, other ones in each; None: all. Also of validation sound, always the same ones, evenly spread.
+    max_windows: Count | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # unless the command specifies one
     split_by: Literal["recording", "file"] = "recording"
