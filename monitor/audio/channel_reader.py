@@ -16,13 +16,16 @@ MAX_BUFFERED_S = 60.0  # older blocks are dropped, which leaves a gap
 
 
 class ChannelReader:
-    """Mono sound at `sample_rate_hz`. Samples are numbered from the creation of the reader, across gaps."""
+    """Mono sound at `sample_rate_hz`. Samples are numbered across gaps, from `past_s` before the creation of the reader on."""
 
-    def __init__(self, *, channel: int | None, sample_rate_hz: int) -> None:
+    def __init__(self, *, channel: int | None, sample_rate_hz: int, past_s: float = 0.0) -> None:
         self.channel = channel  # counted from 1; None for the mean of all channels
         self.sample_rate_hz = sample_rate_hz
         self.timeline = Timeline(
-            sample_rate_hz=sample_rate_hz, monotonic_s=time.monotonic(), utc_s=time.time(), synced=clock_synced()
+            sample_rate_hz=sample_rate_hz,
+            monotonic_s=time.monotonic() - past_s,
+            utc_s=time.time() - past_s,
+            synced=clock_synced(),
         )
         self.trouble: str | None = None  # one line: why this channel of a working microphone has no sound
         self.closed = False

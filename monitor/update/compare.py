@@ -18,6 +18,7 @@ from monitor.events.pipeline import Result
 from monitor.monitor import Monitor
 
 POLL_S = 0.1
+PAST_S = 30.0  # at least as much as the service has buffered
 SILENT_S = 10.0  # without samples, the comparison ends
 MIN_SCORED = 0.5  # share of the sound that the new bundle must score, where the old one scores it
 
@@ -79,7 +80,7 @@ class _Listener:
 
     def __init__(self, bundle: Bundle, settings: MachineConfig) -> None:
         self._monitor = Monitor(bundle, idle=settings.idle)
-        self._reader = ChannelReader(channel=settings.channel, sample_rate_hz=self._monitor.sample_rate_hz)
+        self._reader = ChannelReader(channel=settings.channel, sample_rate_hz=self._monitor.sample_rate_hz, past_s=PAST_S)
         self.score = Score(bundle.id, judges=not bundle.is_base)
 
     def open(self, form: SoundFormat) -> None:
@@ -96,7 +97,8 @@ class _Listener:
 
 
 def compare_live(control: Path, settings: MachineConfig, old: Bundle, new: Bundle, *, seconds: float) -> Comparison | str:
-    """Both bundles on seconds of the service's sound: what it has buffered, and what follows. Or why there is none to compare."""
+    """Score `seconds` of the service's sound with both bundles, buffered sound first. Return the reason if there is no sound."""
+    listeners = (_Listener(old, settings), _Listener(new, settings))
     try:
         shared = find_shared(shared_microphones(control), settings.microphone)
         stream = None if shared is None else open_shared(control, shared.selector, past=True)
@@ -104,7 +106,6 @@ def compare_live(control: Path, settings: MachineConfig, old: Bundle, new: Bundl
         return str(error)
     if stream is None:
         return "the service does not run" if shared is None else "the service has stopped"
-    listeners = (_Listener(old, settings), _Listener(new, settings))
     with closing(stream):
         for listener in listeners:
             listener.open(stream.form)

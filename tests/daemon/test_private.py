@@ -34,7 +34,9 @@ def test_the_service_shares_sound_for_figures_only(tmp_path: Path, monkeypatch: 
                 open_shared(tmp_path / NAME, "name:mic", purpose="record")
             with pytest.raises(SourceError, match=r"storing sound is forbidden \(private: true\)"):
                 run("record", "--microphone", "name:mic", "--minutes", 1, "--out", tmp_path / "out")
-            stream = open_shared(tmp_path / NAME, "name:mic", purpose="measure")
+            with pytest.raises(ControlError, match="past sound is only for measuring"):
+                open_shared(tmp_path / NAME, "name:mic", purpose="listen", past=True)
+            stream = open_shared(tmp_path / NAME, "name:mic", purpose="measure", past=True)
             assert stream is not None
             with closing(stream):
                 wait_until(stream.read)

@@ -57,11 +57,13 @@ def share_sound(
     private: bool = False,
     listening: Listening | None = None,
 ) -> Reply:
-    """The service's reply to `stream`: the sound of `request["microphone"]` from now on, or with `past` from what is buffered on.
+    """The service's reply to `stream`: the sound of `request["microphone"]` from now on, with `past` after what is buffered.
 
     If the configuration is `private`, only tools that measure are accepted. One person can listen at a time.
     """
-    selector, purpose = request.get("microphone"), request.get("for")
+    selector, purpose, past = request.get("microphone"), request.get("for"), request.get("past") is True
+    if past and purpose != "measure":
+        raise SourceError("past sound is only for measuring: nobody could know that it would be heard")
     if private and purpose != "measure":
         what = "listening" if purpose == "listen" else "storing sound"
         raise SourceError(f"{what} is forbidden (private: true)")
@@ -72,7 +74,7 @@ def share_sound(
         raise SourceError(f"no configured microphone is {str(selector)[:100]}")
     for microphone in matching:
         if microphone.ring is not None:
-            stream = _stream(microphone, microphone.ring, past=request.get("past") is True)
+            stream = _stream(microphone, microphone.ring, past=past)
             if purpose == "listen" and listening is not None:
                 stream = _listened(stream, listening, microphone.selector)
             return Reply(microphone.ring.format._asdict(), stream)
@@ -98,8 +100,7 @@ async def _stream(microphone: Microphone, ring: Ring, *, past: bool) -> AsyncGen
                 )
             next_frame = sound.frame + sound.n_frames
             yield _to_bytes(sound)
-        if not sounds:
-            await asyncio.sleep(POLL_S)
+        await asyncio.sleep(0.0 if sounds else POLL_S)
     for sound in reader.release():
         yield _to_bytes(sound)
 
@@ -186,7 +187,7 @@ def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicr
 def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure", past: bool = False) -> SoundStream | None:
     """Open the stream of one of the service's microphones, which the caller must close. None if no service is running.
 
-    With `past`, it begins with the sound that the service has buffered, up to half a minute.
+    With `past`, it begins with the sound that the service has buffered, some 20 s; only to measure.
     """
     opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose, "past": past})
     if opened is None:

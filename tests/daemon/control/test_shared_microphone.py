@@ -79,6 +79,9 @@ def test_a_stream_may_begin_with_what_was_heard_before(rig: VirtualMicrophone, t
             earlier = received(stream, seconds=2.0)
         with closing(opened(tmp_path / NAME, past=True)) as stream:
             sounds = received(stream, seconds=3.0)
+        for purpose in ("listen", "record"):
+            with pytest.raises(ControlError, match="past sound is only for measuring"):
+                open_shared(tmp_path / NAME, "name:mic", purpose=purpose, past=True)
     first = earlier[0]
     assert sounds[0].frame <= first.frame
     same = next(sound for sound in sounds if sound.frame <= first.frame < sound.frame + sound.n_frames)
