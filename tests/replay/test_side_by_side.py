@@ -98,7 +98,7 @@ def test_a_process_that_is_killed_ends_the_command_with_a_hint(running: "subproc
     processes[0].kill()
     _, stderr = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert stderr.endswith("monitor: error: a process of the replay was killed, perhaps for lack of memory: try fewer --jobs\n")
+    assert stderr.endswith("monitor: error: a process of the replay was killed, perhaps for lack of memory: use fewer --jobs\n")
     wait_until(lambda: gone(processes), within_s=10, what="the end of the processes")
 
 

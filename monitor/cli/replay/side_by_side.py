@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from monitor.cli.replay.files import Outcome, Replay, replay_file
-from monitor.errors import StethosError
+from monitor.errors import SinkError, StethosError
 from monitor.json_lines import JsonLines
 
 WAITING = 4  # files per process that may be finished before the one whose lines are written next
@@ -57,7 +57,7 @@ def replay_side_by_side(files: Sequence[Path], job: Replay, *, n_processes: int)
                 whole += done.outcome
                 bar.update()
     except BrokenProcessPool:
-        raise StethosError("a process of the replay was killed, perhaps for lack of memory: try fewer --jobs") from None
+        raise StethosError("a process of the replay was killed, perhaps for lack of memory: use fewer --jobs") from None
     return whole
 
 
@@ -65,8 +65,8 @@ def _write(done: _Done, lines: JsonLines) -> None:
     for record in pickle.loads(done.records.read_bytes()):
         logging.getLogger(record.name).handle(record)
     with done.lines.open(encoding="utf-8", errors="surrogateescape") as file:
-        while text := file.read(_CHUNK):
-            lines.write_text(text)
+        while some := file.readlines(_CHUNK):
+            lines.write_text("".join(some))
     done.lines.unlink()
     done.records.unlink()
 
@@ -92,7 +92,7 @@ def _fork_all(pool: ProcessPoolExecutor) -> None:
     try:
         pool.submit(os.getpid).result()
     except OSError as error:
-        raise StethosError(f"the processes of the replay cannot be started: {error.strerror}: try fewer --jobs") from error
+        raise StethosError(f"cannot start the processes of the replay ({error.strerror}): use fewer --jobs") from error
 
 
 def _in_order(pool: ProcessPoolExecutor, files: Sequence[Path], n_ahead: int) -> Iterator[_Done]:
@@ -130,7 +130,10 @@ def _exit_with_parent() -> None:
 
 def _replay(number: int, path: Path) -> _Done:
     lines, records = _folder / f"{number}.jsonl", _folder / f"{number}.log"
-    with lines.open("w", encoding="utf-8", errors="surrogateescape") as file:
-        outcome = replay_file(path, replace(_job, lines=JsonLines(file)))
-    records.write_bytes(pickle.dumps([_records.get() for _ in range(_records.qsize())]))
+    try:
+        with lines.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            outcome = replay_file(path, replace(_job, lines=JsonLines(file)))
+        records.write_bytes(pickle.dumps([_records.get() for _ in range(_records.qsize())]))
+    except OSError as error:
+        raise SinkError(f"{_folder}: {error.strerror}: set TMPDIR to a folder with more space") from error
     return _Done(outcome, lines, records)
