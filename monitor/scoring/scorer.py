@@ -113,6 +113,7 @@ class Scorer:
         of = spec.window.n_frames
         self._inputs = frame_columns(spec.input_frames, n_bands=front_end.n_bands, of=of)
         self._targets = frame_columns(spec.target_frames, n_bands=front_end.n_bands, of=of)
+        self._last: list[F32] = []  # uncorrected frames of the last consecutive whole ticks
         self.reset()
 
     @property
@@ -128,7 +129,6 @@ class Scorer:
         """Drop all sound. The next block starts a new stream."""
         self._extractor.reset()
         self._segment = Segment(n_ticks=self.spec.segment_ticks, step_samples=self._extractor.step_samples)
-        self._last: list[F32] = []  # uncorrected frames of the last consecutive whole ticks
         self._restart()
         self._file_sums: F64 | None = None
         self.scored_frames = 0
@@ -239,7 +239,7 @@ class Scorer:
         try:
             encoded, _ = self._encoded.push(self._model.encode(frames), n_frames)
             windows, valid = self._windows.push(frames, n_frames)
-        except BaseException:  # or both would hold different ticks
+        except BaseException:  # otherwise the two would hold different ticks
             self._restart()
             raise
         if not valid.any():

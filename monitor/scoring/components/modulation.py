@@ -54,7 +54,7 @@ class Modulation:
         """Sums of squared differences, lag by lag, then the number of differences for each lag."""
         groups = observation.frames @ self._mix
         counts = [max(0, len(groups) - lag) for lag in self.lags]
-        if sum(counts) * len(groups) <= _MAX_DENSE:
+        if sum(counts) * max(len(groups), len(counts)) <= _MAX_DENSE:
             difference, add = _matrices(self.lags, len(groups))
             moves = difference @ groups
             energies = (add @ np.square(moves, out=moves)).reshape(-1)
