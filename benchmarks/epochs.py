@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=4.0, help="of normal sound of each machine")
     parser.add_argument("--machines", default="fan,gearbox")
-    parser.add_argument("--limits", default="250000,62500", help="windows in an epoch, besides all")
+    parser.add_argument("--limits", default="250000", help="windows in an epoch, besides all")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
