@@ -38,6 +38,7 @@ from train.synth import Fan, Scene
 ROOT = Path(__file__).parents[2]
 MINUTES = 10
 PASSES = 5
+N_TIMES = 9  # each clip, side by side
 BUNDLE = load_bundle(ROOT / "models" / "demo-fan")
 N_FFT, HOP, ROWS, RATE_HZ = 1024, 512, 32, 16000
 PLAIN, DEFAULT = "(a) plain bundle, samples in memory", "(a) `default` bundle, samples in memory"
@@ -67,15 +68,26 @@ def main() -> None:
         passes = [{name: cpu(work) for name, work in works.items()} for _ in range(PASSES)]
         rows = {name: min(one[name] for one in passes) for name in works}
         peak = {minutes: peak_memory_mb(samples, minutes, Path(folder)) for minutes in (10, 120)}
+        wall_s = {words: wall(clips * N_TIMES, *words) for words in ((), ("--jobs", "2"))}
     print("| CPU seconds an hour of audio | | x floor |\n|---|---:|---:|")
     for name, seconds in rows.items():
         print(f"| {name} | {seconds:.3f} | {seconds / rows[FLOOR]:.1f} |")
     plain, default_s, usual, least = (rows[name] for name in (PLAIN, DEFAULT, USUAL, FLOOR))
     print(f"\nplain / floor = {plain / least:.2f} (aim 4), default / floor = {default_s / least:.2f} (aim 6)")
     print(f"default / plain = {default_s / plain:.2f} (at most 1.5), (b) / plain = {usual / plain:.0f} (at least 20)")
+    one_s, two_s = wall_s.values()
+    print(f"{N_TIMES * len(clips)} files of 10 s: {one_s:.1f} s, with --jobs 2 {two_s:.1f} s: {one_s / two_s:.2f} x (aim 1.8)")
     print(
         "peak memory of replay, MB: " + ", ".join(f"{mb:.1f} for {minutes} min" for minutes, mb in peak.items()) + " (under 80)"
     )
+
+
+def wall(files: list[Path], *words: str) -> float:
+    """Seconds that `monitor --replay` of these files takes."""
+    command = [sys.executable, "-m", "monitor.cli.main", "--replay", *map(str, files), "--model", "models/demo-fan", *words]
+    began_s = time.monotonic()
+    subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
+    return time.monotonic() - began_s
 
 
 def cpu(work: Callable[[], object]) -> float:
