@@ -9,7 +9,8 @@ from train.datasets.clip import Clip
 from train.datasets.parallel import n_cores
 from train.datasets.partition import Split
 
-UNSTATED_S = _FEW_S = 1800.0
+_UNSTATED_S = 1800.0  # assumed of a file whose header states no length
+_FEW_S = 1800.0  # of sound; less is read faster by one process than others start
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,12 @@ class Piece:
     @property
     def seconds(self) -> float:
         """The approximate length; half an hour where a file does not state it."""
-        whole = UNSTATED_S if self.recording.duration_s is None else self.recording.duration_s
+        whole = _UNSTATED_S if self.recording.duration_s is None else self.recording.duration_s
         return max(0.0, min(self.stop_s, whole) - self.start_s)
 
 
 def workers_for(pieces: Iterable[Piece]) -> int:
-    """The number of processes to read pieces with: at most one per piece, and one for half an hour of sound or less.
-
-    One process reads that before others have started.
-    """
+    """The number of processes to read pieces with: at most one per piece, and one for less than half an hour of sound."""
     pieces = list(pieces)
     return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else min(n_cores(), len(pieces))
 
