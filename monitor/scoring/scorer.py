@@ -50,10 +50,6 @@ class ScorerSpec:
         return self.tick_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
 
 
-def _none() -> None:
-    return None
-
-
 def _given(score: float | None) -> float | None:
     return score
 
@@ -70,7 +66,7 @@ class TickScore:
     n_ticks: int  # valid ticks in that segment
     # Excess of this tick and the previous one over the ceiling of the fast path.
     excess_db: float | None = None
-    score_alone: Callable[[], float | None] = field(default=_none, compare=False, repr=False)
+    score_alone: Callable[[], float | None] = field(default=partial(_given, None), compare=False, repr=False)
 
     @cached_property
     def tick_score(self) -> float | None:
