@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.replay.command import ROOT, monitor
+from tests.tmpfs import tmpfs
 from tests.waiting import wait_until
 
 N_PROCESSES = 2
@@ -46,6 +47,16 @@ def test_names_that_are_not_text_are_written_as_without_jobs(tmp_path: Path, dem
     words: list[str | Path] = ["--replay", name, name, "--model", demo_bundle]
     alone, side_by_side = monitor(*words), monitor(*words, "--jobs", "2")
     assert (alone.status, alone.stdout, alone.stderr) == (side_by_side.status, side_by_side.stdout, side_by_side.stderr)
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, demo_fault: Path, demo_bundle: Path) -> None:
+    with tmpfs(tmp_path, n_bytes=8192) as disk:
+        words: list[str | Path] = ["--replay", demo_fault, demo_fault, "--model", demo_bundle, "--scores", "--jobs", "2"]
+        done = monitor(*words, environment={"TMPDIR": str(disk)})
+        assert done.status == 1
+        assert f"monitor: error: {disk}/stethos-replay-" in done.stderr
+        assert done.stderr.endswith(": No space left on device: set TMPDIR to a folder with more space\n")
+        assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [("--publish",), ("--clips", "clips"), ("--speed", "1")])
