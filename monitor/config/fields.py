@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from monitor.shipped import shipped
 
 MAX_SNOOZE_S = 86_400
+DESCRIBED = "STETHOS_DESCRIBED" in os.environ  # set by scripts/generate: reading all docstrings takes a fifth of a start
 
 Slug = Annotated[
     str,
@@ -64,7 +65,7 @@ def _may_be_null(field: FieldInfo) -> bool:
 class Section(BaseModel):
     """Keys that belong together; unknown ones are errors. Editors show the string below a field as its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=DESCRIBED)
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-from monitor.config.fields import MAX_SNOOZE_S, Slug
+from monitor.config.fields import DESCRIBED, MAX_SNOOZE_S, Slug
 from monitor.events.event import MOMENT, EndReason, EventType, RaisedBy, Severity, State
 from monitor.events.slow_path import Status as SlowStatus
 from monitor.json_lines import to_json
@@ -30,7 +30,9 @@ def _open_to_new_keys(schema: JsonDict) -> None:
 class Sent(BaseModel):
     """A message of this node; `text` is its JSON."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_open_to_new_keys)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=DESCRIBED, json_schema_extra=_open_to_new_keys
+    )
 
     schema_: Literal[1] = Field(default=1, alias="schema")
 
@@ -333,7 +335,7 @@ class Command(BaseModel):
     """Keys that every command accepts."""
 
     # Untrusted input is not cached.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, cache_strings="none")
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=DESCRIBED, cache_strings="none")
 
     request: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,64}$")] | None = None
     """Repeated in the response."""

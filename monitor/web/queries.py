@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from starlette.requests import Request
 
+from monitor.config.fields import DESCRIBED
 from monitor.config.messages import shown
 from monitor.json_lines import to_json
 from monitor.web.problems import Problem, validated
@@ -24,7 +25,7 @@ def _text(value: object) -> object:
 
 
 Moment = Annotated[AwareDatetime, Field(ge=FIRST, le=LAST), BeforeValidator(_text)]
-STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=DESCRIBED)
 
 
 class HistoryQuery(BaseModel):
