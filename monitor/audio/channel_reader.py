@@ -4,7 +4,7 @@ import time
 from collections import deque
 
 from monitor.audio.gaps import UnbrokenSound
-from monitor.audio.pcm import mono, to_float
+from monitor.audio.pcm import mono
 from monitor.audio.repetition import RepetitionDetector, regrouped
 from monitor.audio.resample import Resampler
 from monitor.audio.ring import SoundFormat
@@ -36,6 +36,8 @@ class ChannelReader:
         self._anchored = False
         self._next_frame = 0
         self._due = 0  # one past the last sample that arrived
+        self._period = 0  # samples that arrived together
+        self._run: list[bytes] = []  # frames not converted yet
         self._resampler: Resampler | None = None
         self._repetition: RepetitionDetector | None = None
 
@@ -50,6 +52,11 @@ class ChannelReader:
     def now(self) -> int:
         """Index of the sample that is due now, whether or not there is sound."""
         return self.timeline.sample_at(time.monotonic())
+
+    def arrives_s(self, n_samples: int) -> float:
+        """When the next `n_samples` should have arrived, on the monotonic clock. Samples arrive a period at a time."""
+        n_periods = -(-n_samples // max(1, self._period))
+        return self.timeline.arrives_s(self._due + n_periods * self._period)
 
     def close(self) -> None:
         """Accept no more sound."""
@@ -66,13 +73,19 @@ class ChannelReader:
         if self.channel is not None and self.channel > form.n_channels:
             self.trouble = f"channel must be in 1..{form.n_channels}, got {self.channel}"
 
-    def push(self, sound: UnbrokenSound) -> None:
-        """Accept consecutive frames from the microphone."""
-        form, repetition = self._form, self._repetition
-        if form is None or repetition is None or self.trouble is not None:
+    def push(self, *sounds: UnbrokenSound) -> None:
+        """Accept consecutive sounds from the microphone. Those without a gap between them are converted together."""
+        if self._form is None or self.trouble is not None:
             return
-        if sound.begins or sound.frame != self._next_frame:
-            self._end_run()
+        for sound in sounds:
+            if sound.begins or sound.frame != self._next_frame:
+                self._end_run()
+            self._place(sound, self._form)
+            self._run.append(sound.data)
+        self._convert(self._form)
+
+    def _place(self, sound: UnbrokenSound, form: SoundFormat) -> None:
+        """Number the samples of a sound and record its arrival."""
         if sound.begins or not self._anchored:
             self._anchor = (self._after(sound.origin_s + sound.frame / form.rate_hz), sound.frame)
             self._anchored = True
@@ -81,14 +94,21 @@ class ChannelReader:
             self._resampler = Resampler(from_hz=form.rate_hz, to_hz=self.sample_rate_hz, start=self._index(sound.frame))
         self._next_frame = sound.frame + sound.n_frames
         self._due = self._index(self._next_frame)
+        self._period = self._due - self._index(sound.frame)
         self.timeline.arrived(self._due, sound.arrived_s)
-        samples = mono(to_float(sound.data, form), self.channel)
-        for part in regrouped(repetition.push(samples), len(samples)):
+
+    def _convert(self, form: SoundFormat) -> None:
+        if not self._run or self._resampler is None or self._repetition is None:
+            return
+        data, self._run = b"".join(self._run), []
+        samples = mono(data, form, self.channel)
+        for part in regrouped(self._repetition.push(samples), len(samples)):
             self._buffer(self._resampler.push(part.samples, repeating=part.repeating))
 
     def _end_run(self) -> None:
-        """Flush the resampler."""
-        if self._resampler is not None:
+        """Convert what has arrived, and flush the resampler."""
+        if self._resampler is not None and self._form is not None:
+            self._convert(self._form)
             self._buffer(self._resampler.flush(stop=self._due))
             self._resampler = None
 

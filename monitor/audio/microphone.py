@@ -228,9 +228,8 @@ class Microphone:
         self._distribute(sounds)
 
     def _distribute(self, sounds: list[UnbrokenSound]) -> None:
-        for sound in sounds:
-            for reader in self._readers:
-                reader.push(sound)
+        for reader in self._readers:
+            reader.push(*sounds)
         if sounds:
             self._last_sample_at = datetime.now(timezone.utc)
             self._retry_s = RETRY_S

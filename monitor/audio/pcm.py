@@ -3,7 +3,7 @@
 import numpy as np
 
 from monitor.arrays import F32
-from monitor.audio.ring import SoundFormat
+from monitor.audio.ring import SAMPLE_BYTES, SoundFormat
 
 
 def to_float(data: bytes, form: SoundFormat) -> F32:
@@ -23,7 +23,10 @@ def to_float(data: bytes, form: SoundFormat) -> F32:
     return frames
 
 
-def mono(frames: F32, channel: int | None) -> F32:
-    """One channel (counted from 1) of frames (n, n_channels); None takes the mean of all channels."""
-    mixed = frames.mean(axis=1) if channel is None else frames[:, channel - 1]
-    return np.array(mixed, np.float32)
+def mono(data: bytes, form: SoundFormat, channel: int | None) -> F32:
+    """One channel (counted from 1) of interleaved samples, (n,); None takes the mean of all channels."""
+    if channel is None:
+        return np.array(to_float(data, form).mean(axis=1), np.float32)
+    size = SAMPLE_BYTES[form.sample_format]
+    of_channel = np.frombuffer(data, np.uint8).reshape(-1, form.n_channels, size)[:, channel - 1].tobytes()
+    return to_float(of_channel, form._replace(n_channels=1))[:, 0]

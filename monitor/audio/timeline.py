@@ -53,6 +53,10 @@ class Timeline:
         bend = self._bends[-1]
         return bend.sample + round((monotonic_s - bend.monotonic_s) * self.sample_rate_hz / (1 + bend.slower))
 
+    def arrives_s(self, sample: int) -> float:
+        """When all samples before `sample` should have arrived, on the monotonic clock."""
+        return self._monotonic_s(self._bends[-1], sample)
+
     def arrived(self, sample: int, monotonic_s: float) -> None:
         """Record that all samples before `sample` had arrived by `monotonic_s`, and fit the line to the earliest arrivals."""
         bend = self._bends[-1]

@@ -88,8 +88,7 @@ class _Listener:
         self._reader.open(form)
 
     def push(self, sounds: list[UnbrokenSound]) -> None:
-        for sound in sounds:
-            self._reader.push(sound)
+        self._reader.push(*sounds)
         for block in self._reader.blocks():
             self.score.heard_s += len(block.samples) / self._monitor.sample_rate_hz
             self.score.add(self._monitor.push(block))

@@ -112,3 +112,34 @@ def test_sound_that_is_not_read_does_not_fill_the_memory() -> None:
     blocks = reader.blocks()
     assert len(joined(blocks)) == MAX_BUFFERED_S * 16000
     assert blocks[0].start == 16000 * 31
+
+
+def test_sounds_that_arrive_together_are_read_as_if_they_came_alone_gaps_included() -> None:
+    sound = hum(1, 48000, rate_hz=48000)
+    readers = [ChannelReader(channel=None, sample_rate_hz=16000) for _ in range(2)]
+    readers[1].timeline.began_s = readers[0].timeline.began_s
+    device = Device(readers[0], rate_hz=48000)
+    starts = [0, 4800, 9600, 20000, 24800]  # frames 14400 to 20000 are lost
+    sounds = [device.sound(sound[at : at + 4800], at, begins=not at) for at in starts]
+    for reader in readers:
+        reader.open(device.form)
+    readers[0].push(*sounds)
+    for one in sounds:
+        readers[1].push(one)
+    together, alone = (reader.blocks() for reader in readers)
+    assert len(together) < len(alone)
+    np.testing.assert_array_equal(joined(together), joined(alone))
+    gaps = [[b.start - a.start - len(a.samples) for a, b in pairwise(blocks)] for blocks in (together, alone)]
+    assert [sorted(set(one))[-1] for one in gaps] == [(20000 - 14400) // 3] * 2
+
+
+@pytest.mark.parametrize(("n_samples", "arrives_s"), [(1, 0.1), (1600, 0.1), (1601, 0.2), (8000, 0.5)])
+def test_samples_are_expected_a_period_at_a_time(n_samples: int, arrives_s: float) -> None:
+    reader = ChannelReader(channel=None, sample_rate_hz=16000)
+    device = Device(reader, rate_hz=48000)
+    reader.open(device.form)
+    assert reader.arrives_s(16000) < reader.timeline.began_s + 0.001, "nothing is known yet, so look now"
+    period = hum(1, 4800, rate_hz=48000)
+    sounds = [device.sound(period, at, begins=not at) for at in (0, 4800)]
+    reader.push(*sounds)
+    assert reader.arrives_s(n_samples) == pytest.approx(sounds[-1].arrived_s + arrives_s, abs=0.001)

@@ -182,5 +182,9 @@ def test_every_format_has_full_scale_one(sample_format: str, data: bytes, expect
     frames = to_float(data, SoundFormat(16000, 2, sample_format))
     assert frames.dtype == np.float32
     assert frames.tolist() == [expected[:2], expected[2:]]
-    assert mono(frames, 2).tolist() == expected[1::2]
-    assert mono(frames, None).tolist() == [sum(expected[:2]) / 2, np.float32(sum(expected[2:]) / 2)]
+    form = SoundFormat(16000, 2, sample_format)
+    assert mono(data, form, 2).tolist() == expected[1::2]
+    assert mono(data, form, None).tolist() == [
+        sum(expected[:2]) / 2,
+        np.float32(sum(expected[2:]) / 2),
+    ]

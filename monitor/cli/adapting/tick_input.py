@@ -156,8 +156,7 @@ def _read_microphone(
         stack.enter_context(bar)
         while len(ticks) < n_wanted:
             time.sleep(POLL_S)
-            for sound in microphone.poll():
-                reader.push(sound)
+            reader.push(*microphone.poll())
             for block in reader.blocks():
                 collector.push(block)
             if time.monotonic() > until_s:

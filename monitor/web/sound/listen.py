@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from monitor.arrays import F32
-from monitor.audio.pcm import mono, to_float
+from monitor.audio.pcm import mono
 from monitor.audio.resample import Resampler
 from monitor.daemon.control.shared_microphone import SoundStream, open_shared
 from monitor.daemon.control.socket import REFUSED
@@ -51,7 +51,7 @@ def _copy(stream: SoundStream, out: BinaryIO, channel: int | None) -> None:
             if sound.begins or next_frame not in (None, sound.frame):  # a gap: what follows has nothing to do with it
                 resampler = Resampler(from_hz=stream.form.rate_hz, to_hz=RATE_HZ)
             next_frame = sound.frame + sound.n_frames
-            for block in resampler.push(mono(to_float(sound.data, stream.form), channel)):
+            for block in resampler.push(mono(sound.data, stream.form, channel)):
                 out.write(_to_int16(block.samples))
         out.flush()
         time.sleep(POLL_S)
