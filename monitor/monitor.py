@@ -123,6 +123,11 @@ class Monitor:
         """Why sound at the source's rate is not scored; None if it is scored."""
         return None if self.source_rate_hz is None else rate_problem(self.bundle, self.source_rate_hz)
 
+    @property
+    def n_missing(self) -> int:
+        """The number of samples until the next tick is full."""
+        return self._scorer.n_missing
+
     def push(self, block: Block) -> list[Result]:
         """Append a block; return a result for each tick that it completes."""
         if self._recorder is not None:

@@ -1,9 +1,9 @@
 """The capture process: PortAudio on one device, with a callback that only copies samples into a ring.
 
-`python -m monitor.audio.capture REQUEST` (JSON, see `Request`) fills the ring whose file descriptor it inherits. On standard
-output it prints a JSON line with the device that it opened or the reason for its failure. It exits when its standard input
-closes, that is, when its parent exits. `--list` prints the devices. This module does not import NumPy. If PortAudio hangs, the
-parent kills this process.
+`python -m monitor.audio.capture` loads PortAudio, reads a request from standard input (a JSON line, see `Request`) and fills the
+ring whose file descriptor it inherits. On standard output it prints a JSON line with the device that it opened or the reason for
+its failure. It exits when its standard input closes, that is, when its parent exits. `--list` prints the devices. This module
+does not import NumPy. If PortAudio hangs, the parent kills this process.
 """
 
 import gc
@@ -12,16 +12,16 @@ import os
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from monitor.audio.devices import Device, Unavailable, find_device, identify, why_missing
+from monitor.audio.devices import Device, Unavailable, device_to_json, find_device, identify, why_missing
 from monitor.audio.ring import Ring, SoundFormat
 
 COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
 VIRTUAL_RATE_HZ = 48_000  # native rate of most devices behind a converting one, whose resampler is worse than ours
 USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
-LATENCY_S = 0.2  # PortAudio's buffer: four periods of 50 ms, for 20 wake-ups a second and headroom on a busy computer
+LATENCY_S = 0.4  # PortAudio's buffer: four periods of 100 ms, for 10 wake-ups a second and headroom on a busy computer
 CHECK_S = 1.0  # how often the stream is checked
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
 NOT_OPENED = -9993  # paBadIODeviceCombination, used for all other ALSA errors
@@ -47,10 +47,11 @@ def main(arguments: list[str]) -> None:
     redirect_output()
     try:
         if arguments == ["--list"]:
-            send({"devices": [asdict(device) for device in _devices(_portaudio(), with_rates=True)]})
+            send({"devices": [device_to_json(device) for device in _devices(_portaudio(), with_rates=True)]})
         else:
-            threading.Thread(target=exit_with_parent, daemon=True).start()
-            _capture(Request(**json.loads(arguments[0])))
+            requested = listen_to_parent()
+            sd = _portaudio()
+            _capture(sd, requested.get())
     except Unavailable as error:
         send({"trouble": error.reason, "detail": str(error)})
     except Exception as error:  # the parent reports it
@@ -59,8 +60,7 @@ def main(arguments: list[str]) -> None:
     os._exit(0)  # a normal exit can hang in PortAudio
 
 
-def _capture(request: Request) -> None:
-    sd = _portaudio()
+def _capture(sd: Any, request: Request) -> None:
     try:
         device = find_device(_devices(sd, with_rates=False), request.selector)
     except Unavailable as error:
@@ -89,7 +89,7 @@ def _capture(request: Request) -> None:
         stream.start()
     except sd.PortAudioError as error:
         raise open_error_text(error, device, request.selector) from error
-    send({"device": asdict(device)})
+    send({"device": device_to_json(device)})
     while not ended.wait(CHECK_S) and stream.active:
         pass
     raise Unavailable("lost", f"{device.name}: the stream ended")
@@ -158,7 +158,7 @@ def _devices(sd: Any, *, with_rates: bool) -> list[Device]:
                 usb=None,
                 selector="",
             )
-            devices.append(replace(device, rates_hz=_rates(sd, device)) if with_rates else device)
+            devices.append(device._replace(rates_hz=_rates(sd, device)) if with_rates else device)
     return identify(devices)
 
 
@@ -199,13 +199,23 @@ class _Utf8:
         return text.decode(errors="backslashreplace").encode()
 
 
-def exit_with_parent() -> None:
-    """Exit when the parent does. Runs on a separate thread, because the main thread may hang in PortAudio."""
-    try:
-        while os.read(0, 1):
-            pass
-    finally:
-        os._exit(0)
+def listen_to_parent() -> SimpleQueue[Request]:
+    """Exit when the parent does, from now on. The queue receives its request.
+
+    A separate thread reads standard input, because the main thread may hang in PortAudio.
+    """
+    requested: SimpleQueue[Request] = SimpleQueue()
+
+    def listen() -> None:
+        try:
+            with open(0, "rb", closefd=False) as lines:
+                for line in lines:
+                    requested.put(Request(**json.loads(line)))
+        finally:
+            os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    return requested
 
 
 def redirect_output() -> None:

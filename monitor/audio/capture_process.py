@@ -1,12 +1,11 @@
-"""The parent's handle on a capture process: start, poll, kill. Only `wait` blocks, for at most its timeout."""
+"""The parent's handle on a capture process: start, poll, kill. Only `wait` and `list_devices` block, for a limited time."""
 
 import contextlib
 import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from monitor.audio.capture import Request
@@ -15,38 +14,38 @@ from monitor.audio.ring import Ring, new_ring_fd
 from monitor.child_process import child_command
 from monitor.errors import SourceError
 
-MakeCommand = Callable[[Request], list[str]]  # the command of a capture process; the demonstration has one of its own
-
-
-def capture_command(request: Request) -> list[str]:
-    """The command that captures a device."""
-    return child_command("monitor.audio.capture", json.dumps(request._asdict()))
+LIST_S = 15.0  # PortAudio opens every device in order to list it
+REAP_S = 1.0  # a killed process may be stuck in a driver
 
 
 class CaptureProcess:
-    """One attempt to capture."""
+    """One attempt to capture, by `command`, which reads the request from its standard input."""
 
-    def __init__(self, request: Request, make_command: MakeCommand = capture_command) -> None:
-        self.started_s = time.monotonic()
-        ring_fd = new_ring_fd()
-        self._ring_fd: int | None = ring_fd
+    def __init__(self, command: Sequence[str] | None = None) -> None:
         self._received = b""
-        request = request._replace(ring_fd=ring_fd)
+        self._ring_fd: int | None = new_ring_fd()
         try:
             self._process = subprocess.Popen(
-                make_command(request),
-                stdin=subprocess.PIPE,  # never written to; it closes when we exit, which ends the child
+                command or child_command("monitor.audio.capture"),
+                stdin=subprocess.PIPE,  # closes when we exit, which ends the child
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[ring_fd],
+                pass_fds=[self._ring_fd],
                 start_new_session=True,
             )
         except BaseException:
-            os.close(ring_fd)
+            os.close(self._ring_fd)
             raise
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
+
+    def request(self, request: Request) -> None:
+        """Tell the process what to capture. Called once."""
+        assert self._process.stdin is not None and self._ring_fd is not None
+        line = json.dumps(request._replace(ring_fd=self._ring_fd)._asdict()).encode() + b"\n"
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `opened` finds
+            os.write(self._process.stdin.fileno(), line)
 
     @property
     def pid(self) -> int:
@@ -109,3 +108,40 @@ class CaptureProcess:
         except ValueError:
             raise Unavailable("failed", f"unexpected output of the capture process: {line[:80]!r}") from None
         return message
+
+
+class CaptureLauncher:
+    """Starts capture processes. With `ahead`, the first one loads PortAudio now, while its device is not known yet."""
+
+    def __init__(self, command: Sequence[str] | None = None, *, ahead: bool = False) -> None:
+        self._command = command
+        self._ahead = CaptureProcess(command) if ahead else None
+
+    def __call__(self) -> CaptureProcess:
+        """A process that waits for its request."""
+        ahead, self._ahead = self._ahead, None
+        return ahead if ahead is not None and not ahead.is_gone() else CaptureProcess(self._command)
+
+    def close(self) -> None:
+        """End the process that nobody has needed."""
+        if self._ahead is not None:
+            self._ahead.kill()
+            self._ahead.wait(REAP_S)
+            self._ahead = None
+
+
+def list_devices() -> list[Device]:
+    """The devices that PortAudio finds now, listed in a new process."""
+    command = child_command("monitor.audio.capture", "--list")
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        output, _ = process.communicate(timeout=LIST_S)
+        answer = json.loads(output)
+    except subprocess.TimeoutExpired as error:
+        process.kill()  # no wait: it may hang in a driver
+        raise SourceError(f"microphones: PortAudio did not answer within {LIST_S:g} s; an audio driver may hang") from error
+    except ValueError as error:
+        raise SourceError(f"microphones: the listing process failed with status {process.returncode}") from error
+    if "trouble" in answer:
+        raise SourceError(f"microphones: {answer['detail']}")
+    return [device_from_json(item) for item in answer["devices"]]

@@ -1,21 +1,16 @@
-"""List microphones and resolve selectors. Standard library only, because the capture process imports this module."""
+"""Microphones and their selectors. The capture process imports this module, so it loads little: a process costs memory."""
 
 import errno
-import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from monitor.child_process import child_command
 from monitor.errors import SourceError
 
 Reason = Literal["absent", "busy", "denied", "frozen", "lost", "failed"]
 ROOT = Path("/")  # of /sys and /dev
-LIST_S = 15.0  # PortAudio opens every device in order to list it
 SELECTORS = "default, name:TEXT, usb:VENDOR:PRODUCT[:SERIAL], usb-port:PATH, index:N"
 _HARDWARE = re.compile(r" *\(?hw:(\d+),(\d+)\)?$")
 _REASONS: dict[int | None, Reason] = {
@@ -28,8 +23,7 @@ _REASONS: dict[int | None, Reason] = {
 }
 
 
-@dataclass(frozen=True)
-class Usb:
+class Usb(NamedTuple):
     """The identity of a USB device, from /sys."""
 
     vendor: str  # four hexadecimal digits
@@ -38,11 +32,10 @@ class Usb:
     port: str  # path of the USB port, such as 1-1.2
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """A microphone as PortAudio lists it."""
 
-    index: int  # not stable across replugging and reboots
+    index: int  # type: ignore[assignment]  # of PortAudio, not stable across replugging and reboots; also a method of tuples
     name: str
     host_api: str
     n_channels: int
@@ -71,33 +64,21 @@ class Unavailable(SourceError):
         self.reason: Reason = reason
 
 
-def list_devices() -> list[Device]:
-    """The devices that PortAudio finds now, listed in a new process."""
-    command = child_command("monitor.audio.capture", "--list")
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        output, _ = process.communicate(timeout=LIST_S)
-        answer = json.loads(output)
-    except subprocess.TimeoutExpired as error:
-        process.kill()  # no wait: it may hang in a driver
-        raise SourceError(f"microphones: PortAudio did not answer within {LIST_S:g} s; an audio driver may hang") from error
-    except ValueError as error:
-        raise SourceError(f"microphones: the listing process failed with status {process.returncode}") from error
-    if "trouble" in answer:
-        raise SourceError(f"microphones: {answer['detail']}")
-    return [device_from_json(item) for item in answer["devices"]]
+def device_to_json(device: Device) -> dict[str, Any]:
+    """The device as JSON."""
+    return {**device._asdict(), "usb": None if device.usb is None else device.usb._asdict()}
 
 
 def device_from_json(item: dict[str, Any]) -> Device:
-    """The inverse of `asdict` after a round trip through JSON."""
+    """The inverse of `device_to_json`."""
     usb = None if item["usb"] is None else Usb(**item["usb"])
     return Device(**{**item, "rates_hz": tuple(item["rates_hz"]), "usb": usb})
 
 
 def identify(devices: Sequence[Device], *, root: Path = ROOT) -> list[Device]:
     """Add the USB identity and the most stable selector to each device."""
-    identified = [replace(device, usb=_usb_of_card(card, root)) if (card := _card(device)) else device for device in devices]
-    return [replace(device, selector=_stable_selector(device, identified)) for device in identified]
+    identified = [device._replace(usb=_usb_of_card(card, root)) if (card := _card(device)) else device for device in devices]
+    return [device._replace(selector=_stable_selector(device, identified)) for device in identified]
 
 
 def find_device(devices: Sequence[Device], selector: str) -> Device:

@@ -2,12 +2,13 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from monitor.audio.capture import Request, channels_of
-from monitor.audio.capture_process import CaptureProcess, MakeCommand, capture_command
+from monitor.audio.capture_process import CaptureProcess
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Reason, Unavailable, is_unplugged
 from monitor.audio.gaps import SoundReader, UnbrokenSound
@@ -56,14 +57,14 @@ class Microphone:
         wanted_rate_hz: int,
         rate_hz: int | None = None,
         sample_format: str = "int32",
-        ring_s: float = 30.0,
+        ring_s: float = 10.0,
         logs_trouble: bool = True,
         unreaped: CaptureProcess | None = None,
-        make_command: MakeCommand = capture_command,
+        launch: Callable[[], CaptureProcess] = CaptureProcess,
     ) -> None:
         self.selector = selector
         self._logs_trouble = logs_trouble
-        self._make_command = make_command
+        self._launch = launch
         self._request = Request(selector, wanted_rate_hz, rate_hz, 1, sample_format, ring_s, -1)
         self._readers: list[ChannelReader] = []
         self._process: CaptureProcess | None = None
@@ -103,6 +104,11 @@ class Microphone:
         return None if self._process is None else self._process.pid
 
     @property
+    def has_sound(self) -> bool:
+        """Whether samples have arrived since the device was opened."""
+        return self._sound is not None and self._sound.n_frames > 0
+
+    @property
     def counts(self) -> MicrophoneCounts:
         """Totals since the start."""
         overruns, lost_frames = self._past.overruns, self._past.lost_frames
@@ -128,7 +134,7 @@ class Microphone:
         return reader
 
     def poll(self) -> None:
-        """Read pending samples; open or reopen the device if needed. Call this about every 100 ms."""
+        """Read pending samples; open or reopen the device if needed. Call this at least every 0.5 s."""
         now_s = time.monotonic()
         self._reap(now_s)
         self._readers = [reader for reader in self._readers if not reader.closed]
@@ -178,7 +184,8 @@ class Microphone:
             self._retry_s = RETRY_S  # this check is cheap, so there is no backoff
             raise Unavailable("absent", "not plugged in")
         try:
-            self._process = CaptureProcess(self._request, self._make_command)
+            self._process = self._launch()
+            self._process.request(self._request)
         except OSError as error:  # for example, out of memory
             raise Unavailable("failed", f"cannot start the capture process: {error}") from error
         self._n_starts += 1

@@ -175,9 +175,15 @@ def _daemon(arguments: argparse.Namespace) -> int:
     for name in ("model", "machine", "channel", "speed", "started_at", "clips", "jobs", *flags):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} needs --replay FILE")
-    from monitor.daemon.daemon import run_daemon
+    from monitor.audio.capture_process import CaptureLauncher
 
-    return run_daemon(arguments.config, os.environ)
+    launcher = CaptureLauncher(ahead=True)  # it starts while we import the rest, NumPy and LiteRT included
+    try:
+        from monitor.daemon.daemon import run_daemon
+
+        return run_daemon(arguments.config, os.environ, launcher)
+    finally:
+        launcher.close()
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

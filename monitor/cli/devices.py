@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from monitor.arrays import F32
-from monitor.audio.devices import Device, list_devices
+from monitor.audio.capture_process import list_devices
+from monitor.audio.devices import Device, device_to_json
 from monitor.audio.pcm import to_float
 from monitor.cli.arguments import selector, within
 from monitor.cli.recording.level import FLOOR_DBFS, Level, levels
@@ -97,7 +98,7 @@ def _missing(shared: Sequence[SharedMicrophone]) -> list[dict[str, Any]]:
 def _to_json(device: Device, shared: Sequence[SharedMicrophone], config: Config) -> dict[str, Any]:
     selectors = [one.selector for one in shared if one.device is not None and one.device.name == device.name]
     machines = [name for name, settings in config.machines.items() if settings.microphone in selectors]
-    return {**asdict(device), "is_virtual": device.is_virtual, "held_as": selectors, "machines": machines}
+    return {**device_to_json(device), "is_virtual": device.is_virtual, "held_as": selectors, "machines": machines}
 
 
 def _in_words(device: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monitor.audio.capture_process import MakeCommand, capture_command
+from monitor.audio.capture_process import CaptureLauncher
 from monitor.bundle import Bundle
 from monitor.clips.clip import EventClip
 from monitor.clips.service import ClipService
@@ -37,6 +37,7 @@ from monitor.daemon.observer import Observer
 from monitor.daemon.state_file import SavedSlowPaths, ServiceState, StateFile
 from monitor.daemon.supervisor import Supervisor
 from monitor.daemon.trial_alarm import TrialAlarms
+from monitor.daemon.wakeable_timer import WakeableTimer
 from monitor.daemon.watch.fan_out import FanOut
 from monitor.daemon.watch.live_events import LiveEvents
 from monitor.daemon.watch.machine_watch import MachineWatch, machine_data
@@ -55,7 +56,7 @@ from monitor.notify.service import Notifications
 from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
-POLL_S = 0.1
+BUSY_POLL_S = 0.05  # until it is ready, and while commands wait
 HEALTH_EVERY_S = 60.0
 SLOW_PATHS_EVERY_S = 3600.0  # how often the learned levels are saved
 READY_WITHIN_S = 1.5  # after this, READY no longer waits for a microphone with neither sound nor a fault
@@ -67,15 +68,14 @@ DISK_PATIENCE_S = 120.0  # for one disk job; memory cards can be slow
 
 
 class Daemon:
-    """Polls the microphones and their machines ten times a second, on one thread.
+    """Polls the microphones and their machines whenever a tick should be full, on one thread.
 
     Network and disk I/O run on separate threads. PortAudio runs in one process per microphone.
     """
 
-    def __init__(
-        self, config_path: Path | None, environment: Mapping[str, str], make_command: MakeCommand = capture_command
-    ) -> None:
+    def __init__(self, config_path: Path | None, environment: Mapping[str, str], launcher: CaptureLauncher) -> None:
         self._notifier = Notifier()
+        self._launcher = launcher
         broken: dict[str, str] = {}
         settings = load_settings(config_path, environment, broken=broken)
         self._config = settings.config
@@ -94,7 +94,8 @@ class Daemon:
         self._guard = Guard()
         self._alarms = Alarms(self._state_file.loaded.alarms)
         self._audit_log = AuditLog(self._config.state_dir / "commands.log")
-        self._commands = Commands(self._act, self._answer, self._audit_log.record)
+        self._timer = WakeableTimer()
+        self._commands = Commands(self._act, self._answer, self._audit_log.record, wake=self._timer.wake)
         self._adaptation = AdaptationJob(
             config_path, environment, self._adapted, self._learning_progress, state_dir=self._config.state_dir
         )
@@ -129,7 +130,7 @@ class Daemon:
             notifications=self._notifications,
             observe=self._observe,
             show_state=self._watchers.publish_state,
-            make_command=make_command,
+            launch=launcher,
         )
         self._watchdog = Watchdog()
         self._listening = Listening()
@@ -212,13 +213,15 @@ class Daemon:
             now = time.monotonic()
             if not ready and (now >= ready_by or self._supervisor.is_started):
                 ready = True
+                self._launcher.close()
                 self._notifier.send("READY=1")
                 log.info("ready: %s", self._supervisor.in_words())
                 self._guard.run("learning: resume", self._adaptation.resume)
             if ready and now >= second_at:
                 second_at = now + 1.0
                 self._guard.run("service", self._every_second)
-            await asyncio.sleep(POLL_S)
+            busy = not ready or self._commands.n_waiting
+            await self._timer.wait(BUSY_POLL_S if busy else self._supervisor.wait_s())
 
     def _process_commands(self) -> None:
         if self._commands.process_pending():
@@ -260,6 +263,7 @@ class Daemon:
 
     def _stop(self) -> None:
         self._stopped = True
+        self._timer.wake()
 
     def _share_sound(self, request: dict[str, Any]) -> Reply:
         microphones, private = self._supervisor.microphones, self._config.private
@@ -293,6 +297,7 @@ class Daemon:
         self._guard.run("learning", lambda: self._learning.apply_config(machines, bundles, time.monotonic()))
         self._guard.run("learning: machines", self._apply_to_learning)
         self._save()
+        self._timer.wake()
         return self._supervisor.in_words()
 
     def _apply_to_learning(self) -> None:
@@ -475,10 +480,10 @@ def _lock_state_dir(state_dir: Path) -> int | None:
         return None
 
 
-def run_daemon(config_path: Path | None, environment: Mapping[str, str], make_command: MakeCommand = capture_command) -> int:
-    """Run until stopped by a signal; return the exit status. `make_command` is that of the capture processes."""
+def run_daemon(config_path: Path | None, environment: Mapping[str, str], launcher: CaptureLauncher) -> int:
+    """Run until stopped by a signal; return the exit status. `launcher` starts the capture processes."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can reload
-    daemon = Daemon(config_path, environment, make_command)
+    daemon = Daemon(config_path, environment, launcher)
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogLimit())
     asyncio.run(daemon.run())

@@ -104,6 +104,7 @@ class Machine:
             self._publisher.publish_available(False)
             self._no_input_at = self._progress_at = self._tick_at = self._block_at = time.monotonic()
             self._gap_at = -math.inf
+            self.tick_due_s = 0.0  # monotonic, when the sound of the next tick should have arrived
             self._tick_s = bundle.manifest.scorer_spec.tick_s
             self._patience_s = max(STALLED_AFTER_S, 3 * self._tick_s)
             self._has_input = self._has_no_input = False  # both false at the start
@@ -125,6 +126,7 @@ class Machine:
             for result in self._monitor.push(block):
                 self._progress_at = self._tick_at = time.monotonic()
                 self._log(result)
+        self.tick_due_s = self._reader.arrives_s(self._monitor.n_missing)
         reason, now = self._no_input_reason(), time.monotonic()
         if reason is None:
             if self._has_input:
@@ -161,8 +163,8 @@ class Machine:
 
     @property
     def is_started(self) -> bool:
-        """Whether it has received either sound or a reason for its absence."""
-        return self._has_input or self._has_no_input
+        """Whether there is either sound or a reason for its absence."""
+        return self.microphone.has_sound or self._has_no_input
 
     @property
     def scored_s(self) -> float:

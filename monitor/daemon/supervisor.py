@@ -1,6 +1,7 @@
 """The supervisor: runs the machines and their microphones, and applies configuration changes to them."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Literal
 
-from monitor.audio.capture_process import CaptureProcess, MakeCommand, capture_command
+from monitor.audio.capture_process import CaptureProcess
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle
 from monitor.clips.service import ClipService
@@ -27,6 +28,9 @@ from monitor.mqtt.messages import StateMessage
 from monitor.notify.service import Notifications
 
 log = logging.getLogger(__name__)
+OPENING_POLL_S = 0.1
+MIN_POLL_S, MAX_POLL_S = 0.05, 0.5  # between two polls of working microphones
+LATE_S = 0.01  # allowed for the arrival of a period
 RETRY_S, MAX_RETRY_S = 1.0, 60.0  # after an unexpected error of a machine; doubled with each in a row
 REAP_S = 1.0  # at the stop, for all capture processes together
 FAILED = "score_error"  # the reason that is published meanwhile
@@ -65,12 +69,12 @@ class Supervisor:
         notifications: Notifications | None = None,
         observe: Observe | None = None,
         show_state: Callable[[str, StateMessage], None] | None = None,
-        make_command: MakeCommand = capture_command,
+        launch: Callable[[], CaptureProcess] = CaptureProcess,
     ) -> None:
         """`slow_paths` are the states saved by an earlier run.
 
         `observe` makes the observer of a running machine, and `show_state` receives the state of one that is not running.
-        `make_command` is that of the capture processes.
+        `launch` starts a capture process.
         """
         self._notifications = notifications
         self._outlet = outlet
@@ -79,7 +83,7 @@ class Supervisor:
         self._node = node
         self._observe = observe
         self._show_state = show_state
-        self._make_command = make_command
+        self._launch = launch
         self._slow_paths = dict(slow_paths)  # as they were when their machine was last stopped
         self._stopped: dict[str, tuple[State, str]] = {}  # state and reason of machines that should not run, as last published
         self._failures: dict[str, _Failure] = {}
@@ -118,7 +122,7 @@ class Supervisor:
         self._publish_stopped()
 
     def poll(self) -> None:
-        """Process the sound that the microphones have captured; about ten times a second."""
+        """Process the sound that the microphones have captured."""
         for key, microphone in self._microphones.items():
             self._guard.run(f"microphone {key[0]}", microphone.poll)
         for name, machine in [*self.machines.items()]:
@@ -128,6 +132,13 @@ class Supervisor:
         for name, failure in [*self._failures.items()]:
             if name not in self.machines and now >= failure.retry_at:
                 self._start(name)
+
+    def wait_s(self) -> float:
+        """How long the next `poll` can wait: until a tick should be full, but not long while a microphone has no sound."""
+        if any(one.ring is None for one in self._microphones.values()):
+            return OPENING_POLL_S
+        due_s = min((machine.tick_due_s for machine in self.machines.values()), default=math.inf)
+        return max(MIN_POLL_S, min(due_s + LATE_S - time.monotonic(), MAX_POLL_S))
 
     def set_clocks(self, clock: Clock) -> None:
         """Align the times of all machines with the wall clock."""
@@ -152,7 +163,7 @@ class Supervisor:
 
     @property
     def is_started(self) -> bool:
-        """Whether every machine has received either sound or a reason for its absence."""
+        """Whether every machine has either sound or a reason for its absence."""
         return all(machine.is_started for machine in self.machines.values())
 
     def stalled(self) -> list[str]:
@@ -226,7 +237,7 @@ class Supervisor:
                 self._unreaped.remove(left)
             unreaped = None if left is None else left[1]
             self._microphones[key] = Microphone(
-                selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped, make_command=self._make_command
+                selector, wanted_rate_hz=wanted_hz, rate_hz=rate_hz, unreaped=unreaped, launch=self._launch
             )
         return Machine(
             name,

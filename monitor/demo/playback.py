@@ -1,23 +1,21 @@
 """A capture process that plays recordings: it writes their samples into the ring at the pace of a microphone, over and over.
 
-`python -m monitor.demo.playback REQUEST FILE…` takes the place of `monitor.audio.capture`, with the same request and the same
-messages.
+`python -m monitor.demo.playback PLAN`, PLAN being JSON, {selector: [file, …]}, takes the place of `monitor.audio.capture`, with
+the same request and the same messages.
 """
 
 import itertools
 import json
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from monitor.arrays import F32
-from monitor.audio.capture import Request, exit_with_parent, redirect_output, send
-from monitor.audio.devices import Device
+from monitor.audio.capture import listen_to_parent, redirect_output, send
+from monitor.audio.devices import Device, device_to_json
 from monitor.audio.recording import Recording
 from monitor.audio.ring import Ring, SoundFormat
 from monitor.child_process import child_command
@@ -27,22 +25,24 @@ PERIOD_S = 0.05  # like the capture process
 FULL_SCALE = {"int16": (1 << 15, "<i2"), "int32": (1 << 31, "<i4")}
 
 
-def playback_command(request: Request, files: Sequence[Path]) -> list[str]:
-    """The command that captures these recordings instead of a device."""
-    return child_command("monitor.demo.playback", json.dumps(request._asdict()), *map(str, files))
+def playback_command(plan: Mapping[str, Sequence[Path]]) -> list[str]:
+    """The command that captures recordings instead of devices, by selector."""
+    return child_command(
+        "monitor.demo.playback", json.dumps({selector: list(map(str, files)) for selector, files in plan.items()})
+    )
 
 
 def main(arguments: list[str]) -> None:
     """Play until the parent exits."""
     redirect_output()
-    threading.Thread(target=exit_with_parent, daemon=True).start()
-    request, files = Request(**json.loads(arguments[0])), [Path(name) for name in arguments[1:]]
+    request = listen_to_parent().get()
+    files = [Path(name) for name in json.loads(arguments[0])[request.selector]]
     rate_hz = request.rate_hz or request.wanted_rate_hz
     try:
         ring = Ring.create(SoundFormat(rate_hz, 1, request.sample_format), round(request.ring_s * rate_hz), fd=request.ring_fd)
         periods = _periods(files, rate_hz)
         first = next(periods)
-        send({"device": asdict(_device(files, rate_hz, request.selector))})
+        send({"device": device_to_json(_device(files, rate_hz, request.selector))})
         _play(ring, itertools.chain([first], periods))
     except SourceError as error:
         send({"trouble": "failed", "detail": str(error)})

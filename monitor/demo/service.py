@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from monitor.audio.capture import Request
+from monitor.audio.capture_process import CaptureLauncher
 from monitor.daemon.daemon import run_daemon
 from monitor.demo.playback import playback_command
 from monitor.errors import StethosError
@@ -20,14 +20,10 @@ from monitor.errors import StethosError
 def main(arguments: list[str]) -> int:
     """Run until stopped; return the exit status."""
     plan = {selector: [Path(name) for name in names] for selector, names in json.loads(arguments[1]).items()}
-
-    def command(request: Request) -> list[str]:
-        return playback_command(request, plan[request.selector])
-
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     try:
-        return run_daemon(Path(arguments[0]), os.environ, command)
+        return run_daemon(Path(arguments[0]), os.environ, CaptureLauncher(playback_command(plan)))
     except StethosError as error:
         print(f"monitor: error: {error}", file=sys.stderr)
         return error.exit_status

@@ -40,6 +40,11 @@ class FeatureExtractor:
         """The number of samples from one tick to the next."""
         return self._ticks.step_samples
 
+    @property
+    def n_missing(self) -> int:
+        """The number of samples until the next tick is full."""
+        return self._ticks.n_missing
+
     def reset(self) -> None:
         """Drop the partial tick. The next block starts a new stream."""
         self._ticks.reset()

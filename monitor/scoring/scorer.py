@@ -129,6 +129,11 @@ class Scorer:
         self._file_sums: F64 | None = None
         self.scored_frames = 0
 
+    @property
+    def n_missing(self) -> int:
+        """The number of samples until the next tick is full."""
+        return self._extractor.n_missing
+
     def extract(self, block: Block) -> list[TickFrames]:
         """Append a block and return the ticks that it completes, each to be passed to `score_tick`."""
         return self._extractor.push(block)

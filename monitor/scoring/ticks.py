@@ -41,6 +41,11 @@ class Ticks:
         self._fresh = True
         self._repeating = False
 
+    @property
+    def n_missing(self) -> int:
+        """The number of samples until the next tick is full."""
+        return len(self._buffer) - self._filled
+
     def push(self, block: Block) -> list[Tick]:
         """Append a block and return the ticks that it completes."""
         if block.start != self._next:

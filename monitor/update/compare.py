@@ -18,7 +18,7 @@ from monitor.events.pipeline import Result
 from monitor.monitor import Monitor
 
 POLL_S = 0.1
-PAST_S = 30.0  # at least as much as the service has buffered
+PAST_S = 10.0  # at least as much as the service has buffered
 SILENT_S = 10.0  # without samples, the comparison ends
 MIN_SCORED = 0.5  # share of the sound that the new bundle must score, where the old one scores it
 

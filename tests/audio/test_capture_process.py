@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
 from monitor.audio.capture import Request, channels_of
-from monitor.audio.capture_process import CaptureProcess
+from monitor.audio.capture_process import CaptureLauncher, CaptureProcess
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Unavailable
 from monitor.audio.microphone import Microphone
@@ -32,8 +33,26 @@ def test_a_process_that_cannot_start_leaves_no_descriptor(monkeypatch: pytest.Mo
     before = descriptors()
     for _ in range(5):
         with pytest.raises(OSError, match="nowhere"):
-            CaptureProcess(REQUEST)
+            CaptureProcess()
     assert descriptors() == before
+
+
+def test_the_process_launched_ahead_is_the_first_one_if_it_still_runs() -> None:
+    waiting = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    launcher, ended = CaptureLauncher(waiting, ahead=True), CaptureLauncher([sys.executable, "-c", ""], ahead=True)
+    children = {child.pid for child in psutil.Process().children()}
+    wait_until(lambda: any(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process().children()))
+    first, second, other = launcher(), launcher(), ended()
+    assert first.pid in children
+    assert second.pid not in children
+    assert other.pid not in children
+    for process in (first, second, other):
+        process.kill()
+        process.wait(5.0)
+    unused = CaptureLauncher(waiting, ahead=True)
+    unused.close()
+    unused.close()
+    assert psutil.Process().children() == []
 
 
 def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +60,7 @@ def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pyt
     chatty.write_text("#!/bin/sh\necho I am a library\nsleep 5\n")
     chatty.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(chatty))
-    process = CaptureProcess(REQUEST)
+    process = CaptureProcess()
     try:
         with pytest.raises(Unavailable, match="unexpected output of the capture process: b'I am a library'"):
             wait_until(process.opened)
@@ -132,7 +151,7 @@ def _level(microphone: Microphone, reader: ChannelReader) -> float:
 
 
 def test_a_device_that_is_described_wrongly_leaves_no_open_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = CaptureProcess(REQUEST)
+    process = CaptureProcess()
     fd = process._ring_fd
     assert fd is not None
     monkeypatch.setattr(process, "_message", lambda: {"device": {}})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.audio.devices import list_devices
+from monitor.audio.capture_process import list_devices
 from monitor.audio.microphone import Microphone
 from tests.audio.test_microphone import RATE_HZ, Listener
 from tests.rig import PCM, virtual_microphone

@@ -15,8 +15,9 @@ import pytest
 import soundfile
 
 from monitor.arrays import F32
+from monitor.audio.capture_process import list_devices
 from monitor.audio.channel_reader import ChannelReader
-from monitor.audio.devices import find_device, list_devices
+from monitor.audio.devices import find_device
 from monitor.audio.microphone import OPEN_S, Microphone
 from monitor.block import Block
 from tests.rig import VirtualMicrophone, virtual_microphone

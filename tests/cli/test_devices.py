@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +103,7 @@ def test_a_meter_for_no_microphone_is_one_line(rig: VirtualMicrophone) -> None:
 
 
 def test_a_device_that_portaudio_leaves_out_because_the_service_has_it_is_listed() -> None:
-    other = replace(USB, name="mic", usb=None, selector="name:mic")
+    other = USB._replace(name="mic", usb=None, selector="name:mic")
     shared = [
         SharedMicrophone("usb:2752:0007", USB, "…", None),
         SharedMicrophone("name:mic", other, "…", None),

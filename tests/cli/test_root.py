@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.audio.capture_process import CaptureLauncher
 from monitor.bundle import load_bundle
 from monitor.bundle.manifest import MANIFEST
 from monitor.bundle.write import file_ref
@@ -155,4 +156,4 @@ def test_the_control_socket_does_not_choose_the_state_directory(bench: Bench, vi
 def test_root_does_not_run_the_service_in_the_directory_of_another_user(bench: Bench, victim: Path) -> None:
     plant(bench, "kept.json.part", victim / "file")
     with pytest.raises(ConfigError, match=rf"state_dir .*/state belongs to user {USER}: run as that user"):
-        run_daemon(bench.folder / "monitor.yaml", os.environ)
+        run_daemon(bench.folder / "monitor.yaml", os.environ, CaptureLauncher())

@@ -4,22 +4,20 @@ Its capture process plays the recording that the file FAST_SOUND names, over and
 The file may name another one at any time. All else is the service's own.
 """
 
-import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from monitor.audio.capture import Request, exit_with_parent, redirect_output, send
-from monitor.audio.devices import Device
+from monitor.audio.capture import Request, listen_to_parent, redirect_output, send
+from monitor.audio.capture_process import CaptureLauncher
+from monitor.audio.devices import Device, device_to_json
 from monitor.audio.ring import Ring, SoundFormat
 from monitor.child_process import child_command
 from monitor.cli.commands import parse
@@ -32,11 +30,10 @@ NAMED = "FAST_SOUND"
 
 def play(request: Request) -> None:
     """Write the samples until the parent exits."""
-    threading.Thread(target=exit_with_parent, daemon=True).start()
     rate_hz = request.rate_hz or request.wanted_rate_hz
     ring = Ring.create(SoundFormat(rate_hz, 1, request.sample_format), round(request.ring_s * rate_hz), fd=request.ring_fd)
     device = Device(0, request.selector.partition(":")[2], "fast", 1, rate_hz, (rate_hz,), True, None, request.selector)
-    send({"device": asdict(device)})
+    send({"device": device_to_json(device)})
     began = time.monotonic()
     for n_periods, part in enumerate(parts(round(SPEED * PERIOD_S * rate_hz), request.sample_format), start=1):
         time.sleep(max(0.0, began + n_periods * PERIOD_S - time.monotonic()))
@@ -54,15 +51,11 @@ def parts(n: int, sample_format: str) -> Iterator[NDArray[np.generic]]:
         at = (at + n) % len(samples)
 
 
-def command(request: Request) -> list[str]:
-    """The command of a capture process."""
-    return child_command("tests.daemon.fast_service", "--play", json.dumps(request._asdict()))
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "--play":
         redirect_output()
-        play(Request(**json.loads(sys.argv[2])))
+        play(listen_to_parent().get())
     else:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-        sys.exit(run_daemon(parse(sys.argv[1:]).config, os.environ, command))
+        launcher = CaptureLauncher(child_command("tests.daemon.fast_service", "--play"))
+        sys.exit(run_daemon(parse(sys.argv[1:]).config, os.environ, launcher))

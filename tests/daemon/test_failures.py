@@ -19,6 +19,7 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
+from monitor.audio.capture_process import CaptureLauncher
 from monitor.audio.microphone import Microphone
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
@@ -233,7 +234,7 @@ def test_a_command_with_an_unexpected_error_is_refused_and_counted(caplog: pytes
     def act(_arrived: Arrived, _command: Command) -> None:
         raise RuntimeError("a bug")
 
-    commands = Commands(act, lambda _machine, response: answers.append(response.text), lambda _line: None)
+    commands = Commands(act, lambda _machine, response: answers.append(response.text), lambda _line: None, wake=lambda: None)
     commands.arrive("fan", "ack", b"{}", retained=False)
     commands.process_pending()
     assert '"reason": "unexpected error: RuntimeError"' in answers[0]
@@ -424,7 +425,7 @@ def test_a_damaged_bundle_does_not_keep_the_others_from_running(
     (tmp_path / "monitor.yaml").write_text(json.dumps(config))
 
     async def run() -> None:
-        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {}, CaptureLauncher())
         task = asyncio.create_task(daemon.run())
         await asyncio.sleep(0.5)
         os.kill(os.getpid(), signal.SIGHUP)
@@ -460,7 +461,7 @@ def test_an_error_of_the_service_itself_is_counted_and_does_not_end_it(
     failing = {supervisor_module.Supervisor: "poll", HomeAssistantDiscovery: "poll"}
 
     async def run() -> None:
-        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {})
+        daemon = daemon_module.Daemon(tmp_path / "monitor.yaml", {}, CaptureLauncher())
         task = asyncio.create_task(daemon.run())
         with monkeypatch.context() as patch:
             for owner, name in failing.items():

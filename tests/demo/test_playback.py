@@ -2,13 +2,13 @@
 
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from monitor.arrays import F32
+from monitor.audio.capture_process import CaptureLauncher
 from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.microphone import Microphone
 from monitor.demo.playback import playback_command
@@ -40,8 +40,8 @@ def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_pat
     files = [tmp_path / "first.flac", tmp_path / "second.wav"]
     for path, samples in zip(files, (first, second), strict=True):
         soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
-    command = partial(playback_command, files=files)
-    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, make_command=command)
+    command = playback_command({"name:recordings": files})
+    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, launch=CaptureLauncher(command))
     with closing(microphone):
         reader = microphone.add_reader(channel=None, sample_rate_hz=RATE_HZ)
         began = time.monotonic()
@@ -55,8 +55,8 @@ def test_the_recordings_are_captured_without_loss_in_real_time_and_again(tmp_pat
 
 def test_a_recording_that_cannot_be_read_is_a_trouble_of_the_microphone(tmp_path: Path) -> None:
     missing = tmp_path / "missing.wav"
-    command = partial(playback_command, files=[missing])
-    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, make_command=command)
+    command = playback_command({"name:recordings": [missing]})
+    microphone = Microphone("name:recordings", wanted_rate_hz=RATE_HZ, launch=CaptureLauncher(command))
     with closing(microphone):
         microphone.add_reader(channel=None, sample_rate_hz=RATE_HZ)
 

@@ -254,7 +254,7 @@ def test_hostile_packets_end_no_thread_and_write_no_traceback(
                 received = received[-3:] + data
             n_survived += 1
 
-    commands = Commands(lambda *_: None, lambda *_: None, lambda _line: None)
+    commands = Commands(lambda *_: None, lambda *_: None, lambda _line: None, wake=lambda: None)
     births: list[Received] = []
     with hostile(script, CONNACK if protocol == "3.1.1" else CONNACK_5) as port:
         sink = MqttSink(

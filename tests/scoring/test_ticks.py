@@ -46,3 +46,13 @@ def test_flush_pads_the_last_tick_and_counts_its_frames() -> None:
 def test_flush_gives_nothing_without_a_whole_frame() -> None:
     assert collect([Block(0, SIGNAL[:63])], flush=True) == []
     assert len(collect([Block(0, SIGNAL[:64])], flush=True)) == 1
+
+
+def test_it_tells_how_many_samples_the_next_tick_needs() -> None:
+    ticks = Ticks(n_fft=64, hop_length=16, tick_frames=4)
+    assert ticks.n_missing == 64 + 48
+    for at, size in ((0, 100), (100, 12), (112, 30), (5_000, 10)):
+        n_before = ticks.n_missing
+        (completed, *_) = [*ticks.push(Block(at, SIGNAL[at : at + size])), None]
+        assert (completed is not None) == (size >= n_before)
+    assert ticks.n_missing == 64 + 48 - 10, "a gap starts anew"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from monitor.audio.devices import Device, find_device, list_devices
+from monitor.audio.capture_process import list_devices
+from monitor.audio.devices import Device, find_device
 from monitor.bundle import Bundle, load_bundle
 from monitor.cli.devices import merge
 from monitor.config import Config, MachineConfig, MqttConfig, check_settings

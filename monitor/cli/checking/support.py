@@ -12,7 +12,6 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 
 import psutil
 
-from monitor.audio.devices import list_devices
+from monitor.audio.capture_process import list_devices
+from monitor.audio.devices import device_to_json
 from monitor.bundle.manifest import MANIFEST, read_manifest
 from monitor.cli.checking.redact import Redactor, who_and_where
 from monitor.config import Config, MqttConfig, load_config
@@ -75,7 +75,7 @@ def collect(config_path: Path | None) -> dict[str, str]:
         "versions.json": _versions,
         "config.json": lambda: {"error": problem} if problem else config.model_dump(mode="json", by_alias=True),
         "environment.json": lambda: sorted(name for name in os.environ if name.startswith("STETHOS_")),
-        "devices.json": lambda: [asdict(device) for device in list_devices()],
+        "devices.json": lambda: [device_to_json(device) for device in list_devices()],
         "sound-cards.txt": lambda: Path("/proc/asound/cards").read_text(),
         "status.json": lambda: _status(config),
         "computer.json": lambda: _computer(config),

@@ -87,7 +87,7 @@ class _OwnInput:
     """Sound of a microphone that this process opens."""
 
     def __init__(self, selector: str, *, rate_hz: int | None, channel: int | None) -> None:
-        self._microphone = Microphone(selector, wanted_rate_hz=RATE_HZ, rate_hz=rate_hz, ring_s=10.0, logs_trouble=False)
+        self._microphone = Microphone(selector, wanted_rate_hz=RATE_HZ, rate_hz=rate_hz, logs_trouble=False)
         if channel is not None:  # a converting device is opened with as many channels as its readers need
             self._microphone.add_reader(channel=channel, sample_rate_hz=RATE_HZ).close()
         self._reader: SoundReader | None = None

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from monitor.audio.devices import Device, find_device, list_devices
+from monitor.audio.capture_process import list_devices
+from monitor.audio.devices import Device, find_device
 from monitor.bundle.manifest import read_manifest
 from monitor.cli.devices import merge, show_levels
 from monitor.cli.recording.level import Level

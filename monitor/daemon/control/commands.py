@@ -47,13 +47,17 @@ Answer = Callable[[str, ResponseMessage], None]
 class Commands:
     """Accepts commands on any thread and executes them on the daemon's thread."""
 
-    def __init__(self, act: Act, answer: Answer, record: Callable[[dict[str, Any]], None]) -> None:
-        """`answer` receives the machine and the response to publish; `record` the line for the audit log."""
+    def __init__(self, act: Act, answer: Answer, record: Callable[[dict[str, Any]], None], *, wake: Callable[[], None]) -> None:
+        """`answer` receives the machine and the response to publish; `record` the line for the audit log.
+
+        `wake` is called on any thread when a command has arrived; `process_pending` should follow soon.
+        """
         self.n_dropped = 0
         self.n_failures = 0  # unexpected errors
         self._act = act
         self._answer = answer
         self._record = record
+        self._wake = wake
         self._waiting: queue.Queue[Arrived] = queue.Queue(MAX_WAITING)
 
     def arrive(self, machine: str, name: str, payload: bytes, retained: bool) -> None:
@@ -64,6 +68,7 @@ class Commands:
             if self.n_dropped % MAX_WAITING == 0:
                 log.warning("too many commands; dropped so far: %d", self.n_dropped + 1, extra=of_kind("dropped"))
             self.n_dropped += 1
+        self._wake()
 
     def order(self, machine: str, name: str, payload: bytes, *, by: str, reply: Callable[[ResponseMessage], None]) -> None:
         """Queue a command from the control socket; Refused if the queue is full. `reply` receives the response."""
@@ -72,6 +77,12 @@ class Commands:
         except queue.Full:
             self.n_dropped += 1
             raise Refused("too many commands at once; try again") from None
+        self._wake()
+
+    @property
+    def n_waiting(self) -> int:
+        """The number of commands that wait."""
+        return self._waiting.qsize()
 
     def process_pending(self) -> bool:
         """Execute at most MAX_A_TURN queued commands; return whether there were any."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from monitor.audio.devices import Device, Unavailable, device_from_json, find_device
+from monitor.audio.devices import Device, Unavailable, device_from_json, device_to_json, find_device
 from monitor.audio.gaps import SoundReader, UnbrokenSound
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Ring, SoundFormat
@@ -25,7 +25,7 @@ from monitor.log_limit import of_kind
 log = logging.getLogger(__name__)
 Purpose = Literal["record", "measure", "listen"]  # whether the tool stores sound, only measurements, or plays it to a person
 POLL_S = 0.1
-MAX_CHUNKS = 64  # copied from the ring at a time (3 s)
+MAX_CHUNKS = 32  # copied from the ring at a time (3 s)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def find_shared(shared: Sequence[SharedMicrophone], selector: str) -> SharedMicr
 def open_shared(path: Path, selector: str, *, purpose: Purpose = "measure", past: bool = False) -> SoundStream | None:
     """Open the stream of one of the service's microphones, which the caller must close. None if no service is running.
 
-    With `past`, it begins with the sound that the service has buffered, some 20 s; only to measure.
+    With `past`, it begins with the sound that the service has buffered, some 7 s; only to measure.
     """
     opened = open_stream(path, {"do": "stream", "microphone": selector, "for": purpose, "past": past})
     if opened is None:
@@ -200,7 +200,7 @@ def _to_json(microphone: Microphone) -> dict[str, Any]:
     device, trouble = microphone.opened, microphone.trouble
     return {
         "selector": microphone.selector,
-        "device": None if device is None else asdict(device),
+        "device": None if device is None else device_to_json(device),
         "words": microphone.device,
         "trouble": None if trouble is None else f"{trouble.reason}: {trouble.detail}",
         **asdict(microphone.counts),

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -43,7 +44,8 @@ class Node:
         machines = {"fan": {"bundle": "x"}, "pump": {"bundle": "y", "enabled": False}}
         self.alarms.apply_config(Config.model_validate({"machines": machines}))
         self.recorded: list[dict[str, Any]] = []
-        self.commands = Commands(self._act, self._answer, self.recorded.append)
+        self.woken = threading.Event()
+        self.commands = Commands(self._act, self._answer, self.recorded.append, wake=self.woken.set)
 
     def _act(self, arrived: Arrived, command: Command) -> None:
         self.alarms.act(arrived.machine, command)
@@ -231,7 +233,7 @@ def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
 
 def test_the_topic_of_a_command_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    commands = Commands(lambda _arrived, _command: None, lambda _machine, _response: None, lambda _line: None)
+    commands = Commands(lambda _arrived, _command: None, lambda _machine, _response: None, lambda _line: None, wake=lambda: None)
     commands.arrive("fan\nforged", "ack\nforged", b"{}", False)
     assert commands.process_pending()
     assert not any("\n" in line for line in caplog.messages)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import soundfile
@@ -71,10 +70,12 @@ def _slots(path: Path) -> list[bytes]:
 class MadeCapture:
     """In place of a CaptureProcess."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self) -> None:
+        self._told = self._overrun = self.killed = False
+
+    def request(self, request: Request) -> None:
         self.selector = request.selector
         self._ring = Ring.create(SoundFormat(RATE_HZ, 1, "int32"), round(request.ring_s * RATE_HZ))
-        self._told = self._overrun = self.killed = False
 
     def opened(self) -> tuple[Device, Ring] | None:
         if self._told:
@@ -110,9 +111,13 @@ class MadeTime:
     n_slots: int = 0
     captures: list[MadeCapture] = field(default_factory=list)
 
-    def capture(self, request: Request, _make_command: object) -> MadeCapture:
-        self.captures.append(MadeCapture(request))
+    def __call__(self) -> MadeCapture:
+        """Launch a capture process."""
+        self.captures.append(MadeCapture())
         return self.captures[-1]
+
+    def close(self) -> None:
+        """Nothing is launched ahead."""
 
     def monotonic(self) -> float:
         return self.now_s
@@ -123,7 +128,10 @@ class MadeTime:
     def time(self) -> float:
         return self.began_utc_s + self.now_s
 
-    async def sleep(self, seconds: float) -> None:
+    def wake(self) -> None:
+        """It never waits."""
+
+    async def wait(self, seconds: float) -> None:
         cycle = self.now_s // CYCLE_S
         self.now_s += seconds
         self.captures = [capture for capture in self.captures if not capture.killed]
@@ -156,8 +164,7 @@ def soak(arguments: Sequence[str]) -> int:
     config, sounds, hours = arguments
     made = MadeTime(Devices(Path(sounds)), float(hours) * 3600 + 5.0, time.time())
     print(json.dumps({"began_utc_s": made.began_utc_s}), flush=True)
-    replaced: dict[str, dict[str, object]] = {"monitor.audio.microphone": {"CaptureProcess": made.capture}}
-    replaced["monitor.daemon.daemon"] = {"asyncio": SimpleNamespace(**{**vars(asyncio), "sleep": made.sleep})}
+    replaced: dict[str, dict[str, object]] = {"monitor.daemon.daemon": {"WakeableTimer": lambda: made}}
     for name in list(sys.modules):
         if name.startswith(("monitor.daemon.", "monitor.audio.", "monitor.clips.", "monitor.clock")) and hasattr(
             sys.modules[name], "time"
@@ -165,7 +172,7 @@ def soak(arguments: Sequence[str]) -> int:
             replaced.setdefault(name, {})["time"] = made
     for name, parts in replaced.items():
         vars(sys.modules[name]).update(parts)
-    return run_daemon(Path(config), os.environ)
+    return run_daemon(Path(config), os.environ, made)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
