@@ -22,7 +22,7 @@ COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_00
 VIRTUAL_RATE_HZ = 48_000  # native rate of most devices behind a converting one, whose resampler is worse than ours
 USUAL_CHANNELS = (1, 2, 4, 6, 8, 16, 32)
 LATENCY_S = 0.4  # PortAudio's buffer: four periods of 100 ms, for 10 wake-ups a second and headroom on a busy computer
-CHECK_S = 1.0  # how often the stream is checked
+CHECK_S = 5.0  # how often the stream is checked; the parent misses samples earlier
 BUSY, NO_SUCH_DEVICE, NO_SUCH_RATE = -9985, -9996, -9997  # PortAudio's paDeviceUnavailable, paInvalidDevice, paInvalidSampleRate
 NOT_OPENED = -9993  # paBadIODeviceCombination, used for all other ALSA errors
 

@@ -12,6 +12,7 @@ from monitor.scoring.scorer import Scorer, score_stream
 _N_TONES = 16
 _AMPLITUDE = 0.03
 _NOISE = 0.0005
+_SWELL_SAMPLES = 20_000
 _BLOCK_SAMPLES = 16_384  # generated at a time, to save memory
 
 
@@ -21,12 +22,15 @@ def golden_signal(start: int, stop: int) -> F32:
     Sixteen tones far apart over a little noise involve every band, and their rise and swell involve every frame. A
     different band edge, window or hop therefore gives a different score. The noise is an integer hash (Wellons's lowbias32).
     """
-    index = np.arange(start, stop)
-    signal = _NOISE * (_lowbias32(index.astype(np.uint32)) / 2.0**31 - 1.0)
+    index = np.arange(start, stop, dtype=np.uint32)
+    signal = _NOISE * (_lowbias32(index) / 2.0**31 - 1.0)
     rise = index % (1 << 18) / (1 << 18)
+    swells = 0.5 + 0.5 * np.cos(2.0 * np.pi * np.arange(_SWELL_SAMPLES) / _SWELL_SAMPLES)
     for k in range(_N_TONES):
-        swell = 0.5 + 0.5 * np.cos(2.0 * np.pi * ((k + 1) * index % 20_000) / 20_000)
-        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * (0.004 * 1.375**k * index % 1.0))
+        swell = swells[np.uint32(k + 1) * index % _SWELL_SAMPLES]
+        turns = 0.004 * 1.375**k * index
+        turns -= np.floor(turns)
+        signal += _AMPLITUDE * rise * swell * np.sin(2.0 * np.pi * turns)
     return signal.astype(np.float32)
 
 
