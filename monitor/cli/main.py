@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -31,6 +32,7 @@ def _run(argv: Sequence[str]) -> int:
     """Everything is imported here, so that an interrupted start, an old Python and a missing library are one line, too."""
     from monitor.command_line import missing_module, open_standard_streams, python_problem
 
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # a search through all installed packages
     open_standard_streams()
     if (problem := python_problem()) is not None:
         print(f"monitor: error: {problem}", file=sys.stderr)

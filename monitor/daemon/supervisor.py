@@ -343,6 +343,7 @@ def _microphone_status(microphone: Microphone) -> dict[str, Any]:
     return {
         "selector": microphone.selector,
         "device": microphone.device,
+        "pid": microphone.pid,
         "trouble": None if trouble is None else trouble.reason,
         "detail": None if trouble is None else trouble.detail,
         **asdict(microphone.counts),

@@ -45,6 +45,7 @@ class Service:
 
     def order(self, command: str, payload: str = "{}", *, machine: str = "fan") -> dict[str, Any]:
         """Send a command; the answer to it, and not to another one before it."""
+        self.until(lambda: self.watcher.on(f"{BASE}/status")[-1:] == ["online"], "online")
         n_before = len(self.answers(machine))
 
         def found() -> list[dict[str, Any]]:

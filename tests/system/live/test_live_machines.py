@@ -62,8 +62,7 @@ class Service:
 
     def capture(self, name: str) -> psutil.Process:
         """The process that captures from this device."""
-        children = psutil.Process(self.daemon.pid).children()
-        return next(child for child in children if f'"name:{name}"' in " ".join(child.cmdline()))
+        return psutil.Process(self.microphone(name)["pid"])
 
 
 @contextmanager
