@@ -31,8 +31,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.added import KINDS, RATE_HZ, Case, Normal, added, hum, hum_levels_db, missing_harmonic, power_db
 from benchmarks.slide_rail import DATA, ROOT
+from benchmarks.sounds.added import KINDS, RATE_HZ, Case, Normal, added, hum, hum_levels_db, missing_harmonic, power_db
 from monitor.arrays import F64
 from monitor.block import Block
 from monitor.bundle import load_bundle

@@ -27,7 +27,7 @@ from typing import IO, Any
 
 import psutil
 
-from benchmarks import plant_messages
+from benchmarks.speed import plant_messages
 from monitor.config import MqttConfig
 from monitor.events.event import Event
 from monitor.mqtt.sink import MqttSink

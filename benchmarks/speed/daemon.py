@@ -4,7 +4,7 @@
 
 The real daemon runs on real PortAudio (a PulseAudio monitor, whose client work is included) and a real mosquitto.
 CPU is the on-CPU time of all threads according to the kernel's scheduler. The latency of an event is measured from the moment
-at which a second program (benchmarks/ear.py) received the last sample of the deciding tick, `ts`. It does not include the
+at which a second program (benchmarks/speed/ear.py) received the last sample of the deciding tick, `ts`. It does not include the
 delay of the decision itself, which lies before that moment.
 """
 
@@ -27,7 +27,7 @@ import soundfile
 import yaml
 from scipy.signal import resample_poly
 
-from benchmarks.ear import RATE_HZ, Ear
+from benchmarks.speed.ear import RATE_HZ, Ear
 from monitor.arrays import F32
 from monitor.bundle.manifest import read_manifest
 from monitor.daemon.control.shared_microphone import open_shared

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import plant_messages
+from benchmarks.speed import plant_messages
 from monitor.config import MqttConfig
 from monitor.mqtt.client import BrokerClient, Connected, Received, Signal
 from tests.broker import Broker

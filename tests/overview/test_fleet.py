@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from benchmarks import plant_messages
+from benchmarks.speed import plant_messages
 from monitor.config.fleet import FleetConfig
 from monitor.overview.fleet import Fleet
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import plant_messages
+from benchmarks.speed import plant_messages
 from monitor.config.fleet import FleetConfig
 from monitor.errors import StethosError
 from monitor.overview.fleet import Fleet

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.added import KINDS
+from benchmarks.sounds.added import KINDS
 from benchmarks.why import COLUMNS, Trial, rail
 from monitor.bundle import load_bundle
 
