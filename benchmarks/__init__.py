@@ -1,1 +1,1 @@
-"""Benchmarks. Each one prints a table and compares with a peer in the same run."""
+"""Benchmarks. Each one prints tables, writes them with `--json`, and compares with a peer in the same run."""

@@ -7,13 +7,13 @@ Every draw learns half of the normal recordings of a set at random, and scores t
 figure is the AUC of the score, the one in brackets that of the reconstruction error alone, the only part that uses the network.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.decide_data import Set, learn, sets
 from monitor.arrays import F64
 from monitor.bundle import load_bundle
@@ -28,7 +28,7 @@ NAMES = "rail,bldc,compressor,synthetic"
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--sets", default=NAMES)
     parser.add_argument("--draws", type=int, default=10)
     arguments = parser.parse_args()
@@ -44,9 +44,8 @@ def main() -> None:
         for one in sets(arguments.sets.split(","), recipe, network=network):
             whole, error = np.mean([_aucs(one, seed, recipe) for seed in range(arguments.draws)], axis=0)
             found.setdefault(one.name, []).append(f"{whole:.3f} ({error:.3f})")
-    print("| set | " + " | ".join(networks) + " |\n" + "|---" * (1 + len(networks)) + "|")
-    for name, cells in found.items():
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    rows = [[name, *cells] for name, cells in found.items()]
+    publish([Table("AUC of the score (of the reconstruction error)", ["set", *networks], rows)], arguments.json)
 
 
 def _aucs(one: Set, seed: int, recipe: Recipe) -> tuple[float, float]:

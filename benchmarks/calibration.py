@@ -8,13 +8,14 @@ over 10 synthetic tick scores, with ticks of 1.024 s. Each of 31 draws calibrate
 days. A bang raises the score of one tick, both in the calibration sound and in the evaluation sound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from scipy import stats
 
+from benchmarks.report import Table, make_parser, publish
 from monitor.arrays import F64, Bool
 from monitor.events.decision import Rule
 from monitor.learning.methods import conformal_rank, conformal_threshold
@@ -53,26 +54,35 @@ class Outcome:
 
 def main() -> None:
     """Print the p-value and the tables."""
+    publish(measure(), make_parser(__doc__).parse_args().json)
+
+
+def measure() -> Iterator[Table | str]:
+    """The p-value and the tables."""
     rates = conformal_rates(np.random.default_rng(0), n=1000, false_alarm=0.01, draws=200)
     low, middle, high = np.quantile(rates, (0.05, 0.5, 0.95))
     p_value = beta_p_value(rates, n=1000, false_alarm=0.01)
-    print(
+    yield (
         f"conformal, a = 1 %, n = 1000, 200 draws: median {middle:.2%}, 90 % of them in {low:.2%} to {high:.2%}; "
-        f"Kolmogorov-Smirnov against Beta: p = {p_value:.3f}\n"
+        f"Kolmogorov-Smirnov against Beta: p = {p_value:.3f}"
     )
     for sound, make in SOUNDS.items():
-        print(f"{sound} ticks; median (90th percentile) of {DRAWS} calibrations on one hour, {DAYS} days each\n")
-        print("| method | rule | segments over | events/day | with bangs | threshold, sigma | with bangs |")
-        print("|---|---|---:|---:|---:|---:|---:|")
-        for rule in RULES:
-            table = [simulate(make, rule, bangs_a_day=bangs) for bangs in (0, BANGS_A_DAY)]
-            for method, quiet, banged in zip(METHODS, *table, strict=True):
-                number = "".join(f" {value:g}" for value in method.parameters.values() if method.name not in ("default", "pot"))
-                columns = (cell(quiet, "segments", "{:.3%}"), *(cell(o, "events", "{:.2g}") for o in (quiet, banged)))
-                sigmas = (cell(o, "sigma", "{:.1f}") for o in (quiet, banged))
-                row = (f"{method.name}{number}", f"{rule.raise_k} of {rule.raise_n}", *columns, *sigmas)
-                print(f"| {' | '.join(row)} |", flush=True)
-        print()
+        yield Table(
+            f"{sound} ticks, median (90th percentile) of {DRAWS} calibrations on one hour, {DAYS} days each",
+            ["method", "rule", "segments over", "events/day", "with bangs", "threshold, sigma", "with bangs"],
+            rows_of(make),
+        )
+
+
+def rows_of(make: Callable[[Generator, int], F64]) -> Iterator[list[str]]:
+    """The rows of a sound, one per rule and method."""
+    for rule in RULES:
+        outcomes = [simulate(make, rule, bangs_a_day=bangs) for bangs in (0, BANGS_A_DAY)]
+        for method, quiet, banged in zip(METHODS, *outcomes, strict=True):
+            number = "".join(f" {value:g}" for value in method.parameters.values() if method.name not in ("default", "pot"))
+            columns = (cell(quiet, "segments", "{:.3%}"), *(cell(o, "events", "{:.2g}") for o in (quiet, banged)))
+            sigmas = (cell(o, "sigma", "{:.1f}") for o in (quiet, banged))
+            yield [f"{method.name}{number}", f"{rule.raise_k} of {rule.raise_n}", *columns, *sigmas]
 
 
 def cell(outcomes: list[Outcome], key: str, shape: str) -> str:

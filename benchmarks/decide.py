@@ -16,7 +16,6 @@ spread     The standard deviation of the log scores of unseen normal recordings,
 tails      The share of unseen normal recordings over the levels for several probabilities, by set, from 28 recordings on.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from itertools import chain
 import numpy as np
 
 from benchmarks.quality import DATA
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.decide_data import SETS, Set, learn, sets
 from benchmarks.sounds.synthetic_machines import renamed
 from monitor.arrays import F64
@@ -62,9 +62,12 @@ class Judged:
     unseen: tuple[RecordingSums, ...]
 
 
+Cell = tuple[Set, int, str, list[Judged]]  # set, number of learned recordings, mode and draws
+
+
 def main() -> None:
     """Print the selected tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--sets", type=renamed, default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--part", default=",".join(TABLES))
@@ -74,22 +77,28 @@ def main() -> None:
         parser.error(f"must be of {', '.join(SETS)} and {', '.join(TABLES)}, got {', '.join(sorted(unknown))}")
     if set(names) - {"synthetic"} and not DATA.is_dir():
         sys.exit("../shared/data is not there: all but --sets synthetic needs the real recordings beside the project")
+    publish(measure(names, parts, arguments.draws), arguments.json)
+
+
+def measure(names: Sequence[str], parts: Sequence[str], n_draws: int) -> Iterator[Table | str]:
+    """The selected tables."""
     recipe = load_recipe("default")
     cells = [
-        (one, n, mode, [judge(one, learned, recipe) for learned in draws(one, n, mode, arguments.draws)])
+        (one, n, mode, [judge(one, learned, recipe) for learned in draws(one, n, mode, n_draws)])
         for one in sets(names)
         for n in SIZES
         if len(one.normal) >= n + min(LEFT_OVER, len(one.normal) // 4)
         for mode in (("random", "in a row") if one.in_order else ("random",))
     ]
     if "verdicts" in parts:
-        print_verdicts(cells)
+        yield from verdicts(cells)
     if "streams" in parts:
-        print_streams(cells, recipe)
+        columns = ["set", "n", "drawn", "days", "warnings a day", "promised", "alarms a month", "promised"]
+        yield Table("streams", columns, streams(cells, recipe))
     if "spread" in parts:
-        print_spread(cells)
+        yield from spread(cells)
     if "tails" in parts:
-        print_tails(cells)
+        yield Table("tails", ["set", "recordings", *(f"{chance:.1%}" for chance in CHANCES)], tails(cells))
 
 
 def draws(one: Set, n: int, mode: str, n_draws: int) -> Iterator[np.ndarray]:
@@ -158,10 +167,10 @@ def _plain(
     return mean_sigma_threshold(errors(known), k=2.0), errors(unseen), errors(anomaly)
 
 
-def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+def verdicts(cells: Sequence[Cell]) -> Iterator[Table | str]:
     """False verdicts and faults found, by set, size and mode."""
-    print(_row("set", "n", "drawn", "ideal", "false", "found (worst 5 %)", "share", "as alarm", "0.1.0", "mean + 2 sigma"))
-    print("|" + "---|" * 10)
+    columns = ["set", "n", "drawn", "ideal", "false", "found (worst 5 %)", "share", "as alarm", "0.1.0", "mean + 2 sigma"]
+    rows: list[list[object]] = []
     pooled: dict[str, list[tuple[float, float, float, float]]] = {}  # by mode
     for one, n, mode, judged in cells:
         ideal = np.mean([np.mean(j.anomaly > np.quantile(j.normal, 1.0 - IDEAL)) for j in judged])
@@ -172,20 +181,15 @@ def print_verdicts(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
             pooled.setdefault(mode, []).append(
                 (float(np.mean(false)), float(np.mean(found)), float(np.quantile(found, 0.05)), float(ideal))
             )
-        print(
-            _row(
-                *(one.name, n, mode, f"{ideal:.2f}", f"{np.mean(false):.1%}"),
-                f"{np.mean(found):.2f} ({np.quantile(found, 0.05):.2f})",
-                f"{np.mean(found) / ideal:.2f}" if ideal else "-",
-                f"{np.mean(alarms):.1%} / {np.mean(found_alarms):.2f}",
-                *(f"{np.mean(wrong):.1%} / {np.mean(right):.2f}" for wrong, right in (old, plain)),
-            ),
-            flush=True,
-        )
-    for mode, rows in pooled.items():
-        false, found, worst, ideal = np.sum(rows, axis=0)
-        print(
-            f"\n{mode}, {POOLED_FROM} recordings or more, all sets but diluted ones: {false / len(rows):.1%} false verdicts, "
+        rates = [f"{np.mean(wrong):.1%} / {np.mean(right):.2f}" for wrong, right in ((alarms, found_alarms), old, plain)]
+        worst = f"{np.mean(found):.2f} ({np.quantile(found, 0.05):.2f})"
+        share = f"{np.mean(found) / ideal:.2f}" if ideal else "-"
+        rows.append([one.name, n, mode, f"{ideal:.2f}", f"{np.mean(false):.1%}", worst, share, *rates])
+    yield Table("verdicts", columns, rows)
+    for mode, sums in pooled.items():
+        false, found, worst, ideal = np.sum(sums, axis=0)
+        yield (
+            f"{mode}, {POOLED_FROM} recordings or more, all sets but diluted ones: {false / len(sums):.1%} false verdicts, "
             f"found {found / ideal:.2f} of the ideal, {worst / ideal:.2f} in the worst 5 % of draws"
         )
 
@@ -196,11 +200,8 @@ def _rates(judged: Sequence[Judged], rule: Callable[[Judged], tuple[float, F64, 
     return [float(np.mean(n >= t)) for t, n, _ in found], [float(np.mean(a >= t)) for t, _, a in found]
 
 
-def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: Recipe) -> None:
+def streams(cells: Sequence[Cell], recipe: Recipe) -> Iterator[list[object]]:
     """Warnings per day and alarms per month in streams of unseen normal sound, compared with the target rates."""
-    print(
-        "\n" + _row("set", "n", "drawn", "days", "warnings a day", "promised", "alarms a month", "promised") + "\n|" + "---|" * 8
-    )
     rule = recipe.rule(clear_ratio=Rule().clear_ratio)
     for one, n, mode, judged in cells:
         ticks_a_day = 86_400 / recipe.tick_s
@@ -212,8 +213,8 @@ def print_streams(cells: Sequence[tuple[Set, int, str, list[Judged]]], recipe: R
             warnings += count_events(found / draw.thresholds.segment, rule)
             alarms += count_events(found / (draw.thresholds.alarm or np.inf), rule)
             total += len(stream) / ticks_a_day
-        cells_ = (f"{total:.1f}", f"{warnings / total:.2f}", f"{WARNINGS_PER_WEEK / 7:.2g}")
-        print(_row(one.name, n, mode, *cells_, f"{30 * alarms / total:.1f}", f"{30 * ALARMS_PER_WEEK / 7:.2g}"), flush=True)
+        warned = [f"{warnings / total:.2f}", f"{WARNINGS_PER_WEEK / 7:.2g}"]
+        yield [one.name, n, mode, f"{total:.1f}", *warned, f"{30 * alarms / total:.1f}", f"{30 * ALARMS_PER_WEEK / 7:.2g}"]
 
 
 def _stream(recordings: Sequence[RecordingSums], n_ticks: int, *, seed: int) -> RecordingSums:
@@ -224,24 +225,24 @@ def _stream(recordings: Sequence[RecordingSums], n_ticks: int, *, seed: int) -> 
     return replace(recordings[0], sums=sums, levels_dbfs=np.zeros(len(sums)), starts=np.arange(len(sums)) * step)
 
 
-def print_spread(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+def spread(cells: Sequence[Cell]) -> Iterator[Table | str]:
     """The spread of unseen normal recordings' log scores, and the prior that fits it best."""
-    print("\n" + _row("set", "n", "unseen", "cross-fitted", "prior") + "\n|" + "---|" * 5)
+    rows: list[list[object]] = []
     found = []
     for one, n, mode, judged in cells:
         if mode == "random":
             unseen = float(np.mean([np.log(draw.normal).std() for draw in judged]))
             known = float(np.mean([np.log(draw.held_out.file_scores).std(ddof=1) for draw in judged]))
             found.append((n, unseen))
-            print(_row(one.name, n, f"{unseen:.2f}", f"{known:.2f}", f"{FUSED_PRIOR.spread(n):.2f}"), flush=True)
+            rows.append([one.name, n, f"{unseen:.2f}", f"{known:.2f}", f"{FUSED_PRIOR.spread(n):.2f}"])
+    yield Table("spread", ["set", "n", "unseen", "cross-fitted", "prior"], rows)
     sizes, spreads = np.array(found).T
     limit, per = np.linalg.lstsq(np.stack((np.ones(len(sizes)), 1.0 / sizes), axis=1), spreads, rcond=None)[0]
-    print(f"\nleast squares: {limit:.2f} + {per:.2f} / n; in use: {FUSED_PRIOR.limit:g} + {FUSED_PRIOR.per_recording:g} / n")
+    yield f"least squares: {limit:.2f} + {per:.2f} / n; in use: {FUSED_PRIOR.limit:g} + {FUSED_PRIOR.per_recording:g} / n"
 
 
-def print_tails(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
+def tails(cells: Sequence[Cell]) -> Iterator[list[object]]:
     """The share of unseen normal recordings over the level for each probability, which is the promise."""
-    print("\n" + _row("set", "recordings", *(f"{chance:.1%}" for chance in CHANCES)) + "\n|" + "---|" * (2 + len(CHANCES)))
     over: dict[str, list[F64]] = {}
     for one, n, mode, judged in cells:
         if mode == "random" and n >= POOLED_FROM:
@@ -254,17 +255,13 @@ def print_tails(cells: Sequence[tuple[Set, int, str, list[Judged]]]) -> None:
                 over.setdefault(one.name, []).append(np.asarray(draw.normal[:, None] >= levels, np.float64))
     for name, found in {**over, "all": list(chain.from_iterable(over.values()))}.items():
         shares = np.concatenate(found)
-        print(_row(name, len(shares), *(f"{share:.2%}" for share in shares.mean(axis=0))))
+        yield [name, len(shares), *(f"{share:.2%}" for share in shares.mean(axis=0))]
 
 
 def _blank(recipe: Recipe) -> Detector:
     from monitor.bundle.detector import make_detector
 
     return make_detector(recipe.detector, error=recipe.training.loss, n_bands=recipe.front_end.n_bands, statistics=None)
-
-
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ the plain autoencoder. The seconds are those of the training alone.
 import argparse
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.judging import auc, judge
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.synthetic_machines import FAULTS_OF, N_CLIPS, frames_of, sound_of
 from monitor.arrays import F32
 from train.recipes.recipe import Recipe, load_recipe
@@ -35,23 +37,28 @@ SEVERITY_DB = {
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--hours", type=float, default=4.0, help="of normal sound of each machine")
     parser.add_argument("--machines", default="fan,gearbox")
     parser.add_argument("--limits", default="250000", help="windows in an epoch, besides all")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
+    header = ["machine", "windows in an epoch", "training, s", "fault", "reconstruction", "fused"]
+    publish([Table("AUC", header, measure(arguments))], arguments.json)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[list[str]]:
+    """The rows of the table."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     recipe = load_recipe("default")
     limits = (None, *map(int, arguments.limits.split(",")))
-    print("| machine | windows in an epoch | training, s | fault | reconstruction | fused |\n|---|---:|---:|---|---:|---:|")
     for machine in arguments.machines.split(","):
         for seed in range(arguments.seeds):
-            measure(machine, seed, recipe, arguments.hours, limits)
+            yield from rows_of(machine, seed, recipe, arguments.hours, limits)
 
 
-def measure(name: str, seed: int, recipe: Recipe, hours: float, limits: tuple[int | None, ...]) -> None:
-    """Print the rows of an individual."""
+def rows_of(name: str, seed: int, recipe: Recipe, hours: float, limits: tuple[int | None, ...]) -> Iterator[list[str]]:
+    """The rows of an individual."""
     from train.features.frames import WindowSet
     from train.networks.export import to_tflite
     from train.networks.networks import device_network
@@ -78,9 +85,9 @@ def measure(name: str, seed: int, recipe: Recipe, hours: float, limits: tuple[in
         below = judged.scores(normal)
         for fault, found in faulty.items():
             above = judged.scores(found)
-            values = " | ".join(f"{auc(below[column], above[column]):.3f}" for column in ("reconstruction", "fused"))
+            values = [f"{auc(below[column], above[column]):.3f}" for column in ("reconstruction", "fused")]
             n_seen = min(len(windows), limit or len(windows))
-            print(f"| {name} {seed} | {n_seen:,} of {len(windows):,} | {seconds:.0f} | {fault} | {values} |", flush=True)
+            yield [f"{name} {seed}", f"{n_seen:,} of {len(windows):,}", f"{seconds:.0f}", fault, *values]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ at least 10 s apart (three per clip on the slide rail). A scream is a tone of 15
 deciding tick.
 """
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks.report import Table, make_parser, publish
 from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
@@ -67,28 +67,38 @@ class Same:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of normal sound of each synthetic machine")
     arguments = parser.parse_args()
-    print("| | threshold, dB | hours | normal: largest ratio, events | 60 bangs: largest ratio, events |", end="")
-    print(f" screams told within {AIM_S:g} s at {', '.join(f'{level:g}' for level in LEVELS_DB)} dB | latest, s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    publish(measure(arguments.minutes), arguments.json)
+
+
+def measure(minutes: float) -> Iterator[Table | str]:
+    """The table, and the cost."""
+    columns = ["", "threshold, dB", "hours", "normal: largest ratio, events", f"{N_BANGS} bangs: largest ratio, events"]
+    columns += [f"screams reported within {AIM_S:g} s at {', '.join(f'{level:g}' for level in LEVELS_DB)} dB", "latest, s"]
+    yield Table("fast path", columns, rows(minutes))
+    yield f"cost: {cost_us():.0f} us a tick"
+
+
+def rows(minutes: float) -> Iterator[list[str]]:
+    """The rows of the table."""
     for name in (*MACHINES, "slide rail"):
         if name == "slide rail" and not RAIL.is_dir():
             continue
-        takes, learning = rail() if name == "slide rail" else synthetic(name, arguments.minutes)
+        takes, learning = rail() if name == "slide rail" else synthetic(name, minutes)
         fast = learn(learning)
         rng = np.random.default_rng(1)
         normal, banged = (hear(some, fast) for some in (takes, list(with_bangs(takes, rng))))
         told = [(level_db, delay_s(takes[i % len(takes)], fast, rng, i, level_db)) for i, level_db in levels()]
         shares = (np.mean([s <= AIM_S for level, s in told if level == one]) for one in LEVELS_DB)
         found = [s for _, s in told if s <= 2 * AIM_S]
-        print(
-            f"| {name} | {fast.threshold_db:.1f} | {normal.hours:.2f} | {normal.largest:.2f}, {normal.events} | "
-            f"{banged.largest:.2f}, {banged.events} | {', '.join(f'{share:.0%}' for share in shares)} | {max(found):.2f} |",
-            flush=True,
-        )
-    print(f"\ncost: {cost_us():.0f} us a tick")
+        cells = [
+            f"{fast.threshold_db:.1f}",
+            f"{normal.hours:.2f}",
+            *(f"{one.largest:.2f}, {one.events}" for one in (normal, banged)),
+        ]
+        yield [name, *cells, ", ".join(f"{share:.0%}" for share in shares), f"{max(found):.2f}"]
 
 
 def levels() -> Iterator[tuple[int, float]]:

@@ -27,7 +27,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from scipy import stats
 
 from benchmarks.judging import N_FOLDS, Judge, train_judges
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.slide_rail import ROOT, run
 from monitor.arrays import F32, F64
 from monitor.bundle.manifest import CalibrationPart, read_manifest
@@ -54,19 +55,9 @@ PARTS = ("demo", "cars", "rail", *MACHINES)
 RECORDING_S = 120
 RAIL_TURNS = 3
 AIM = Method()
-HEAD = (
-    "data",
-    "recipe",
-    "set on",
-    "heard",
-    "segments over",
-    "separate ones over",
-    "promised",
-    "",
-    "events",
-    "a week",
-    "promised",
-    "",
+HEADER = (
+    *("data", "recipe", "set on", "heard", "segments over"),
+    *("separate ones over", "promised", "verdict", "events", "a week", "promised", "verdict"),
 )
 
 
@@ -94,8 +85,8 @@ class Heard:
 
 
 def main() -> None:
-    """Print the table line by line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the table row by row."""
+    parser = make_parser(__doc__)
     parser.add_argument("--recipes", default="default,mimii-mel")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--draws", type=int, default=1, help="how often each synthetic machine is learned anew (default 1)")
@@ -107,21 +98,22 @@ def main() -> None:
     if not DATA.is_dir() and {"cars", "rail"} & set(parts):
         sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: leave out the parts cars and rail")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    print(_line(HEAD) + "\n|" + "---|" * len(HEAD), flush=True)
+    publish([Table("promised and realised false alarms", HEADER, measure(arguments, parts))], arguments.json)
+
+
+def measure(arguments: argparse.Namespace, parts: Sequence[str]) -> Iterator[list[str]]:
+    """The rows of the table."""
     if "demo" in parts:
-        print(
-            _row(
-                "demo, 20 s of the synthetic fan", "as shipped", listen(ROOT / "models/demo-fan", [ROOT / "demo/fan-normal.flac"])
-            )
-        )
+        heard_in_demo = listen(ROOT / "models/demo-fan", [ROOT / "demo/fan-normal.flac"])
+        yield _row("demo, 20 s of the synthetic fan", "as shipped", heard_in_demo)
     hours = (2.0, 8.0) if arguments.long else (0.5, 0.5)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for recipe in arguments.recipes.split(","):
             if "cars" in parts:
-                print(_row("toy cars, features", recipe, _cars(recipe)), flush=True)
+                yield _row("toy cars, features", recipe, _cars(recipe))
             if "rail" in parts:
-                print(_row("slide rail, real sound", recipe, _rail(recipe, Path(folder))), flush=True)
+                yield _row("slide rail, real sound", recipe, _rail(recipe, Path(folder)))
         for machine in (name for name in MACHINES if name in parts):
             heard: dict[str, list[Heard]] = {recipe: [] for recipe in arguments.recipes.split(",")}
             for draw in range(arguments.draws):
@@ -130,7 +122,7 @@ def main() -> None:
                     of.append(listen(_fit(sounds, recipe, Path(folder) / f"{machine}-{recipe}-{draw}"), unheard))
                 shutil.rmtree(Path(folder) / str(draw))
             for recipe, of in heard.items():
-                print(_row(f"{machine}, synthetic", recipe, _together(of)), flush=True)
+                yield _row(f"{machine}, synthetic", recipe, _together(of))
 
 
 def listen(bundle: Path, recordings: Sequence[Path]) -> Heard:
@@ -247,11 +239,11 @@ def _cars(name: str) -> Heard:
 
 
 def _fused(judge: Judge, clips: Sequence[F32]) -> F64:
-    """The scores (n,) of clips, from the last column, which is that of all components."""
-    return list(judge.scores(clips).values())[-1] if clips else np.empty(0)
+    """The scores (n,) of clips, from the first column, which is that of all components."""
+    return next(iter(judge.scores(clips).values())) if clips else np.empty(0)
 
 
-def _row(data: str, recipe: str, heard: Heard) -> str:
+def _row(data: str, recipe: str, heard: Heard) -> list[str]:
     (over, n), (separate_over, n_separate) = heard.over, heard.separate_over
     separate = clustered_interval(separate_over, n_separate)
     weeks = heard.evidence.replayed_hours / WEEK_HOURS
@@ -260,10 +252,10 @@ def _row(data: str, recipe: str, heard: Heard) -> str:
     cells += [f"{rate:.1%} of {n_separate.sum()} ({separate.low:.1%} to {separate.high:.1%})"]
     cells += _promise(heard.segment_promise, separate, percents=True)
     if not weeks:
-        return _line([*cells, "-", "-", "-", "-"])
+        return [*cells, "-", "-", "-", "-"]
     weekly = poisson_interval(heard.events, weeks)
     cells += [str(heard.events), f"{significant(heard.events / weeks)} ({significant(weekly.low)} to {significant(weekly.high)})"]
-    return _line([*cells, *_promise(heard.weekly_promise, weekly, percents=False)])
+    return [*cells, *_promise(heard.weekly_promise, weekly, percents=False)]
 
 
 def clustered_interval(hits: Counts, sizes: Counts) -> Interval:
@@ -303,10 +295,6 @@ def _promise(promised: float | None, found: Interval, *, percents: bool) -> list
 def verdict(promised: float, found: Interval) -> str:
     """Whether the whole interval of a rate lies below the promised rate, above it, or neither."""
     return "worse" if found.low > promised else "kept" if found.high <= promised else "open"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

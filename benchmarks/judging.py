@@ -33,12 +33,12 @@ class Judge:
     unknown: F64
 
     def scores(self, clips: Sequence[F32]) -> dict[str, F64]:
-        """Whole-file scores (n,) of clips (m, n_bands), dB, by component, and fused if there are several components."""
+        """Whole-file scores (n,) of clips (m, n_bands), dB: fused if there are several components, and by component."""
         names = [component.name for component in self.detector.components]
         sums = clip_sums(self.scorer, clips)
         found = np.array([self.detector.component_scores(one) for one in sums], np.float64)
         fused = {FUSED: np.array([self.detector.score(one) for one in sums], np.float64)} if len(names) > 1 else {}
-        return dict(zip(names, found.T, strict=True)) | fused
+        return fused | dict(zip(names, found.T, strict=True))
 
 
 def clip_sums(scorer: Scorer, clips: Sequence[F32]) -> F64:
@@ -103,6 +103,11 @@ def train_judges(recipe: Recipe, clips: Sequence[F32], *, seed: int) -> Mapping[
         "int8": to_tflite(network, representative=representative_windows(recipe, windows)),
     }
     return {kind: judge(recipe, content, clips, error_growth=growth) for kind, content in models.items()}
+
+
+def row_label(recipe: str, column: str | None = None) -> str:
+    """How a table names a recipe, or one of the columns of its scores."""
+    return f"`{recipe}`" + ("" if column is None else f", {column}" if column == FUSED else f", {column} only")
 
 
 def auc(normal: F64, anomaly: F64) -> float:

@@ -22,13 +22,14 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.judging import auc, in_time, train_judges
 from benchmarks.quality import CARS, DATA, FOLDS, car_features, car_recipe, side_by_side
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.frame_ticks import frame_ticks
 from benchmarks.sounds.synthetic_machines import FAULTS_OF, HALVINGS, N_CLIPS, SEVERITIES_DB, renamed
 from monitor.arrays import F32, F64
@@ -91,19 +92,24 @@ class Judge:
 
 def main() -> None:
     """Print the selected tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--parts", type=renamed, default="cars,synthetic")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     arguments = parser.parse_args()
+    publish(measure(arguments), arguments.json)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Table]:
+    """The selected tables."""
     if "cars" in arguments.parts:
         if not DATA.is_dir():
             sys.exit("../shared/data is not there: --parts cars needs the real recordings beside the project")
         cars = [Job(car, fold, seed) for seed in range(arguments.seeds) for car in CARS for fold in range(FOLDS)]
-        show("toy cars", side_by_side(run_car, cars, n_processes=arguments.jobs))
+        yield table("toy cars", side_by_side(run_car, cars, n_processes=arguments.jobs))
     if "synthetic" in arguments.parts:
         synthetic = [Job(machine, -1, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
-        show("synthetic machines", side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
+        yield table("synthetic machines", side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
 
 
 def run_car(job: Job) -> Result:
@@ -199,16 +205,17 @@ def sound(machine: Machine, take: int, fault: str | None = None) -> F32:
     return np.concatenate(list(scene.chunks(SECONDS + 0.1)))
 
 
-def show(what: str, results: Sequence[Result]) -> None:
-    """Print a row per length: the mean over everything, and the standard deviation of the means of the seeds."""
+def table(what: str, results: Sequence[Result]) -> Table:
+    """A row per length: the mean over everything, and the standard deviation of the means of the seeds."""
     keys = results[0].found[0]
     names = [name for name, ticks in keys if ticks == 1]
-    print(f"\n| {what}, AUC | of a segment: {' | '.join(names)} | of a decision: fused | false alarms | delay, s |")
-    print(f"|---|{'---:|' * (len(names) + 3)}")
+    header = ["length", *(f"segment: {name}" for name in names), "decision: fused", "false alarms", "delay, s"]
+    rows = []
     for ticks in (ticks for name, ticks in keys if name == FUSED):
         cells = [spread(results, (name, ticks), 0) for name in names]
         cells += [spread(results, (FUSED, ticks), which) for which in (1, 2)]
-        print(f"| {ticks * 0.8:.1f} s | {' | '.join(cells)} | {delay_s(ticks * 0.8)} |", flush=True)
+        rows.append([f"{ticks * 0.8:.1f} s", *cells, delay_s(ticks * 0.8)])
+    return Table(f"{what}, AUC", header, rows)
 
 
 def spread(results: Sequence[Result], key: tuple[str, int], which: int) -> str:

@@ -21,7 +21,7 @@ synthetic
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,8 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.judging import aucs, judge, train_judges
+from benchmarks.judging import aucs, judge, row_label, train_judges
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.synthetic_machines import FAULTS_OF, SyntheticJob, SyntheticResult, renamed, run_synthetic
 from monitor.arrays import F32, F64
 from train.recipes.recipe import Recipe, load_recipe
@@ -42,8 +43,9 @@ CARS = ("01", "02", "03", "04")
 RAIL = "slide-rail"
 FOLDS = 5
 GAIN_DB = 6.0
+KINDS = ("int8", "float")
 RECIPES = ("default", "mimii-mel", "dcase", "idnn", "conv", "toyadmos-fft")
-PUBLISHED = "MLPerf Tiny's own model"
+PUBLISHED = "MLPerf Tiny's model"
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 Column = tuple[str, str]  # kind of model, and component or fused
@@ -152,7 +154,7 @@ def run_published(car: str, fold: int, gains_db: Sequence[float]) -> Result:
 
 def main() -> None:
     """Print the selected tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--parts", type=renamed, default="cars,gain,rail,synthetic", help="cars, gain, rail, synthetic (default all)"
     )
@@ -161,6 +163,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     arguments = parser.parse_args()
+    publish(measure(arguments), arguments.json)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Table]:
+    """The selected tables."""
     parts, recipes, cars = (text.split(",") for text in (arguments.parts, arguments.recipes, arguments.cars))
     if set(parts) - {"synthetic"} and not DATA.is_dir():
         sys.exit("../shared/data is not there: all but --parts synthetic needs the real recordings beside the project")
@@ -171,72 +178,52 @@ def main() -> None:
         jobs = [Job(recipe, car, fold, seed) for recipe, fold, seed in places for car in cars if recipe in on_mel]
         results = run_all(jobs, n_processes=arguments.jobs, gains_db=gains)
         results += [run_published(car, fold, gains) for car in cars for fold in range(FOLDS)]
-        print_cars([*on_mel, PUBLISHED], cars, results)
-        if "gain" in parts:
-            print_gain([*on_mel, PUBLISHED], results)
+        yield from cars_tables([*on_mel, PUBLISHED], cars, results, gains)
     if "rail" in parts:
         jobs = [Job(recipe, RAIL, fold, seed) for recipe, fold, seed in places]
-        print_slide_rail(recipes, run_all(jobs, n_processes=arguments.jobs))
+        yield slide_rail_table(recipes, run_all(jobs, n_processes=arguments.jobs))
     if "synthetic" in parts:
         synthetic = [SyntheticJob(machine, seed) for seed in range(arguments.seeds) for machine in FAULTS_OF]
-        print_synthetic(side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
+        yield synthetic_table(side_by_side(run_synthetic, synthetic, n_processes=arguments.jobs))
 
 
-def print_cars(recipes: Sequence[str], cars: Sequence[str], results: Sequence[Result]) -> None:
-    """Print the mean over cars and folds by component, and the AUC by car."""
-    rows = [(recipe, name) for recipe in recipes for name in _names(results, recipe)]
-    print(f"| toy cars, mean over {len(cars)} cars x {FOLDS} folds | AUC int8 | pAUC int8 | AUC float | pAUC float |")
-    print("|---|---:|---:|---:|---:|")
-    for recipe, name in rows:
-        cells = [
-            _over_seeds(_of(results, recipe), partial(_pick, column=(kind, name), which=which))
-            for kind in ("int8", "float")
-            for which in (0, 1)
-        ]
-        print(f"| {recipe}, {name} | {' | '.join(cells)} |")
-    print(f"\n| AUC by car, int8 | {' | '.join(cars)} |\n|---{'|---:' * len(cars)}|")
-    for recipe, name in rows:
-        column = partial(_pick, column=("int8", name), which=0)
-        print(f"| {recipe}, {name} | {' | '.join(_over_seeds(_of(results, recipe, car), column) for car in cars)} |")
-
-
-def print_gain(recipes: Sequence[str], results: Sequence[Result]) -> None:
-    """Print the effect of a gain that differs from training."""
-    print(f"\n| toy cars, AUC int8 of clips | as trained | {GAIN_DB:.0f} dB louder | {GAIN_DB:.0f} dB quieter |")
-    print("|---|---:|---:|---:|")
+def cars_tables(
+    recipes: Sequence[str], cars: Sequence[str], results: Sequence[Result], gains_db: Sequence[float]
+) -> Iterator[Table]:
+    """The mean over cars and folds by component, also at a gain that differs from training, and the AUC by car."""
+    columns = {f"{metric} {kind}": (kind, which, 0.0) for kind in KINDS for which, metric in enumerate(("AUC", "pAUC"))}
+    columns |= {f"AUC, {abs(db):.0f} dB {'louder' if db > 0 else 'quieter'}": ("int8", 0, db) for db in gains_db if db}
+    means, by_car = [], []
     for recipe in recipes:
-        for name in _names(results, recipe):
-            cells = [
-                _over_seeds(_of(results, recipe), partial(_pick, column=("int8", name), which=0, gain_db=gain))
-                for gain in (0.0, GAIN_DB, -GAIN_DB)
-            ]
-            print(f"| {recipe}, {name} | {' | '.join(cells)} |")
+        for name, label in _labels(results, recipe).items():
+            picks = [partial(_pick, column=(kind, name), which=which, gain_db=db) for kind, which, db in columns.values()]
+            means.append([label, *(_over_seeds(_of(results, recipe), pick) for pick in picks)])
+            by_car.append([label, *(_over_seeds(_of(results, recipe, car), picks[0]) for car in cars)])
+    yield Table("cars", [f"mean over {len(cars)} cars x {FOLDS} folds", *columns], means)
+    yield Table("by car", ["AUC per car, int8", *cars], by_car)
 
 
-def print_slide_rail(recipes: Sequence[str], results: Sequence[Result]) -> None:
-    """Print the position of two anomalous clips among all held-out normal ones."""
-    n_clips = len(results[0].anomaly[0.0]["int8", _names(results, recipes[0])[0]])
-    print(
-        f"\n| slide rail, percentile among held-out normal clips, int8 | {' | '.join(f'clip {i + 1}' for i in range(n_clips))} |"
-    )
-    print(f"|---{'|---:' * n_clips}|")
-    for recipe in recipes:
-        for name in _names(results, recipe):
-            cells = [_percentile(_of(results, recipe), ("int8", name), clip) for clip in range(n_clips)]
-            print(f"| {recipe}, {name} | {' | '.join(cells)} |")
+def slide_rail_table(recipes: Sequence[str], results: Sequence[Result]) -> Table:
+    """The position of two anomalous clips among all held-out normal ones."""
+    clips = range(len(next(iter(results[0].anomaly[0.0].values()))))
+    rows = [
+        [label, *(_percentile(_of(results, recipe), ("int8", name), clip) for clip in clips)]
+        for recipe in recipes
+        for name, label in _labels(results, recipe).items()
+    ]
+    return Table("rail", ["percentile", *(f"clip {clip + 1}" for clip in clips)], rows)
 
 
-def print_synthetic(results: Sequence[SyntheticResult]) -> None:
-    """Print the AUC by machine and fault."""
+def synthetic_table(results: Sequence[SyntheticResult]) -> Table:
+    """The AUC by machine and fault."""
     pairs = [(machine, fault) for machine, faults in FAULTS_OF.items() for fault in faults]
-    print(f"\n| synthetic machines, AUC int8 | {' | '.join(f'{machine}, {fault}' for machine, fault in pairs)} | mean |")
-    print(f"|---{'|---:' * (len(pairs) + 1)}|")
+    rows = []
     for name in results[0].auc[pairs[0][1]]:
         by_pair = [[one.auc[fault][name] for one in results if one.job.machine == machine] for machine, fault in pairs]
-        cells = [_mean_and_spread(values) for values in (*by_pair, list(np.mean(by_pair, axis=0)))]
-        print(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *map(_mean_and_spread, (*by_pair, list(np.mean(by_pair, axis=0))))])
     levels = [[one.severity_db[fault] for one in results if one.job.machine == machine] for machine, fault in pairs]
-    print(f"| severity, dB | {' | '.join(f'{np.mean(level):.1f}' for level in levels)} | |")
+    rows.append(["severity, dB", *(f"{np.mean(level):.1f}" for level in levels), ""])
+    return Table("synthetic", ["AUC int8", *map(", ".join, pairs), "mean"], rows)
 
 
 def _percentile(results: Sequence[Result], column: Column, clip: int) -> str:
@@ -262,12 +249,16 @@ def _over_seeds(results: Sequence[Result], value: Callable[[Result], float]) -> 
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f}" + (f" ±{np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+    text = f"{np.mean(values):.3f}" + (f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+    return text.replace("0.", ".")
 
 
-def _names(results: Sequence[Result], recipe: str) -> list[str]:
-    """The components of a recipe, with fused last."""
-    return [name for kind, name in _of(results, recipe)[0].normal[0.0] if kind == "int8"]
+def _labels(results: Sequence[Result], recipe: str) -> dict[str, str]:
+    """The components of a recipe, and their labels in a table."""
+    names = [name for kind, name in _of(results, recipe)[0].normal[0.0] if kind == "int8"]
+    if recipe == PUBLISHED:
+        return {names[0]: PUBLISHED}
+    return {name: row_label(recipe, name if len(names) > 1 else None) for name in names}
 
 
 def _of(results: Sequence[Result], recipe: str, machine: str | None = None) -> list[Result]:

@@ -14,11 +14,10 @@ cars, rail, motor  16 kHz. `wide` is the same rate with longer frames. Cars are 
 Columns with a number have that minimum spread in dB for all bands, `own` has that of the recipe.
 """
 
-import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ import psutil
 import soxr
 
 from benchmarks.judging import auc
+from benchmarks.report import Table, make_parser, publish
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.block import Block
@@ -123,8 +123,8 @@ def mix(healthy: F32, other: F32, mixed_db: float) -> F32:
     return np.asarray(np.sqrt(1.0 - share) * healthy[:n] + np.sqrt(share) * other[:n], np.float32)
 
 
-def cost(folder: Path) -> None:
-    """Print the cost of a bundle's pipeline in this process: CPU, the minimum of three passes, and additional memory."""
+def cost(folder: Path) -> str:
+    """The cost of a bundle's pipeline in this process: CPU, the minimum of three passes, and additional memory."""
     from benchmarks.speed.replay import run_monitor
 
     before_mb = psutil.Process().memory_info().rss / 1e6
@@ -140,25 +140,29 @@ def cost(folder: Path) -> None:
     memory_mb = psutil.Process().memory_info().rss / 1e6 - before_mb - sound.nbytes / 1e6
     share = min(passes_s) / COST_S
     cpu = f"{3600 * share:.2f} CPU s an hour of sound ({100 * share:.3f} % of a core)"
-    print(f"{folder.name}: {rate_hz} Hz, {cpu}, {memory_mb:.0f} MB")
+    return f"{folder.name}: {rate_hz} Hz, {cpu}, {memory_mb:.0f} MB"
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser()
+    parser = make_parser(__doc__)
     parser.add_argument("--cost", type=Path, nargs="+", metavar="BUNDLE", help="print what these bundles cost instead")
-    for folder in (folders := parser.parse_args().cost or ()):
-        cost(folder)
-    if folders:
+    arguments = parser.parse_args()
+    if arguments.cost:
+        publish(map(cost, arguments.cost), arguments.json)
         return
     if not DATA.is_dir():
         sys.exit(f"{DATA.name} is not beside the project: this benchmark needs the real recordings")
+    header = ["set", "recipe", *("own" if least_db is None else f"{least_db:g} dB" for least_db in LEAST_DB)]
+    publish([Table("AUC, spectrum and modulation", header, rows())], arguments.json)
+
+
+def rows() -> Iterator[list[str]]:
+    """The rows of the table."""
     default, wide = load_recipe("default"), load_recipe("wide")
-    print("| AUC, spectrum and modulation | recipe | " + " | ".join("own" if x is None else f"{x:g} dB" for x in LEAST_DB) + " |")
-    print("|---|---|" + "---:|" * len(LEAST_DB))
     for name, recipe in (("default", default), ("wide", wide.at(COMPRESSOR_HZ))):
         for what, row in compressor(recipe).items():
-            _print(what, name, row)
+            yield _row(what, name, row)
     cars = []
     for car in ("01", "02", "03", "04"):
         folder = DATA / "toycar-ad01" / "features"
@@ -167,14 +171,14 @@ def main() -> None:
             for label in ("normal", "anomaly")
         ]
         cars.append(separation(lists[0], lists[1], default))
-    _print("toy cars", "default", list(np.mean(cars, axis=0)))
+    yield _row("toy cars", "default", list(np.mean(cars, axis=0)))
     for name, recipe in (("default", default), ("wide", wide.at(RATE_HZ))):
         for what, folder_name, piece_s in (("slide rail (2 anomalies)", "slide-rail-id00", None), ("motor", "bldc-motor", 2.0)):
             lists = [
                 [heard(one, RATE_HZ, recipe) for one in _sounds(folder_name, label, RATE_HZ, piece_s=piece_s)]
                 for label in ("normal", "anomaly")
             ]
-            _print(what, name, separation(lists[0], lists[1], recipe))
+            yield _row(what, name, separation(lists[0], lists[1], recipe))
 
 
 def _sounds(folder: str, label: str, rate_hz: int, *, skip_s: float = 0.0, piece_s: float | None = None) -> list[F32]:
@@ -187,8 +191,8 @@ def _sounds(folder: str, label: str, rate_hz: int, *, skip_s: float = 0.0, piece
     return found
 
 
-def _print(what: str, recipe: str, row: Sequence[float]) -> None:
-    print(f"| {what} | {recipe} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
+def _row(what: str, recipe: str, aucs: Sequence[float]) -> list[str]:
+    return [what, recipe, *(f"{value:.3f}" for value in aucs)]
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import Table, make_parser, publish
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "slide-rail-id00"
 
 
 def main() -> None:
     """Train on half of the clips, replay the rest, and print the scores."""
+    arguments = make_parser(__doc__).parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: this benchmark needs the real recordings beside the project")
     normal = sorted((DATA / "normal").glob("*.wav"))
@@ -34,12 +37,20 @@ def main() -> None:
         lines = run("monitor.cli.main", "--replay", *normal[1::2], *anomalous, "--model", bundle).splitlines()
     files = [json.loads(line) for line in lines if '"type": "file"' in line]
     held_out = np.array([file["score"] for file in files[: len(normal[1::2])]])
-    print("| clip | score | ratio | verdict | percentile among held-out normal |\n|---|---:|---:|---|---:|")
-    for file in files:
-        percentile = f"{100 * np.mean(held_out < file['score']):.0f}"
-        print(f"| {Path(file['file']).name} | {file['score']:.3f} | {file['ratio']:.3f} | {file['verdict']} | {percentile} |")
+    rows = [
+        [
+            Path(file["file"]).name,
+            f"{file['score']:.3f}",
+            f"{file['ratio']:.3f}",
+            file["verdict"],
+            f"{100 * np.mean(held_out < file['score']):.0f}",
+        ]
+        for file in files
+    ]
     wrong = sum(file["verdict"] == "anomaly" for file in files[: len(held_out)])
-    print(f"\n{wrong} of {len(held_out)} held-out normal clips are above the threshold; two anomalous clips prove nothing.")
+    table = Table("scores", ["clip", "score", "ratio", "verdict", "percentile among held-out normal"], rows)
+    result = f"{wrong} of {len(held_out)} held-out normal clips are above the threshold; two anomalous clips prove nothing."
+    publish([table, result], arguments.json)
 
 
 def run(module: str, *arguments: object) -> str:

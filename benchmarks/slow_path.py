@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.sounds.decide_data import Listener, learn
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
@@ -79,21 +80,32 @@ class Clip:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--parts", default="days,compressor")
     parser.add_argument("--gain-db", type=float, default=1.0, help="standard deviation (default: %(default)s)")
     parser.add_argument("--tilt-db", type=float, default=0.25, help="standard deviation (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of 100 days, or draws of clips (default: %(default)s)")
     arguments = parser.parse_args()
+    publish(tables(arguments), arguments.json)
+
+
+def tables(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """The selected tables, and how long they took."""
+    began_s = time.monotonic()
     listener, parts = Listener(load_recipe("default")), arguments.parts.split(",")
     if "days" in parts or "hours" in parts:
         machines = {name: synthetic(name, listener) for name in MACHINES}
         if "days" in parts:
-            print_days(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
+            yield days_table(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
         if "hours" in parts:
-            print_hours(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=10 * arguments.runs)
+            yield hours_table(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=10 * arguments.runs)
     if "compressor" in parts:
-        print_compressor(listener, runs=arguments.runs)
+        yield (
+            compressor_table(listener, runs=arguments.runs)
+            if COMPRESSOR.is_dir()
+            else f"{COMPRESSOR.name} is not in ../shared/data: no faults to mix"
+        )
+    yield f"{time.monotonic() - began_s:.0f} s"
 
 
 def subject_of(listener: Listener, known: Sequence[RecordingSums]) -> Subject:
@@ -151,34 +163,39 @@ class Days:
     largest: float  # largest of these medians, as a multiple of the limit
 
 
-def print_days(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """Print false warnings on synthetic machines."""
-    print("| machine | normal / typical | limit / normal | spread later | largest median / limit | over the limit |", end="")
-    print(" warnings, most in a week | segments' events a week |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name, (subject, takes) in machines.items():
-        for run in range(runs):
-            days = hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db)
-            print(f"| {name} {cells(days)} |", flush=True)
+def days_table(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> Table:
+    """False warnings on synthetic machines."""
+    columns = ["machine", "normal / typical", "limit / normal", "spread later", "largest median / limit", "over the limit"]
+    columns += ["warnings, most in a week", "segments' events a week"]
+    rows = (
+        [name, *cells(hear_days(subject, takes, np.random.default_rng([run, 7]), gain_db=gain_db, tilt_db=tilt_db))]
+        for name, (subject, takes) in machines.items()
+        for run in range(runs)
+    )
+    return Table("days", columns, rows)
 
 
-def cells(days: Days) -> str:
+def cells(days: Days) -> list[object]:
     """The cells of a table row."""
-    learned = f"| {days.normal:.2f} ({days.status}) | {days.limit:.2f} | {days.spread:.2f} | {days.largest:.2f} "
-    return f"{learned}| {days.limits_passed} | {days.warnings}, {days.most_a_week} | {days.segment_events / days.weeks:.1f}"
+    learned = [f"{days.normal:.2f} ({days.status})", *(f"{value:.2f}" for value in (days.limit, days.spread, days.largest))]
+    return [*learned, days.limits_passed, f"{days.warnings}, {days.most_a_week}", f"{days.segment_events / days.weeks:.1f}"]
 
 
-def print_hours(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """Print how often 15-minute medians exceed the limit, with or without a band, by hours learned and formula of the limit."""
-    print("\nlimits passed a week, bands aside (limit / normal), by hours learned and by how the limit is set")
-    print("| machine | gain, tilt, dB | hours | folds | mean + t x deviation | 2 x normal |")
-    print("|---|---:|---:|---:|---:|---:|")
-    for name, (_, takes) in machines.items():
-        print_hours_of(name, takes, gain_db=gain_db, tilt_db=tilt_db, runs=runs)
+def hours_table(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> Table:
+    """How often 15-minute medians exceed the limit, with or without a band, by hours learned and formula of the limit."""
+    return Table(
+        "hours: times a week that the limit is exceeded, with or without a band (limit / normal)",
+        ["machine", "gain, tilt, dB", "hours", "folds", "mean + t x deviation", "2 x normal"],
+        (
+            row
+            for name, (_, takes) in machines.items()
+            for row in hours_rows(name, takes, gain_db=gain_db, tilt_db=tilt_db, runs=runs)
+        ),
+    )
 
 
-def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, runs: int) -> None:
-    """Print the rows of one machine."""
+def hours_rows(name: str, takes: Takes, *, gain_db: float, tilt_db: float, runs: int) -> Iterator[list[object]]:
+    """The rows of one machine."""
     medians = np.median(takes.logs, axis=3, keepdims=True)
     for times in (1.0, 2.0):
         streams = [
@@ -203,8 +220,8 @@ def print_hours_of(name: str, takes: Takes, *, gain_db: float, tilt_db: float, r
                     passed[key] += int(np.sum(over[1:] & ~over[:-1]))
                     limits[key].append(float(np.exp(limit - np.median(learned))))
             weeks = runs * 100.0 / 7.0
-            row = " | ".join(f"{passed[key] / weeks:.2f} ({np.median(limits[key]):.2f})" for key in limits)
-            print(f"| {name} | {times * gain_db:g}, {times * tilt_db:g} | {hours} | {row} |", flush=True)
+            rates = [f"{passed[key] / weeks:.2f} ({np.median(limits[key]):.2f})" for key in limits]
+            yield [name, f"{times * gain_db:g}, {times * tilt_db:g}", hours, *rates]
 
 
 def quarters(medians: F64, rng: Generator, *, gain_db: float, tilt_db: float, days: int = 101) -> Iterator[float]:
@@ -345,20 +362,12 @@ class Found:
     normal: float  # learned level / typical score
 
 
-def print_compressor(listener: Listener, *, runs: int) -> None:
-    """Print the results for faults below healthy sound."""
-    if not COMPRESSOR.is_dir():
-        print(f"{COMPRESSOR} is not there: no faults to mix")
-        return
+def compressor_table(listener: Listener, *, runs: int) -> Table:
+    """The results for faults below healthy sound."""
     sounds = {path.stem: resampled(path) for path in sorted(COMPRESSOR.glob("*/*.flac"))}
     healthy = [sound for name, sound in sounds.items() if name.split("_")[0] not in FAULTS]
     scorer = listener.scorer
     clean = [measure(scorer, sound) for sound in healthy]
-    print(
-        "| under healthy sound | dB below | draws | normal / typical | median / limit | segments | slow path "
-        "| of what segments miss | minute |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     mixed = {("nothing", 0.0): clean}
     for fault in (*FAULTS, "healthy"):
         other = [sound for name, sound in sounds.items() if name.split("_")[0] == fault] or healthy
@@ -367,8 +376,9 @@ def print_compressor(listener: Listener, *, runs: int) -> None:
     for run in range(runs):
         for key, one in one_draw(listener, mixed, run).items():
             found[key].append(one)
-    for (fault, below_db), draws in found.items():
-        print(f"| {fault} | {below_db:g} {in_words(draws)} |")
+    columns = ["under healthy sound", "dB below", "draws", "normal / typical", "median / limit", "segments", "slow path"]
+    rows = [[fault, f"{below_db:g}", *in_words(draws)] for (fault, below_db), draws in found.items()]
+    return Table("compressor", [*columns, "of what segments miss", "minute"], rows)
 
 
 def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below_db: float) -> list[Clip]:
@@ -377,15 +387,15 @@ def mixtures(scorer: Scorer, healthy: Sequence[F32], other: Sequence[F32], below
     return [measure(scorer, mix(sound, other[int(rng.integers(len(other)))], below_db)) for sound in healthy]
 
 
-def in_words(found: Sequence[Found]) -> str:
+def in_words(found: Sequence[Found]) -> list[object]:
     """The cells of a table row."""
     slow = [one.slow_minute for one in found if one.slow_minute is not None]
     segments = [one for one in found if one.segments_minute is not None]
     ratio, normal = (np.median(values) for values in ([one.ratio for one in found], [one.normal for one in found]))
     missed = [one.slow_minute for one in found if one.segments_minute is None]
     of_missed = f"{len(missed) - missed.count(None)} of {len(missed)}"
-    shares = f"{len(segments) / len(found):.0%} | {len(slow) / len(found):.0%} | {of_missed}"
-    return f"| {len(found)} | {normal:.2f} | {ratio:.2f} | {shares} | {max(slow, default='-')}"
+    shares = [f"{len(one) / len(found):.0%}" for one in (segments, slow)]
+    return [len(found), f"{normal:.2f}", f"{ratio:.2f}", *shares, of_missed, max(slow, default="-")]
 
 
 def resampled(path: Path) -> F32:
@@ -446,6 +456,4 @@ def stream(subject: Subject, clips: Sequence[Clip], hours: float, rng: Generator
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
     main()
-    print(f"\n{time.monotonic() - began:.0f} s")

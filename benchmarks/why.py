@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.slide_rail import DATA, ROOT
 from benchmarks.sounds.added import KINDS, RATE_HZ, Case, Normal, added, hum, hum_levels_db, missing_harmonic, power_db
 from monitor.arrays import F64
@@ -235,16 +236,29 @@ def price(bundle: Bundle, clip: F64) -> tuple[float, float]:
 
 def main() -> None:
     """Print the tables."""
+    parser = make_parser(__doc__)
+    parser.add_argument("cases", type=int, nargs="?", default=N_CASES, metavar="CASES")
+    parser.add_argument("seed", type=int, nargs="?", default=SEED, metavar="SEED")
+    arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA.relative_to(ROOT.parent)} is not there: this benchmark needs the real recordings beside the project")
-    n_cases, seed = (int(word) for word in (*sys.argv[1:], *map(str, (N_CASES, SEED)[len(sys.argv) - 1 :])))
+    publish(measure(arguments.cases, arguments.seed), arguments.json)
+
+
+def measure(n_cases: int, seed: int) -> Iterator[Table | str]:
+    """The table, and what descriptions cost."""
     known, held_out = rail()
     with tempfile.TemporaryDirectory() as folder:
         bundle = train(known, Path(folder))
-    print(
-        "| normal sound | added | dB over usual | cases | first band | first new band | any band | level | known level | rate |"
-    )
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    columns = ["dB over usual", "cases", "first band", "first new band", "any band", "level", "known level", "rate"]
+    found = rows(bundle, known, held_out, n_cases=n_cases, seed=seed)
+    yield Table("right descriptions", ["normal sound", "added", *columns], found)
+    kept_ms, described_ms = price(bundle, held_out[0])
+    yield f"CPU: {kept_ms:.2f} ms a tick for what a description needs; {described_ms:.0f} ms a description"
+
+
+def rows(bundle: Bundle, known: Sequence[F64], held_out: Sequence[F64], *, n_cases: int, seed: int) -> Iterator[list[object]]:
+    """The rows of the table."""
     for sound in ("slide rail", *MACHINES):
         trial = Trial(bundle, *(synthetic(sound, seed=seed) if sound in MACHINES else (known, held_out)), seed=seed)
         for levels_db in LEVELS_DB:
@@ -254,11 +268,9 @@ def main() -> None:
                 shares = [f"{np.mean([vars(one)[key] for one in results]):.1%}" for key in COLUMNS]
                 if kind == "missing":
                     shares[COLUMNS.index("known")] = "-"
-                print(f"| {sound} | {kind} | {level} | {len(results)} | {' | '.join(shares)} |", flush=True)
+                yield [sound, kind, level, len(results), *shares]
         said = trial.impulses()
-        print(f"| {sound} | nothing | - | {len(said)} | - | - | - | - | - | {np.mean([one is None for one in said]):.1%} |")
-    kept_ms, described_ms = price(bundle, held_out[0])
-    print(f"\nCPU: {kept_ms:.2f} ms a tick for what a description needs; {described_ms:.0f} ms a description")
+        yield [sound, "nothing", "-", len(said), *["-"] * 5, f"{np.mean([one is None for one in said]):.1%}"]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.judging import auc, train_judges
+from benchmarks.judging import auc, row_label, train_judges
 from monitor.arrays import F32
 from monitor.block import Block
 from monitor.scoring.frames import stream_frames
@@ -83,8 +83,8 @@ def run_synthetic(job: SyntheticJob) -> SyntheticResult:
             middle = (low + high) / 2
             low, high = (low, middle) if aucs(PLAIN, middle)["reconstruction"] > AT_AUC else (middle, high)
         severities[fault] = high
-        found[fault] = {f"{PLAIN}, reconstruction": aucs(PLAIN, high)["reconstruction"]}
-        found[fault] |= {f"{OURS}, {name}": value for name, value in aucs(OURS, high).items()}
+        found[fault] = {row_label(OURS, column): value for column, value in aucs(OURS, high).items()}
+        found[fault][row_label(PLAIN)] = aucs(PLAIN, high)["reconstruction"]
     return SyntheticResult(job, severities, found)
 
 

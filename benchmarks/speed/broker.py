@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import psutil
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed import plant_messages
 from monitor.config import MqttConfig
 from monitor.events.event import Event
@@ -195,8 +196,19 @@ def latencies_ms(path: Path) -> list[float]:
     return sorted(found)
 
 
-def measure_load(stack: ExitStack, arguments: argparse.Namespace) -> tuple[Broker, Overview, Generators]:
-    """Run the plant, and print what it costs."""
+def measure(arguments: argparse.Namespace) -> Iterator[Table]:
+    """The tables."""
+    with ExitStack() as stack:
+        load, broker, overview, plant = measure_load(stack, arguments)
+        columns = [f"{arguments.nodes} nodes, a state every {arguments.every:g} s{', TLS' if arguments.tls else ''}", "measured"]
+        yield Table("load", columns, list(load.items()))
+        columns = ["broker away, s", "half of the nodes back after, s", "90 %", "all", "most connections in a second"]
+        rows = (measure_restart(broker, overview, plant, n_nodes=arguments.nodes, down_s=down_s) for down_s in arguments.down)
+        yield Table("restart", [*columns, "overview knows all after, s"], rows)
+
+
+def measure_load(stack: ExitStack, arguments: argparse.Namespace) -> tuple[dict[str, str], Broker, Overview, Generators]:
+    """Run the plant. Returns what it costs, in words, and the running programs."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     broker = Broker(folder, settings=SETTINGS)
     mqtt: dict[str, Any] = {}
@@ -224,20 +236,22 @@ def measure_load(stack: ExitStack, arguments: argparse.Namespace) -> tuple[Broke
     n_sent = plant.latest()[2] - sent
     found = latencies_ms(path)
     fleet = overview.fleet()
-    print(f"{arguments.nodes} nodes, a state every {arguments.every:g} s, {took_s:.0f} s{', TLS' if arguments.tls else ''}:")
-    print(f"  {n_sent / took_s:.0f} messages/s published; {len(found)} states seen by a subscriber")
     p50, p99 = (found[int(q * (len(found) - 1))] for q in (0.5, 0.99))
-    print(f"  latency of a state through the broker: {p50:.1f} ms median, {p99:.1f} ms p99, {found[-1]:.1f} ms at most")
+    load = {
+        "published": f"{n_sent / took_s:.0f} messages/s for {took_s:.0f} s",
+        "states seen by a subscriber": f"{len(found)}",
+        "latency of a state through the broker": f"{p50:.1f} ms median, {p99:.1f} ms p99, {found[-1]:.1f} ms at most",
+    }
     for name, one in programs.items():
         cpu = 100 * (sum(one.cpu_times()[:2]) - before[name]) / took_s
-        print(f"  {name}: {cpu:.1f} % of a core, {one.memory_full_info().uss / 1e6:.0f} MB")
+        load[name] = f"{cpu:.1f} % of a core, {one.memory_full_info().uss / 1e6:.0f} MB"
     known = sum(row["kind"] != "unknown" for row in fleet["rows"].values())
-    print(f"  overview: {len(fleet['rows'])} machines, {known} known, {fleet['lost']} messages lost")
-    return broker, overview, plant
+    load["machines on the overview"] = f"{len(fleet['rows'])}, {known} known, {fleet['lost']} messages lost"
+    return load, broker, overview, plant
 
 
-def measure_restart(broker: Broker, overview: Overview, plant: Generators, *, n_nodes: int, down_s: float) -> None:
-    """Stop the broker, start it again, and print how the nodes come back."""
+def measure_restart(broker: Broker, overview: Overview, plant: Generators, *, n_nodes: int, down_s: float) -> list[object]:
+    """Stop the broker and start it again. Returns a row about how the nodes come back."""
     broker.stop()
     wait_until(lambda: plant.latest()[0] == 0, 60, what="all nodes gone")
     time.sleep(down_s)
@@ -252,10 +266,7 @@ def measure_restart(broker: Broker, overview: Overview, plant: Generators, *, n_
     window = round(1.0 / REPORT_S)
     counts = [n - connections for _, _, n in steps]
     peak = max(now - (counts[i - window] if i >= window else 0) for i, now in enumerate(counts))
-    print(
-        f"broker away for {down_s:g} s: half of the nodes back after {back[0.5]:.1f} s, 90 % after {back[0.9]:.1f} s, all after "
-        f"{back[1.0]:.1f} s, at most {peak} connections in a second; the overview knows every machine after {overview_s:.1f} s"
-    )
+    return [f"{down_s:g}", *(f"{seconds:.1f}" for seconds in back.values()), peak, f"{overview_s:.1f}"]
 
 
 def main() -> None:
@@ -264,7 +275,7 @@ def main() -> None:
         config, first, count, every = sys.argv[2:]
         generate(MqttConfig.model_validate_json(config), int(first), int(count), float(every))
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--nodes", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=10.0, metavar="S")
@@ -272,10 +283,7 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--reconnect", type=float, default=1.0, metavar="S", help="mqtt.reconnect_min_s of the nodes")
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        broker, overview, plant = measure_load(stack, arguments)
-        for down_s in arguments.down:
-            measure_restart(broker, overview, plant, n_nodes=arguments.nodes, down_s=down_s)
+    publish(measure(arguments), arguments.json)
 
 
 if __name__ == "__main__":

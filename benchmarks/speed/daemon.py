@@ -8,7 +8,6 @@ at which a second program (benchmarks/speed/ear.py) received the last sample of 
 delay of the decision itself, which lies before that moment.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import soundfile
 import yaml
 from scipy.signal import resample_poly
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed.ear import RATE_HZ, Ear
 from monitor.arrays import F32
 from monitor.bundle.manifest import read_manifest
@@ -101,16 +101,16 @@ def _wake_ups(tasks: list[Path]) -> int:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser()
+    parser = make_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--only", type=int, nargs="+", default=range(len(ARRANGEMENTS)), help="some arrangements, counted from 0")
     arguments = parser.parse_args()
     measured = [ARRANGEMENTS[i] for i in arguments.only]
     columns = [measure(arrangement, arguments.minutes) for arrangement in measured]
-    print(f"\n{arguments.minutes:g} minutes of live sound, bundle {BUNDLE.name} at {RATE_HZ} Hz; load {os.getloadavg()[0]:.1f}\n")
-    print("| | " + " | ".join(one.name for one in measured) + " |\n|---|" + "---:|" * len(columns))
-    for row in columns[0]:
-        print(f"| {row} | " + " | ".join(column[row] for column in columns) + " |")
+    rows = [[row, *(column[row] for column in columns)] for row in columns[0]]
+    table = Table("live", ["", *(one.name for one in measured)], rows)
+    sound = f"{arguments.minutes:g} minutes of live sound, bundle {BUNDLE.name} at {RATE_HZ} Hz; load {os.getloadavg()[0]:.1f}"
+    publish([table, sound], arguments.json)
 
 
 def measure(arrangement: Arrangement, minutes: float) -> dict[str, str]:

@@ -21,13 +21,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import yaml
 
+from benchmarks.report import Table, make_parser, publish
 from monitor.arrays import F32
 from monitor.scoring.front_end import LogMelSpec
 from train.datasets import Piece, pieces, read_dataset
@@ -43,7 +44,7 @@ SPEC = LogMelSpec(sample_rate_hz=RATE_HZ, n_fft=1024, hop_length=512, n_mels=64,
 
 def main() -> None:
     """Print all tables."""
-    parser = argparse.ArgumentParser()
+    parser = make_parser(__doc__)
     parser.add_argument("--long", action="store_true", help="10 hours, too")
     parser.add_argument("--only", choices=("speed", "frames", "fit"), help="one table")
     parser.add_argument("--child", choices=("frames", "fit"), help=argparse.SUPPRESS)
@@ -52,18 +53,23 @@ def main() -> None:
     if arguments.child:
         print(json.dumps({"frames": use, "fit": fit}[arguments.child](arguments.on)))
         return
+    publish(tables(arguments), arguments.json)
+
+
+def tables(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """The selected tables, each with its aim."""
     hours = (1, 10) if arguments.long else (1,)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
         if arguments.only in (None, "speed"):
-            speed(samples, folder)
+            yield from speed(samples, folder)
         if arguments.only != "speed":
             sets = {n: write_clips(folder / f"{n}h", samples, n=n * 3600 // CLIP_S) for n in hours}
         if arguments.only in (None, "frames"):
-            memory(sets)
+            yield from memory(sets)
         if arguments.only in (None, "fit"):
-            memory_of_fit(sets)
+            yield from memory_of_fit(sets)
 
 
 def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
@@ -77,7 +83,7 @@ def write_clips(folder: Path, samples: F32, *, n: int) -> Path:
     return folder
 
 
-def speed(samples: F32, folder: Path) -> None:
+def speed(samples: F32, folder: Path) -> Iterator[Table | str]:
     """Seconds of sound per CPU second."""
     clips = pieces(read_dataset(write_clips(folder / "speed", samples, n=60)).clips, sample_rate_hz=RATE_HZ)
     long = folder / "long.flac"
@@ -96,10 +102,10 @@ def speed(samples: F32, folder: Path) -> None:
             began = time.process_time()
             work(folder / f"cache{number}-{name[:25]}")
             rows[name] = max(rows[name], 60.0 * MINUTES / (time.process_time() - began))
-    print("| seconds of sound a CPU second, FLAC | | x librosa |\n|---|---:|---:|")
-    for name, value in rows.items():
-        print(f"| {name} | {value:,.0f} | {value / list(rows.values())[-1]:.1f} |")
-    print(f"\naim: 2,000 into the cache; got {list(rows.values())[1]:,.0f}\n")
+    _, cached, *_, librosa = rows.values()
+    cells = [[name, f"{value:,.0f}", f"{value / librosa:.1f}"] for name, value in rows.items()]
+    yield Table("speed", ["seconds of sound a CPU second, FLAC", "", "x librosa"], cells)
+    yield f"aim: 2,000 into the cache; got {cached:,.0f}"
 
 
 def read(some: Sequence[Piece], cache: Path) -> object:
@@ -119,26 +125,27 @@ def usual_way(some: Sequence[Piece]) -> object:
     return frames
 
 
-def memory(sets: Mapping[int, Path]) -> None:
+def memory(sets: Mapping[int, Path]) -> Iterator[Table | str]:
     """The peak memory of a fresh process that computes and gathers frames, for each number of hours."""
-    print("| hours | wall s for frames | ms a batch | VmHWM MB | RssAnon MB at most | a worker's peak MB | frames MB |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
-    for n, clips in sets.items():
-        row = child("frames", clips)
-        print(
-            f"| {n} | {row['wall_s']:.1f} | {row['batch_ms']:.2f} | {row['hwm']:.0f} | {row['anon']:.0f} | {row['worker']:.0f} "
-            f"| {row['frames']:.0f} |"
-        )
-    print("\nVmHWM counts mapped pages of the cache, which the kernel takes back when it needs them; RssAnon does not.\n")
+    columns = {"wall_s": ".1f", "batch_ms": ".2f", "hwm": ".0f", "anon": ".0f", "worker": ".0f", "frames": ".0f"}
+    header = ["hours", "wall s for frames", "ms a batch", "VmHWM MB", "RssAnon MB at most", "a worker's peak MB", "frames MB"]
+    yield Table("memory", header, child_rows("frames", sets, columns))
+    yield "VmHWM counts mapped pages of the cache, which the kernel takes back when it needs them; RssAnon does not."
 
 
-def memory_of_fit(sets: Mapping[int, Path]) -> None:
+def memory_of_fit(sets: Mapping[int, Path]) -> Iterator[Table | str]:
     """The peak memory of a complete `train fit`, for each number of hours."""
-    print("| hours | wall s of train fit | VmHWM MB | RssAnon MB at most | a worker's peak MB |\n|---:|---:|---:|---:|---:|")
-    for n, clips in sets.items():
-        row = child("fit", clips)
-        print(f"| {n} | {row['wall_s']:.0f} | {row['hwm']:.0f} | {row['anon']:.0f} | {row['worker']:.0f} |", flush=True)
-    print("\naim: VmHWM below 2,000, whatever the hours")
+    columns = dict.fromkeys(("wall_s", "hwm", "anon", "worker"), ".0f")
+    header = ["hours", "wall s of train fit", "VmHWM MB", "RssAnon MB at most", "a worker's peak MB"]
+    yield Table("memory of train fit", header, child_rows("fit", sets, columns))
+    yield "aim: VmHWM below 2,000, whatever the hours"
+
+
+def child_rows(what: str, sets: Mapping[int, Path], columns: Mapping[str, str]) -> Iterator[list[object]]:
+    """A row for each number of hours: these measurements, each in its format."""
+    for hours, clips in sets.items():
+        measured = child(what, clips)
+        yield [hours, *(format(measured[key], shape) for key, shape in columns.items())]
 
 
 def child(what: str, clips: Path) -> dict[str, float]:

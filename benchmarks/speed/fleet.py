@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ import psutil
 import soundfile
 import yaml
 
+from benchmarks.report import Table, make_parser, publish
 from train.fleet.jobs import STEPS
 from train.recipes.recipe import RECIPES
 from train.synth import MACHINES, Scene
@@ -78,20 +79,27 @@ class Watch:
 
 def main() -> None:
     """Print all tables."""
-    parser = argparse.ArgumentParser()
+    parser = make_parser(__doc__)
     parser.add_argument("--machines", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=120.0, help="normal sound of a machine")
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     arguments = parser.parse_args()
+    publish(tables(arguments), arguments.json)
+
+
+def tables(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """All tables and the overhead."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = write_plant(folder, arguments)
         runs = {n: measured(folder, plan, n_workers=n, out=f"out{n}") for n in (1, 2)}
         again = measured(folder, plan, n_workers=1, out="out1")
-    print_runs(runs)
-    overhead_s = print_overhead(runs[1], again, arguments.machines)
-    simulate(runs[1], overhead_s)
+    yield from run_tables(runs)
+    start_s, overhead_s = overhead(runs[1], again)
+    yield f"start and end of the command, everything complete: {start_s:.1f} s for {len(again.lines)} tasks"
+    yield f"overhead a task, beyond that and its child process: {1000 * overhead_s:.0f} ms"
+    yield from simulate(runs[1], overhead_s + start_s / max(1, len(again.lines)))
 
 
 def write_plant(folder: Path, arguments: argparse.Namespace) -> Path:
@@ -137,34 +145,29 @@ def measured(folder: Path, plan: Path, *, n_workers: int, out: str) -> Measured:
     return Measured(wall_s, cpu_s, [json.loads(line) for line in text.splitlines()], watch.worker_mb, watch.command_mb)
 
 
-def print_runs(runs: Mapping[int, Measured]) -> None:
+def run_tables(runs: Mapping[int, Measured]) -> Iterator[Table]:
     """Wall time, CPU and memory of each run, and of each kind of step."""
-    print("| workers | tasks | steps run | wall s | CPU s | speed-up | Dask worker MB | command and scheduler MB |")
-    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    rows: list[list[object]] = []
     for n, run in runs.items():
-        speed_up = runs[1].wall_s / run.wall_s
-        numbers = f"{len(run.lines)} | {run.n_done} | {run.wall_s:.1f} | {run.cpu_s:.1f} | {speed_up:.2f}"
-        print(f"| {n} | {numbers} | {run.worker_mb:.0f} | {run.scheduler_mb:.0f} |")
-    print("\n| step, one worker | n | mean wall s | mean CPU s | peak MB |\n|---|---:|---:|---:|---:|")
+        times = [f"{run.wall_s:.1f}", f"{run.cpu_s:.1f}", f"{runs[1].wall_s / run.wall_s:.2f}"]
+        rows.append([n, len(run.lines), run.n_done, *times, f"{run.worker_mb:.0f}", f"{run.scheduler_mb:.0f}"])
+    columns = ["workers", "tasks", "steps run", "wall s", "CPU s", "speed-up", "Dask worker MB", "command and scheduler MB"]
+    yield Table("runs", columns, rows)
+    rows = []
     for step in STEPS:
-        seconds = runs[1].values(step, "seconds")
-        cpu_s, peak_mb = mean(runs[1].values(step, "cpu_s")), max(runs[1].values(step, "peak_mb"))
-        print(f"| {step} | {len(seconds)} | {mean(seconds):.2f} | {cpu_s:.2f} | {peak_mb:.0f} |")
+        seconds, cpu_s, peak_mb = (runs[1].values(step, key) for key in ("seconds", "cpu_s", "peak_mb"))
+        rows.append([step, len(seconds), f"{mean(seconds):.2f}", f"{mean(cpu_s):.2f}", f"{max(peak_mb):.0f}"])
+    yield Table("steps", ["step, one worker", "n", "mean wall s", "mean CPU s", "peak MB"], rows)
 
 
-def print_overhead(run: Measured, again: Measured, n_machines: int) -> float:
-    """The time of a task that is not spent in its child process, s."""
+def overhead(run: Measured, again: Measured) -> tuple[float, float]:
+    """The time to start and end the command, and the time of a task that is spent neither there nor in its child process, s."""
     inside_s = sum(sum(run.values(step, "seconds")) for step in STEPS)
     start_s = again.wall_s - sum(again.values("inspect", "seconds"))
-    overhead_s = max(0.0, run.wall_s - inside_s - start_s) / len(run.lines)
-    print(
-        f"\nstart and end of the command, everything complete: {start_s:.1f} s for {len(again.lines)} tasks\n"
-        f"overhead a task, beyond that and its child process: {1000 * overhead_s:.0f} ms"
-    )
-    return overhead_s + start_s / max(1, len(again.lines))
+    return start_s, max(0.0, run.wall_s - inside_s - start_s) / len(run.lines)
 
 
-def simulate(run: Measured, overhead_s: float) -> None:
+def simulate(run: Measured, overhead_s: float) -> Iterator[Table | str]:
     """Assign the steps of many machines, which repeat the measured ones, to workers."""
     by_machine: dict[str, dict[str, float]] = {}
     for line in run.lines:
@@ -172,11 +175,10 @@ def simulate(run: Measured, overhead_s: float) -> None:
     kinds = list(by_machine.values())
     machines = [kinds[number % len(kinds)] for number in range(N_MACHINES)]
     total_s = sum(sum(steps.values()) for steps in machines)
-    print(f"\nsimulation (list scheduler, not measured): {N_MACHINES} machines of this size, {total_s / 3600:.2f} worker-hours")
-    print("| workers | hours | share of time busy |\n|---:|---:|---:|")
-    for n in (1, 2, N_WORKERS):
-        took_s = makespan(machines, n)
-        print(f"| {n} | {took_s / 3600:.2f} | {total_s / (n * took_s):.1%} |")
+    took_s = {n: makespan(machines, n) for n in (1, 2, N_WORKERS)}
+    rows = [[n, f"{seconds / 3600:.2f}", f"{total_s / (n * seconds):.1%}"] for n, seconds in took_s.items()]
+    yield Table("simulation", ["workers", "hours", "share of time busy"], rows)
+    yield f"simulation (list scheduler, not measured): {N_MACHINES} machines of this size, {total_s / 3600:.2f} worker-hours"
 
 
 def makespan(machines: Sequence[Durations], n_workers: int) -> float:

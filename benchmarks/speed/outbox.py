@@ -9,13 +9,13 @@ a file and synchronised. Both are on the disk of the working directory. Run it o
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import Table, make_parser, publish
 from monitor.config import MqttConfig
 from monitor.mqtt.sink import MqttSink
 from tests.mqtt.anomalies import anomaly
@@ -23,8 +23,16 @@ from tests.mqtt.anomalies import anomaly
 PAUSE_S = 0.05  # mean time between events
 
 
-def main(n_events: int = 1000) -> None:
+def main() -> None:
     """Print the table."""
+    parser = make_parser(__doc__)
+    parser.add_argument("events", type=int, nargs="?", default=1000, metavar="EVENTS")
+    arguments = parser.parse_args()
+    publish([measure(arguments.events)], arguments.json)
+
+
+def measure(n_events: int) -> Table:
+    """The table."""
     chance = random.Random(0)
     waits_ms: list[float] = []
     floor_ms: list[float] = []
@@ -46,10 +54,12 @@ def main(n_events: int = 1000) -> None:
             os.fsync(floor.fileno())
             floor_ms.append(1000 * (time.monotonic() - began))
         sink.stop(10.0)
-    print(f"| {n_events} events, ms | median | p99 | longest |\n|---|---:|---:|---:|")
-    for what, values in (("decision to commit", waits_ms), ("the same bytes appended and synchronised", floor_ms)):
-        print(f"| {what} | {np.median(values):.1f} | {np.quantile(values, 0.99):.1f} | {max(values):.1f} |")
+    rows = [
+        [what, *(f"{value:.1f}" for value in np.quantile(values, (0.5, 0.99, 1.0)))]
+        for what, values in (("decision to commit", waits_ms), ("the same bytes appended and synchronised", floor_ms))
+    ]
+    return Table("latency", [f"{n_events} events, ms", "median", "p99", "longest"], rows)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -26,6 +26,7 @@ import soundfile
 import yaml
 from numpy.lib.stride_tricks import sliding_window_view
 
+from benchmarks.report import Table, make_parser, publish
 from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
@@ -47,7 +48,8 @@ FLOOR = "(c) floor: scipy.fft.rfft and bare int8 invokes"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
+    arguments = make_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
         paths = {suffix: Path(folder) / f"sound.{suffix}" for suffix in ("wav", "flac")}
@@ -69,17 +71,19 @@ def main() -> None:
         rows = {name: min(one[name] for one in passes) for name in works}
         peak = {minutes: peak_memory_mb(samples, minutes, Path(folder)) for minutes in (10, 120)}
         wall_s = {words: wall(clips * N_TIMES, *words) for words in ((), ("--jobs", "2"))}
-    print("| CPU seconds an hour of audio | | x floor |\n|---|---:|---:|")
-    for name, seconds in rows.items():
-        print(f"| {name} | {seconds:.3f} | {seconds / rows[FLOOR]:.1f} |")
     plain, default_s, usual, least = (rows[name] for name in (PLAIN, DEFAULT, USUAL, FLOOR))
-    print(f"\nplain / floor = {plain / least:.2f} (aim 4), default / floor = {default_s / least:.2f} (aim 6)")
-    print(f"default / plain = {default_s / plain:.2f} (at most 1.5), (b) / plain = {usual / plain:.0f} (at least 20)")
     one_s, two_s = wall_s.values()
-    print(f"{N_TIMES * len(clips)} files of 10 s: {one_s:.1f} s, with --jobs 2 {two_s:.1f} s: {one_s / two_s:.2f} x (aim 1.8)")
-    print(
-        "peak memory of replay, MB: " + ", ".join(f"{mb:.1f} for {minutes} min" for minutes, mb in peak.items()) + " (under 80)"
-    )
+    aims = [
+        ["plain / floor", f"{plain / least:.2f}", "4"],
+        ["default / floor", f"{default_s / least:.2f}", "6"],
+        ["default / plain", f"{default_s / plain:.2f}", "at most 1.5"],
+        ["(b) / plain", f"{usual / plain:.0f}", "at least 20"],
+        [f"{N_TIMES * len(clips)} files of 10 s: {one_s:.1f} s / {two_s:.1f} s with `--jobs 2`", f"{one_s / two_s:.2f}", "1.8"],
+        *([f"peak memory of a replay of {minutes} minutes, MB", f"{mb:.1f}", "under 80"] for minutes, mb in peak.items()),
+    ]
+    costs = [[name, f"{seconds:.3f}", f"{seconds / least:.1f}"] for name, seconds in rows.items()]
+    tables = [Table("cost", ["CPU seconds an hour of audio", "", "x floor"], costs), Table("aims", ["", "measured", "aim"], aims)]
+    publish(tables, arguments.json)
 
 
 def wall(files: list[Path], *words: str) -> float:
