@@ -84,31 +84,30 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def publish(parts: Iterable[Table | str], json_file: Path | None) -> None:
-    """Print the tables and sentences of a run as they come. At the end, write them to the file of `--json`, if any."""
+    """Print the tables and sentences of a run as they come. The file of `--json`, if any, has all that are complete."""
     tables: list[Table] = []
     sentences: list[str] = []
     for part in parts:
         if isinstance(part, str):
             sentences.append(part)
             print(f"{part}\n", flush=True)
-            continue
-        printed, kept = tee(part.rows)
-        print(f"{part.title}:\n", flush=True)
-        for line in replace(part, rows=printed).lines():
-            print(line, flush=True)
-        print()
-        rows = [list(map(str, row)) for row in kept]
-        tables.append(Table(part.title, list(map(str, part.header)), rows))
-    if json_file is not None:
-        report = Report(
-            command=_command(),
-            version=__version__,
-            date=datetime.now(timezone.utc).date().isoformat(),
-            computer=f"{platform.machine()}, {os.cpu_count()} cores",
-            tables=tables,
-            sentences=sentences,
-        )
-        json_file.write_text(report.to_json())
+        else:
+            printed, kept = tee(part.rows)
+            print(f"{part.title}:\n", flush=True)
+            for line in replace(part, rows=printed).lines():
+                print(line, flush=True)
+            print()
+            tables.append(Table(part.title, list(map(str, part.header)), [list(map(str, row)) for row in kept]))
+        if json_file is not None:
+            report = Report(
+                command=_command(),
+                version=__version__,
+                date=datetime.now(timezone.utc).date().isoformat(),
+                computer=f"{platform.machine()}, {os.cpu_count()} cores",
+                tables=tables,
+                sentences=sentences,
+            )
+            json_file.write_text(report.to_json())
 
 
 def _line(cells: Sequence[object]) -> str:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +100,10 @@ def tables(arguments: argparse.Namespace) -> Iterator[Table | str]:
             yield days_table(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=arguments.runs)
         if "hours" in parts:
             yield hours_table(machines, gain_db=arguments.gain_db, tilt_db=arguments.tilt_db, runs=10 * arguments.runs)
-    if "compressor" in parts:
-        yield (
-            compressor_table(listener, runs=arguments.runs)
-            if COMPRESSOR.is_dir()
-            else f"{COMPRESSOR.name} is not in ../shared/data: no faults to mix"
-        )
+    if "compressor" in parts and COMPRESSOR.is_dir():
+        yield compressor_table(listener, runs=arguments.runs)
+    elif "compressor" in parts:
+        yield f"{COMPRESSOR.name} is not in ../shared/data: no faults to mix"
     yield f"{time.monotonic() - began_s:.0f} s"
 
 
@@ -183,15 +182,10 @@ def cells(days: Days) -> list[object]:
 
 def hours_table(machines: Mapping[str, tuple[Subject, Takes]], *, gain_db: float, tilt_db: float, runs: int) -> Table:
     """How often 15-minute medians exceed the limit, with or without a band, by hours learned and formula of the limit."""
-    return Table(
-        "hours: times a week that the limit is exceeded, with or without a band (limit / normal)",
-        ["machine", "gain, tilt, dB", "hours", "folds", "mean + t x deviation", "2 x normal"],
-        (
-            row
-            for name, (_, takes) in machines.items()
-            for row in hours_rows(name, takes, gain_db=gain_db, tilt_db=tilt_db, runs=runs)
-        ),
-    )
+    title = "hours: times a week that the limit is exceeded, with or without a band (limit / normal)"
+    columns = ["machine", "gain, tilt, dB", "hours", "folds", "mean + t x deviation", "2 x normal"]
+    by_machine = (hours_rows(name, takes, gain_db=gain_db, tilt_db=tilt_db, runs=runs) for name, (_, takes) in machines.items())
+    return Table(title, columns, chain.from_iterable(by_machine))
 
 
 def hours_rows(name: str, takes: Takes, *, gain_db: float, tilt_db: float, runs: int) -> Iterator[list[object]]:

@@ -72,6 +72,16 @@ def test_each_row_is_printed_before_the_next_one_is_computed(capsys: pytest.Capt
     assert capsys.readouterr().out == "| second |\n\nend\n\n"
 
 
+def test_an_interrupted_run_keeps_what_is_complete(tmp_path: Path) -> None:
+    def parts() -> Iterator[Table | str]:
+        yield Table("a", ["x"], [[1]])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(parts(), tmp_path / "run.json")
+    assert Report.read(tmp_path / "run.json").tables == [Table("a", ["x"], [["1"]])]
+
+
 def test_a_benchmark_writes_what_it_prints(tmp_path: Path) -> None:
     printed = run("-m", "benchmarks.speed.outbox", "2", "--json", str(tmp_path / "outbox.json"))
     report = Report.read(tmp_path / "outbox.json")
