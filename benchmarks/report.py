@@ -1,7 +1,11 @@
 """The results of a benchmark: tables and sentences, printed as Markdown and written as JSON.
 
-arguments = make_parser(__doc__).parse_args()
-publish([Table("latency", ["event", "ms"], rows), "10 events of one node"], arguments.json)
+A benchmark needs two lines:
+
+    arguments = make_parser(__doc__).parse_args()
+    publish([Table("latency", ["event", "ms"], rows), "10 events of one node"], arguments.json)
+
+The parts may also be a generator, for results that take long.
 """
 
 import argparse
@@ -66,6 +70,8 @@ class Report:
             tables = [Table(**table) for table in content.pop("tables", ())]
             for table in tables:
                 list(table.lines())
+            if len({table.title for table in tables}) < len(tables):
+                raise ValueError("two tables have the same title")
             return cls(**content, tables=tables)
         except (AttributeError, TypeError, ValueError, StethosError) as error:
             raise StethosError(f"{path.name} is not the report of a benchmark: {error}") from error

@@ -41,6 +41,10 @@ def test_a_page_shows_command_tables_and_sentences(folder: Path) -> None:
         ('{"command": "x", "commit": "y"}', "unexpected keyword argument 'commit'"),
         ('{"command": "x", "tables": [{"title": "a"}]}', "missing 2 required positional arguments: 'header' and 'rows'"),
         ('{"command": "x", "tables": [{"title": "a", "header": ["x"], "rows": 1}]}', "'int' object is not iterable"),
+        (
+            '{"command": "x", "tables": [{"title": "a", "header": [], "rows": []}, {"title": "a", "header": [], "rows": []}]}',
+            "same title",
+        ),
         (REPORT.to_json().replace('["1"]', '["1", "2"]'), "row 1 of table a must have 1 cells, got 2"),
     ],
 )
