@@ -20,7 +20,7 @@ from train.cli.main import main as train
 
 HOURS = 24 if os.environ.get("LONG_TESTS") else 1
 MACHINES = ("fan", "stutters")  # the microphone of the second has an overrun every 9 seconds
-EARLY = 3 if HOURS > 1 else 1  # cycles until everything has happened once: an hour of a day, a third of an hour
+EARLY = 3 if HOURS > 1 else 2  # cycles until caches are full: an hour of a day, two thirds of an hour
 
 
 @pytest.fixture(scope="module")
