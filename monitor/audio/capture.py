@@ -15,7 +15,7 @@ import time
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from monitor.audio.devices import Device, Unavailable, device_to_json, find_device, identify, why_missing
+from monitor.audio.devices import Device, Unavailable, device_to_json, find_device, identify, is_unplugged, why_missing
 from monitor.audio.ring import Ring, SoundFormat
 
 COMMON_RATES_HZ = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
@@ -51,7 +51,12 @@ def main(arguments: list[str]) -> None:
         else:
             requested = listen_to_parent()
             sd = _portaudio()
-            _capture(sd, requested.get())
+            is_old = requested.empty()  # PortAudio listed the devices before this request, perhaps long ago
+            request = requested.get()
+            if is_old and not is_unplugged(request.selector) and not _is_listed(sd, request.selector):
+                sd._terminate()
+                sd._initialize()  # lists them again
+            _capture(sd, request)
     except Unavailable as error:
         send({"trouble": error.reason, "detail": str(error)})
     except Exception as error:  # the parent reports it
@@ -93,6 +98,14 @@ def _capture(sd: Any, request: Request) -> None:
     while not ended.wait(CHECK_S) and stream.active:
         pass
     raise Unavailable("lost", f"{device.name}: the stream ended")
+
+
+def _is_listed(sd: Any, selector: str) -> bool:
+    try:
+        find_device(_devices(sd, with_rates=False), selector)
+    except Unavailable as error:
+        return error.reason != "absent"
+    return True
 
 
 def channels_of(device: Device, wanted: int) -> int:

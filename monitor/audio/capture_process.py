@@ -1,4 +1,4 @@
-"""The parent's handle on a capture process: start, poll, kill. Only `wait` and `list_devices` block, for a limited time."""
+"""The parent's handle on a capture process: start, poll, kill. `wait`, `close` and `list_devices` block for a limited time."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from monitor.child_process import child_command
 from monitor.errors import SourceError
 
 LIST_S = 15.0  # PortAudio opens every device in order to list it
-REAP_S = 1.0  # a killed process may be stuck in a driver
+EXIT_S = 1.0  # for a killed process, which may be stuck in a driver
 
 
 class CaptureProcess:
@@ -41,7 +41,7 @@ class CaptureProcess:
         os.set_blocking(self._output, False)
 
     def request(self, request: Request) -> None:
-        """Tell the process what to capture. Called once."""
+        """Send the request. Called once."""
         assert self._process.stdin is not None and self._ring_fd is not None
         line = json.dumps(request._replace(ring_fd=self._ring_fd)._asdict()).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):  # it has ended, which `opened` finds
@@ -115,19 +115,34 @@ class CaptureLauncher:
 
     def __init__(self, command: Sequence[str] | None = None, *, ahead: bool = False) -> None:
         self._command = command
-        self._ahead = CaptureProcess(command) if ahead else None
+        self._ahead: CaptureProcess | None = None
+        self._discarded: CaptureProcess | None = None
+        if ahead:
+            with contextlib.suppress(OSError):  # a microphone reports it when it tries the same
+                self._ahead = CaptureProcess(command)
 
     def __call__(self) -> CaptureProcess:
-        """A process that waits for its request."""
+        """A process that waits for its request. OSError if it cannot be started."""
         ahead, self._ahead = self._ahead, None
-        return ahead if ahead is not None and not ahead.is_gone() else CaptureProcess(self._command)
+        if ahead is not None:
+            if not ahead.is_gone():
+                return ahead
+            ahead.kill()  # closes its files
+        if self._discarded is not None and not self._discarded.is_gone():
+            raise OSError(f"capture process {self._discarded.pid} does not exit after SIGKILL: an audio driver hangs")
+        return CaptureProcess(self._command)
 
-    def close(self) -> None:
-        """End the process that nobody has needed."""
+    def discard(self) -> None:
+        """Kill the process that nobody has needed."""
         if self._ahead is not None:
             self._ahead.kill()
-            self._ahead.wait(REAP_S)
-            self._ahead = None
+            self._ahead, self._discarded = None, self._ahead
+
+    def close(self) -> None:
+        """Discard, and wait for the killed process."""
+        self.discard()
+        if self._discarded is not None:
+            self._discarded.wait(EXIT_S)
 
 
 def list_devices() -> list[Device]:

@@ -35,7 +35,7 @@ class Usb(NamedTuple):
 class Device(NamedTuple):
     """A microphone as PortAudio lists it."""
 
-    index: int  # type: ignore[assignment]  # of PortAudio, not stable across replugging and reboots; also a method of tuples
+    index: int  # type: ignore[assignment]  # hides tuple.index; not stable across replugging and reboots
     name: str
     host_api: str
     n_channels: int

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from monitor.shipped import shipped
 
 MAX_SNOOZE_S = 86_400
-DESCRIBED = "STETHOS_DESCRIBED" in os.environ  # set by scripts/generate: reading all docstrings takes a fifth of a start
+DESCRIBED = "GENERATE_DOCUMENTS" in os.environ  # set by scripts/generate: reading all docstrings takes a fifth of a start
 
 Slug = Annotated[
     str,

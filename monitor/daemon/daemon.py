@@ -56,7 +56,8 @@ from monitor.notify.service import Notifications
 from monitor.threads import Probe, Watchdog
 
 log = logging.getLogger(__name__)
-BUSY_POLL_S = 0.05  # until it is ready, and while commands wait
+START_POLL_S = 0.05  # until it is ready
+COMMANDS_EVERY_S = 0.1
 HEALTH_EVERY_S = 60.0
 SLOW_PATHS_EVERY_S = 3600.0  # how often the learned levels are saved
 READY_WITHIN_S = 1.5  # after this, READY no longer waits for a microphone with neither sound nor a fault
@@ -209,19 +210,24 @@ class Daemon:
         ready = False
         while not self._stopped:
             self._guard.run("machines", self._supervisor.poll)
+            had_commands = self._commands.n_waiting > 0
             self._guard.run("commands", self._process_commands)
             now = time.monotonic()
             if not ready and (now >= ready_by or self._supervisor.is_started):
                 ready = True
-                self._launcher.close()
                 self._notifier.send("READY=1")
                 log.info("ready: %s", self._supervisor.in_words())
+                self._launcher.discard()
                 self._guard.run("learning: resume", self._adaptation.resume)
             if ready and now >= second_at:
                 second_at = now + 1.0
                 self._guard.run("service", self._every_second)
-            busy = not ready or self._commands.n_waiting
-            await self._timer.wait(BUSY_POLL_S if busy else self._supervisor.wait_s())
+            if had_commands:
+                await asyncio.sleep(COMMANDS_EVERY_S)  # nothing can cut this short, so a flood of them is limited
+            elif not ready:
+                await self._timer.wait(START_POLL_S)
+            else:
+                await self._timer.wait(max(0.0, min(self._supervisor.wait_s(), second_at - time.monotonic())))
 
     def _process_commands(self) -> None:
         if self._commands.process_pending():

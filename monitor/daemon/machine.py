@@ -126,8 +126,8 @@ class Machine:
             for result in self._monitor.push(block):
                 self._progress_at = self._tick_at = time.monotonic()
                 self._log(result)
-        self.tick_due_s = self._reader.arrives_s(self._monitor.n_missing)
         reason, now = self._no_input_reason(), time.monotonic()
+        self.tick_due_s = math.inf if reason is not None else self._reader.arrives_s(self._monitor.n_missing)
         if reason is None:
             if self._has_input:
                 self._publisher.publish_available(self._rate_problem is None)

@@ -134,7 +134,7 @@ class Supervisor:
                 self._start(name)
 
     def wait_s(self) -> float:
-        """How long the next `poll` can wait: until a tick should be full, but not long while a microphone has no sound."""
+        """How long the next `poll` can wait: until a tick should be full, but not long while a microphone is not open."""
         if any(one.ring is None for one in self._microphones.values()):
             return OPENING_POLL_S
         due_s = min((machine.tick_due_s for machine in self.machines.values()), default=math.inf)

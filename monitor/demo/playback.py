@@ -21,7 +21,7 @@ from monitor.audio.ring import Ring, SoundFormat
 from monitor.child_process import child_command
 from monitor.errors import SourceError
 
-PERIOD_S = 0.05  # like the capture process
+PERIOD_S = 0.1  # like the capture process
 FULL_SCALE = {"int16": (1 << 15, "<i2"), "int32": (1 << 31, "<i4")}
 
 

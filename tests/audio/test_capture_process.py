@@ -42,6 +42,7 @@ def test_the_process_launched_ahead_is_the_first_one_if_it_still_runs() -> None:
     launcher, ended = CaptureLauncher(waiting, ahead=True), CaptureLauncher([sys.executable, "-c", ""], ahead=True)
     children = {child.pid for child in psutil.Process().children()}
     wait_until(lambda: any(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process().children()))
+    before = descriptors()
     first, second, other = launcher(), launcher(), ended()
     assert first.pid in children
     assert second.pid not in children
@@ -50,9 +51,21 @@ def test_the_process_launched_ahead_is_the_first_one_if_it_still_runs() -> None:
         process.kill()
         process.wait(5.0)
     unused = CaptureLauncher(waiting, ahead=True)
-    unused.close()
+    unused.discard()
     unused.close()
     assert psutil.Process().children() == []
+    del first, second, other
+    assert descriptors() == before - 2 * 3  # a ring and two pipes of the first, and of the one that had ended
+
+
+def test_a_process_that_cannot_be_launched_ahead_is_an_error_of_its_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    launcher = CaptureLauncher(ahead=True)
+    with closing(Microphone("name:x", wanted_rate_hz=16000, launch=launcher)) as microphone:
+        microphone.poll()
+        assert microphone.trouble is not None
+        assert microphone.trouble.detail.startswith("cannot start the capture process: ")
+    launcher.close()
 
 
 def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

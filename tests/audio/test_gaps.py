@@ -5,11 +5,11 @@ import pytest
 from monitor.audio.gaps import GapDetector, UnbrokenSound
 from monitor.audio.ring import Chunk, WriteRecord
 
-RATE_HZ, N = 16000, 800  # 50 ms
+RATE_HZ, N = 16000, 1600  # 100 ms
 
 
 class Device:
-    """Delivers N frames every 50 ms, 3 ms after the last of them, `slower` than it should."""
+    """Delivers N frames every 100 ms, 3 ms after the last of them, `slower` than it should."""
 
     def __init__(self, *, slower: float = 0.0) -> None:
         self.frame, self._clock_s, self._slower = 0, 100.0, slower
@@ -52,14 +52,14 @@ def test_an_overrun_ends_the_run_at_its_sample(size: int) -> None:
     chunks += [device.chunk(overrun=True, late_s=0.02), *device.play(5)]
     sounds = [sound for at in range(0, len(chunks), size) for sound in runs.push(chunks[at : at + size])]
     assert frames(sounds) == list(range(0, device.frame, N))
-    assert begins(sounds) == [(0, 100.003), (100 * N, 100.253)]
+    assert begins(sounds) == [(0, 100.003), (5 * RATE_HZ, 100.253)]
     assert (runs.overruns, runs.lost_frames) == (1, 4000)
 
 
 def test_a_stall_that_loses_nothing_changes_nothing() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     chunks = device.play(5)
-    chunks += [device.chunk(late_s=1.0 - 0.05 * at) for at in range(20)]  # all at once, a second late
+    chunks += [device.chunk(late_s=1.0 - at * N / RATE_HZ) for at in range(10)]  # all at once, a second late
     sounds = runs.push(chunks + device.play(5))
     assert frames(sounds) == list(range(0, device.frame, N))
     assert begins(sounds) == [(0, 100.003)]
@@ -71,7 +71,7 @@ def test_a_stall_that_loses_sound_without_a_word_is_a_gap() -> None:
     chunks = device.play(5)
     device.lose(2.0)
     sounds = runs.push(chunks + device.play(5))
-    assert begins(sounds) == [(0, 100.003), (100 * N, 102.003)]
+    assert begins(sounds) == [(0, 100.003), (5 * RATE_HZ, 102.003)]
     assert (runs.overruns, runs.lost_frames) == (1, 32000)
 
 
@@ -79,7 +79,7 @@ def test_what_the_reader_missed_is_counted_and_keeps_its_place() -> None:
     device, runs = Device(), GapDetector(rate_hz=RATE_HZ)
     sounds = runs.push([*device.play(5), device.chunk(n_overwritten=12345), *device.play(5)])
     assert begins(sounds) == [(0, 100.003)]
-    assert 100 * N + 12345 in frames(sounds)
+    assert 5 * RATE_HZ + 12345 in frames(sounds)
     assert (runs.overruns, runs.lost_frames) == (1, 12345)
 
 

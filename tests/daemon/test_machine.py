@@ -1,7 +1,9 @@
 """A machine: sound that never fills a tick, and a construction that fails."""
 
+import math
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from itertools import cycle
 from pathlib import Path
 from unittest.mock import Mock
@@ -10,7 +12,7 @@ import pytest
 import soundfile
 
 from monitor.audio.gaps import UnbrokenSound
-from monitor.audio.microphone import Microphone
+from monitor.audio.microphone import Microphone, Trouble
 from monitor.audio.ring import SoundFormat
 from monitor.bundle import Bundle, load_bundle
 from monitor.clips.service import ClipService
@@ -106,6 +108,24 @@ def test_a_stream_without_gaps_that_fills_no_tick_is_a_stall(
     player.now += machine_module.STALLED_AFTER_S + 1.0
     player.machine.poll()
     assert player.machine.stalled_s() > machine_module.STALLED_AFTER_S
+
+
+def test_the_next_tick_is_full_when_the_machine_expects_it_and_without_sound_none_is_expected(
+    bundle: Bundle, demo_normal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(bundle, demo_normal, monkeypatch)
+    player.play(5)
+    n_ticks = 0
+    for _ in range(50):
+        due_s, scored_s = player.machine.tick_due_s, player.machine.scored_s
+        player.play(0.1)
+        is_scored = player.machine.scored_s > scored_s
+        assert is_scored == (due_s < player.now + 0.01)
+        n_ticks += is_scored
+    assert n_ticks == 5
+    player.machine.microphone.trouble = Trouble("lost", "unplugged", datetime.now(timezone.utc))
+    player.machine.poll()
+    assert player.machine.tick_due_s == math.inf
 
 
 def test_a_machine_that_cannot_be_built_leaves_no_reader(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,8 @@ class Commands:
             if self.n_dropped % MAX_WAITING == 0:
                 log.warning("too many commands; dropped so far: %d", self.n_dropped + 1, extra=of_kind("dropped"))
             self.n_dropped += 1
-        self._wake()
+        else:
+            self._wake()
 
     def order(self, machine: str, name: str, payload: bytes, *, by: str, reply: Callable[[ResponseMessage], None]) -> None:
         """Queue a command from the control socket; Refused if the queue is full. `reply` receives the response."""

@@ -57,6 +57,8 @@ class Node:
         """Send a command; the answer."""
         self.commands.arrive(machine, name, payload.encode() if isinstance(payload, str) else payload, retained)
         n_before = len(self.answers)
+        assert self.woken.is_set()
+        self.woken.clear()
         while self.commands.process_pending():
             pass
         ((answered, answer),) = self.answers[n_before:]
