@@ -27,7 +27,7 @@ def test_it_installs_accepts_the_configuration_and_replays_as_on_x86_64(build: B
         "apt-get purge -y stethos </dev/null >&2; [ ! -e /etc/stethos ]",
     )
     with arm64_layer() as system:
-        inside("\n".join(commands), changes, system, mounted=build("arm64"))
+        inside("\n".join(commands), changes, system, mounted=build("arm64"), core="cortex-a53")
     assert "node: workshop" in (changes / "root" / "settings").read_text()
     here = [sys.executable, "-m", "monitor.cli.main", "--config", "configs/monitor.yaml", *REPLAY.split()[1:]]
     expected = subprocess.run(here, cwd=ROOT, capture_output=True, text=True, check=True).stdout
