@@ -49,6 +49,7 @@ LONGEST = (  # files that take a minute or more, the longest first, those that w
     "web/live/test_disturbance.py",
     "system/live/test_live_machines.py",
     "cli/test_root.py",
+    "system/test_on_arm64.py",
     "update/test_attacks.py",
     "overview/test_browser.py",
     "overview/test_live.py",
