@@ -21,6 +21,7 @@ from monitor.errors import BundleError
 from tests.conftest import need
 
 Change = Callable[[Path], object]
+REFUSED_WITHIN_S = 30.0 if "EMULATED" in os.environ else 1.0  # an emulator takes at least ten times as long
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def bundle(demo_bundle: Path, tmp_path: Path) -> Path:
 
 
 def refusal(bundle: Path) -> str:
-    """The message, which comes within a second, however busy the computer is."""
+    """The message, which comes within a second of CPU time, however busy the computer is."""
     started = time.process_time()
     with pytest.raises(BundleError) as caught:
         load_bundle(bundle)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < REFUSED_WITHIN_S
     text = str(caught.value)
     assert "\n" not in text
     assert text.isprintable()

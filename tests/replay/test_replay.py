@@ -228,6 +228,7 @@ def test_a_machine_from_the_configuration(tmp_path: Path, demo_bundle: Path, dem
     assert start["node"] == "hall-3"
 
 
+@pytest.mark.skipif("EMULATED" in os.environ, reason="the emulator's own memory would count")
 def test_memory_does_not_grow_with_the_length_of_a_file(
     tmp_path: Path, demo_bundle: Path, record_property: Callable[[str, object], None]
 ) -> None:
