@@ -14,11 +14,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed.replay import MINUTES, ROOT, default_bundle
 from tests.conftest import need
 from tests.system.debian import PYTHON, arm64_with_tests, cpuinfo
@@ -55,15 +57,23 @@ CORES = (
     Core("Cortex-A72", 3, {"Pi 4, first revisions": 1.5, "Pi 4": 1.8}),
     Core("Cortex-A76", 4, {"Pi 5": 2.4}),
 )
-ASSUMED = """
-The instructions are counted; seconds and percent are an estimate, not a measurement. They take the published clock rate
-(Raspberry Pi's product briefs) and decode width (2, 3 and 4 instructions a cycle: Arm's reference manual of the Cortex-A53, its
-optimization guides for Cortex-A72 and A76), and assume that between a half and a quarter of that width is used, waiting for
-memory included. The kernel is left out, and what the service does besides scoring: capture, resampling, MQTT, the page."""
+HEADER = ["core, bundle", "instructions an hour of sound", "start-up", "board, GHz", "estimate: CPU s an hour", "% of a core"]
+ASSUMED = (
+    "The instructions are counted; seconds and percent are an estimate, not a measurement. They take the published clock rate "
+    "(Raspberry Pi's product briefs) and decode width (2, 3 and 4 instructions a cycle: Arm's reference manual of the Cortex-A53, "
+    "its optimization guides for Cortex-A72 and A76), and assume that between a half and a quarter of that width is used, "
+    "waiting for memory included. The kernel is left out, and what the service does besides scoring: capture, resampling, MQTT, the page."
+)
 
 
 def main() -> None:
     """Print the table."""
+    arguments = make_parser(__doc__).parse_args()
+    publish([Table("instructions", HEADER, counted()), ASSUMED], arguments.json)
+
+
+def counted() -> Iterator[list[str]]:
+    """The rows of the table."""
     need(shutil.which("qemu-aarch64") is not None and shutil.which("gcc") is not None, "qemu-user and gcc")
     with tempfile.TemporaryDirectory() as name, arm64_with_tests() as (environment, system):
         folder = Path(name)
@@ -73,22 +83,19 @@ def main() -> None:
         subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", folder / "plugin.so", PLUGIN], check=True)
         emulator = Emulator(folder, system, environment / f"opt/tests/lib/python{PYTHON}/site-packages")
         bundles = {"plain": ROOT / "models" / "demo-fan", "default": folder / "default"}
-        print("| core, bundle | instructions an hour of sound | start-up | board, GHz | estimate: CPU s an hour | % of a core |")
-        print("|---|---:|---:|---|---:|---:|")
         for core in CORES:
             for bundle, path in bundles.items():
-                print_rows(core, bundle, *emulator.count_both(core, path))
-        print(ASSUMED)
+                yield from rows_of(core, bundle, *emulator.count_both(core, path))
 
 
-def print_rows(core: Core, bundle: str, per_hour: float, start_up: float) -> None:
-    """Print the count and the estimates of each board with this core."""
+def rows_of(core: Core, bundle: str, per_hour: float, start_up: float) -> Iterator[list[str]]:
+    """The count and the estimates of each board with this core."""
     for board, ghz in core.boards.items():
         seconds = [per_hour / (ghz * 1e9 * core.width * used) for used in USED]
         estimate = " - ".join(f"{s:.1f}" for s in seconds)
         percent = " - ".join(f"{s / 36:.2f}" for s in seconds)
-        counts = f"{per_hour / 1e9:.2f}e9 | {start_up / 1e9:.2f}e9"
-        print(f"| {core.name}, {bundle} | {counts} | {board}, {ghz:g} | {estimate} | {percent} |", flush=True)
+        counts = [f"{per_hour / 1e9:.2f}e9", f"{start_up / 1e9:.2f}e9"]
+        yield [f"{core.name}, {bundle}", *counts, f"{board}, {ghz:g}", estimate, percent]
 
 
 @dataclass(frozen=True)
