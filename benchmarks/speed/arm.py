@@ -59,10 +59,11 @@ CORES = (
 )
 HEADER = ["core, bundle", "instructions an hour of sound", "start-up", "board, GHz", "estimate: CPU s an hour", "% of a core"]
 ASSUMED = (
-    "The instructions are counted; seconds and percent are an estimate, not a measurement. They take the published clock rate "
-    "(Raspberry Pi's product briefs) and decode width (2, 3 and 4 instructions a cycle: Arm's reference manual of the Cortex-A53, "
-    "its optimization guides for Cortex-A72 and A76), and assume that between a half and a quarter of that width is used, "
-    "waiting for memory included. The kernel is left out, and what the service does besides scoring: capture, resampling, MQTT, the page."
+    "The instructions are counted; seconds and percent are an estimate, not a measurement. They take the published "
+    "clock rate (Raspberry Pi's product briefs) and decode width (2, 3 and 4 instructions a cycle: Arm's reference "
+    "manual of the Cortex-A53, its optimization guides for Cortex-A72 and A76), and assume that between a half and "
+    "a quarter of that width is used, waiting for memory included. The kernel is left out, and what the service "
+    "does besides scoring: capture, resampling, MQTT, the page."
 )
 
 
