@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as peer
 
 from train.evaluation import metrics
 
@@ -22,6 +25,22 @@ def test_the_partial_area_is_standardised() -> None:
 
 def test_average_precision_is_the_mean_over_steps_of_recall() -> None:
     assert metrics.average_precision(ANOMALY, SCORES) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), min_size=2, max_size=60))
+def test_areas_and_rates_are_those_of_scikit_learn(clips: list[tuple[bool, int]]) -> None:
+    anomaly, scores = np.array([one for one, _ in clips]), np.array([score / 7 for _, score in clips])
+    if anomaly.any() and not anomaly.all():
+        assert metrics.auc(anomaly, scores) == pytest.approx(peer.roc_auc_score(anomaly, scores), abs=1e-12)
+        limited = peer.roc_auc_score(anomaly, scores, max_fpr=metrics.MAX_FPR)
+        assert metrics.partial_auc(anomaly, scores) == pytest.approx(limited, abs=1e-12)
+        assert metrics.average_precision(anomaly, scores) == pytest.approx(peer.average_precision_score(anomaly, scores))
+    if anomaly.any():
+        at = metrics.verdicts(anomaly, scores, threshold=2.0)
+        rates = peer.precision_recall_fscore_support(anomaly, scores >= 2.0, labels=[True], zero_division=np.nan)[:3]
+        assert [np.nan if one is None else one for one in (at.precision, at.recall, at.f1)] == pytest.approx(
+            [float(one[0]) for one in rates], nan_ok=True
+        )
 
 
 def test_verdicts_count_a_score_at_the_threshold_as_anomalous() -> None:
