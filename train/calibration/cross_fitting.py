@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from monitor.arrays import F32, F64
-from monitor.audio.recording import file_sha256
 from monitor.errors import ConfigError, SourceError
 from monitor.learning.fit import CrossFit, Fitted, cross_fit, fit_normals
 from monitor.learning.measured import RecordingSums, held_out_scores, time_folds
@@ -19,6 +18,7 @@ from train.calibration.cross_fitted import CrossFitted, Stretch
 from train.calibration.normal_scores import measure_pieces
 from train.calibration.states import find_normal_states
 from train.datasets import Clip, Dataset, Piece, RecordingOrder, folds
+from train.datasets.clip import hash_of
 from train.recipes.recipe import Recipe
 
 N_FOLDS = 5
@@ -37,7 +37,7 @@ class Learned:
 
     def to_store(self, dataset: Dataset, *, fast: Fast | None, channel: int | None) -> CrossFitted:
         """The scores to store in the bundle's report; `channel` is the one that was measured."""
-        sha256 = {name: file_sha256(Path(name)) for name in {one.name for one in self.stretches}}
+        sha256 = {name: hash_of(Path(name)) for name in {one.name for one in self.stretches}}
         named = (
             replace(one, name=Path(one.name).relative_to(dataset.root).as_posix(), sha256=sha256[one.name])
             for one in self.stretches

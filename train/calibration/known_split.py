@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.audio.recording import file_sha256
 from monitor.bundle.manifest import Manifest
 from train.calibration.cross_fitted import CrossFitted
 from train.datasets import Dataset, Piece, Split, listed, load_split
+from train.datasets.clip import hash_of
 
 SPLIT = "report/split"
 
@@ -25,7 +25,7 @@ def trained_pieces(pieces: Sequence[Piece], dataset: Dataset, folder: Path, kept
     because other data sets often have some of the same names.
     """
     if kept is not None:
-        return [piece for piece in pieces if file_sha256(piece.recording.path) in kept.sha256]
+        return [piece for piece in pieces if hash_of(piece.recording.path) in kept.sha256]
     path = folder / SPLIT / "train.txt"
     names = listed(path) if path.is_file() else frozenset()
     found = [piece for piece in pieces if piece.recording.path.relative_to(dataset.root).as_posix() in names]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monitor.audio.recording import file_sha256
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.budget import WORKSTATION
 from monitor.bundle.manifest import Manifest
@@ -20,6 +19,7 @@ from train.calibration.normal_scores import expected_of, score_pieces
 from train.calibration.thresholds import calibrate
 from train.datasets import Dataset, Piece, Split, normal_pieces, split_pieces
 from train.datasets.bandwidth import check_rates
+from train.datasets.clip import hash_of
 from train.recipes.method import Method
 
 
@@ -97,7 +97,7 @@ def normal_sound(bundle: Bundle, folder: Path, data: Dataset, known: Split | Non
     others = [piece for piece in pieces if piece not in set(trained_on)]
     uses_kept = bool(trained_on) and (not others or (known is not None and not known.held_out))
     if kept is not None and uses_kept:
-        sha256 = {file_sha256(piece.recording.path) for piece in trained_on}
+        sha256 = {hash_of(piece.recording.path) for piece in trained_on}
         clips = {clip.path: clip for clip in data.clips}
         is_same = all(kept.is_channel(clips[piece.recording.path], channel) for piece in trained_on)
         if not (kept.sha256 <= sha256 and is_same):

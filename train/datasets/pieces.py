@@ -11,6 +11,7 @@ from train.datasets.partition import Split
 
 _UNSTATED_S = 1800.0  # assumed of a file whose header states no length
 _FEW_S = 1800.0  # of sound; less is read faster by one process than others start
+_FEW_BYTES = 50_000_000  # the same of files that are not opened yet
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ def workers_for(pieces: Iterable[Piece]) -> int:
     """The number of processes to read pieces with: at most one per piece, and one for less than half an hour of sound."""
     pieces = list(pieces)
     return 1 if sum(piece.seconds for piece in pieces) < _FEW_S else min(n_cores(), len(pieces))
+
+
+def workers_to_read(clips: Iterable[Clip]) -> int:
+    """The number of processes to read whole files with: one if they are small."""
+    return 1 if sum(clip.path.stat().st_size for clip in clips) < _FEW_BYTES else n_cores()
 
 
 def open_clip(clip: Clip, *, sample_rate_hz: int, channel: int | None = None) -> Recording:

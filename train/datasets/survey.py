@@ -17,8 +17,8 @@ from monitor.explain.envelope import Run
 from monitor.scoring.bandwidth import edge_hz
 from monitor.scoring.quality import measure_quality
 from train.datasets.clip import Clip
-from train.datasets.parallel import in_parallel, n_cores
-from train.datasets.pieces import of_channel, open_clip
+from train.datasets.parallel import in_parallel
+from train.datasets.pieces import of_channel, open_clip, workers_to_read
 from train.datasets.sessions.session_distances import band_levels_db
 
 _BLOCK_S = 1.0  # checked at a time, about a tick
@@ -26,7 +26,6 @@ _SAMPLED_S = 0.25  # of each block: enough for band levels, which are averaged, 
 _N_EDGES = 10  # blocks in which an edge of the spectrum is searched
 _CHANNELS_S = 10.0  # compared between channels
 _OPPOSITE = -0.9  # correlation of two channels of which one is inverted
-_FEW_BYTES = 50_000_000  # read faster by one process than others start
 _CHUNK = 8  # files a process takes at a time
 
 
@@ -76,8 +75,7 @@ class Surveyed:
 def survey(clips: Iterable[Clip], *, channel: int | None = None, workers: int | None = None) -> list[Surveyed]:
     """Survey all clips, or those of one channel, with a progress bar. Unreadable files have an `error`."""
     jobs = [(clip, channel) for clip in of_channel(clips, channel)]
-    if workers is None:
-        workers = 1 if sum(clip.path.stat().st_size for clip, _ in jobs) < _FEW_BYTES else n_cores()
+    workers = workers_to_read(clip for clip, _ in jobs) if workers is None else workers
     return list(in_parallel(_survey, jobs, workers=workers, bar="inspect", chunk=_CHUNK))
 
 

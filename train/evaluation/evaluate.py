@@ -1,17 +1,17 @@
-"""Evaluate: score every clip of a data set on the exported model, through the device's own scorer, one at a time."""
+"""Evaluate: score every clip of a data set on the exported model, through the device's own scorer."""
 
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from monitor.arrays import F64, Bool
-from monitor.audio.recording import Recording, file_sha256
+from monitor.audio.recording import Recording
 from monitor.bundle import Bundle, load_bundle
 from monitor.bundle.budget import WORKSTATION
 from monitor.errors import BundleError, SourceError, printable
@@ -21,7 +21,9 @@ from train.calibration.cross_fitted import Stretch, read_cross_fitted
 from train.calibration.known_split import known_split
 from train.datasets import Clip, Dataset, Split, cut_s, of_channel, open_clip
 from train.datasets.bandwidth import warn_of_low_rates
-from train.datasets.clip import Label
+from train.datasets.clip import Label, hash_of
+from train.datasets.parallel import in_parallel
+from train.datasets.pieces import workers_to_read
 
 FLOAT_MODEL = "report/model_float32.tflite"
 Role = Literal["training", "cross-fitted", "held out", "test"]
@@ -108,8 +110,10 @@ class Evaluation:
         return tuple(one for one in self.test if one.clip.label == label)
 
 
-def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, channel: int | None = None) -> Evaluation:
-    """Score `dataset` with the bundle in `folder`.
+def evaluate(
+    folder: Path, dataset: Dataset, *, split: Path | None = None, channel: int | None = None, workers: int | None = None
+) -> Evaluation:
+    """Score `dataset` with the bundle in `folder`, on all cores unless `workers` limits them.
 
     The lists in `split`, else those in the bundle if it was trained on this data set, define the training clips. Cross-fitted
     scores are taken from the bundle where it has them. A clip that cannot be scored is listed with its problem. SourceError
@@ -124,40 +128,40 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
     clips = of_channel(dataset.clips, channel)
     float_path = folder / FLOAT_MODEL
     float_model = float_path.read_bytes() if float_path.is_file() else None
-    scorers = [bundle.scorer()]
-    if float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes():
-        scorers.append(dataclasses.replace(bundle, model=float_model).scorer())
-    for scorer in scorers:
-        scorer.expected_db = None if bundle.expected is None else bundle.expected.mean_db
-    detector = bundle.detector()
+    is_converted = float_model is not None and float_model != (folder / bundle.manifest.model.file).read_bytes()
+    models = (bundle, dataclasses.replace(bundle, model=float_model)) if float_model and is_converted else (bundle,)
     kept = read_cross_fitted(folder)
-    scores = []
-    rates_hz = []
-    for clip in tqdm(clips, desc="evaluate", unit="file", disable=None, leave=False):
+    jobs = []
+    for clip in clips:
         name = printable(dataset.relative(clip))
-        blank = ClipScore(clip=clip, name=name, role=roles[clip.path])
-        try:
-            recording = open_clip(clip, sample_rate_hz=scorers[0].spec.front_end.sample_rate_hz, channel=channel)
-            rates_hz.append(recording.rate_hz)
-            parts = [blank]
-            stretches = () if kept is None else kept.stretches_of(name, file_sha256(clip.path))
-            if kept is not None and stretches and kept.is_channel(clip, channel):
-                scores += [_cross_fitted(blank, one, recording, scorers, detector) for one in stretches]
-                continue
-            if stretches:
-                parts = [dataclasses.replace(blank, role="training")]
-            elif known is not None and known.cut is not None and clip in known.held_out:
-                at_s = cut_s(recording, known.cut)
-                parts = [dataclasses.replace(blank, role="training", stop_s=at_s), dataclasses.replace(blank, start_s=at_s)]
-            scores += [_scored(part, recording, scorers, detector) for part in parts]
-        except SourceError as error:
-            scores.append(dataclasses.replace(blank, problem=str(error).removeprefix(f"{clip.path}: ")))
+        is_cut = known is not None and clip in known.held_out
+        stretches = () if kept is None else kept.stretches_of(name, hash_of(clip.path))
+        jobs.append(
+            _Job(
+                blank=ClipScore(clip=clip, name=name, role=roles[clip.path]),
+                stretches=stretches,
+                is_kept=kept is not None and kept.is_channel(clip, channel),
+                cut=known.cut if known is not None and is_cut else None,
+                channel=channel,
+            )
+        )
+    done = list(
+        in_parallel(
+            _score_clip,
+            jobs,
+            workers=workers_to_read(clips) if workers is None else workers,
+            bar="evaluate",
+            set_up=partial(_use, models),
+        )
+    )
+    scores = [one for _, of_clip in done for one in of_clip]
+    rates_hz = [rate_hz for rate_hz, _ in done if rate_hz is not None]
     found = Evaluation(
         folder=folder,
         bundle=bundle,
         dataset=dataset,
         channel=channel,
-        float_model=float_model if len(scorers) > 1 else None,
+        float_model=float_model if is_converted else None,
         roles_known=known is not None or kept is not None or any(clip.part == "train" for clip in clips),
         data_sha256=data_sha256,
         low_rates=warn_of_low_rates(rates_hz, bundle.manifest.front_end),
@@ -167,6 +171,47 @@ def evaluate(folder: Path, dataset: Dataset, *, split: Path | None = None, chann
         problems = [f" ({one.name}: {one.problem})" for one in scores if one.problem]
         raise SourceError(f"{dataset.root}: none of {len(scores)} clips can be scored{''.join(problems[:1])}")
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A clip to score. Its `stretches` have scores in the bundle, of the same channel if `is_kept`."""
+
+    blank: ClipScore
+    stretches: tuple[Stretch, ...]
+    is_kept: bool
+    cut: float | None  # share of the clip that was trained on, where the rest was held out
+    channel: int | None
+
+
+_scorers: list[Scorer]  # of this process: of the shipped model and, if there is one, of the float32 model
+_detector: Detector
+
+
+def _use(models: Sequence[Bundle]) -> None:
+    global _scorers, _detector
+    _scorers, _detector = [bundle.scorer() for bundle in models], models[0].detector()
+    for scorer in _scorers:
+        scorer.expected_db = None if models[0].expected is None else models[0].expected.mean_db
+
+
+def _score_clip(job: _Job) -> tuple[int | None, list[ClipScore]]:
+    """The rate of a clip, if it can be read, and its scores."""
+    blank, rate_hz = job.blank, None
+    try:
+        recording = open_clip(blank.clip, sample_rate_hz=_scorers[0].spec.front_end.sample_rate_hz, channel=job.channel)
+        rate_hz = recording.rate_hz
+        if job.stretches and job.is_kept:
+            return rate_hz, [_cross_fitted(blank, one, recording) for one in job.stretches]
+        parts = [blank]
+        if job.stretches:
+            parts = [dataclasses.replace(blank, role="training")]
+        elif job.cut is not None:
+            at_s = cut_s(recording, job.cut)
+            parts = [dataclasses.replace(blank, role="training", stop_s=at_s), dataclasses.replace(blank, start_s=at_s)]
+        return rate_hz, [_scored(part, recording) for part in parts]
+    except SourceError as error:
+        return rate_hz, [dataclasses.replace(blank, problem=str(error).removeprefix(f"{blank.clip.path}: "))]
 
 
 def labels_and_scores(clips: Sequence[ClipScore]) -> tuple[Bool, F64]:
@@ -186,15 +231,13 @@ def _roles(dataset: Dataset, split: Split | None) -> dict[Path, Role]:
     return roles
 
 
-def _cross_fitted(
-    blank: ClipScore, stretch: Stretch, recording: Recording, scorers: list[Scorer], detector: Detector
-) -> ClipScore:
+def _cross_fitted(blank: ClipScore, stretch: Stretch, recording: Recording) -> ClipScore:
     """A training clip, or the part of one in a fold, with its scores stored in the bundle.
 
     `float_pairs` are scored by the bundle's own statistics, which include the clip; they only compare the models.
     """
     part = dataclasses.replace(blank, role="cross-fitted", start_s=stretch.start_s, stop_s=stretch.stop_s)
-    rescored = _scored(part, recording, scorers, detector)
+    rescored = _scored(part, recording)
     end_s = math.inf if recording.duration_s is None else recording.duration_s
     return dataclasses.replace(
         rescored,
@@ -206,9 +249,8 @@ def _cross_fitted(
     )
 
 
-def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detector: Detector) -> ClipScore:
-    for scorer in scorers:
-        scorer.source_rate_hz = recording.rate_hz
+def _scored(blank: ClipScore, recording: Recording) -> ClipScore:
+    scorers, detector = _scorers, _detector
     ticks_of_all = list(_ticks(recording, scorers, blank))
     rate_hz = scorers[0].spec.front_end.sample_rate_hz
     score, *of_float = (scorer.file_score() for scorer in scorers)
@@ -232,10 +274,14 @@ def _scored(blank: ClipScore, recording: Recording, scorers: list[Scorer], detec
     )
 
 
-def _ticks(recording: Recording, scorers: list[Scorer], part: ClipScore) -> Iterator[tuple[TickScore, ...]]:
-    """The results of all scorers for each tick. All receive the same blocks, so that a file is decoded once."""
+def _ticks(recording: Recording, scorers: Sequence[Scorer], part: ClipScore) -> Iterator[tuple[TickScore, ...]]:
+    """The results of all scorers for each tick. They share its frames, so that a file is decoded and transformed once."""
     for scorer in scorers:
+        scorer.source_rate_hz = recording.rate_hz
         scorer.reset()
+    first = scorers[0]
     for block in recording.blocks(start_s=part.start_s, stop_s=part.stop_s):
-        yield from zip(*(scorer.push(block) for scorer in scorers), strict=True)
-    yield from zip(*(scorer.flush() for scorer in scorers), strict=True)
+        for tick in first.extract(block):
+            yield tuple(scorer.score_tick(tick) for scorer in scorers)
+    for tick in first.extract_last():
+        yield tuple(scorer.score_tick(tick) for scorer in scorers)
