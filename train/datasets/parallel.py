@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -46,6 +48,7 @@ def in_parallel(
 
     The processes are started anew (spawn), not copied: a copy of a process that runs TensorFlow's threads may hang.
     """
+    warn_of_threads()
     progress = tqdm(total=len(items), desc=bar, unit="file", disable=None, leave=False)
     with progress:
         if workers == 1 and set_up is not None:
@@ -54,6 +57,17 @@ def in_parallel(
         for result in results:
             progress.update()
             yield result
+
+
+@cache
+def warn_of_threads() -> None:
+    """Warn once on stderr if NumPy was imported before `train`, and so runs its BLAS on several threads."""
+    with suppress(ImportError):
+        from threadpoolctl import threadpool_info
+
+        if (n := max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)) > 1:
+            advice = "import train before NumPy, or set OPENBLAS_NUM_THREADS=1"
+            print(f"train: warning: NumPy computes on {n} threads, at many times the CPU time: {advice}", file=sys.stderr)
 
 
 def _spawned(
