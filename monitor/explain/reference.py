@@ -59,10 +59,10 @@ def fit_reference(profiles: Sequence[SegmentProfile]) -> Reference:
     level_db, level_spread_db = _mean_and_spread(levels, MIN_SPREAD_DB)
     contrasts = np.array([contrast(level - level_db) for level in levels])
     contrast_spread_db = np.maximum(np.sqrt(np.mean(contrasts**2, axis=0)), MIN_SPREAD_DB)
-    envelope = _mean_and_spread(np.array([one.envelope_db for one in profiles]), MIN_ENVELOPE_SPREAD_DB)
-    return Reference(
-        mean_db, spread_db, Levels(level_db, level_spread_db, contrast_spread_db.astype(np.float32)), EnvelopeSpectra(*envelope)
-    )
+    carriers = (np.array(rows) for rows in zip(*(one.envelope_db for one in profiles), strict=True))
+    by_carrier = [_mean_and_spread(rows, MIN_ENVELOPE_SPREAD_DB) for rows in carriers]  # in turn, to save memory
+    envelope = EnvelopeSpectra(*(np.array(values) for values in zip(*by_carrier, strict=True)))
+    return Reference(mean_db, spread_db, Levels(level_db, level_spread_db, contrast_spread_db.astype(np.float32)), envelope)
 
 
 def contrast(excess_db: F64) -> F64:

@@ -59,7 +59,7 @@ TRAIN_ROOMS = {  # the same for `train`, whose rooms import the public rooms of 
     "features": "datasets",
     "recipes": "",
     "networks": "features recipes",
-    "calibration": "datasets recipes",
+    "calibration": "datasets features recipes",
     "fitting": "calibration datasets features networks recipes",
     "evaluation": "calibration datasets networks",
     "report": "datasets evaluation features",

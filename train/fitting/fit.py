@@ -291,7 +291,7 @@ def _validation(split: Split, held_out: list[Piece], recipe: Recipe, choices: Ch
 
 
 def _frames(part: list[Piece], recipe: Recipe) -> list[PieceFrames]:
-    return cached_frames(part, recipe.front_end, tick_frames=recipe.tick_frames)
+    return cached_frames(part, recipe.front_end, tick_frames=recipe.tick_frames, segment_ticks=recipe.segment_ticks)
 
 
 def _windows(frames: list[PieceFrames], recipe: Recipe) -> WindowSet:

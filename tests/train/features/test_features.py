@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from monitor.arrays import F32, F64
 from monitor.audio.recording import Recording
 from monitor.errors import ConfigError, SourceError
+from monitor.explain.profile import Profiler
 from monitor.scoring.components import Detector, Observation
 from monitor.scoring.fast_path import frequent_frames
 from monitor.scoring.front_end import LogMelSpec
@@ -26,8 +27,8 @@ from monitor.scoring.scorer import Scorer, ScorerSpec, score_stream
 from monitor.scoring.windows import Windows, WindowSpec
 from tests.signals import hum
 from train.datasets import Piece
-from train.features.cache import cached_frames, default_folder
-from train.features.frames import PieceFrames, WindowSet, left_out_s, piece_frames
+from train.features.cache import cached_frames, default_folder, stored_pieces
+from train.features.frames import PieceFrames, WindowSet, left_out_s, piece_frames, stream_piece
 
 SPEC = LogMelSpec(sample_rate_hz=16000, n_fft=512, hop_length=256, n_mels=16, fmax_hz=8000.0)
 ROOT = Path(__file__).parents[3]
@@ -176,14 +177,14 @@ def test_a_kill_leaves_nothing_broken(tmp_path: Path) -> None:
     assert_same(frames([piece], tmp_path / "cache"), [piece])
 
 
-@pytest.mark.parametrize("damage", ["cut", "no frames", "no index", "no json"])
+@pytest.mark.parametrize("damage", ["cut", "no frames", "no ticks", "no profiles", "no index", "no json"])
 def test_damage_is_computed_again(damage: str, sounds: list[Piece], tmp_path: Path) -> None:
     frames(sounds, tmp_path / "cache")
     (shard,), (index,) = (list((tmp_path / "cache").rglob(pattern)) for pattern in ("*.npy", "*.json"))
     if damage == "cut":
         shard.write_bytes(shard.read_bytes()[:-1])
-    elif damage == "no frames":
-        shard.unlink()
+    elif damage in ("no frames", "no ticks", "no profiles"):
+        shard.with_suffix({"no frames": ".npy", "no ticks": ".ticks", "no profiles": ".profiles"}[damage]).unlink()
     elif damage == "no index":
         index.unlink()
     else:
@@ -395,3 +396,46 @@ def test_frequent_frames_of_runs_looked_through_in_parts_are_those_of_the_whole(
     rows = WindowSet(runs, n_frames=2).frequent_frames(tick_frames=4)
     assert np.array_equal(rows, np.concatenate([frequent_frames(run, tick_frames=4) for run in runs]))
     assert len(rows) == 599 + 0 + 255 + 1
+
+
+def test_the_cache_gives_the_ticks_and_profiles_of_the_device(sounds: list[Piece], tmp_path: Path) -> None:
+    pieces = [*sounds, with_holes(tmp_path / "holes.wav")]
+    for one, piece in zip(
+        stored_pieces(pieces, SPEC, tick_frames=32, segment_ticks=3, folder=tmp_path / "cache"), pieces, strict=True
+    ):
+        profiler = Profiler(SPEC, segment_ticks=3)
+        expected = list(stream_piece(piece, SPEC, tick_frames=32))
+        ticks = list(one.ticks(tick_frames=32))
+        for tick, device in zip(ticks, expected, strict=True):
+            same = (tick.start, tick.stop, tick.n_frames, tick.fresh, tick.quality)
+            assert same == (device.start, device.stop, device.n_frames, device.fresh, device.quality)
+            assert (tick.frames is None) == (device.frames is None)
+            if tick.frames is not None and device.frames is not None:
+                assert tick.frames.shape == device.frames.shape
+                assert tick.frames[: tick.n_frames].tobytes() == device.frames[: tick.n_frames].tobytes()
+        profiles = [profile for tick in expected for profile in profiler.push(tick)] + profiler.end()
+        np.testing.assert_equal([vars(profile) for profile in one.profiles()], [vars(profile) for profile in profiles])
+    assert len(profiles) == 2
+
+
+def test_what_is_stored_needs_no_sound_any_more(sounds: list[Piece], tmp_path: Path) -> None:
+    (one,) = stored_pieces(sounds[:1], SPEC, tick_frames=32, segment_ticks=3, folder=tmp_path / "cache")
+    sounds[0].recording.path.unlink()
+    assert sum(tick.n_frames for tick in one.ticks(tick_frames=32)) == 186
+    assert len(one.profiles()) == 2
+
+
+def test_a_process_takes_no_memory_anew_with_each_tick(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(hum(0, 16000 * 60), 5), 16000)
+    code = (
+        "import sys, resource; from pathlib import Path; from tests.train.features.test_features import *\n"
+        "piece, faults = Piece(Recording(Path(sys.argv[1]), sample_rate_hz=16000)), []\n"
+        "for _ in range(3):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    n = sum(1 for _ in stream_piece(piece, SPEC, tick_frames=32))\n"
+        "    faults.append((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / n)\n"
+        "print(min(faults))"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    assert float(out.stdout) < 5.0
