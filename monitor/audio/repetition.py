@@ -34,7 +34,9 @@ class RepetitionDetector:
         self._step = max(1, round(STEP_S * rate_hz))
         self._max_period = round(MAX_PERIOD_S * rate_hz)
         self._min_repeated = round(MIN_REPEATED_S * rate_hz)
-        self._history = np.empty(0, np.float32)  # up to the longest period before the current step
+        # The sound of the last steps, at least the longest period before the current one. Moved to the front when it is full.
+        self._sound = np.empty(self._max_period + 4 * self._step, np.float32)
+        self._n_sound = 0
         self._current: list[F32] = []  # parts of the current step
         self._n_current = 0
         self._period: int | None = None
@@ -73,15 +75,20 @@ class RepetitionDetector:
         return parts
 
     def _end_step(self) -> None:
-        step = np.concatenate(self._current)
+        step = self._current[0] if len(self._current) == 1 else np.concatenate(self._current)
         self._current, self._n_current = [], 0
-        sound = np.concatenate((self._history, step))
-        if self._period is not None and np.array_equal(step, sound[len(self._history) - self._period :][: self._step]):
+        if self._n_sound + self._step > len(self._sound):
+            kept = min(self._n_sound, self._max_period)
+            self._sound[:kept] = self._sound[self._n_sound - kept : self._n_sound]
+            self._n_sound = kept
+        before, self._n_sound = self._n_sound, self._n_sound + self._step
+        self._sound[before : self._n_sound] = step
+        if self._period is not None and np.array_equal(step, self._sound[before - self._period :][: self._step]):
             self._n_repeated += self._step
         else:
+            sound = self._sound[max(0, before - self._max_period) : self._n_sound]
             self._period = _find_period(sound, self._step)
             self._n_repeated = 0 if self._period is None else self._step
-        self._history = sound[-self._max_period :]
         if not self._looks_ahead:
             return
         self._held.append(Part(step, self.repeating))
