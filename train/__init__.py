@@ -4,8 +4,9 @@ import ctypes
 import os
 from contextlib import suppress
 
-# More BLAS threads double the CPU time and gain nothing at these sizes. NumPy reads this when it is first imported.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# More threads double the CPU time and gain nothing at these sizes. NumPy and scikit-learn read this when they are first imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 # glibc gives the top of the heap back after each tick, and the next tick takes it again, page by page: a third of the time.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt

@@ -98,7 +98,7 @@ class StoredPiece:
                 frames = np.asarray(frames_of_all[at : at + n_frames])
                 frames = np.pad(frames, ((0, tick_frames - n_frames), (0, 0))) if n_frames < tick_frames else frames
                 at += n_frames
-            yield TickFrames(start, stop, n_frames, fresh, Quality(*values, reason), frames, _NO_SAMPLES)
+            yield TickFrames(start, stop, n_frames, fresh, Quality(*(*values, reason)), frames, _NO_SAMPLES)
 
     def profiles(self) -> list[SegmentProfile]:
         """The profiles of its segments, in memory."""
