@@ -22,12 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed.features import CLIP_S, MINUTES, RATE_HZ, ROOT, status, write_clips
 from train.datasets import pieces, read_dataset
 from train.features.frames import piece_frames
@@ -48,11 +50,12 @@ PHASES = (
     "write_report",
 )
 HOURS, EPOCHS = 100, 30
+HEADER = ["", "hours", "CPU s outside the network", "in it", "in workers", "wall s", "VmHWM MB", "CPU s by phase"]
 
 
 def main() -> None:
-    """Print all tables."""
-    parser = argparse.ArgumentParser()
+    """Print the table and the estimate."""
+    parser = make_parser(__doc__)
     parser.add_argument("--hours", type=float, nargs="+", default=[2.0, 10.0], help="of sound to train on")
     parser.add_argument("--test-minutes", type=float, default=60.0, help="of sound to evaluate on")
     parser.add_argument("--epochs", type=int, default=1)
@@ -61,6 +64,12 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(run(arguments.child)))
         return
+    sentences: list[str] = []
+    publish(chain([Table("CPU time", HEADER, measure(arguments, sentences))], sentences), arguments.json)
+
+
+def measure(arguments: argparse.Namespace, sentences: list[str]) -> Iterator[list[object]]:
+    """The rows of the table. What else there is to say is added to `sentences`."""
     samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -69,20 +78,17 @@ def main() -> None:
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         test = write_clips(folder / "test", samples, n=round(arguments.test_minutes * 60 / CLIP_S))
-        print(f"floor, decode and compute frames once: {floor(test):.2f} CPU s an hour of sound\n")
-        print(
-            "| | hours | CPU s outside the network | CPU s in it | CPU s, workers | wall s | VmHWM MB |"
-            " CPU s by phase |\n|---|---:|---:|---:|---:|---:|---:|---|"
-        )
+        sentences.append(f"floor, decode and compute frames once: {floor(test):.2f} CPU s an hour of sound")
         found = []
         for hours in arguments.hours:
             clips = write_clips(folder / f"{hours:g}", samples, n=round(hours * 3600 / CLIP_S))
             bundle = folder / "bundle"
             found.append(child("fit", str(clips), "--recipe", str(folder / "recipe.yaml"), "--out", str(bundle)))
-            show("fit", hours, found[-1])
+            yield row("fit", hours, found[-1])
         if len(found) > 1:
-            estimate(*arguments.hours[:2], *found[:2], n_epochs=arguments.epochs)
-        show("evaluate", arguments.test_minutes / 60, child("evaluate", str(bundle), str(test), "--out", str(folder / "report")))
+            sentences.append(estimate(*arguments.hours[:2], *found[:2], n_epochs=arguments.epochs))
+        evaluated = child("evaluate", str(bundle), str(test), "--out", str(folder / "report"))
+        yield row("evaluate", arguments.test_minutes / 60, evaluated)
 
 
 def floor(folder: Path) -> float:
@@ -101,19 +107,16 @@ def cpu_s(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def show(name: str, hours: float, found: dict[str, float]) -> None:
-    """Print a row of the table."""
+def row(name: str, hours: float, found: dict[str, float]) -> list[object]:
+    """A row of the table."""
     network = sum(found[one] for one in NETWORK)
     phases = ", ".join(f"{one} {found[one]:.1f}" for one in PHASES if found[one] >= 0.05)
-    print(
-        f"| train {name} | {hours:g} | {found['cpu'] - network:.1f} | {network:.1f} | {found['workers']:.1f} "
-        f"| {found['wall']:.0f} | {found['hwm']:.0f} | {phases} |",
-        flush=True,
-    )
+    cpu_s = [f"{found['cpu'] - network:.1f}", f"{network:.1f}", f"{found['workers']:.1f}"]
+    return [f"train {name}", f"{hours:g}", *cpu_s, f"{found['wall']:.0f}", f"{found['hwm']:.0f}", phases]
 
 
-def estimate(low: float, high: float, one: dict[str, float], two: dict[str, float], *, n_epochs: int) -> None:
-    """Print the wall time of 100 hours on two free cores, which share the workers and the network."""
+def estimate(low: float, high: float, one: dict[str, float], two: dict[str, float], *, n_epochs: int) -> str:
+    """The wall time of 100 hours on two free cores, which share the workers and the network."""
     recipe = load_recipe("default")
     hop_s, most, held_out = recipe.tick_s / recipe.tick_frames, recipe.training.max_windows or 0, recipe.training.held_out
 
@@ -131,10 +134,9 @@ def estimate(low: float, high: float, one: dict[str, float], two: dict[str, floa
     outside, workers = at(HOURS, lambda row: row["cpu"] - network(row)), at(HOURS, lambda row: row["workers"])
     trained = network(one) + a_window * (EPOCHS * seen(HOURS) - n_epochs * seen(low))
     minutes = (outside + (workers + trained) / 2) / 60
-    print(
-        f"\nestimate for {HOURS} h, {EPOCHS} epochs, two free cores: {minutes:.0f} min; CPU min: outside {outside / 60:.1f}, "
-        f"workers {workers / 60:.1f}, network {trained / 60:.1f}\n",
-        flush=True,
+    return (
+        f"estimate for {HOURS} h, {EPOCHS} epochs, two free cores: {minutes:.0f} min; CPU min: outside {outside / 60:.1f}, "
+        f"workers {workers / 60:.1f}, network {trained / 60:.1f}"
     )
 
 
