@@ -18,7 +18,7 @@ from monitor.audio.channel_reader import ChannelReader
 from monitor.audio.devices import Device, Unavailable
 from monitor.audio.microphone import Microphone
 from monitor.audio.ring import Ring, SoundFormat
-from tests.rig import virtual_microphone
+from tests.rig import VirtualMicrophone, virtual_microphone
 from tests.waiting import wait_until
 
 REQUEST = Request("name:x", 16000, None, 1, "int32", 1.0, -1)
@@ -66,6 +66,35 @@ def test_a_process_that_cannot_be_launched_ahead_is_an_error_of_its_microphone(m
         assert microphone.trouble is not None
         assert microphone.trouble.detail.startswith("cannot start the capture process: ")
     launcher.close()
+
+
+def test_a_device_that_came_after_the_process_was_launched_ahead_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = VirtualMicrophone(tmp_path)
+    for name, value in rig.environment.items():
+        monkeypatch.setenv(name, value)
+    launcher = CaptureLauncher(ahead=True)
+    (child,) = psutil.Process().children()
+    wait_until(lambda: _waits_for_request(child), within_s=30.0, what="PortAudio loaded")
+    with closing(rig):
+        rig.start()
+        with closing(Microphone("name:mic", wanted_rate_hz=16000, launch=launcher)) as microphone:
+
+            def is_open() -> bool:
+                microphone.poll()
+                return microphone.opened is not None
+
+            wait_until(is_open)
+            assert microphone.pid == child.pid
+            assert microphone.counts.restarts == 0
+
+
+def _waits_for_request(process: psutil.Process) -> bool:
+    """Whether a capture process has loaded PortAudio and does nothing more."""
+    before = process.cpu_times()
+    time.sleep(0.5)
+    return "libportaudio" in Path(f"/proc/{process.pid}/maps").read_text() and process.cpu_times() == before
 
 
 def test_output_that_is_no_message_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
