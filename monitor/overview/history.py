@@ -59,7 +59,7 @@ class History:
     @property
     def n_waiting(self) -> int:
         """Rows that are not written yet."""
-        return self._waiting.qsize()
+        return self._waiting.unfinished_tasks
 
     def start(self) -> None:
         """Open the database in the background."""
@@ -141,6 +141,8 @@ class History:
                 self._write(batch)
                 if self.error is not None:
                     log.info("history: %s can be written again", self._place)
+                for _ in batch:
+                    self._waiting.task_done()
                 self.error, batch, pause_s = None, [], RETRY_S[0]
                 if self._closing.is_set() and self._waiting.empty():
                     return
