@@ -462,6 +462,7 @@ class Daemon:
             "clips": partial(self._clip_worker.close, CLIPS_S),
             "notifications": partial(self._notifications.stop, SAVE_S),
             "mqtt": partial(self._sink.stop, FLUSH_S),
+            "cleared topics": self._save,
             "history": partial(self._history.close, HISTORY_S),
             "state file": partial(self._state_file.close, SAVE_S),
             "slow path file": partial(self._slow_paths.close, SAVE_S),
