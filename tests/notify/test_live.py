@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -116,8 +117,11 @@ def test_a_message_survives_a_kill_while_the_receiver_is_away_and_no_secret_is_s
     with Subscriber(rig.broker, topic="stethos/pi/health") as listener:
         wait_until(lambda: _counts(listener) == (2, True), within_s=90.0, what="the failure in health")
     shown = [rig.daemon.log, json.dumps(rig.status()), *collect(rig.daemon.config).values(), *rig.daemon.told]
+    senders = psutil.Process(rig.daemon.pid).children(recursive=True)  # one may be about to try again
     rig.daemon.signal(signal.SIGKILL)
     rig.daemon.kill()
+    psutil.wait_procs(senders, timeout=30.0)
+    rig.daemon.told.clear()
     rig.microphone.kill()
     with rig.webhook:
         rig.daemon.start().ready()
