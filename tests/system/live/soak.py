@@ -116,7 +116,7 @@ class MadeTime:
         self.captures.append(MadeCapture())
         return self.captures[-1]
 
-    def close(self) -> None:
+    def discard(self) -> None:
         """Nothing is launched ahead."""
 
     def monotonic(self) -> float:
