@@ -52,11 +52,7 @@ def main(arguments: list[str]) -> None:
             requested = listen_to_parent()
             sd = _portaudio()
             is_old = requested.empty()  # PortAudio listed the devices before this request, perhaps long ago
-            request = requested.get()
-            if is_old and not is_unplugged(request.selector) and not _is_listed(sd, request.selector):
-                sd._terminate()
-                sd._initialize()  # lists them again
-            _capture(sd, request)
+            _capture(sd, requested.get(), lists_again=is_old)
     except Unavailable as error:
         send({"trouble": error.reason, "detail": str(error)})
     except Exception as error:  # the parent reports it
@@ -65,11 +61,8 @@ def main(arguments: list[str]) -> None:
     os._exit(0)  # a normal exit can hang in PortAudio
 
 
-def _capture(sd: Any, request: Request) -> None:
-    try:
-        device = find_device(_devices(sd, with_rates=False), request.selector)
-    except Unavailable as error:
-        raise (error.reason == "absent" and why_missing(request.selector)) or error from error
+def _capture(sd: Any, request: Request, *, lists_again: bool) -> None:
+    device = _find(sd, request.selector, lists_again=lists_again)
     n_channels = channels_of(device, request.n_channels)
     try:
         rate_hz = _choose_rate(sd, device, request, n_channels)
@@ -100,12 +93,18 @@ def _capture(sd: Any, request: Request) -> None:
     raise Unavailable("lost", f"{device.name}: the stream ended")
 
 
-def _is_listed(sd: Any, selector: str) -> bool:
+def _find(sd: Any, selector: str, *, lists_again: bool) -> Device:
+    """The device; with `lists_again`, one that is absent may have come since PortAudio listed the devices."""
     try:
-        find_device(_devices(sd, with_rates=False), selector)
+        return find_device(_devices(sd, with_rates=False), selector)
     except Unavailable as error:
-        return error.reason != "absent"
-    return True
+        if error.reason != "absent":
+            raise
+        if not lists_again or is_unplugged(selector):
+            raise why_missing(selector) or error from error
+    sd._terminate()
+    sd._initialize()
+    return _find(sd, selector, lists_again=False)
 
 
 def channels_of(device: Device, wanted: int) -> int:
