@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Table, make_parser, publish
-from benchmarks.speed.replay import MINUTES, ROOT, default_bundle
+from benchmarks.speed.quick_bundle import ROOT, train_bundle
+from benchmarks.speed.replay import MINUTES, RATE_HZ
 from tests.conftest import need
 from tests.system.debian import PYTHON, arm64_with_tests, cpuinfo
 from train.synth import Fan, Scene
@@ -80,7 +81,7 @@ def counted() -> Iterator[list[str]]:
         folder = Path(name)
         samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
         np.save(folder / "sound.npy", samples)
-        default_bundle(samples, folder)
+        train_bundle("default", samples, folder, rate_hz=RATE_HZ)
         subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", folder / "plugin.so", PLUGIN], check=True)
         emulator = Emulator(folder, system, environment / f"opt/tests/lib/python{PYTHON}/site-packages")
         bundles = {"plain": ROOT / "models" / "demo-fan", "default": folder / "default"}

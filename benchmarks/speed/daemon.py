@@ -10,8 +10,6 @@ delay of the decision itself, which lies before that moment.
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import soundfile
-import yaml
 from scipy.signal import resample_poly
 
 from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed.ear import RATE_HZ, Ear
+from benchmarks.speed.quick_bundle import train_bundle
 from monitor.arrays import F32
 from monitor.bundle.manifest import read_manifest
 from monitor.daemon.control.shared_microphone import open_shared
@@ -159,17 +157,9 @@ def running(arrangement: Arrangement) -> Iterator[tuple[Rack, DaemonProcess, Sub
 
 
 def wide_bundle(folder: Path) -> Path:
-    """A bundle of `wide` for the demo's fan at 48 kHz, trained for one epoch."""
-    (folder / "learned").mkdir()
+    """A bundle of `wide` for the demo's fan at 48 kHz."""
     samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * LEARNED_MINUTES)))
-    for i, part in enumerate(np.split(at_rate(samples, WIDE_HZ), 6 * LEARNED_MINUTES)):
-        soundfile.write(folder / "learned" / f"{i:03d}.wav", part, WIDE_HZ)
-    recipe = yaml.safe_load((ROOT / "train/recipes/wide.yaml").read_text())
-    recipe["training"]["epochs"] = 1
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    words = [str(folder / "learned"), "--recipe", str(folder / "recipe.yaml"), "--out", str(folder / "wide")]
-    subprocess.run([sys.executable, "-m", "train.cli.main", "fit", *words], check=True, capture_output=True, cwd=ROOT)
-    return folder / "wide"
+    return train_bundle("wide", at_rate(samples, WIDE_HZ), folder, rate_hz=WIDE_HZ)
 
 
 def at_rate(samples: F32, rate_hz: int) -> F32:

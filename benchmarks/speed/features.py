@@ -26,15 +26,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import yaml
 
 from benchmarks.report import Table, make_parser, publish
+from benchmarks.speed.quick_bundle import write_recipe
 from monitor.arrays import F32
 from monitor.scoring.front_end import LogMelSpec
 from train.datasets import Piece, pieces, read_dataset
 from train.features.cache import cached_frames
 from train.features.frames import WindowSet, piece_frames
-from train.recipes.recipe import RECIPES
 from train.synth import Fan, Scene
 
 ROOT = Path(__file__).parents[2]
@@ -184,10 +183,7 @@ def fit(folder: Path) -> dict[str, float]:
     """Run `train fit` in this process. Returns the memory used, MB."""
     from train.cli.main import main as train
 
-    recipe = yaml.safe_load((RECIPES / "mimii-mel.yaml").read_text())
-    recipe["training"]["epochs"] = 1
-    path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(recipe))
+    path = write_recipe("mimii-mel", folder.with_suffix(".yaml"))
     os.environ["XDG_CACHE_HOME"] = str(folder.with_suffix(".cache"))
     anon = [0.0]
     done = threading.Event()

@@ -27,13 +27,13 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from benchmarks.report import Table, make_parser, publish
 from benchmarks.speed.features import CLIP_S, MINUTES, RATE_HZ, ROOT, status, write_clips
+from benchmarks.speed.quick_bundle import write_recipe
 from train.datasets import pieces, read_dataset
 from train.features.frames import piece_frames
-from train.recipes.recipe import RECIPES, load_recipe
+from train.recipes.recipe import load_recipe
 from train.synth import Fan, Scene
 
 NETWORK = {"fit_network", "device_network", "to_tflite"}
@@ -73,9 +73,7 @@ def measure(arguments: argparse.Namespace, sentences: list[str]) -> Iterator[lis
     samples = np.concatenate(list(Scene(machine=Fan(0), take=50).chunks(60.0 * MINUTES)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = yaml.safe_load((RECIPES / "default.yaml").read_text())
-        recipe["training"]["epochs"] = arguments.epochs
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        recipe = write_recipe("default", folder / "recipe.yaml", epochs=arguments.epochs)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         test = write_clips(folder / "test", samples, n=round(arguments.test_minutes * 60 / CLIP_S))
         sentences.append(f"floor, decode and compute frames once: {floor(test):.2f} CPU s an hour of sound")
@@ -83,7 +81,7 @@ def measure(arguments: argparse.Namespace, sentences: list[str]) -> Iterator[lis
         for hours in arguments.hours:
             clips = write_clips(folder / f"{hours:g}", samples, n=round(hours * 3600 / CLIP_S))
             bundle = folder / "bundle"
-            found.append(child("fit", str(clips), "--recipe", str(folder / "recipe.yaml"), "--out", str(bundle)))
+            found.append(child("fit", str(clips), "--recipe", str(recipe), "--out", str(bundle)))
             yield row("fit", hours, found[-1])
         if len(found) > 1:
             sentences.append(estimate(*arguments.hours[:2], *found[:2], n_epochs=arguments.epochs))

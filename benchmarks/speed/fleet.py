@@ -26,11 +26,10 @@ from statistics import mean
 
 import psutil
 import soundfile
-import yaml
 
 from benchmarks.report import Table, make_parser, publish
+from benchmarks.speed.quick_bundle import write_recipe
 from train.fleet.jobs import STEPS
-from train.recipes.recipe import RECIPES
 from train.synth import MACHINES, Scene
 
 ROOT = Path(__file__).parents[2]
@@ -115,10 +114,7 @@ def write_plant(folder: Path, arguments: argparse.Namespace) -> Path:
             with soundfile.SoundFile(path, "w", RATE_HZ, 1, "PCM_16") as file:
                 for chunk in scene.chunks(CLIP_S):
                     file.write(chunk)
-    recipe = yaml.safe_load((RECIPES / f"{arguments.recipe}.yaml").read_text())
-    if arguments.epochs is not None:
-        recipe["training"]["epochs"] = arguments.epochs
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    write_recipe(arguments.recipe, folder / "recipe.yaml", epochs=arguments.epochs)
     plan = folder / "plan.yaml"
     plan.write_text('recipe: recipe.yaml\nmachines: [{recordings: "plant/{machine}"}]\n')
     return plan

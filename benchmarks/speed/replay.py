@@ -23,10 +23,10 @@ import librosa
 import numpy as np
 import scipy.fft
 import soundfile
-import yaml
 from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.report import Table, make_parser, publish
+from benchmarks.speed.quick_bundle import train_bundle
 from monitor.arrays import F32
 from monitor.audio.recording import Recording
 from monitor.block import Block
@@ -58,7 +58,7 @@ def main() -> None:
         clips = [Path(folder) / f"{i:03d}.wav" for i in range(6 * MINUTES)]
         for clip, part in zip(clips, np.split(samples, len(clips)), strict=True):
             soundfile.write(clip, part, RATE_HZ)
-        default = default_bundle(samples, Path(folder))
+        default = load_bundle(train_bundle("default", samples, Path(folder), rate_hz=RATE_HZ))
         works: dict[str, Callable[[], object]] = {
             PLAIN: lambda: run_monitor([Block(0, samples)]),
             "(a) plain, and decoding WAV": lambda: run_monitor(Recording(paths["wav"], sample_rate_hz=RATE_HZ).blocks()),
@@ -105,19 +105,6 @@ def run_monitor(blocks: Iterable[Block], bundle: Bundle = BUNDLE) -> int:
     """Process the sound of a file like a replay, without sinks."""
     monitor = Monitor(bundle)
     return sum(1 for block in blocks for _ in monitor.push(block))
-
-
-def default_bundle(samples: F32, folder: Path) -> Bundle:
-    """A bundle of the recipe `default` for this sound."""
-    (folder / "learned").mkdir()
-    for i, part in enumerate(np.split(samples, 6 * MINUTES)):
-        soundfile.write(folder / "learned" / f"{i:03d}.wav", part, RATE_HZ)
-    recipe = yaml.safe_load((ROOT / "train/recipes/default.yaml").read_text())
-    recipe["training"]["epochs"] = 1
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    words = [str(folder / "learned"), "--recipe", str(folder / "recipe.yaml"), "--out", str(folder / "default")]
-    subprocess.run([sys.executable, "-m", "train.cli.main", "fit", *words], check=True, capture_output=True, cwd=ROOT)
-    return load_bundle(folder / "default")
 
 
 def usual_way(clips: list[Path]) -> Callable[[], object]:
