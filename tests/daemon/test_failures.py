@@ -38,7 +38,8 @@ from monitor.daemon.health import Health
 from monitor.daemon.notify import Notifier
 from monitor.daemon.state_file import SavedSlowPath, ServiceState, StateFile
 from monitor.daemon.state_publisher import StatePublisher
-from monitor.daemon.supervisor import Supervisor
+from monitor.daemon.supervisor import MAX_POLL_S, MIN_POLL_S, OPENING_POLL_S, Supervisor
+from monitor.demo.playback import playback_command
 from monitor.errors import BundleError
 from monitor.events.event import Anchor, Event
 from monitor.events.pipeline import Result
@@ -85,6 +86,37 @@ def running(outlet: Outlet, alarms: Alarms | None = None) -> Iterator[Supervisor
     supervisor = Supervisor(outlet, alarms or Alarms({}), clips, node="pi", slow_paths={})
     try:
         yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def test_it_polls_when_a_tick_should_be_full_and_often_until_the_microphone_is_open(
+    demo_bundle: Path, bundle: Bundle, demo_normal: Path
+) -> None:
+    clips = ClipService(None, run=lambda job: job(), present=None)
+    launcher = CaptureLauncher(playback_command({"name:mic": [demo_normal]}))
+    supervisor = Supervisor(Outlet(), Alarms({}), clips, node="pi", slow_paths={}, launch=launcher)
+    entry = {"bundle": str(demo_bundle), "microphone": "name:mic"}
+    try:
+        supervisor.apply_config(Config.model_validate({"node": "pi", "machines": {"fan": entry}}), {"fan": bundle})
+        fan, (microphone,) = supervisor.machines["fan"], supervisor.microphones
+
+        def has_tick() -> bool:
+            supervisor.poll()
+            assert microphone.ring is not None or supervisor.wait_s() == OPENING_POLL_S
+            return fan.scored_s > 0
+
+        wait_until(has_tick)
+        n_met = 0
+        for _ in range(16):
+            wait_s, scored_s = supervisor.wait_s(), fan.scored_s
+            assert MIN_POLL_S <= wait_s <= MAX_POLL_S
+            time.sleep(wait_s)
+            supervisor.poll()
+            if MIN_POLL_S < wait_s < MAX_POLL_S:
+                assert fan.scored_s > scored_s
+                n_met += 1
+        assert n_met >= 3
     finally:
         supervisor.stop()
 

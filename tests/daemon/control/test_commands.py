@@ -209,6 +209,15 @@ def test_hostile_commands_change_nothing_that_the_contract_does_not_allow(
         assert marks.snoozed_until is None
 
 
+def test_a_command_of_the_control_socket_wakes_the_service_too() -> None:
+    node = Node()
+    replies: list[ResponseMessage] = []
+    node.commands.order("fan", "ack", b"{}", by="tool", reply=replies.append)
+    assert node.woken.is_set()
+    assert node.commands.process_pending()
+    assert [one.reason for one in replies] == ["there is no alarm to acknowledge"]
+
+
 def test_a_hail_of_commands_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     """Random bytes, all lengths; what is answered is thrown away here, as the broker does."""
     caplog.set_level(logging.CRITICAL)

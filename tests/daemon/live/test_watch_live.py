@@ -57,6 +57,15 @@ def fetch(service: Service, do: str, event_id: str) -> tuple[dict[str, Any], byt
     return body, data
 
 
+def test_commands_that_follow_each_other_are_carried_out_ten_times_a_second_at_most(service: Service) -> None:
+    service.configure("fan")
+    service.daemon.start().ready()
+    began = time.monotonic()
+    for _ in range(20):
+        assert not order(service, "clip", {"id": "1bfc0eca-95c1-5225-8152-150c654b66ce"})["accepted"]
+    assert time.monotonic() - began > 19 * 0.09
+
+
 def test_a_client_sees_everything_and_people_deal_with_an_anomaly(service: Service, demo_bundle: Path) -> None:
     service.configure("fan")
     service.daemon.start().ready()
